@@ -1,0 +1,1 @@
+"""Builds the embedded emoji world: data, text-to-image model, reward models, judge, preference pairs."""

@@ -1,0 +1,120 @@
+"""Check a value against the schema: the text of what is wrong, or None."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import types
+import typing
+from typing import Any
+
+from qsd.config.fields import FieldInfo, Kind, fields_of, sections_of
+from qsd.config.schema import ExperimentConfig
+from qsd.registry import Registry, suggest
+
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def schema_fields() -> dict[str, FieldInfo]:
+    """Every leaf of the experiment schema by dotted name."""
+    return fields_of(ExperimentConfig)
+
+
+def registry_of(info: FieldInfo) -> Registry[Any] | None:
+    """The registry whose member names a field takes, if any."""
+    if info.registry is None:
+        return None
+    registry: Registry[Any] = importlib.import_module(info.registry).REGISTRY
+    return registry
+
+
+def unknown_key(dotted: str) -> str:
+    """The message for a dotted name that the schema does not have."""
+    if dotted in sections_of(ExperimentConfig):
+        return f"'{dotted}' is a section; name one of its fields, such as '{next(n for n in schema_fields() if n.startswith(dotted + '.'))}'"
+    return f"unknown key '{dotted}'{suggest(dotted, schema_fields())}"
+
+
+def problem(info: FieldInfo, value: Any) -> str | None:
+    """What is wrong with ``value`` for a field, or None when it is right."""
+    allowed, optional = _allowed(info.type)
+    if value is None:
+        return None if optional else f"{info.name} must be {_TYPE_NAMES.get(allowed, 'given')}, not null"
+    if typing.get_origin(allowed) is list:
+        return _list_problem(info, typing.get_args(allowed)[0], value)
+    return _scalar_problem(info, allowed, value)
+
+
+def convert(info: FieldInfo, value: Any) -> Any:
+    """A checked value in the field's own type: whole numbers become floats where the field is a float."""
+    allowed, _ = _allowed(info.type)
+    return float(value) if allowed is float and value is not None else value
+
+
+def _allowed(hint: Any) -> tuple[Any, bool]:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        members = [member for member in typing.get_args(hint) if member is not type(None)]
+        return members[0], True
+    return hint, False
+
+
+def _list_problem(info: FieldInfo, inner: type, value: Any) -> str | None:
+    if not isinstance(value, list):
+        return f"{info.name} must be a list, not {value!r}"
+    if not value:
+        return f"{info.name} must not be empty"
+    for item in value:
+        text = _scalar_problem(info, inner, item)
+        if text:
+            return text
+    if len(set(value)) < len(value):
+        return f"{info.name} names something twice: {value!r}"
+    return None
+
+
+def _scalar_problem(info: FieldInfo, allowed: type, value: Any) -> str | None:
+    wrong_type = f"{info.name} must be {_TYPE_NAMES[allowed]}, not {value!r}"
+    if isinstance(value, bool) != (allowed is bool):
+        return wrong_type
+    if allowed is float and isinstance(value, int):
+        value = float(value)
+    if not isinstance(value, allowed):
+        return wrong_type
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{info.name} must be finite, not {value!r}"
+    if isinstance(value, str):
+        return _text_problem(info, value)
+    if isinstance(value, int | float):
+        return _range_problem(info, value)
+    return None
+
+
+def _text_problem(info: FieldInfo, value: str) -> str | None:
+    if not value.strip():
+        return f"{info.name} must not be empty"
+    registry = registry_of(info)
+    if registry is not None and value not in registry.names():
+        return registry.unknown(value)
+    if info.choices and value not in info.choices:
+        return f"unknown {info.name} {value!r}{suggest(value, info.choices)}; known: {', '.join(info.choices)}"
+    return None
+
+
+def _range_problem(info: FieldInfo, value: float) -> str | None:
+    above, least, most = info.above, info.least, info.most
+    if (above is None or value > above) and (least is None or value >= least) and (most is None or value <= most):
+        return None
+    bounds = []
+    if above is not None:
+        bounds.append(f"above {above:g}")
+    if least is not None:
+        bounds.append(f"at least {least:g}")
+    if most is not None:
+        bounds.append(f"at most {most:g}")
+    unit = " (percent of the pairs)" if info.name == "selection.fraction" else ""
+    return f"{info.name} must be {' and '.join(bounds)}{unit}, not {value:g}"
+
+
+def is_axis(info: FieldInfo) -> bool:
+    """True for fields that a sweep may vary: those that change results, except where paths differ."""
+    return info.kind is not Kind.EXECUTION and info.name not in ("seed", "adapter")

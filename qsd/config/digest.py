@@ -1,0 +1,68 @@
+"""Digests: of content behind paths, and of meanings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from qsd.errors import UserError
+
+WHOLE_FILE_BYTES = 256 * 1024 * 1024
+_EDGE_BYTES = 1024 * 1024
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def hash_of(value: Any) -> str:
+    """The first 32 hex digits (128 bits) of the SHA-256 of ``value`` as canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
+
+
+@cache
+def digest(path: Path) -> str:
+    """Digest of a file's bytes, or of a folder's relative names and bytes; read once per process.
+
+    Files above 256 MB are known by their size and their first and last MB: a parquet or safetensors file keeps its
+    index there, so other content is another digest in practice without reading hundreds of gigabytes.
+
+    Raises:
+        UserError: there is nothing at ``path``.
+    """
+    if path.is_file():
+        return _file_digest(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such file or folder")
+    total = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        relative = file.relative_to(path)
+        if file.is_file() and not any(part.startswith(".") for part in relative.parts):
+            total.update(f"{relative.as_posix()}\0{_file_digest(file)}\n".encode())
+    return total.hexdigest()[:32]
+
+
+def location_digest(path: str) -> str:
+    """What a location contributes to a key: a digest of local content, or ``hub:name@revision`` for a hub name."""
+    local = Path(path)
+    if not local.exists() and _HUB_NAME.fullmatch(path) and not local.parent.exists():
+        return f"hub:{path}"
+    return digest(local)
+
+
+def _file_digest(path: Path) -> str:
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        if size <= WHOLE_FILE_BYTES:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+        total = hashlib.sha256(str(size).encode())
+        total.update(stream.read(_EDGE_BYTES))
+        stream.seek(size - _EDGE_BYTES)
+        total.update(stream.read(_EDGE_BYTES))
+        return total.hexdigest()[:32]

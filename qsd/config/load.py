@@ -1,0 +1,108 @@
+"""Read an experiment: YAML with positions -> flat dotted values -> typed configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from qsd.config.check import convert, problem, schema_fields, unknown_key
+from qsd.config.fields import sections_of
+from qsd.config.schema import ExperimentConfig
+from qsd.config.yaml_nodes import Node, load
+from qsd.errors import UserError
+
+Flat = dict[str, Any]
+"""A configuration by dotted name, every field of the schema present."""
+
+
+def defaults() -> Flat:
+    """The schema's defaults; fields that an experiment must give are absent."""
+    return {name: info.default for name, info in schema_fields().items() if not info.required}
+
+
+def flatten(node: Node) -> dict[str, Node]:
+    """Leaves of an experiment file by dotted name, checked against the schema.
+
+    Both ``lora: {rank: 4}`` and ``lora.rank: 4`` are understood.
+
+    Raises:
+        UserError: an unknown key or a wrong value, with its place.
+    """
+    leaves: dict[str, Node] = {}
+    sections = sections_of(ExperimentConfig)
+
+    def add(dotted: str, key: Node, value: Node) -> None:
+        if dotted in sections:
+            if not isinstance(value.value, dict):
+                raise value.error(f"'{dotted}' is a section; it must be a mapping of its fields")
+            for name, inner_key, inner in value.items():
+                add(f"{dotted}.{name}", inner_key, inner)
+            return
+        info = schema_fields().get(dotted)
+        if info is None:
+            raise key.error(unknown_key(dotted))
+        if dotted in leaves:
+            raise key.error(f"'{dotted}' is given twice (first on line {leaves[dotted].line})")
+        text = problem(info, value.plain())
+        if text:
+            raise value.error(text)
+        leaves[dotted] = value
+
+    for name, key, value in node.items():
+        add(name, key, value)
+    return leaves
+
+
+def load_flat(path: Path, shown_as: str | None = None) -> Flat:
+    """An experiment file over the schema's defaults.
+
+    Raises:
+        UserError: the file is damaged, or a required field is missing.
+    """
+    node = load(path, shown_as)
+    values = defaults()
+    values.update({name: convert(schema_fields()[name], leaf.plain()) for name, leaf in flatten(node).items()})
+    missing = [name for name in schema_fields() if name not in values]
+    if missing:
+        why = schema_fields()[missing[0]].why
+        raise UserError(f"{node.path}:1:1: '{missing[0]}' is missing ({why}); {len(missing)} required field(s) to give")
+    return values
+
+
+def override(flat: Flat, assignments: Mapping[str, Any]) -> Flat:
+    """``flat`` with some values replaced, each checked.
+
+    Raises:
+        UserError: an unknown name or a wrong value.
+    """
+    values = dict(flat)
+    for dotted, value in assignments.items():
+        info = schema_fields().get(dotted)
+        if info is None:
+            raise UserError(unknown_key(dotted))
+        text = problem(info, value)
+        if text:
+            raise UserError(text)
+        values[dotted] = convert(info, value)
+    return values
+
+
+def build(flat: Mapping[str, Any]) -> ExperimentConfig:
+    """The typed configuration of flat values, through OmegaConf's structured schema."""
+    from omegaconf import OmegaConf
+
+    nested: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        *sections, name = dotted.split(".")
+        target = nested
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[name] = value
+    merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), OmegaConf.create(nested))
+    return cast(ExperimentConfig, OmegaConf.to_object(merged))
+
+
+def load_experiment(path: Path, overrides: Mapping[str, Any] | None = None) -> ExperimentConfig:
+    """The typed configuration of an experiment file with overrides by dotted name."""
+    return build(override(load_flat(path), overrides or {}))

@@ -1,0 +1,154 @@
+"""The experiment: everything held fixed, as typed sections. One comment of why per field.
+
+Paths are relative to the project's root. Percentages are 0-100. Every field is made by ``meaning``, ``execution`` or
+``location`` (``qsd.config.fields``): only the first and the content behind the last enter the keys of stages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qsd.config.fields import REQUIRED, execution, location, meaning
+
+
+@dataclass
+class DataConfig:
+    """The preference pairs."""
+
+    reader: str = meaning("pickapic", "layout of the data set", registry="qsd.data.readers")
+    path: str = location(REQUIRED, "file or folder with the pairs")
+    max_rejected_fraction: float = meaning(0.02, "damaged rows above this share fail the stage", least=0, most=1)
+
+
+@dataclass
+class ModelConfig:
+    """The base text-to-image model."""
+
+    path: str = location(REQUIRED, "diffusers folder, or hub name with @revision")
+    resolution: int = meaning(512, "pixels per side in training and generation", least=8)
+
+
+@dataclass
+class RewardConfig:
+    """The reward model that ranks pairs."""
+
+    model: str = meaning(REQUIRED, "scores the pairs", registry="qsd.rewards.scorers")
+    weights: str = execution(REQUIRED, "folder with one folder per reward model; revisions enter keys by digest")
+    batch_size: int = execution(256, "images per forward pass", least=1)
+
+
+@dataclass
+class QualityConfig:
+    """From scores to Q."""
+
+    metric: str = meaning("product", "formula of Q", registry="qsd.quality.metrics")
+    normalization: str = meaning("raw", "of the scores before the formula", registry="qsd.quality.normalizations")
+
+
+@dataclass
+class SelectionConfig:
+    """From Q to a training subset."""
+
+    strategy: str = meaning("top_k", "how Q is used", registry="qsd.selection.strategies")
+    fraction: float = meaning(5.33, "percent of the pairs to keep; 5.33 is the headline of the QSD paper", above=0, most=100)
+    threshold: float = meaning(0.0, "least Q to keep (strategy threshold)")
+    temperature: float = meaning(1.0, "of weighted sampling over standardised Q; 0 tends to top_k", above=0)
+
+
+@dataclass
+class EncodeConfig:
+    """Latents and text embeddings, computed once."""
+
+    scope: str = meaning(
+        "selection", "encode the selected pairs, or the whole data set once for all cells", choices=("selection", "dataset")
+    )
+    batch_size: int = execution(64, "images per forward pass of the VAE", least=1)
+
+
+@dataclass
+class LossConfig:
+    """The preference loss."""
+
+    name: str = meaning("dpo", "the loss", registry="qsd.losses")
+    beta: float = meaning(5000.0, "-log sigmoid(beta/2 * d), the convention of the Diffusion-DPO code", above=0)
+
+
+@dataclass
+class LoraConfig:
+    """The adapter."""
+
+    rank: int = meaning(8, "inner dimension of every adapted layer", least=1, most=1024)
+    alpha: float | None = meaning(None, "scale is alpha / rank; null means alpha = rank", above=0)
+    targets: list[str] = meaning(["to_q", "to_k", "to_v", "to_out.0"], "name endings of the adapted layers")
+
+
+@dataclass
+class TrainingConfig:
+    """The recipe of fine-tuning."""
+
+    steps: int = meaning(REQUIRED, "optimiser steps", least=1)
+    pairs_per_step: int = meaning(REQUIRED, "pairs that one optimiser step averages over", least=1)
+    learning_rate: float = meaning(REQUIRED, "peak rate of AdamW", above=0)
+    schedule: str = meaning("constant", "after the warm-up", choices=("constant", "cosine"))
+    warmup_steps: int = meaning(0, "steps of linear warm-up", least=0)
+    weight_decay: float = meaning(0.01, "of AdamW on the adapter", least=0)
+    max_grad_norm: float = meaning(1.0, "gradient clipping by global norm", above=0)
+    caption_dropout: float = meaning(0.0, "share of pairs trained with the empty caption", least=0, most=1)
+    flip: bool = meaning(False, "random horizontal flip, the same for both images of a pair")
+    precision: str = meaning("fp32", "of the forward pass; adapter and errors are always fp32", choices=("fp32", "bf16"))
+    micro_batch: int = execution(16, "pairs per forward pass; the rest is accumulated", least=1)
+    checkpoint_steps: int = execution(50, "steps between checkpoints", least=1)
+    checkpoint_seconds: float = execution(60.0, "and at most this long between them", above=0)
+
+
+@dataclass
+class GenerationConfig:
+    """Images of a cell for evaluation."""
+
+    steps: int = meaning(50, "denoising steps", least=1)
+    guidance_scale: float = meaning(7.5, "classifier-free guidance; 1 switches it off", least=1)
+    images_per_prompt: int = meaning(1, "initial noises per prompt", least=1)
+    seed: int = meaning(0, "of the initial noise, the same for every cell", least=0)
+    batch_size: int = execution(64, "images per pipeline call", least=1)
+
+
+@dataclass
+class EvaluationConfig:
+    """Prompts and scorers that compare cells."""
+
+    prompts: str = location(REQUIRED, "CSV with prompt_id, caption, split")
+    splits: list[str] = meaning(["evaluation", "seen"], "which prompts of the file")
+    prompts_per_split: int | None = meaning(None, "the first n prompts of each split; null means all", least=1)
+    scorers: list[str] = meaning(REQUIRED, "score the generated images", registry="qsd.rewards.scorers")
+    batch_size: int = execution(256, "images per forward pass", least=1)
+
+
+@dataclass
+class TrackingConfig:
+    """Weights & Biases, a projection of the files."""
+
+    wandb: str = execution("offline", "offline, online or disabled", choices=("offline", "online", "disabled"))
+    project: str = execution("qsd-ablations", "W&B project")
+    entity: str | None = execution(None, "W&B user or team; null is the account's default")
+
+
+@dataclass
+class ExperimentConfig:
+    """One cell's full configuration."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    seed: int = meaning(0, "of training: adapter initialisation, data order, draws, stochastic selection", least=0)
+    adapter: str = meaning("trained", "none is the untouched base model", choices=("trained", "none"))
+    device: str = execution("auto", "auto, cpu, cuda or cuda:N")
+    threads: int = execution(1, "CPU threads per process; fixed, so that results do not depend on the machine", least=1)

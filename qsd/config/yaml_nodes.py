@@ -1,0 +1,143 @@
+"""Safe YAML with positions: every value knows its line and column, so every mistake can name its place.
+
+Anchors, aliases, merge keys, custom tags, duplicate keys, tabs and oversized files are refused: an experiment or a
+sweep needs none of them, and without them a file means what it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from qsd.errors import UserError
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20
+_LOADER = yaml.SafeLoader
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A YAML value with its place: ``value`` is a scalar, a list of nodes, or a dict of key -> (key node, value node)."""
+
+    value: Any
+    path: str
+    line: int
+    column: int
+
+    def error(self, message: str) -> UserError:
+        """A UserError that begins with ``path:line:column``."""
+        return UserError(f"{self.path}:{self.line}:{self.column}: {message}")
+
+    def plain(self) -> Any:
+        """The value without positions."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, (_, node) in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    def items(self) -> Iterator[tuple[str, Node, Node]]:
+        """(key, key's node, value's node) of a mapping."""
+        for key, (key_node, node) in self.value.items():
+            yield key, key_node, node
+
+
+def load(path: Path, shown_as: str | None = None) -> Node:
+    """Read a YAML file whose top level is a mapping.
+
+    Raises:
+        UserError: the file is missing or not readable as such a mapping; the message begins with its place.
+    """
+    shown = shown_as or str(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{shown}: cannot be read ({error.strerror})") from error
+    if len(raw) > MAX_BYTES:
+        raise UserError(f"{shown}:1:1: {len(raw):,} bytes; at most {MAX_BYTES:,} are read")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UserError(f"{shown}:{line}:1: not UTF-8 text") from error
+    return parse(text, shown)
+
+
+def parse(text: str, shown: str) -> Node:
+    """Parse YAML text; ``shown`` is the file name used in messages. Raises like :func:`load`."""
+    try:
+        for event in yaml.parse(text, Loader=_LOADER):
+            mark = event.start_mark
+            place = f"{shown}:{mark.line + 1}:{mark.column + 1}"
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                raise UserError(f"{place}: anchors and aliases are not used here; write the value out")
+        root = yaml.compose(text, Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{shown}:{mark.line + 1}:{mark.column + 1}" if mark else shown
+        problem = error.problem or "not valid YAML"
+        if "'\\t'" in problem:
+            problem = "a tab; indent with spaces"
+        raise UserError(f"{where}: {problem}") from error
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise UserError(f"{shown}:{line}:1: a character that YAML does not allow (#x{error.character:04x})") from error
+    except RecursionError as error:
+        raise UserError(f"{shown}:1:1: nested deeper than {MAX_DEPTH} levels") from error
+    if root is None:
+        raise UserError(f"{shown}:1:1: the file is empty")
+    node = _convert(root, shown, 0)
+    if not isinstance(node.value, dict):
+        raise node.error("the top level must be a mapping of keys to values")
+    return node
+
+
+def _convert(node: yaml.Node, shown: str, depth: int) -> Node:
+    mark = node.start_mark
+    line, column = mark.line + 1, mark.column + 1
+
+    def at(value: Any) -> Node:
+        return Node(value, shown, line, column)
+
+    if depth > MAX_DEPTH:
+        raise at(None).error(f"nested deeper than {MAX_DEPTH} levels")
+    if node.tag == "tag:yaml.org,2002:merge":
+        raise at(None).error("merge keys (<<) are not used here; write the values out")
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, tuple[Node, Node]] = {}
+        for key_node, value_node in node.value:
+            key = _convert(key_node, shown, depth + 1)
+            if not isinstance(key.value, str):
+                raise key.error(f"a key must be text, not {key.plain()!r}; put it in quotes")
+            if key.value in mapping:
+                first = mapping[key.value][0]
+                raise key.error(f"duplicate key '{key.value}' (first on line {first.line})")
+            mapping[key.value] = (key, _convert(value_node, shown, depth + 1))
+        return at(mapping)
+    if isinstance(node, yaml.SequenceNode):
+        return at([_convert(child, shown, depth + 1) for child in node.value])
+    if node.tag not in _PLAIN_TAGS:
+        if node.tag == "tag:yaml.org,2002:timestamp":
+            return at(node.value)
+        raise at(None).error(f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed; only plain values are")
+    try:
+        return at(_number(node))
+    except (ValueError, OverflowError) as error:
+        raise at(None).error(f"{node.value!r} is not a readable value") from error
+
+
+def _number(node: yaml.Node) -> Any:
+    """A scalar by the safe constructor; ``1e-4`` counts as a number, which YAML 1.1 reads as text."""
+    value = yaml.constructor.SafeConstructor().construct_object(node)
+    if isinstance(value, str) and node.style is None:
+        try:
+            return float(value) if value[:1] in "+-.0123456789" and "_" not in value else value
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,1 @@
+"""Preference data sets: readers, pair ids, images, and what was refused and why."""

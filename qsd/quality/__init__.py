@@ -1,0 +1,1 @@
+"""Quality metrics: formulas over the winner and loser scores of a pair."""

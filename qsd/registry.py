@@ -1,0 +1,60 @@
+"""One registry per kind, one file per member: the file's name is the member's name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Generic, TypeVar, cast
+
+from qsd.errors import UserError
+
+T = TypeVar("T")
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'dpo'?)`` when a known word is near, else the empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+class Registry(Generic[T]):
+    """The members of one kind.
+
+    Args:
+        kind: what a member is called in messages, for example ``loss``.
+        package: the package whose modules are the members, for example ``qsd.losses``.
+        attribute: the module attribute that holds the member, for example ``LOSS``.
+    """
+
+    def __init__(self, kind: str, package: str, attribute: str) -> None:
+        self.kind = kind
+        self.package = package
+        self.attribute = attribute
+
+    def names(self) -> list[str]:
+        """Names of all members, sorted; reads the folder and imports no member."""
+        spec = importlib.util.find_spec(self.package)
+        assert spec is not None and spec.submodule_search_locations is not None, self.package
+        folders = [Path(location) for location in spec.submodule_search_locations]
+        return sorted(path.stem for folder in folders for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+    def unknown(self, name: str) -> str:
+        """The message for a name that is no member."""
+        known = self.names()
+        return f"unknown {self.kind} {name!r}{suggest(name, known)}; known: {', '.join(known)}"
+
+    def get(self, name: str) -> T:
+        """The member called ``name``.
+
+        Raises:
+            UserError: no such member, or its file does not define the expected attribute.
+        """
+        if name not in self.names():
+            raise UserError(self.unknown(name))
+        module = importlib.import_module(f"{self.package}.{name}")
+        if not hasattr(module, self.attribute):
+            raise UserError(f"{module.__file__}: a {self.kind} file must define {self.attribute}")
+        return cast(T, getattr(module, self.attribute))

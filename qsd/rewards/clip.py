@@ -1,0 +1,187 @@
+"""CLIP-shaped scorers: ψ(image, caption) = cosine of the two embeddings, no logit scale.
+
+One architecture family (open_clip's CLIP, ViT or ResNet image tower) and one folder layout for all of them::
+
+    config.json        {"model_cfg": {...}, "preprocess": {...}, "context_length": 20}
+    model.safetensors  weights, fp16 or fp32; always computed in fp32
+    tokenizer/         a transformers CLIPTokenizer
+
+``model_cfg`` is the open_clip model configuration (embed_dim, vision_cfg, text_cfg, quick_gelu). A vocabulary cut
+from CLIP's must keep the byte tokens, so that no caption meets an unknown token: CLIP's unknown token *is* its end
+token, and the text tower reads the caption's embedding off the first end token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qsd.errors import UserError
+from qsd.rewards.folder import load_weights, read_config, revision, save_weights
+from qsd.rewards.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import numpy as np
+    from open_clip.model import CLIP
+    from PIL import Image
+    from torch import Tensor
+    from transformers import CLIPTokenizer
+
+
+def create(model_cfg: dict[str, Any], seed: int = 0) -> CLIP:
+    """A randomly initialised open_clip CLIP; the same ``model_cfg`` and ``seed`` give the same weights.
+
+    Raises:
+        UserError: a field that open_clip does not know, or one that is missing.
+    """
+    import torch
+    from open_clip.model import CLIP
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return CLIP(**model_cfg)
+        except TypeError as error:
+            raise UserError(f"model_cfg is not an open_clip model configuration: {error}") from None
+
+
+def save(
+    folder: Path,
+    model: CLIP,
+    model_cfg: dict[str, Any],
+    preprocess: Preprocess,
+    tokenizer: CLIPTokenizer,
+    half: bool = True,
+) -> None:
+    """Write a scorer's folder; ``half`` stores the weights as fp16. Same weights, same bytes.
+
+    Raises:
+        UserError: tokenizer and text tower do not fit together (see :func:`check_tokenizer`).
+    """
+    check_tokenizer(tokenizer, model_cfg)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "model_cfg": model_cfg,
+        "preprocess": vars(preprocess),
+        "context_length": model_cfg["text_cfg"].get("context_length", 77),
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    save_weights(folder / "model.safetensors", model.state_dict(), half)
+
+
+def check_tokenizer(tokenizer: CLIPTokenizer, model_cfg: dict[str, Any]) -> None:
+    """Refuse a tokenizer whose ids overflow the embedding or whose end token the text tower would not find.
+
+    With ``pool_type`` ``eos`` the text tower looks for ``eos_id``; with ``argmax`` (open_clip's default, made for the
+    full vocabulary) for the highest id, which only is the end token when that token comes last.
+    """
+    text = model_cfg["text_cfg"]
+    vocabulary = text.get("vocab_size", 49408)
+    if len(tokenizer) > vocabulary:
+        raise UserError(f"the tokenizer has {len(tokenizer)} tokens, text_cfg.vocab_size is {vocabulary}")
+    end, pool = tokenizer.eos_token_id, text.get("pool_type", "argmax")
+    if pool == "argmax" and end != len(tokenizer) - 1:
+        raise UserError(
+            f"text_cfg.pool_type 'argmax' needs the end token to have the highest id, but it is {end} of "
+            f"{len(tokenizer)}; set pool_type: eos and eos_id: {end}"
+        )
+    if pool == "eos" and text.get("eos_id", 2) != end:
+        raise UserError(f"text_cfg.eos_id is {text.get('eos_id', 2)}, the tokenizer's end token is {end}")
+
+
+class ClipScorer:
+    """Cosine scorer on a CLIP. See :class:`qsd.rewards.scorer.Scorer` for the interface."""
+
+    unit = "cosine"
+
+    def __init__(
+        self, name: str, revision: str, model: CLIP, preprocess: Preprocess, tokenizer: CLIPTokenizer
+    ) -> None:
+        self.name = name
+        self.revision = revision
+        self.model = model.eval().requires_grad_(False)
+        self.preprocess = preprocess
+        self.tokenizer = tokenizer
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square input, in pixels."""
+        return self.preprocess.size
+
+    def embed_pixels(self, pixels: Tensor) -> Tensor:
+        """Preprocessed pixels (N, 3, S, S) -> unit vectors (N, D)."""
+        return self.model.encode_image(pixels.to(self.model.logit_scale.device), normalize=True)
+
+    def embed_captions(self, captions: Sequence[str]) -> Tensor:
+        """Captions -> unit vectors (N, D); equal captions are encoded once, longer ones are cut at the context."""
+        unique = list(dict.fromkeys(captions))
+        place = {caption: index for index, caption in enumerate(unique)}
+        tokens = self.tokens(unique).to(self.model.logit_scale.device)
+        vectors: Tensor = self.model.encode_text(tokens, normalize=True)
+        return vectors[[place[caption] for caption in captions]]
+
+    def tokens(self, captions: Sequence[str]) -> Tensor:
+        """Token ids, int64 (N, context length), padded with the end token.
+
+        Raises:
+            UserError: a caption has a character that the vocabulary lacks.
+        """
+        encoded = self.tokenizer(
+            list(captions),
+            padding="max_length",
+            truncation=True,
+            max_length=self.model.context_length,
+            return_tensors="pt",
+        )
+        ids: Tensor = encoded["input_ids"]
+        first_end = (ids == self.tokenizer.eos_token_id).int().argmax(dim=1)
+        broken = (first_end != encoded["attention_mask"].sum(dim=1) - 1).nonzero()
+        if len(broken):
+            caption = captions[int(broken[0, 0])]
+            raise UserError(
+                f"scorer {self.name}: caption {caption!r} has characters outside the vocabulary, which would be read "
+                "as the end of the caption; keep all byte tokens when cutting a vocabulary"
+            )
+        return ids
+
+    def score(self, images: Sequence[Image.Image], captions: Sequence[str]) -> np.ndarray:
+        """Cosines of images and their captions, float32 (N,) in [-1, 1]."""
+        import numpy as np
+        import torch
+
+        if not images:
+            return np.zeros(0, dtype=np.float32)
+        with torch.inference_mode():
+            cosines = self._cosines(self.preprocess.pixels(images), captions)
+        return cosines.float().cpu().numpy()
+
+    def score_tensor(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
+        """Cosines (N,) of float pixels (N, 3, H, W) in [0, 1], differentiable in the pixels."""
+        return self._cosines(self.preprocess.differentiable(pixels), captions)
+
+    def _cosines(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
+        if len(pixels) != len(captions):
+            raise ValueError(f"{len(pixels)} images but {len(captions)} captions")
+        return (self.embed_pixels(pixels) * self.embed_captions(captions)).sum(dim=-1)
+
+
+def open_scorer(folder: Path, device: str = "cpu", name: str = "") -> ClipScorer:
+    """Load a scorer's folder; ``name`` defaults to the folder's.
+
+    Raises:
+        UserError: a missing or damaged file, or weights that do not fit ``model_cfg``.
+    """
+    from transformers import CLIPTokenizer
+
+    config = read_config(folder, ("model_cfg", "preprocess"))
+    model = create(config["model_cfg"])
+    load_weights(folder / "model.safetensors", model)
+    if not (folder / "tokenizer").is_dir():
+        raise UserError(f"{folder / 'tokenizer'}: the scorer's tokenizer is missing")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    check_tokenizer(tokenizer, config["model_cfg"])
+    preprocess = Preprocess.from_config(config["preprocess"])
+    return ClipScorer(name or folder.name, revision(folder), model.to(device), preprocess, tokenizer)

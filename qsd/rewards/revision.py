@@ -1,0 +1,27 @@
+"""The revision of a reward model: a digest of its weights."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from qsd.config.digest import digest, hash_of
+from qsd.errors import UserError
+from qsd.rewards.scorers import REGISTRY
+
+
+@cache
+def revision(name: str, weights: str) -> str:
+    """12 hex digits that change with the weights, or with the version, of reward model ``name``.
+
+    Raises:
+        UserError: no such reward model, or its weights are not below the folder ``weights``.
+    """
+    spec = REGISTRY.get(name)
+    digests = {}
+    for folder in (spec.folder, *spec.needs):
+        place = Path(weights) / folder
+        if not place.is_dir():
+            raise UserError(f"{place}: no weights of reward model '{name}'; set reward.weights to the folder that has them")
+        digests[folder] = digest(place)
+    return hash_of({"weights": digests, "version": spec.version})[:12]

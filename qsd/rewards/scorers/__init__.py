@@ -1,0 +1,37 @@
+"""The reward models by name. One file per member."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qsd.registry import Registry
+
+if TYPE_CHECKING:
+    from qsd.rewards.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class ScorerSpec:
+    """How a reward model is opened.
+
+    Attributes:
+        open: (folder with its weights, torch device name) -> scorer.
+        folder: the weights' folder below ``reward.weights``.
+        needs: further folders it reads, for example the CLIP below an aesthetic head; they enter its revision.
+        unit: of the score, for example ``cosine``.
+        selects: False for a judge: it must never rank training pairs.
+        version: raised whenever the same weights give other scores.
+    """
+
+    open: Callable[[Path, str], Scorer]
+    folder: str
+    unit: str
+    needs: tuple[str, ...] = ()
+    selects: bool = True
+    version: int = 1
+
+
+REGISTRY: Registry[ScorerSpec] = Registry("reward model", "qsd.rewards.scorers", "SCORER")

@@ -1,0 +1,1 @@
+"""Selection strategies: how quality becomes a training subset or weights."""

@@ -1,0 +1,1 @@
+"""The steps of a cell's life: data, score, select, encode, train, generate, evaluate."""

@@ -1,0 +1,209 @@
+"""What each stage means: the fields it reads, its inputs, and the key made from both.
+
+A key covers the stage's name and version, the fields that differ from their defaults among those that this stage *and
+the members chosen in it* read, digests of the content behind paths, and the keys of its inputs. So a field that a loss
+ignores changes no key, nor does a new field with a default, nor anything that only changes how a stage runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qsd.config.check import schema_fields
+from qsd.config.digest import hash_of, location_digest
+from qsd.config.fields import Kind
+
+Values = Mapping[str, Any]
+"""A flat configuration (``qsd.config.load.Flat``)."""
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage.
+
+    Attributes:
+        name: as in design and commands.
+        entry: ``module:function`` that runs it with a ``StageContext``.
+        inputs: values -> names of the upstream stages.
+        reads: values -> dotted names of the fields it reads.
+        extra: values -> further parts of its meaning, such as revisions of weights.
+        version: raised whenever the same meaning gives another result.
+    """
+
+    name: str
+    entry: str
+    inputs: Callable[[Values], tuple[str, ...]]
+    reads: Callable[[Values], tuple[str, ...]]
+    extra: Callable[[Values], dict[str, Any]]
+    version: int = 1
+
+
+def _section(name: str) -> tuple[str, ...]:
+    return tuple(field for field in schema_fields() if field.startswith(f"{name}."))
+
+
+def _none(_values: Values) -> dict[str, Any]:
+    return {}
+
+
+def _versions(*members: tuple[str, int]) -> dict[str, Any]:
+    """Versions above one: the first version leaves no trace in keys."""
+    return {f"{name}.version": version for name, version in members if version != 1}
+
+
+def _data_extra(values: Values) -> dict[str, Any]:
+    from qsd.data.readers import REGISTRY
+
+    return _versions(("data.reader", REGISTRY.get(values["data.reader"]).version))
+
+
+def _score_extra(values: Values) -> dict[str, Any]:
+    from qsd.rewards.revision import revision
+
+    return {"reward.revision": revision(values["reward.model"], values["reward.weights"])}
+
+
+def _uses_quality(values: Values) -> bool:
+    from qsd.selection.strategies import REGISTRY
+
+    return REGISTRY.get(values["selection.strategy"]).uses_quality
+
+
+def _uses_scores(values: Values) -> bool:
+    from qsd.quality.metrics import REGISTRY
+
+    return _uses_quality(values) and REGISTRY.get(values["quality.metric"]).uses_scores
+
+
+def _select_inputs(values: Values) -> tuple[str, ...]:
+    return ("data", "score") if _uses_scores(values) else ("data",)
+
+
+def _select_reads(values: Values) -> tuple[str, ...]:
+    from qsd.quality.metrics import REGISTRY as METRICS
+    from qsd.selection.strategies import REGISTRY as STRATEGIES
+
+    strategy = STRATEGIES.get(values["selection.strategy"])
+    names = ["selection.strategy", *(f"selection.{field}" for field in strategy.fields)]
+    stochastic = strategy.stochastic
+    if strategy.uses_quality:
+        names.append("quality.metric")
+        stochastic |= METRICS.get(values["quality.metric"]).stochastic
+    if _uses_scores(values):
+        names.append("quality.normalization")
+    return (*names, "seed") if stochastic else tuple(names)
+
+
+def _select_extra(values: Values) -> dict[str, Any]:
+    from qsd.quality.metrics import REGISTRY as METRICS
+    from qsd.quality.normalizations import REGISTRY as NORMALIZATIONS
+    from qsd.selection.strategies import REGISTRY as STRATEGIES
+
+    members = [("selection.strategy", STRATEGIES.get(values["selection.strategy"]).version)]
+    if _uses_quality(values):
+        members.append(("quality.metric", METRICS.get(values["quality.metric"]).version))
+    if _uses_scores(values):
+        members.append(("quality.normalization", NORMALIZATIONS.get(values["quality.normalization"]).version))
+    return _versions(*members)
+
+
+def _encode_inputs(values: Values) -> tuple[str, ...]:
+    return ("data", "select") if values["encode.scope"] == "selection" else ("data",)
+
+
+def _train_reads(values: Values) -> tuple[str, ...]:
+    from qsd.losses import REGISTRY
+
+    loss = REGISTRY.get(values["loss.name"])
+    of_loss = ("loss.name", *(f"loss.{field}" for field in loss.fields))
+    return ("model.path", "model.resolution", *of_loss, *_section("lora"), *_section("training"), "seed")
+
+
+def _train_extra(values: Values) -> dict[str, Any]:
+    from qsd.losses import REGISTRY
+
+    return _versions(("loss", REGISTRY.get(values["loss.name"]).version))
+
+
+def _generate_inputs(values: Values) -> tuple[str, ...]:
+    return ("train",) if values["adapter"] == "trained" else ()
+
+
+_PROMPTS = ("evaluation.prompts", "evaluation.splits", "evaluation.prompts_per_split")
+
+
+def _evaluate_extra(values: Values) -> dict[str, Any]:
+    from qsd.rewards.revision import revision
+
+    return {"revisions": {name: revision(name, values["reward.weights"]) for name in values["evaluation.scorers"]}}
+
+
+def _fixed(*names: str) -> Callable[[Values], tuple[str, ...]]:
+    return lambda _values: names
+
+
+STAGES: dict[str, StageSpec] = {
+    spec.name: spec
+    for spec in (
+        StageSpec("data", "qsd.stages.data:run", _fixed(), _fixed(*_section("data")), _data_extra),
+        StageSpec("score", "qsd.stages.score:run", _fixed("data"), _fixed("reward.model"), _score_extra),
+        StageSpec("select", "qsd.stages.select:run", _select_inputs, _select_reads, _select_extra),
+        StageSpec(
+            "encode",
+            "qsd.stages.encode:run",
+            _encode_inputs,
+            _fixed("model.path", "model.resolution", "encode.scope", "training.flip"),
+            _none,
+        ),
+        StageSpec("train", "qsd.stages.train:run", _fixed("select", "encode"), _train_reads, _train_extra),
+        StageSpec(
+            "generate",
+            "qsd.stages.generate:run",
+            _generate_inputs,
+            _fixed("model.path", "model.resolution", "adapter", *_section("generation"), *_PROMPTS),
+            _none,
+        ),
+        StageSpec("evaluate", "qsd.stages.evaluate:run", _fixed("generate"), _fixed("evaluation.scorers"), _evaluate_extra),
+    )
+}
+"""All stages in an order in which every stage follows its inputs."""
+
+
+def stage_inputs(stage: str, values: Values) -> tuple[str, ...]:
+    """Names of the upstream stages of ``stage``."""
+    return STAGES[stage].inputs(values)
+
+
+def stages_of(values: Values) -> list[str]:
+    """The stages that a cell needs, inputs before their users; the base model needs only generate and evaluate."""
+    needed = {"evaluate"}
+    for stage in reversed(STAGES):
+        if stage in needed:
+            needed.update(stage_inputs(stage, values))
+    return [stage for stage in STAGES if stage in needed]
+
+
+def stage_meaning(stage: str, values: Values) -> dict[str, Any]:
+    """The part of a configuration that decides a stage's result, by dotted name."""
+    spec = STAGES[stage]
+    fields = schema_fields()
+    meaning: dict[str, Any] = {}
+    for name in spec.reads(values):
+        info, value = fields[name], values[name]
+        if info.kind is Kind.LOCATION:
+            meaning[name] = location_digest(value)
+        elif info.kind is Kind.MEANING and value != info.default:
+            meaning[name] = value
+    return {**meaning, **spec.extra(values)}
+
+
+def stage_key(stage: str, values: Values, input_keys: Mapping[str, str]) -> str:
+    """The key of a stage: 32 hex digits."""
+    return key_of(stage, STAGES[stage].version, stage_meaning(stage, values), input_keys)
+
+
+def key_of(stage: str, version: int, meaning: Mapping[str, Any], input_keys: Mapping[str, str]) -> str:
+    """The key made of a record's own content; a record whose key differs is not valid."""
+    return hash_of({"stage": stage, "version": version, "meaning": dict(meaning), "inputs": dict(input_keys)})
