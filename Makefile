@@ -1,0 +1,71 @@
+# The verbs of the project. Each prepares .venv itself; `make` alone lists them.
+
+EXPERIMENT ?=
+CLUSTER ?= local
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+SETUP = @PYTHON='$(PYTHON)' scripts/setup.sh
+BIN = .venv/bin
+PACKAGES = qsd ablations analysis
+ABLATE_OPTIONS = $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
+NEEDS_NAME = @test -n "$(NAME)" || { echo "error: which sweep? make $@ NAME=$(firstword $(SWEEPS))  (one of: $(SWEEPS))" >&2; exit 2; }
+SWEEPS = $(basename $(notdir $(wildcard sweeps/*.yaml)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test sweep plan status table emoji-world lint types lock clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: ## a small real ablation on the emoji world: runs it, then prints the table
+	$(SETUP)
+	@$(BIN)/ablate run demo
+	@$(BIN)/ablate table demo
+
+plan: ## what a sweep would run and what is done: NAME= [EXPERIMENT=]
+	$(NEEDS_NAME)
+	$(SETUP)
+	@$(BIN)/ablate plan $(NAME) $(ABLATE_OPTIONS)
+
+sweep: ## run a sweep, or go on with it: NAME= [EXPERIMENT=] [CLUSTER=local]
+	$(NEEDS_NAME)
+	$(SETUP)
+	@$(BIN)/ablate run $(NAME) $(ABLATE_OPTIONS) --cluster $(CLUSTER)
+	@$(BIN)/ablate table $(NAME) $(ABLATE_OPTIONS)
+
+status: ## how far a sweep is: NAME= [EXPERIMENT=]
+	$(NEEDS_NAME)
+	$(SETUP)
+	@$(BIN)/ablate status $(NAME) $(ABLATE_OPTIONS)
+
+table: ## the results of a sweep: NAME= [EXPERIMENT=]
+	$(NEEDS_NAME)
+	$(SETUP)
+	@$(BIN)/ablate table $(NAME) $(ABLATE_OPTIONS)
+
+emoji-world: ## rebuild the emoji world from the icon sets (hours on a CPU, needs npm)
+	$(SETUP)
+	@$(BIN)/python -m experiments.emoji.build
+
+test: ## all tests
+	$(SETUP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: ## ruff: rules and format
+	$(SETUP)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: ## mypy, strict
+	$(SETUP)
+	@$(BIN)/mypy
+
+lock: ## renew requirements.lock after a change in pyproject.toml; UPGRADE=1 takes the newest versions
+	$(SETUP)
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --group setup --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) -o requirements.lock
+	$(SETUP)
+
+clean: ## remove environments and caches; keeps runs/
+	@rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find $(PACKAGES) experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
