@@ -103,7 +103,7 @@ def fit(
                         mean.lerp_(value, 1 - decay)
                     else:
                         mean.copy_(value)
-            running = 0.98 * running + 0.02 * float(loss) if step > 1 else float(loss)
+            running = 0.98 * running + 0.02 * float(loss.detach()) if step > 1 else float(loss.detach())
             progress.update(task, completed=step, description=f"{name} loss {running:.4f}")
             if not progress.console.is_terminal and time.monotonic() - last_line > 30:
                 print(f"{name}: step {step}/{recipe.steps} loss {running:.4f}", flush=True)

@@ -13,7 +13,7 @@ from experiments.emoji.build.loop import Recipe, device, fit
 from experiments.emoji.build.world import LATENT_CHANNELS, RESOLUTION, SEED, World
 
 CHANNELS = (16, 32, 64, 64)
-RECIPE = Recipe(steps=5_200, learning_rate=2e-3, ema=0.998)
+RECIPE = Recipe(steps=3_600, learning_rate=2e-3, ema=0.998)
 BATCH = 32
 KL_WEIGHT = 1e-6
 EDGE_WEIGHT = 0.5
