@@ -2,7 +2,8 @@
 
 EXPERIMENT ?=
 CLUSTER ?= local
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# Another environment must not leak in; compiled modules halve the time of every later start.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
 SETUP = @PYTHON='$(PYTHON)' scripts/setup.sh
 BIN = .venv/bin
