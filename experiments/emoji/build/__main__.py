@@ -1,0 +1,40 @@
+"""``python -m experiments.emoji.build``: build the emoji world, or what is missing of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from experiments.emoji.build import aesthetic, clip, icons, manifest, preferences, prompts, text_to_image, tokenizer, vae
+from experiments.emoji.build.world import ASSETS, World
+
+
+def main() -> None:
+    """Run all steps in order; each is skipped when its result is there and continues where it was interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--assets", type=Path, default=ASSETS, help="where the shipped files go")
+    parser.add_argument("--work", type=Path, default=Path("runs/emoji-world"), help="intermediate and resumable files")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    world = World(arguments.work, arguments.assets)
+    icons.build(world)
+    prompts.build(world)
+    words = tokenizer.build(world)
+    autoencoder = vae.train(world)
+    clip.build(world, clip.CLIP_EMOJI)
+    clip.build(world, clip.CLIP_EMOJI_B)
+    clip.build(world, clip.JUDGE_EMOJI, autoencoder)
+    aesthetic.build(world)
+    text_to_image.build(world, autoencoder, words)
+    preferences.build_pairs(world, autoencoder, words)
+    preferences.build_choices(world, autoencoder, words)
+    manifest.build(world)
+    manifest.sample_sheet(world, world.work / "samples.png")
+    print(f"samples to look at: {world.work / 'samples.png'}")
+
+
+if __name__ == "__main__":
+    main()
