@@ -26,7 +26,7 @@ CHANNELS = (64, 128)
 BATCH = 64
 CAPTION_DROPOUT = 0.1
 SNR_GAMMA = 5.0
-STEPS = 16_000
+STEPS = 8_000
 RECIPE = Recipe(steps=STEPS, learning_rate=1e-3, warmup=200, ema=0.999)
 EARLY = {0.25: "early", 0.5: "middle"}
 """Shares of the training after which the averaged weights are kept as weaker generators."""

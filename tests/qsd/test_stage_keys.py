@@ -1,0 +1,147 @@
+"""Invariant 2: a stage is its meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qsd.config import digest as digests
+from qsd.config.check import schema_fields
+from qsd.config.fields import Kind
+from qsd.config.load import Flat, defaults
+from qsd.rewards import revision as revisions
+from qsd.stages import spec
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> Flat:
+    """A complete configuration over small files."""
+    digests.digest.cache_clear()
+    revisions.revision.cache_clear()
+    for name in ("clip_emoji", "aesthetic_emoji", "judge_emoji"):
+        (tmp_path / "weights" / name).mkdir(parents=True)
+        (tmp_path / "weights" / name / "w").write_text(name)
+    for name in ("pairs", "model", "prompts"):
+        (tmp_path / name).write_text(name)
+    return {
+        **defaults(),
+        "data.path": str(tmp_path / "pairs"),
+        "model.path": str(tmp_path / "model"),
+        "reward.model": "clip_emoji",
+        "reward.weights": str(tmp_path / "weights"),
+        "training.steps": 2,
+        "training.pairs_per_step": 2,
+        "training.learning_rate": 0.1,
+        "evaluation.prompts": str(tmp_path / "prompts"),
+        "evaluation.scorers": ["clip_emoji", "judge_emoji"],
+    }
+
+
+def keys(values: Flat) -> dict[str, str]:
+    """Key of every stage of a cell."""
+    found: dict[str, str] = {}
+    for stage in spec.stages_of(values):
+        found[stage] = spec.stage_key(stage, values, {name: found[name] for name in spec.stage_inputs(stage, values)})
+    return found
+
+
+def changed(values: Flat, **assignments: Any) -> set[str]:
+    """Stages whose key differs after some assignments (``__`` stands for the dot)."""
+    before = keys(values)
+    after = keys({**values, **{name.replace("__", "."): value for name, value in assignments.items()}})
+    return {stage for stage in before.keys() | after.keys() if before.get(stage) != after.get(stage)}
+
+
+FROM_SELECT = {"select", "train", "generate", "evaluate"}
+FROM_TRAIN = {"train", "generate", "evaluate"}
+
+
+@pytest.mark.parametrize(
+    ("assignments", "expected"),
+    [
+        ({"quality__metric": "difference"}, FROM_SELECT | {"encode"}),
+        ({"quality__metric": "difference", "encode__scope": "dataset"}, FROM_SELECT | {"encode"}),
+        ({"reward__model": "aesthetic_emoji"}, FROM_SELECT | {"score", "encode"}),
+        ({"loss__name": "sft"}, FROM_TRAIN),
+        ({"lora__rank": 4}, FROM_TRAIN),
+        ({"seed": 1}, FROM_TRAIN),
+        ({"seed": 1, "selection__strategy": "random"}, FROM_SELECT | {"encode", "score"}),
+        ({"generation__steps": 9}, {"generate", "evaluate"}),
+        ({"evaluation__scorers": ["clip_emoji"]}, {"evaluate"}),
+        ({"selection__threshold": 3.0}, set()),
+        ({"adapter": "none"}, {"data", "score", "select", "encode", "train", "generate", "evaluate"}),
+    ],
+)
+def test_what_a_field_changes(values: Flat, assignments: dict[str, Any], expected: set[str]) -> None:
+    assert changed(values, **assignments) == expected
+
+
+def test_encoding_the_data_set_is_shared_by_all_selections(values: Flat) -> None:
+    assert changed({**values, "encode.scope": "dataset"}, quality__metric="difference") == FROM_SELECT
+
+
+def test_execution_fields_change_no_key(values: Flat) -> None:
+    for name, info in schema_fields().items():
+        if info.kind is Kind.EXECUTION and name != "reward.weights":
+            other = {int: 7, float: 7.5}.get(info.type, "other")
+            assert keys(values) == keys({**values, name: other}), name
+
+
+def test_every_meaning_field_changes_some_key(values: Flat) -> None:
+    """No option does nothing: each field is read by a stage under some member."""
+    for name, info in schema_fields().items():
+        if info.kind is not Kind.MEANING:
+            continue
+        moved = False
+        for strategy in ("top_k", "threshold", "weighted_sampling"):
+            base = {**values, "selection.strategy": strategy}
+            try:
+                moved |= keys(base) != keys({**base, name: _other(info.name, base[name])})
+            except Exception as error:  # noqa: BLE001  (a member that does not exist also shows that it is read)
+                moved |= "unknown" in str(error)
+        assert moved, name
+
+
+def _other(name: str, value: Any) -> Any:
+    if name == "evaluation.scorers":
+        return ["judge_emoji"]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, list):
+        return [*value, "more"]
+    return 3 if value is None else "another"
+
+
+def test_paths_do_not_matter_but_their_content_does(values: Flat, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    copy.write_text("pairs")
+    assert keys(values) == keys({**values, "data.path": str(copy)})
+    copy.write_text("other pairs")
+    digests.digest.cache_clear()
+    assert "data" in changed(values, data__path=str(copy))
+
+
+def test_random_selection_needs_no_scores(values: Flat) -> None:
+    assert "score" not in spec.stages_of({**values, "selection.strategy": "random"})
+    assert "score" not in spec.stages_of({**values, "quality.metric": "random"})
+    assert spec.stages_of({**values, "adapter": "none"}) == ["generate", "evaluate"]
+
+
+def test_stages_follow_their_inputs(values: Flat) -> None:
+    order = spec.stages_of(values)
+    for stage in order:
+        assert all(order.index(name) < order.index(stage) for name in spec.stage_inputs(stage, values))
+
+
+@given(st.permutations(sorted(schema_fields())))
+def test_the_order_of_fields_does_not_change_keys(order: list[str]) -> None:
+    values = {**defaults(), "adapter": "none", "evaluation.scorers": [], "model.path": "qsd", "evaluation.prompts": "qsd"}
+    values["reward.weights"] = ""
+    shuffled = {name: values[name] for name in order if name in values}
+    assert spec.stage_meaning("generate", shuffled) == spec.stage_meaning("generate", values)
