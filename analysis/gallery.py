@@ -1,0 +1,186 @@
+"""``gallery.png``: the same prompts and the same initial noise, one column per cell, the base model first."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.sweep import Replicate, Sweep, artefact, split_order
+from analysis.wording import split_title
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
+
+_PROMPTS = 10
+_TILE = 128
+_GAP = 8
+_CAPTION_WIDTH = 190
+_FONT_SIZE = 14
+_INK, _PAPER, _EMPTY, _FRAME = (20, 20, 20), (255, 255, 255), (228, 228, 228), (200, 200, 200)
+_PIECE = re.compile(r"\s+|[^\s=_,/]*[=_,/]|[^\s=_,/]+")
+
+
+def gallery_png(runs: Path, sweep: Sweep) -> bytes | None:
+    """Rows are prompts of the held-out split, chosen by a hash of their id, so not by how they look.
+
+    Each tile is the first image index of the cell's first training seed. None when no cell has images yet.
+    """
+    columns = _columns(runs, sweep)
+    first = next((folder for _, _, folder in columns if folder is not None), None)
+    if first is None:
+        return None
+    split, prompts = _choose(first)
+    wanted = {prompt for prompt, _ in prompts}
+    pictures = [_pictures(folder, wanted) if folder is not None else {} for _, _, folder in columns]
+    return _draw(sweep, split, [(name, seed) for name, seed, _ in columns], prompts, pictures)
+
+
+def _columns(runs: Path, sweep: Sweep) -> list[tuple[str, int | None, Path | None]]:
+    """(cell, seed, folder of its images), base model first."""
+    names = sweep.cell_names()
+    names.sort(key=lambda name: name != sweep.base)
+    columns: list[tuple[str, int | None, Path | None]] = []
+    for name in names:
+        replicate: Replicate = sweep.of_cell(name)[0]
+        columns.append((name, replicate.seed, artefact(runs, "generate", replicate.stages.get("generate"))))
+    return columns
+
+
+def _choose(folder: Path) -> tuple[str, list[tuple[str, str]]]:
+    """The split, and (prompt id, caption) of the rows."""
+    import pyarrow.parquet as pq
+
+    captions: dict[str, dict[str, str]] = {}
+    for shard in sorted(folder.glob("images-*.parquet")):
+        table = pq.ParquetFile(shard).read(columns=["prompt_id", "split", "caption"])
+        for row in zip(*(table[name].to_pylist() for name in ("prompt_id", "split", "caption")), strict=True):
+            captions.setdefault(row[1], {})[row[0]] = row[2]
+    split = min(captions, key=split_order)
+    chosen = sorted(captions[split], key=lambda prompt: hashlib.sha256(prompt.encode()).digest())[:_PROMPTS]
+    return split, [(prompt, captions[split][prompt]) for prompt in chosen]
+
+
+def _pictures(folder: Path, prompts: set[str]) -> dict[str, bytes]:
+    """The image with the lowest index of each prompt; only the row groups that hold one are read."""
+    import pyarrow.parquet as pq
+
+    best: dict[str, tuple[int, Path, int, int]] = {}
+    for shard in sorted(folder.glob("images-*.parquet")):
+        file = pq.ParquetFile(shard)
+        for group in range(file.num_row_groups):
+            keys = file.read_row_group(group, columns=["prompt_id", "image_index"])
+            for row, (prompt, index) in enumerate(zip(*(column.to_pylist() for column in keys.columns), strict=True)):
+                if prompt in prompts and (prompt not in best or index < best[prompt][0]):
+                    best[prompt] = (index, shard, group, row)
+    pictures: dict[str, bytes] = {}
+    for shard, group in sorted({(place[1], place[2]) for place in best.values()}):
+        images = pq.ParquetFile(shard).read_row_group(group, columns=["image"])["image"]
+        for prompt, (_, own_shard, own_group, row) in best.items():
+            if (own_shard, own_group) == (shard, group):
+                pictures[prompt] = images[row].as_py()
+    return pictures
+
+
+def _draw(
+    sweep: Sweep,
+    split: str,
+    columns: list[tuple[str, int | None]],
+    prompts: list[tuple[str, str]],
+    pictures: list[dict[str, bytes]],
+) -> bytes:
+    from PIL import Image, ImageDraw
+
+    font, bold = _font("DejaVuSans.ttf"), _font("DejaVuSans-Bold.ttf")
+    headings = [_wrap(name, bold, _TILE) for name, _ in columns]
+    line = _FONT_SIZE * 5 // 4
+    top = line * max(len(heading) for heading in headings) + _GAP * 2
+    cell = _TILE + _GAP
+    left = _CAPTION_WIDTH + _GAP
+    width = left + cell * len(columns)
+    footer = _wrap(_footer(sweep, split, columns), font, width - 2 * _GAP)
+    size = (width, top + cell * len(prompts) + line * len(footer) + _GAP)
+    sheet = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for column, heading in enumerate(headings):
+        for number, text in enumerate(reversed(heading)):
+            y = top - _GAP - line * (number + 1)
+            draw.text((left + column * cell, y), text, fill=_INK, font=bold)
+    for row, (prompt, caption) in enumerate(prompts):
+        y = top + row * cell
+        _caption(draw, caption, font, y, line)
+        for column, own in enumerate(pictures):
+            corner = (left + column * cell, y)
+            sheet.paste(_tile(own.get(prompt), font), corner)
+            draw.rectangle((*corner, corner[0] + _TILE - 1, corner[1] + _TILE - 1), outline=_FRAME)
+    for number, text in enumerate(footer):
+        draw.text((_GAP, top + cell * len(prompts) + line * number), text, fill=_INK, font=font)
+    stream = io.BytesIO()
+    sheet.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _footer(sweep: Sweep, split: str, columns: list[tuple[str, int | None]]) -> str:
+    seeds = sorted({str(seed) for _, seed in columns if seed is not None})
+    return (
+        f"{sweep.name} on {sweep.experiment}, {split_title(split)}. A row has one prompt and one initial noise. "
+        f"Prompts are drawn by a hash, not by eye. Training seed {', '.join(seeds)}."
+    )
+
+
+def _caption(draw: ImageDraw, caption: str, font: FreeTypeFont, y: int, line: int) -> None:
+    text = _wrap(caption, font, (_CAPTION_WIDTH - 2 * _GAP))
+    most = _TILE // line
+    if len(text) > most:
+        text = [*text[: most - 1], text[most - 1] + " …"]
+    start = y + (_TILE - line * len(text)) // 2
+    for number, part in enumerate(text):
+        draw.text((_GAP, start + line * number), part, fill=_INK, font=font)
+
+
+def _tile(image: bytes | None, font: FreeTypeFont) -> Image:
+    """Small images are enlarged by whole factors without smoothing, so that their pixels show as they are."""
+    from PIL import Image, ImageDraw
+
+    side = _TILE
+    tile = Image.new("RGB", (side, side), _EMPTY)
+    if image is None:
+        ImageDraw.Draw(tile).text((side // 2, side // 2), "missing", fill=_INK, font=font, anchor="mm")
+        return tile
+    picture: Any = Image.open(io.BytesIO(image)).convert("RGB")
+    factor = side // max(picture.size)
+    if factor >= 1:
+        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    else:
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    tile.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return tile
+
+
+def _wrap(text: str, font: FreeTypeFont, width: int) -> list[str]:
+    """Break at spaces and after ``=_,/``, and inside a piece only where it is wider than the line."""
+    lines: list[str] = [""]
+    for piece in _PIECE.findall(text):
+        if font.getlength((lines[-1] + piece).rstrip()) <= width:
+            lines[-1] += piece
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in piece.lstrip():
+            if font.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return [line.strip() for line in lines]
+
+
+def _font(name: str) -> FreeTypeFont:
+    """DejaVu as shipped with matplotlib, so that the picture is the same on every machine."""
+    import matplotlib as mpl
+    from PIL import ImageFont
+
+    path = Path(mpl.get_data_path()) / "fonts" / "ttf" / name
+    return ImageFont.truetype(path, _FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)

@@ -1,0 +1,112 @@
+"""Scores of a sweep as one long table, with the origin of every number."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from analysis.sweep import Replicate, Sweep, artefact, read_sweep
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    import pyarrow as pa
+
+_TEXT = ("prompt_id", "split", "caption", "scorer", "revision", "unit")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What has been evaluated so far.
+
+    Attributes:
+        sweep: all planned cells, evaluated or not.
+        scores: one row per (cell, seed, prompt, image, scorer) with the columns cell, role, seed (Int64, missing for
+            the base model), axes (JSON), cell_id, evaluate_key, prompt_id, split, caption, image_index, scorer,
+            revision, unit, score (float64).
+        missing: replicates without a finished evaluation; no number stands in for them.
+    """
+
+    sweep: Sweep
+    scores: pd.DataFrame
+    missing: tuple[Replicate, ...]
+
+
+def load(runs: Path, sweep_folder: Path) -> Results:
+    """Read every finished evaluation of a sweep.
+
+    Raises:
+        UserError: nothing is evaluated yet, a file lacks a column, or a score is not a number.
+    """
+    import pyarrow as pa
+
+    sweep = read_sweep(sweep_folder)
+    tables: list[pa.Table] = []
+    missing: list[Replicate] = []
+    read: dict[str, pa.Table] = {}
+    for replicate in sweep.replicates:
+        key = replicate.stages.get("evaluate")
+        folder = artefact(runs, "evaluate", key)
+        if key is None or folder is None:
+            missing.append(replicate)
+            continue
+        if key not in read:
+            read[key] = _read_scores(folder / "scores.parquet")
+        tables.append(_with_origin(read[key], replicate, key))
+    if not tables:
+        raise UserError(f"{sweep_folder}: no cell has been evaluated yet; 'ablate run {sweep.name}' evaluates them")
+    scores = pa.concat_tables(tables).unify_dictionaries().to_pandas()
+    scores["seed"] = scores["seed"].astype("Int64")
+    return Results(sweep, scores, tuple(missing))
+
+
+def _read_scores(path: Path) -> pa.Table:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = (*_TEXT, "image_index", "score")
+    file = pq.ParquetFile(path)
+    absent = [column for column in columns if column not in file.schema_arrow.names]
+    if absent:
+        raise UserError(f"{path}: column {absent[0]!r} is missing; the file has {', '.join(file.schema_arrow.names)}")
+    table = file.read(columns=list(columns))
+    score = table["score"].cast(pa.float64())
+    bad = np.flatnonzero(~np.isfinite(score.to_numpy()))
+    if len(bad):
+        ids = ", ".join(sorted({str(table["prompt_id"][int(row)]) for row in bad})[:5])
+        raise UserError(f"{path}: {len(bad)} of {table.num_rows} scores are not finite numbers (prompts {ids})")
+    text: dict[str, Any] = {name: _dictionary(table[name]) for name in _TEXT}
+    numbers = {"image_index": table["image_index"].cast(pa.int64()), "score": score}
+    return pa.table(text | numbers)
+
+
+def _dictionary(column: Any) -> Any:
+    import pyarrow as pa
+
+    return column.cast(pa.string()).combine_chunks().dictionary_encode()
+
+
+def _with_origin(table: pa.Table, replicate: Replicate, key: str) -> pa.Table:
+    import numpy as np
+    import pyarrow as pa
+
+    rows = table.num_rows
+    origin = {
+        "cell": replicate.name,
+        "role": replicate.role,
+        "axes": json.dumps(replicate.axes, sort_keys=True, ensure_ascii=False),
+        "cell_id": replicate.cell_id,
+        "evaluate_key": key,
+    }
+    codes: Any = pa.array(np.zeros(rows, np.int32))
+    constant: dict[str, Any] = {
+        name: pa.DictionaryArray.from_arrays(codes, pa.array([value])) for name, value in origin.items()
+    }
+    constant["seed"] = pa.array([replicate.seed] * rows, pa.int64())
+    order = ["cell", "role", "seed", "axes", "cell_id", "evaluate_key", *_TEXT[:3], "image_index", *_TEXT[3:], "score"]
+    columns = constant | {name: table[name] for name in table.column_names}
+    return pa.table({name: columns[name] for name in order})

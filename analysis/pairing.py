@@ -1,0 +1,132 @@
+"""Scores as arrays whose axes are seeds, prompts and images, the same prompts in the same order for every cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from analysis.sweep import split_order
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from analysis.load import Results
+
+    Floats = NDArray[np.float64]
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Cube:
+    """Scores of one cell: ``values`` is [seeds, prompts, images]; ``seeds`` is (None,) for the base model."""
+
+    seeds: tuple[int | None, ...]
+    values: Floats
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All cells under one scorer on one split.
+
+    Attributes:
+        prompts: prompt ids, the order of the second axis of every cube.
+        cells: cell name to scores; cells without any finished replicate are absent.
+    """
+
+    split: str
+    scorer: str
+    revision: str
+    unit: str
+    prompts: tuple[str, ...]
+    cells: dict[str, Cube]
+
+
+def panels(results: Results) -> list[Panel]:
+    """One panel per split and scorer, held-out splits first.
+
+    Raises:
+        UserError: two replicates were not scored on the same prompts and images, a score is there twice, or a scorer
+            has two revisions or units within the sweep.
+    """
+    groups = results.scores.groupby(["split", "scorer"], observed=True, sort=True)
+    found = {(str(split), str(scorer)): _panel(str(split), str(scorer), group) for (split, scorer), group in groups}
+    return [found[key] for key in sorted(found, key=lambda key: (split_order(key[0]), key[1]))]
+
+
+def _panel(split: str, scorer: str, scores: pd.DataFrame) -> Panel:
+    revision = _single(scores, "revision", scorer)
+    unit = _single(scores, "unit", scorer)
+    ordered = scores.assign(seed=scores["seed"].fillna(-1).astype(int), prompt_id=scores["prompt_id"].astype(str))
+    ordered = ordered.sort_values(["cell", "seed", "prompt_id", "image_index"], kind="stable")
+    prompts: NDArray[np.object_] | None = None
+    images: NDArray[np.int64] | None = None
+    first = ""
+    cubes: dict[str, dict[int | None, Floats]] = {}
+    for key, replicate in ordered.groupby(["cell", "seed"], observed=True, sort=False):
+        cell, seed = cast("tuple[str, int]", key)
+        label = f"'{cell}'" if seed < 0 else f"'{cell}' seed {seed}"
+        where = f"split {split}, scorer {scorer}: cell {label}"
+        own_prompts = replicate["prompt_id"].to_numpy(dtype=object)
+        own_images = replicate["image_index"].to_numpy(dtype=np.int64)
+        if prompts is None or images is None:
+            _require_rectangle(own_prompts, own_images, where)
+            prompts, images, first = own_prompts, own_images, label
+        elif not (np.array_equal(own_prompts, prompts) and np.array_equal(own_images, images)):
+            _raise_unpaired(where, first, (own_prompts, own_images), (prompts, images))
+        names = np.unique(prompts)
+        values = replicate["score"].to_numpy(dtype=np.float64).reshape(len(names), -1)
+        cubes.setdefault(str(cell), {})[None if seed < 0 else int(seed)] = values
+    assert prompts is not None
+    cells = {cell: Cube(tuple(by_seed), np.stack(list(by_seed.values()))) for cell, by_seed in cubes.items()}
+    return Panel(split, scorer, revision, unit, tuple(str(name) for name in np.unique(prompts)), cells)
+
+
+def _single(scores: pd.DataFrame, column: str, scorer: str) -> str:
+    values = sorted(str(value) for value in scores[column].unique())
+    if len(values) > 1:
+        cells = {value: str(scores.loc[scores[column] == value, "cell"].iloc[0]) for value in values}
+        told = ", ".join(f"{value!r} in cell '{cell}'" for value, cell in cells.items())
+        raise UserError(f"scorer {scorer} has {len(values)} {column}s ({told}); evaluate all cells with one")
+    return values[0]
+
+
+def _require_rectangle(prompts: NDArray[np.object_], images: NDArray[np.int64], where: str) -> None:
+    """Every prompt has the same image indices, each once."""
+    pairs = list(zip(prompts, images, strict=True))
+    twice = sorted({str(a[0]) for a, b in pairwise(pairs) if a == b})
+    if twice:
+        raise UserError(f"{where} has more than one score for an image of prompts {_some(twice)}")
+    names, counts = np.unique(prompts, return_counts=True)
+    expected = images[: counts[0]]
+    if len(set(counts.tolist())) > 1 or not np.array_equal(images, np.tile(expected, len(names))):
+        usual = int(np.median(counts))
+        odd = [str(name) for name, count in zip(names, counts, strict=True) if count != usual] or [str(names[0])]
+        raise UserError(f"{where} has not the same image indices for every prompt: {_some(odd)}; evaluate it again")
+
+
+def _raise_unpaired(
+    where: str,
+    first: str,
+    own: tuple[NDArray[np.object_], NDArray[np.int64]],
+    other: tuple[NDArray[np.object_], NDArray[np.int64]],
+) -> None:
+    left, right = set(zip(*own, strict=True)), set(zip(*other, strict=True))
+    only_own, only_other = ({str(prompt) for prompt, _ in side} for side in (left - right, right - left))
+    if not only_own and not only_other:
+        raise UserError(f"{where} has more than one score for the same image; evaluate it again")
+    told = [f"only the first has prompts {_some(sorted(only_own))}"] if only_own else []
+    told += [f"only the second has prompts {_some(sorted(only_other))}"] if only_other else []
+    raise UserError(
+        f"{where} and cell {first} are not paired: {'; '.join(told)}. Evaluate both on the same prompts and images"
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

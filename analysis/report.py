@@ -1,0 +1,54 @@
+"""Write a sweep's tables and pictures."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from analysis.figures import effects_png
+from analysis.gallery import gallery_png
+from analysis.load import load
+from analysis.lock import NAME, inputs, lock_text
+from analysis.markdown import to_markdown
+from analysis.rows import build_rows
+from analysis.table_csv import to_csv
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write(runs: Path, sweep_folder: Path) -> list[Path]:
+    """Write ``table.csv``, ``table.md``, ``effects.png``, ``gallery.png`` and ``tables.lock.json``.
+
+    The same results give the same bytes. Every file is written aside and renamed, the lock last, so that a kill
+    leaves whole files and a lock that does not fit them.
+
+    Returns:
+        The written files; without ``gallery.png`` where no cell has images.
+
+    Raises:
+        UserError: nothing is evaluated yet, or cells cannot be compared (see ``load`` and ``pairing``).
+    """
+    before = inputs(runs, sweep_folder)
+    results = load(runs, sweep_folder)
+    rows = build_rows(results)
+    outputs: dict[str, bytes] = {
+        "table.csv": to_csv(rows).encode(),
+        "table.md": to_markdown(results.sweep, rows).encode(),
+        "effects.png": effects_png(results.sweep, rows),
+    }
+    gallery = gallery_png(runs, results.sweep)
+    if gallery is not None:
+        outputs["gallery.png"] = gallery
+    else:
+        (sweep_folder / "gallery.png").unlink(missing_ok=True)
+    for name, content in outputs.items():
+        _write(sweep_folder / name, content)
+    _write(sweep_folder / NAME, lock_text(before, outputs).encode())
+    return [sweep_folder / name for name in (*outputs, NAME)]
+
+
+def _write(path: Path, content: bytes) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(content)
+    aside.replace(path)

@@ -1,0 +1,152 @@
+"""The cells of a sweep and where their artefacts lie: what ``cells.json`` says, without reading any score."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HELD_OUT_SPLITS = ("evaluation", "held_out")
+SEEN_SPLIT = "seen"
+_ROLE_ORDER = {"grid": 1, "control": 2, "base": 3}
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One training seed of one cell, or the untouched base model.
+
+    Attributes:
+        name: of the cell, without the seed; replicates of a cell share it.
+        role: ``grid``, ``control`` or ``base``.
+        seed: of training; None for the base model.
+        axes: dotted setting to value, what this cell varies.
+        reward_model: the scorer whose scores ranked the training pairs, None where there was none.
+        stages: stage name to artefact key.
+    """
+
+    name: str
+    role: str
+    is_baseline: bool
+    axes: dict[str, Any]
+    seed: int | None
+    cell_id: str
+    reward_model: str | None
+    stages: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """Cell and seed for messages."""
+        return f"'{self.name}'" if self.seed is None else f"'{self.name}' seed {self.seed}"
+
+    def selected_by(self, scorer: str) -> bool:
+        """Whether ``scorer`` chose this cell's training pairs, so that it judges its own choice."""
+        return "score" in self.stages and scorer == self.reward_model
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as it was planned: ``replicates`` holds one entry per cell and seed, in the order of ``cells.json``."""
+
+    folder: Path
+    name: str
+    experiment: str
+    question: str
+    git_commit: str
+    baseline: str
+    replicates: tuple[Replicate, ...]
+
+    def cell_names(self) -> list[str]:
+        """The cells as tables show them: baseline, grid, controls, base model."""
+        first = {replicate.name: replicate for replicate in reversed(self.replicates)}
+        order = list(dict.fromkeys(replicate.name for replicate in self.replicates))
+        return sorted(order, key=lambda name: 0 if first[name].is_baseline else _ROLE_ORDER[first[name].role])
+
+    def of_cell(self, name: str) -> list[Replicate]:
+        """The replicates of a cell, by seed."""
+        found = [replicate for replicate in self.replicates if replicate.name == name]
+        return sorted(found, key=lambda replicate: -1 if replicate.seed is None else replicate.seed)
+
+    @property
+    def base(self) -> str | None:
+        """The name of the base model's cell."""
+        return next((replicate.name for replicate in self.replicates if replicate.role == "base"), None)
+
+
+def split_order(split: str) -> tuple[int, str]:
+    """Sort key of a split: held-out prompts first, seen ones last."""
+    return (0 if split in HELD_OUT_SPLITS else 2 if split == SEEN_SPLIT else 1, split)
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Read ``cells.json``.
+
+    Raises:
+        UserError: the file is absent or is not what the grid runner writes.
+    """
+    path = folder / "cells.json"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; 'ablate run' writes it")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        replicates = tuple(
+            Replicate(
+                name=cell["name"],
+                role=cell["role"],
+                is_baseline=cell["is_baseline"],
+                axes=dict(cell["axes"]),
+                seed=cell["seed"],
+                cell_id=cell["cell_id"],
+                reward_model=cell["reward_model"],
+                stages=dict(cell["stages"]),
+            )
+            for cell in content["cells"]
+        )
+        sweep = Sweep(
+            folder=folder,
+            name=content["sweep"],
+            experiment=content["experiment"],
+            question=content["question"],
+            git_commit=content["git_commit"] or "unknown",
+            baseline=content["baseline"],
+            replicates=replicates,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a list of cells ({error!r}); delete it and run the sweep again") from error
+    _check(path, sweep)
+    return sweep
+
+
+def _check(path: Path, sweep: Sweep) -> None:
+    seen: set[tuple[str, int | None]] = set()
+    for replicate in sweep.replicates:
+        if replicate.role not in _ROLE_ORDER:
+            raise UserError(f"{path}: cell {replicate.label} has the unknown role {replicate.role!r}")
+        if (replicate.name, replicate.seed) in seen:
+            raise UserError(f"{path}: cell {replicate.label} is listed twice")
+        seen.add((replicate.name, replicate.seed))
+    if sweep.baseline not in {replicate.name for replicate in sweep.replicates}:
+        raise UserError(f"{path}: the baseline {sweep.baseline!r} is not among the cells")
+
+
+def artefact(runs: Path, stage: str, key: str | None) -> Path | None:
+    """The folder of a finished artefact, else None.
+
+    Finished means a record that carries the key, and every file that it lists present with its size; the grid runner
+    makes the full check before it writes the record.
+    """
+    if key is None:
+        return None
+    folder = runs / "artefacts" / stage / key
+    try:
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        whole = record["key"] == key and all(
+            (folder / name).stat().st_size == entry["bytes"] for name, entry in record["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return folder if whole else None

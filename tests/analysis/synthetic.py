@@ -1,0 +1,219 @@
+"""Sweeps that were never run: cells.json and artefacts drawn from known effects."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STYLES = ("fluent", "noto", "twemoji")
+THINGS = ("a croissant", "a red heart", "a panda", "a face with tears of joy", "a snowman without snow", "a lighthouse")
+
+
+@dataclass
+class Cell:
+    """A cell with a known effect on every score, in the scorer's unit."""
+
+    name: str
+    effect: float = 0.0
+    role: str = "grid"
+    axes: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int | None, ...] = (0, 1, 2)
+    reward_model: str | None = "clip_emoji"
+    absent: tuple[int | None, ...] = ()
+
+
+@dataclass
+class World:
+    """What the synthetic sweep looks like."""
+
+    cells: list[Cell]
+    baseline: str
+    scorers: dict[str, tuple[str, float]] = field(
+        default_factory=lambda: {"clip_emoji": ("cosine", 0.05), "aesthetic": ("points", 0.5), "judge": ("logit", 1.0)}
+    )
+    prompts: dict[str, int] = field(default_factory=lambda: {"evaluation": 40, "seen": 24})
+    images: int = 2
+    steps: int = 30
+    pixels: int = 64
+    pictures: bool = True
+    seed_spread: float = 0.05
+
+
+def key_of(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def usual_world(**changes: Any) -> World:
+    """A baseline, two grid cells, a control and the base model."""
+    cells = [
+        Cell("metric=product", 0.30, axes={"quality.metric": "product"}),
+        Cell("metric=difference", 0.22, axes={"quality.metric": "difference"}),
+        Cell("metric=winner_only", -0.10, axes={"quality.metric": "winner_only"}),
+        Cell("strategy=random", 0.05, role="control", axes={"selection.strategy": "random"}, reward_model=None),
+        Cell("base model", 0.0, role="base", seeds=(None,), reward_model=None),
+    ]
+    return World(**({"cells": cells, "baseline": "metric=product"} | changes))
+
+
+def seal(folder: Path, stage: str, key: str) -> None:
+    """Write the record that makes a folder a finished artefact."""
+    files = {
+        str(path.relative_to(folder)): {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "bytes": path.stat().st_size,
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "record.json"
+    }
+    record = {"stage": stage, "version": 1, "key": key, "meaning": {}, "inputs": {}, "files": files}
+    (folder / "record.json").write_text(json.dumps(record, sort_keys=True, indent=1))
+
+
+def write_sweep(runs: Path, world: World, name: str = "metric_formula", experiment: str = "emoji") -> Path:
+    """Write all artefacts and cells.json; returns the sweep's folder."""
+    entries = []
+    for cell in world.cells:
+        for seed in cell.seeds:
+            keys = stage_keys(cell, seed)
+            entries.append(
+                {
+                    "name": cell.name,
+                    "role": cell.role,
+                    "is_baseline": cell.name == world.baseline,
+                    "axes": cell.axes,
+                    "seed": seed,
+                    "cell_id": key_of(cell.name, seed)[:10],
+                    "reward_model": cell.reward_model,
+                    "stages": keys,
+                }
+            )
+            if seed in cell.absent:
+                continue
+            write_evaluate(runs, keys["evaluate"], world, cell, seed)
+            if world.pictures:
+                write_generate(runs, keys["generate"], world, cell, seed)
+            if "train" in keys:
+                write_train(runs, keys["train"], world.steps, seed or 0)
+    folder = runs / "sweeps" / f"{name}@{experiment}"
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "sweep": name,
+        "experiment": experiment,
+        "question": "Does the product form of Q matter, or is any score gap enough?",
+        "git_commit": "0123456789abcdef0123456789abcdef01234567",
+        "baseline": world.baseline,
+        "cells": entries,
+    }
+    (folder / "cells.json").write_text(json.dumps(content, indent=1))
+    return folder
+
+
+def stage_keys(cell: Cell, seed: int | None) -> dict[str, str]:
+    own = {stage: key_of(stage, cell.name, seed) for stage in ("generate", "evaluate")}
+    if cell.role == "base":
+        return own
+    shared = {"data": key_of("data")} | ({"score": key_of("score")} if cell.reward_model else {})
+    return shared | {"train": key_of("train", cell.name, seed)} | own
+
+
+def prompt_table(world: World) -> list[tuple[str, str, str]]:
+    """(prompt id, split, caption), in the order of generation."""
+    rows = []
+    for split, count in world.prompts.items():
+        for number in range(count):
+            caption = f"{THINGS[number % len(THINGS)]} {number}, {STYLES[number // 6 % 3]} style"
+            rows.append((key_of(split, number)[:12], split, caption))
+    return rows
+
+
+def write_evaluate(runs: Path, key: str, world: World, cell: Cell, seed: int | None) -> Path:
+    """Scores: a prompt's own level, noise shared by all cells, noise of the cell, and effect and seed in units."""
+    prompts = prompt_table(world)
+    shape = (len(prompts), world.images)
+    own = np.random.default_rng(int(key_of("own", cell.name, seed)[:8], 16))
+    shared = np.random.default_rng(7)
+    level = shared.normal(0, 1, (len(prompts), 1)) + shared.normal(0, 0.5, shape)
+    shift = cell.effect + (world.seed_spread * own.normal() if seed is not None else 0)
+    tables = []
+    for scorer, (unit, scale) in world.scorers.items():
+        score = scale * (5 + level + shift + own.normal(0, 0.4, shape))
+        tables.append(
+            pa.table(
+                {
+                    "prompt_id": [p for p, _, _ in prompts for _ in range(world.images)],
+                    "split": [s for _, s, _ in prompts for _ in range(world.images)],
+                    "caption": [c for _, _, c in prompts for _ in range(world.images)],
+                    "image_index": pa.array(list(range(world.images)) * len(prompts), pa.int32()),
+                    "scorer": [scorer] * score.size,
+                    "revision": [f"{scorer}-r1"] * score.size,
+                    "unit": [unit] * score.size,
+                    "score": pa.array(score.ravel(), pa.float32()),
+                }
+            )
+        )
+    folder = runs / "artefacts" / "evaluate" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.concat_tables(tables), folder / "scores.parquet")
+    seal(folder, "evaluate", key)
+    return folder
+
+
+def write_generate(runs: Path, key: str, world: World, cell: Cell, seed: int | None) -> Path:
+    """Pictures: a coloured disc whose size follows the prompt and whose hue follows the cell."""
+    from PIL import Image
+
+    rows: dict[str, list[Any]] = {name: [] for name in ("prompt_id", "split", "caption", "image_index", "image")}
+    side = np.linspace(-1, 1, world.pixels)
+    radius = np.hypot(side[:, None], side[None, :])
+    colour = np.random.default_rng(int(key_of("hue", cell.name, seed)[:8], 16)).integers(40, 220, 3)
+    for number, (prompt, split, caption) in enumerate(prompt_table(world)):
+        for index in range(world.images):
+            disc = radius < 0.25 + 0.6 * ((number + index) % 7) / 7
+            pixels = np.where(disc[..., None], colour, 255).astype(np.uint8)
+            stream = io.BytesIO()
+            Image.fromarray(pixels).save(stream, "WEBP", lossless=True, method=0)
+            for name, value in zip(rows, (prompt, split, caption, index, stream.getvalue()), strict=True):
+                rows[name].append(value)
+    folder = runs / "artefacts" / "generate" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    half = len(rows["prompt_id"]) // 2
+    for shard, part in enumerate((slice(0, half), slice(half, None))):
+        pq.write_table(pa.table({k: v[part] for k, v in rows.items()}), folder / f"images-{shard:05d}.parquet")
+    seal(folder, "generate", key)
+    return folder
+
+
+def metrics_row(step: int, seed: int) -> dict[str, float]:
+    rng = np.random.default_rng([seed, step])
+    gain = 0.002 * step
+    return {
+        "step": step,
+        "loss": float(np.log(2) - gain + 0.01 * rng.normal()),
+        "winner_error": 0.5 - gain,
+        "loser_error": 0.6 + gain,
+        "ref_winner_error": 0.5,
+        "ref_loser_error": 0.6,
+        "implicit_accuracy": min(1.0, 0.5 + gain),
+        "logit_mean": gain,
+        "learning_rate": 1e-4,
+        "grad_norm": 1.0,
+    }
+
+
+def write_train(runs: Path, key: str, steps: int, seed: int) -> Path:
+    folder = runs / "artefacts" / "train" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(metrics_row(step, seed)) for step in range(1, steps + 1)]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    seal(folder, "train", key)
+    return folder
