@@ -1,0 +1,220 @@
+"""One try at running a stage, in a process of its own: claim, run, seal, and leave a record of how it went.
+
+``python -m ablations.attempt JOB.json`` and the local runner's workers enter by the same :func:`main`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.files import numbered, read_json, write_json
+from ablations.jobs import Job, load_table
+from ablations.origin import git_state, versions
+from ablations.owner import Owner
+from ablations.store import Record, Store
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from ablations.claims import Claim
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_BUSY = 75
+EXIT_INTERRUPTED = 143
+LOG, ATTEMPT, PROGRESS, EXIT = "log.txt", "attempt.json", "progress.json", "exit.json"
+_REPORT_EVERY_S = 1.0
+
+
+class Interrupted(BaseException):
+    """The process was asked to end; no ``except Exception`` of a stage may swallow it."""
+
+
+class ProgressFile:
+    """A stage's report, written at most once per second."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._begin = time.monotonic()
+        self._written = float("-inf")
+        self._first: tuple[int, float] | None = None
+        self._latest: dict[str, Any] = {}
+
+    def __call__(self, done: int, total: int, unit: str) -> None:
+        """``done`` of ``total``; the first call tells where a resumed stage began, so the rate is this attempt's."""
+        now = time.monotonic()
+        seconds = now - self._begin
+        self._first = self._first or (done, seconds)
+        first_done, first_seconds = self._first
+        rate = (done - first_done) / (seconds - first_seconds) if seconds > first_seconds else 0.0
+        self._latest = {"done": done, "total": total, "unit": unit, "seconds": seconds, "per_second": rate}
+        if now - self._written >= _REPORT_EVERY_S:
+            self.flush()
+            self._written = now
+
+    def flush(self) -> None:
+        """Write the latest report now."""
+        if self._latest:
+            write_json(self._path, self._latest)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job whose file is the only argument; the exit status of the process.
+
+    0: the stage is done. 1: it failed. 75: another process works on it. 143: this process was asked to end.
+    """
+    (path,) = arguments
+    job = Job.read(Path(path))
+    os.chdir(job.root)
+    return run(job)
+
+
+def run(job: Job) -> int:
+    """Run one stage unless it is done or another process works on it; returns as :func:`main`."""
+    store = job.store()
+    if store.is_done(job.stage, job.key):
+        return EXIT_DONE
+    claim = store.claims.take(job.key)
+    if claim is None:
+        return EXIT_BUSY
+    if store.is_done(job.stage, job.key) or store.finish_interrupted_seal(job.stage, job.key):
+        claim.forget()
+        return EXIT_DONE
+    return _attempt(job, store, claim)
+
+
+def latest(store: Store, stage: str, key: str) -> Path | None:
+    """Folder of the newest attempt at a stage."""
+    folder = store.attempts(stage, key)
+    numbers = numbered(folder)
+    return folder / str(numbers[-1]) if numbers else None
+
+
+def outcome(folder: Path) -> dict[str, Any] | None:
+    """How an attempt ended: {"state": done, failed or interrupted, "reason", "seconds", "max_rss_bytes", "end"}."""
+    content = read_json(folder / EXIT)
+    return content if isinstance(content, dict) else None
+
+
+def _attempt(job: Job, store: Store, claim: Claim) -> int:
+    folder = _new_folder(store.attempts(job.stage, job.key))
+    _log_to(folder / LOG)
+    _limit_threads(int(job.values["threads"]))
+    begin = time.monotonic()
+    write_json(
+        folder / ATTEMPT,
+        {
+            "stage": job.stage,
+            "key": job.key,
+            "start": datetime.now(UTC).isoformat(timespec="seconds"),
+            "owner": Owner.here().fields(),
+            "git": git_state(Path(job.root)),
+            "versions": versions(),
+        },
+    )
+    report = ProgressFile(folder / PROGRESS)
+    state, reason, code = "done", None, EXIT_DONE
+    try:
+        _end_on_signals()
+        _run_stage(job, store, report)
+    except Interrupted as signal_name:
+        state, reason, code = "interrupted", f"stopped by {signal_name}", EXIT_INTERRUPTED
+    except UserError as error:
+        print(f"error: {error}", flush=True)
+        state, reason, code = "failed", str(error), EXIT_FAILED
+    except BaseException as error:
+        traceback.print_exc()
+        state, reason, code = "failed", _one_line(error), EXIT_FAILED
+    _ignore_signals()  # from here on only the record of this attempt is written
+    report.flush()
+    write_json(
+        folder / EXIT,
+        {
+            "state": state,
+            "reason": reason,
+            "seconds": round(time.monotonic() - begin, 3),
+            "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "end": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+    if code == EXIT_DONE:
+        claim.forget()
+    else:
+        claim.release()
+    return code
+
+
+def _run_stage(job: Job, store: Store, report: ProgressFile) -> None:
+    from qsd.config.load import build
+    from qsd.stages.context import StageContext
+
+    for name, key in job.inputs.items():
+        problem = store.problem(name, key)
+        if problem is not None:
+            raise UserError(f"input {name}/{key}: {problem}; run the sweep again to make it anew")
+    module, _, function = load_table(job.table).STAGES[job.stage].entry.partition(":")
+    output = store.partial(job.stage, job.key)
+    output.mkdir(parents=True, exist_ok=True)
+    inputs = {name: store.artefact(name, key) for name, key in job.inputs.items()}
+    context = StageContext(config=build(job.values), inputs=inputs, output=output, report=report)
+    getattr(importlib.import_module(module), function)(context)
+    store.seal(Record(job.stage, job.version, job.key, job.meaning, job.inputs, files={}))
+
+
+def _new_folder(attempts: Path) -> Path:
+    """The next numbered folder; only the holder of the claim makes one."""
+    numbers = numbered(attempts)
+    folder = attempts / str(numbers[-1] + 1 if numbers else 1)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _log_to(path: Path) -> None:
+    """Send standard output and error of this process, C libraries included, to ``path``."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def _limit_threads(threads: int) -> None:
+    """The same thread count everywhere: sums in another order are other bytes."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def _end_on_signals() -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""A plan for a person, and as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ablations.states import STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ablations.plan import Plan
+
+_MOST_CELLS = 40
+
+
+def cells_as_json(plan: Plan, states: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One entry per cell and seed, with key and state of every stage."""
+    return [
+        {
+            "name": cell.name,
+            "role": cell.role,
+            "is_baseline": cell.is_baseline,
+            "axes": dict(cell.axes),
+            "seed": cell.seed,
+            "cell_id": cell.cell_id,
+            "stages": {stage: {"key": node.key, "state": states[node.key]} for stage, node in cell.stages.items()},
+        }
+        for cell in plan.cells
+    ]
+
+
+def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
+    """Question, cells, and a table of stages."""
+    print(f"{plan.name}: {summary['question']}")
+    _print_cells(plan)
+    for notice in summary["notices"]:
+        print(f"note: {notice}")
+    shown = [state for state in STATES if state in summary["states"]]
+    width = max(len(state) for state in (*shown, "unique"))
+    print()
+    print("stage     " + "".join(f"{title:>{width + 2}}" for title in ("naive", "unique", *shown)) + "  shared")
+    for stage, row in summary["stages"].items():
+        numbers = (row["naive"], row["unique"], *(row["states"].get(state, 0) for state in shown))
+        shared = f"by up to {row['shared_by_up_to']} cells" if row["shared_by_up_to"] > 1 else ""
+        print(f"{stage:10}" + "".join(f"{number:>{width + 2},}" for number in numbers) + f"  {shared}".rstrip())
+    totals = (summary["naive"], summary["unique"], *(summary["states"].get(state, 0) for state in shown))
+    print(f"{'all':10}" + "".join(f"{number:>{width + 2},}" for number in totals))
+    saved = 100 * (1 - summary["unique"] / summary["naive"])
+    print(f"\n{summary['unique']:,} stages instead of {summary['naive']:,}: {saved:.0f} % saved by sharing")
+
+
+def _print_cells(plan: Plan) -> None:
+    seeds: dict[str, list[str]] = {}
+    about: dict[str, str] = {}
+    for cell in plan.cells:
+        seeds.setdefault(cell.name, []).append("" if cell.seed is None else str(cell.seed))
+        about[cell.name] = "baseline" if cell.is_baseline else "" if cell.role == "grid" else cell.role
+    width = max(len(name) for name in seeds)
+    print(f"{len(seeds)} cells, {len(plan.cells)} with seeds:")
+    for name in list(seeds)[:_MOST_CELLS]:
+        listed = f"seeds {', '.join(seeds[name])}" if seeds[name][0] else ""
+        print(f"  {name:{width}}  {about[name]:8}  {listed}".rstrip())
+    if len(seeds) > _MOST_CELLS:
+        print(f"  ... and {len(seeds) - _MOST_CELLS:,} more (--json lists all)")

@@ -1,0 +1,168 @@
+"""Cells: the product of the axes, the controls beside it and the base model, each with every seed.
+
+Cells that mean the same are merged: a cell is its stages' keys, so a metric that a random selection ignores does not
+make two cells of one. What was merged is said.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ablations.keys import Keys, StageNode, StageTable
+from ablations.names import cell_name, short_names
+from qsd.config.digest import hash_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ablations.spec import Sweep
+    from qsd.config.load import Flat
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell with one seed.
+
+    Attributes:
+        name: unique among the sweep's cells, without the seed.
+        role: ``grid``, ``control`` or ``base`` (the untouched base model).
+        is_baseline: True for the cell that others are compared with.
+        axes: what the sweep sets in this cell, without what its stages ignore.
+        seed: training seed; None for the base model, which is not trained.
+        values: its flat configuration.
+        stages: stage name -> node, inputs before their users.
+    """
+
+    name: str
+    role: str
+    is_baseline: bool
+    axes: Mapping[str, Any]
+    seed: int | None
+    values: Flat
+    stages: Mapping[str, StageNode]
+
+    @property
+    def cell_id(self) -> str:
+        """Twelve hex digits made of all stage keys."""
+        return hash_of({stage: node.key for stage, node in self.stages.items()})[:12]
+
+    @property
+    def label(self) -> str:
+        """Name and seed."""
+        return self.name if self.seed is None else f"{self.name} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All cells of a sweep, and what to say about merged ones."""
+
+    cells: tuple[Cell, ...]
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A cell before merging."""
+
+    role: str
+    is_baseline: bool
+    axes: Mapping[str, Any]
+    shown: Mapping[str, Any]
+
+
+def points(sweep: Sweep) -> Iterator[_Point]:
+    """Every combination of axis values once, the last axis fastest; then the controls."""
+    varies = [name for name, values in sweep.axes.items() if len(values) > 1] or list(sweep.axes)
+    for combination in itertools.product(*sweep.axes.values()):
+        axes = dict(zip(sweep.axes, combination, strict=True))
+        yield _Point("grid", axes == sweep.baseline, axes, {name: axes[name] for name in varies})
+    for control in sweep.controls:
+        changed = {name: value for name, value in control.items() if sweep.baseline.get(name, _ABSENT) != value}
+        yield _Point("control", False, {**sweep.baseline, **control}, changed or control)
+
+
+_ABSENT = object()
+
+
+def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
+    """All cells of ``sweep`` over the flat values of its experiment (overrides included)."""
+    found = list(points(sweep))
+    varying = {name for point in found for name in point.axes} | {"seed", "adapter"}
+    keys = Keys(table, varying)
+    groups: dict[tuple[str, ...], list[_Point]] = {}
+    cells: dict[tuple[str, ...], list[tuple[int, Flat, dict[str, StageNode]]]] = {}
+    bases: dict[tuple[str, ...], tuple[Flat, dict[str, StageNode], _Point]] = {}
+    for point in found:
+        runs = []
+        for seed in sweep.seeds:
+            values = {**experiment, **point.axes, "seed": seed, "adapter": "trained"}
+            runs.append((seed, values, keys.nodes(values)))
+        identity = tuple(node.key for _, _, nodes in runs for node in nodes.values())
+        groups.setdefault(identity, []).append(point)
+        cells.setdefault(identity, runs)
+        values = {**experiment, **point.axes, "seed": sweep.seeds[0], "adapter": "none"}
+        nodes = keys.nodes(values)
+        bases.setdefault(tuple(node.key for node in nodes.values()), (values, nodes, point))
+
+    short = short_names(sorted(varying))
+    merged = [_merge(group) for group in groups.values()]
+    names = _unique([cell_name(point.shown, short) for point in merged], [cell_name(p.axes, short) for p in merged])
+    made = [
+        Cell(name, point.role, point.is_baseline, point.axes, seed, values, nodes)
+        for name, point, runs in zip(names, merged, cells.values(), strict=True)
+        for seed, values, nodes in runs
+    ]
+    notices = [
+        _notice(name, group, short) for name, group in zip(names, groups.values(), strict=True) if len(group) > 1
+    ]
+    return Grid((*made, *_base_cells(list(bases.values()), short)), tuple(notices))
+
+
+def _merge(group: list[_Point]) -> _Point:
+    """One cell for points that mean the same; what differs between them is what their stages ignore."""
+    first = group[0]
+    same = {name: value for name, value in first.axes.items() if all(p.axes.get(name, value) == value for p in group)}
+    if not same:
+        same = dict(first.axes)
+    wanted = {name for point in group for name in point.shown}
+    shown = {name: value for name, value in same.items() if name in wanted}
+    role = "grid" if any(point.role == "grid" for point in group) else "control"
+    return _Point(role, any(point.is_baseline for point in group), same, shown or same)
+
+
+def _unique(names: list[str], full: list[str]) -> list[str]:
+    """Short names where they are unique, full ones where not; numbered if even these are shared."""
+    taken: dict[str, int] = {}
+    for name in names:
+        taken[name] = taken.get(name, 0) + 1
+    result: list[str] = []
+    used: set[str] = set()
+    for name, long in zip(names, full, strict=True):
+        wanted = name if taken[name] == 1 and name != BASE else long
+        unique = next(
+            n for n in itertools.chain([wanted], (f"{wanted}#{i}" for i in itertools.count(2))) if n not in used
+        )
+        used.add(unique)
+        result.append(unique)
+    return result
+
+
+def _notice(name: str, group: list[_Point], short: Mapping[str, str]) -> str:
+    written = [cell_name(point.axes, short) for point in group]
+    listed = "; ".join(dict.fromkeys(written))
+    if len(set(written)) == 1:
+        return f"{name}: listed {len(group)} times, runs once"
+    return f"{name}: {len(group)} cells mean the same and run once ({listed})"
+
+
+def _base_cells(bases: list[tuple[Flat, dict[str, StageNode], _Point]], short: Mapping[str, str]) -> Iterator[Cell]:
+    """The untouched base model; once for each way in which an axis changes its images or scores."""
+    read = {name for name in bases[0][2].axes if len({repr(values[name]) for values, _, _ in bases}) > 1}
+    for values, nodes, point in bases:
+        axes = {name: value for name, value in point.axes.items() if name in read}
+        name = BASE if len(bases) == 1 else f"{BASE},{cell_name(axes, short)}"
+        yield Cell(name, "base", False, axes if len(bases) > 1 else {}, None, values, nodes)

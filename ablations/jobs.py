@@ -1,0 +1,79 @@
+"""A job: all that an attempt needs to know, as one JSON file; a launcher passes on nothing but its path."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from ablations.files import read_json, write_json
+from ablations.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ablations.keys import StageNode, StageTable
+
+QSD = "qsd.stages.spec"
+"""Module with the stages of this project."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage to run.
+
+    Attributes:
+        table: module with the stage table.
+        runs: absolute path of the store.
+        root: absolute path of the project; paths in the configuration are relative to it.
+        stage, key, version, meaning, inputs, values: as in ``ablations.keys.StageNode``.
+    """
+
+    table: str
+    runs: str
+    root: str
+    stage: str
+    key: str
+    version: int
+    meaning: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    values: Mapping[str, Any]
+
+    @staticmethod
+    def of(node: StageNode, table: str, runs: Path, root: Path) -> Job:
+        """The job of a node."""
+        return Job(
+            table=table,
+            runs=str(runs.resolve()),
+            root=str(root.resolve()),
+            stage=node.stage,
+            key=node.key,
+            version=node.version,
+            meaning=node.meaning,
+            inputs=node.inputs,
+            values=node.values,
+        )
+
+    @staticmethod
+    def read(path: Path) -> Job:
+        """Read what :meth:`write` wrote. Raises ValueError on anything else."""
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError(f"{path}: not a job")
+        return Job(**content)
+
+    def write(self) -> Path:
+        """Write the job into its store; the file's path."""
+        path = Path(self.runs) / "jobs" / self.stage / f"{self.key}.json"
+        write_json(path, asdict(self))
+        return path
+
+    def store(self) -> Store:
+        """The store that the job works in."""
+        return Store(Path(self.runs), load_table(self.table).key_of)
+
+
+def load_table(module: str) -> StageTable:
+    """The stage table in ``module``."""
+    return cast("StageTable", importlib.import_module(module))

@@ -1,0 +1,53 @@
+"""``ablate run``: the stages, then tables and pictures, with W&B following."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations import finish, local
+from ablations.display import Board, Lines, on_terminal
+from ablations.follow import following
+
+if TYPE_CHECKING:
+    from ablations.plan import Plan
+    from ablations.store import Store
+
+EXIT_FAILED = 1
+
+
+def run(plan: Plan, store: Store, jobs: int | None) -> int:
+    """Run a plan on this machine and show its tables; the exit status of the command.
+
+    0: all done. 1: some stage failed. 128 + N: stopped by signal N.
+    """
+    for notice in plan.grid.notices:
+        print(f"note: {notice}")
+    folder = finish.write_cells(plan, store, Path.cwd())
+    mode = str(plan.cells[0].values["tracking.wandb"])
+    with following(store.root, folder, mode):
+        result = _stages(plan, store, jobs or local.default_jobs())
+        if result.signal is not None:
+            return 128 + result.signal
+        if result.failures:
+            _report(result.failures)
+            return EXIT_FAILED
+        finish.write_tables(store, folder)
+    print(finish.render(folder))
+    return 0
+
+
+def _stages(plan: Plan, store: Store, jobs: int) -> local.Result:
+    with contextlib.ExitStack() as stack:
+        display = stack.enter_context(Board()) if on_terminal() else Lines(sys.stdout)
+        return local.run(plan, store, display, jobs)
+
+
+def _report(failures: list[local.Failure]) -> None:
+    for failure in failures:
+        waiting = f" ({failure.blocked} more wait for it)" if failure.blocked else ""
+        log = f"\n    log: {failure.log}" if failure.log else ""
+        print(f"failed: {failure.label}{waiting}: {failure.reason}{log}", file=sys.stderr)
+    print(f"{len(failures)} stage(s) failed; the same command tries them again", file=sys.stderr)

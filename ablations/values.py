@@ -1,0 +1,72 @@
+"""The values that a sweep gives to fields of the experiment, each checked at its place in the file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qsd.config.check import convert, is_axis, problem, schema_fields, unknown_key
+from qsd.config.fields import FieldInfo, Kind, sections_of
+from qsd.config.schema import ExperimentConfig
+from qsd.registry import suggest
+
+if TYPE_CHECKING:
+    from qsd.config.yaml_nodes import Node
+
+
+def show(value: Any) -> str:
+    """A value as a person would write it in YAML; long ones are cut."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(show(item) for item in value)}]"
+    text = repr(value) if isinstance(value, str) and not value.strip() else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def axis_field(name: str, key: Node) -> FieldInfo:
+    """The field that an axis or a control sets.
+
+    Raises:
+        UserError: no such field, or one that a sweep can not vary.
+    """
+    fields = schema_fields()
+    info = fields.get(name)
+    if info is None:
+        known = [other for other, field in fields.items() if is_axis(field)]
+        if name in sections_of(ExperimentConfig):
+            raise key.error(unknown_key(name))
+        raise key.error(f"unknown axis '{name}'{suggest(name, known)}")
+    if name == "seed":
+        raise key.error("'seed' is no axis; the training seeds are given by 'seeds'")
+    if name == "adapter":
+        raise key.error("'adapter' is no axis; the base model is always a cell")
+    if info.kind is Kind.EXECUTION:
+        raise key.error(f"'{name}' only changes how a stage runs, not its result; it is no axis")
+    return info
+
+
+def axis_value(name: str, key: Node, node: Node) -> Any:
+    """One value of a field, checked and in the field's type."""
+    info = axis_field(name, key)
+    return _checked(info, node)
+
+
+def axis_values(name: str, key: Node, node: Node) -> tuple[Any, ...]:
+    """All values of an axis, checked and in the field's type."""
+    info = axis_field(name, key)
+    if not isinstance(node.value, list):
+        raise node.error(f"axis '{name}' must be a list of values, not {show(node.plain())}")
+    if not node.value:
+        raise node.error(f"axis '{name}' is empty")
+    return tuple(_checked(info, item) for item in node.value)
+
+
+def _checked(info: FieldInfo, node: Node) -> Any:
+    text = problem(info, node.plain())
+    if text:
+        raise node.error(text)
+    return convert(info, node.plain())

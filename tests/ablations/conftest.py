@@ -1,0 +1,64 @@
+"""A world of files for the grid's tests: an experiment, sweeps and a store in a temporary folder."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ablations.plan import Plan, make_plan
+from ablations.spec import read_sweep
+from ablations.store import Store
+from tests.ablations import fake_stages
+
+EXPERIMENT = """\
+data: {path: world/pairs}
+model: {path: world/model, resolution: 64}
+reward: {model: clip_emoji, weights: world/scorers}
+training: {steps: 3, pairs_per_step: 4, learning_rate: 1e-3}
+evaluation: {prompts: world/prompts.csv, scorers: [clip_emoji, aesthetic_emoji]}
+tracking: {wandb: disabled}
+"""
+
+SWEEP = """\
+question: Does it matter?
+experiment: tiny
+axes:
+  quality.metric: [product, difference, winner_only]
+controls:
+  - {selection.strategy: random}
+baseline: {quality.metric: product}
+seeds: [0, 1]
+"""
+
+Planner = Callable[..., Plan]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder of a test: ``experiments/tiny.yaml``, ``sweeps/`` and what the experiment's paths name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "tiny.yaml").write_text(EXPERIMENT)
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "good.yaml").write_text(SWEEP)
+    return tmp_path
+
+
+@pytest.fixture
+def plan_of(world: Path) -> Planner:
+    """Plan a sweep given as text over the cheap stages."""
+
+    def plan(text: str = SWEEP, name: str = "a") -> Plan:
+        path = Path("sweeps") / f"{name}.yaml"
+        path.write_text(textwrap.dedent(text))
+        return make_plan(read_sweep(path), fake_stages)
+
+    return plan
+
+
+@pytest.fixture
+def store(world: Path) -> Store:
+    return Store(Path("runs"), fake_stages.key_of)

@@ -1,0 +1,118 @@
+"""A stage table of cheap stages with the shape of the real ones, for the runner's tests.
+
+``FAKE_LOG`` names a file that gets one line per event, ``FAKE_STEP_S`` is the time of a training step. A ``loss.beta``
+of 666 makes training fail; 667 makes it end without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablations.files import read_json, write_json
+from qsd.config.check import schema_fields
+from qsd.config.digest import hash_of
+from qsd.errors import UserError
+from qsd.stages.context import StageContext
+
+HERE = "tests.ablations.fake_stages"
+_TRAIN = ("loss.name", "loss.beta", "lora.rank", "training.steps", "seed")
+
+
+@dataclass(frozen=True)
+class Spec:
+    entry: str
+    inputs: Callable[[Mapping[str, Any]], tuple[str, ...]]
+    reads: Callable[[Mapping[str, Any]], tuple[str, ...]]
+    version: int = 1
+
+
+def _select_reads(values: Mapping[str, Any]) -> tuple[str, ...]:
+    if values["selection.strategy"] == "random":
+        return ("selection.strategy", "selection.fraction", "seed")
+    return ("selection.strategy", "selection.fraction", "quality.metric")
+
+
+STAGES: dict[str, Spec] = {
+    "score": Spec(f"{HERE}:digest_inputs", lambda _: (), lambda _: ("reward.model",)),
+    "select": Spec(
+        f"{HERE}:digest_inputs",
+        lambda values: () if values["selection.strategy"] == "random" else ("score",),
+        _select_reads,
+    ),
+    "encode": Spec(f"{HERE}:digest_inputs", lambda _: (), lambda _: ("model.resolution",)),
+    "train": Spec(f"{HERE}:train", lambda _: ("select", "encode"), lambda _: _TRAIN),
+    "generate": Spec(
+        f"{HERE}:digest_inputs",
+        lambda values: ("train",) if values["adapter"] == "trained" else (),
+        lambda _: ("adapter", "generation.steps"),
+    ),
+    "evaluate": Spec(f"{HERE}:digest_inputs", lambda _: ("generate",), lambda _: ("evaluation.scorers",)),
+}
+
+
+def stage_inputs(stage: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+    return STAGES[stage].inputs(values)
+
+
+def stages_of(values: Mapping[str, Any]) -> list[str]:
+    needed = {"evaluate"}
+    for stage in reversed(STAGES):
+        if stage in needed:
+            needed.update(stage_inputs(stage, values))
+    return [stage for stage in STAGES if stage in needed]
+
+
+def stage_meaning(stage: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    fields = schema_fields()
+    return {name: values[name] for name in STAGES[stage].reads(values) if values[name] != fields[name].default}
+
+
+def key_of(stage: str, version: int, meaning: Mapping[str, Any], input_keys: Mapping[str, str]) -> str:
+    return hash_of({"stage": stage, "version": version, "meaning": dict(meaning), "inputs": dict(input_keys)})
+
+
+def log(event: str, context: StageContext) -> None:
+    """Append one line in one write: safe among processes."""
+    path = os.environ.get("FAKE_LOG")
+    if path:
+        line = f"{event} {context.output.parent.name}/{context.output.name}\n"
+        stream = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(stream, line.encode())
+        os.close(stream)
+
+
+def digest_inputs(context: StageContext) -> None:
+    """An artefact made of its inputs' bytes."""
+    log("run", context)
+    parts = [(folder / "result.txt").read_text() for folder in context.inputs.values()]
+    (context.output / "result.txt").write_text(hashlib.sha256(repr(parts).encode()).hexdigest())
+    (context.output / "inner").mkdir(exist_ok=True)
+    (context.output / "inner" / "part.bin").write_bytes(b"x" * 1000)
+    context.report(1, 1, "files")
+
+
+def train(context: StageContext) -> None:
+    """Steps with a checkpoint after each; a resumed run goes on from there."""
+    log("run", context)
+    print("this goes to the log")
+    if context.config.loss.beta == 666:
+        raise UserError("the loss is not finite at step 0; lower learning_rate")
+    if context.config.loss.beta == 667:
+        os._exit(3)
+    checkpoint: Path = context.state / "step.json"
+    state = read_json(checkpoint) or {"step": 0, "value": "start"}
+    pause = float(os.environ.get("FAKE_STEP_S", "0"))
+    while state["step"] < context.config.training.steps:
+        time.sleep(pause)
+        value = hashlib.sha256(f"{state['value']} {context.config.seed}".encode()).hexdigest()
+        state = {"step": state["step"] + 1, "value": value}
+        log(f"step-{state['step']}", context)
+        write_json(checkpoint, state)
+        context.report(state["step"], context.config.training.steps, "steps")
+    (context.output / "result.txt").write_text(state["value"])

@@ -1,0 +1,295 @@
+"""Every mistake in a sweep file is answered with its place, without a traceback, with exit status 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablations import cli
+from ablations.spec import read_sweep
+
+HEAD = "question: q\nexperiment: tiny\n"
+AXES = "axes:\n  quality.metric: [product, difference]\n"
+TAIL = "baseline: {quality.metric: product}\nseeds: [0]\n"
+
+
+def whole(**parts: str) -> str:
+    """A sound sweep with some lines replaced."""
+    lines = {
+        "question": "question: q",
+        "experiment": "experiment: tiny",
+        "axes": "axes: {quality.metric: [product, difference]}",
+        "baseline": "baseline: {quality.metric: product}",
+        "seeds": "seeds: [0]",
+    }
+    return "\n".join((lines | parts).values()) + "\n"
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [*{old}, *{old}, *{old}, *{old}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+# name: (text of sweeps/x.yaml, place, part of the message)
+MALFORMED: dict[str, tuple[str, str, str]] = {
+    "empty file": ("", "1:1", "the file is empty"),
+    "only a comment": ("# nothing\n", "1:1", "the file is empty"),
+    "a list": ("- question: q\n", "1:1", "mapping"),
+    "a scalar": ("hello\n", "1:1", "mapping"),
+    "unknown key": (whole(axis="axis: {}"), "6:1", "unknown key 'axis' (did you mean 'axes'?)"),
+    "misspelt key": (HEAD + "baselin: {}\n", "3:1", "unknown key 'baselin' (did you mean 'baseline'?)"),
+    "duplicate key": (whole(more="seeds: [1]"), "6:1", "duplicate key 'seeds' (first on line 5)"),
+    "duplicate axis": (
+        HEAD + "axes:\n  lora.rank: [4]\n  lora.rank: [8]\n" + TAIL,
+        "5:3",
+        "duplicate key 'lora.rank' (first on line 4)",
+    ),
+    "no question": ("experiment: tiny\n" + AXES + TAIL, "1:1", "'question' is missing"),
+    "no experiment": ("question: q\n" + AXES + TAIL, "1:1", "'experiment' is missing"),
+    "no axes": (HEAD + TAIL, "1:1", "'axes' is missing"),
+    "no baseline": (HEAD + AXES + "seeds: [0]\n", "1:1", "'baseline' is missing"),
+    "no seeds": (HEAD + AXES + "baseline: {quality.metric: product}\n", "1:1", "'seeds' is missing"),
+    "question is a number": (whole(question="question: 3"), "1:11", "question must be text, not 3"),
+    "question is empty": (whole(question='question: ""'), "1:11", "question must be text"),
+    "question is null": (whole(question="question:"), "1:10", "question must be text, not null"),
+    "experiment is a list": (whole(experiment="experiment: [tiny]"), "2:13", "experiment must be text, not [tiny]"),
+    "experiment is missing": (
+        whole(experiment="experiment: tinny"),
+        "2:13",
+        "unknown experiment 'tinny': there is no experiments/tinny.yaml (did you mean 'tiny'?)",
+    ),
+    "axes is a list": (whole(axes="axes: [quality.metric]"), "3:7", "axes must be a mapping of dotted names"),
+    "axes is empty": (whole(axes="axes: {}"), "3:7", "axes is empty"),
+    "axes is null": (whole(axes="axes:"), "3:6", "axes must be a mapping of dotted names, not null"),
+    "unknown axis": (
+        HEAD + "axes:\n  quality.metrik: [product]\n" + TAIL,
+        "4:3",
+        "unknown axis 'quality.metrik' (did you mean 'quality.metric'?)",
+    ),
+    "axis is a section": (HEAD + "axes:\n  quality: [product]\n" + TAIL, "4:3", "'quality' is a section"),
+    "nested axis": (HEAD + "axes:\n  quality:\n    metric: [product]\n" + TAIL, "4:3", "'quality' is a section"),
+    "axis without last part": (HEAD + "axes:\n  metric: [product]\n" + TAIL, "4:3", "unknown axis 'metric'"),
+    "axis of execution": (
+        HEAD + "axes:\n  training.micro_batch: [1, 2]\n" + TAIL,
+        "4:3",
+        "'training.micro_batch' only changes how a stage runs",
+    ),
+    "seed as axis": (HEAD + "axes:\n  seed: [1, 2]\n" + TAIL, "4:3", "'seed' is no axis"),
+    "adapter as axis": (HEAD + "axes:\n  adapter: [none]\n" + TAIL, "4:3", "'adapter' is no axis"),
+    "axis is a scalar": (
+        HEAD + "axes:\n  quality.metric: product\n" + TAIL,
+        "4:19",
+        "axis 'quality.metric' must be a list of values, not product",
+    ),
+    "axis is empty": (HEAD + "axes:\n  quality.metric: []\n" + TAIL, "4:19", "axis 'quality.metric' is empty"),
+    "unknown loss": (
+        HEAD + "axes:\n  loss.name: [sft, dpoo]\nbaseline: {loss.name: sft}\nseeds: [0]\n",
+        "4:20",
+        "unknown loss 'dpoo' (did you mean 'dpo'?)",
+    ),
+    "unknown metric": (
+        whole(axes="axes: {quality.metric: [product, diference]}"),
+        "3:34",
+        "unknown quality metric 'diference' (did you mean 'difference'?)",
+    ),
+    "fraction of 533": (
+        HEAD + "axes:\n  selection.fraction:\n    - 533\n    - 10\n" + TAIL,
+        "5:7",
+        "selection.fraction must be above 0 and at most 100 (percent of the pairs), not 533",
+    ),
+    "fraction of 0": (HEAD + "axes:\n  selection.fraction: [0]\n" + TAIL, "4:24", "must be above 0 and at most 100"),
+    "fraction is not a number": (
+        HEAD + "axes:\n  selection.fraction: [.nan]\n" + TAIL,
+        "4:24",
+        "selection.fraction must be finite",
+    ),
+    "fraction is text": (
+        HEAD + "axes:\n  selection.fraction: [ten]\n" + TAIL,
+        "4:24",
+        "selection.fraction must be a number, not 'ten'",
+    ),
+    "rank of 0": (HEAD + "axes:\n  lora.rank: [8, 0]\n" + TAIL, "4:18", "lora.rank must be at least 1"),
+    "rank is broken": (
+        HEAD + "axes:\n  lora.rank: [4.5]\n" + TAIL,
+        "4:15",
+        "lora.rank must be a whole number, not 4.5",
+    ),
+    "rank is true": (
+        HEAD + "axes:\n  lora.rank: [true]\n" + TAIL,
+        "4:15",
+        "lora.rank must be a whole number, not True",
+    ),
+    "rank is null": (HEAD + "axes:\n  lora.rank: [null]\n" + TAIL, "4:15", "must be a whole number, not null"),
+    "metric is off": (whole(axes="axes: {quality.metric: [off]}"), "3:25", "quality.metric must be text, not False"),
+    "metric is a mapping": (whole(axes="axes: {quality.metric: [{a: b}]}"), "3:25", "quality.metric must be text"),
+    "too many cells": (
+        HEAD + f"axes:\n  lora.rank: {list(range(1, 1001))}\n  selection.threshold: {list(range(200))}\n" + TAIL,
+        "4:3",
+        "200,000 cells; at most 100,000 are planned",
+    ),
+    "baseline is text": (whole(baseline="baseline: product"), "4:11", "baseline must be a mapping"),
+    "baseline is empty": (whole(baseline="baseline: {}"), "4:11", "baseline is empty"),
+    "baseline names no axis": (
+        whole(baseline="baseline: {quality.metrics: product}"),
+        "4:12",
+        "the baseline names 'quality.metrics', which is no axis of this sweep (did you mean 'quality.metric'?)",
+    ),
+    "baseline is no cell": (
+        whole(baseline="baseline: {quality.metric: winner_only}"),
+        "4:28",
+        "the baseline is no cell: winner_only is no value of axis 'quality.metric' (product, difference)",
+    ),
+    "baseline has an unknown value": (
+        whole(baseline="baseline: {quality.metric: prodct}"),
+        "4:28",
+        "unknown quality metric 'prodct' (did you mean 'product'?)",
+    ),
+    "baseline leaves an axis open": (
+        whole(axes="axes: {quality.metric: [product, difference], lora.rank: [4, 8]}"),
+        "4:11",
+        "the baseline leaves 'lora.rank' open; give one of 4, 8",
+    ),
+    "seeds is a number": (whole(seeds="seeds: 3"), "5:8", "seeds must be a list of whole numbers, not 3"),
+    "seeds is empty": (whole(seeds="seeds: []"), "5:8", "seeds is empty"),
+    "seed is text": (whole(seeds="seeds: [0, one]"), "5:12", "a seed must be a whole number"),
+    "seed is negative": (whole(seeds="seeds: [-1]"), "5:9", "a seed must be a whole number from 0"),
+    "seed is true": (whole(seeds="seeds: [true]"), "5:9", "a seed must be a whole number"),
+    "seed is broken": (whole(seeds="seeds: [0.5]"), "5:9", "a seed must be a whole number"),
+    "seed twice": (whole(seeds="seeds: [0, 1, 0]"), "5:15", "seed 0 is given twice"),
+    "controls is a mapping": (whole(controls="controls: {a: b}"), "6:11", "controls must be a list of mappings"),
+    "control is text": (whole(controls="controls:\n  - random"), "7:5", "a control must be a mapping"),
+    "control is empty": (whole(controls="controls:\n  - {}"), "7:5", "a control is empty"),
+    "control has an unknown field": (
+        whole(controls="controls:\n  - {selection.strategi: random}"),
+        "7:6",
+        "unknown axis 'selection.strategi' (did you mean 'selection.strategy'?)",
+    ),
+    "control has an unknown value": (
+        whole(controls="controls:\n  - {selection.strategy: ramdom}"),
+        "7:26",
+        "unknown selection strategy 'ramdom' (did you mean 'random'?)",
+    ),
+    "control has a list": (
+        whole(controls="controls:\n  - {selection.strategy: [random]}"),
+        "7:26",
+        "selection.strategy must be text",
+    ),
+    "override of nothing": (
+        whole(overrides="overrides: {training.step: 5}"),
+        "6:13",
+        "unknown key 'training.step' (did you mean 'training.steps'?)",
+    ),
+    "override out of range": (
+        whole(overrides="overrides:\n  training.steps: 0"),
+        "7:19",
+        "training.steps must be at least 1, not 0",
+    ),
+    "nested override out of range": (
+        whole(overrides="overrides:\n  training:\n    steps: -5"),
+        "8:12",
+        "training.steps must be at least 1, not -5",
+    ),
+    "override of an axis": (
+        whole(overrides="overrides: {quality.metric: difference}"),
+        "6:29",
+        "'quality.metric' is an axis of this sweep",
+    ),
+    "override of the seed": (whole(overrides="overrides: {seed: 4}"), "6:19", "the seed is given by 'seeds'"),
+    "overrides is a list": (whole(overrides="overrides: [1]"), "6:12", "overrides must be a mapping"),
+    "tab": (HEAD + "axes:\n\tquality.metric: [product]\n" + TAIL, "4:1", "a tab; indent with spaces"),
+    "anchor": (whole(seeds="seeds: &s [0]"), "5:8", "anchors and aliases are not used here"),
+    "alias": (whole(seeds="seeds: *s"), "5:8", "anchors and aliases are not used here"),
+    "merge key": (whole(overrides="overrides: {<<: {training.steps: 5}}"), "6:13", "merge keys"),
+    "bomb": (BOMB, "1:4", "anchors and aliases are not used here"),
+    "deep nesting": (whole(overrides="overrides: " + "[" * 40 + "]" * 40), "6:32", "nested deeper than"),
+    "python object": (whole(question="question: !!python/object/apply:os.system [ls]"), "1:11", "is not allowed"),
+    "unclosed bracket": (whole(seeds="seeds: [0, 1"), "6:1", ""),
+    "unclosed quote": (whole(question="question: 'q"), "6:1", ""),
+    "two documents": (whole() + "---\n" + whole(), "6:1", ""),
+    "numeric key": (whole(more="5: six"), "6:1", "a key must be text, not 5"),
+    "bad indentation": (HEAD + "axes:\n  quality.metric: [product]\n seeds: [0]\n", "5:2", ""),
+}
+
+
+def ablate(*arguments: str) -> int:
+    """Run the command in this process; its exit status."""
+    old, sys.argv = sys.argv, ["ablate", *arguments]
+    try:
+        cli.main()
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    finally:
+        sys.argv = old
+    return 0
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_mistake_is_named_with_its_place(name: str, world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, place, message = MALFORMED[name]
+    (world / "sweeps" / "x.yaml").write_text(text)
+    assert ablate("plan", "x") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: sweeps/x.yaml:{place}: "), error
+    assert message in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"question: \xff\xfe\n", b"question: a\x00b\n", b"question: " + b"x" * 1_100_000],
+    ids=["latin-1", "null character", "too large"],
+)
+def test_unreadable_bytes(raw: bytes, world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (world / "sweeps" / "x.yaml").write_bytes(raw)
+    assert ablate("plan", "x") == 2
+    assert capsys.readouterr().err.startswith("error: sweeps/x.yaml:1:1: ")
+
+
+def test_unknown_sweep_names_a_near_one(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ablate("plan", "goood") == 2
+    assert "unknown sweep 'goood': there is no sweeps/goood.yaml (did you mean 'good'?)" in capsys.readouterr().err
+
+
+def test_unknown_cluster_and_seeds(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ablate("run", "good", "--cluster", "mars") == 2
+    assert "unknown cluster 'mars'; known: local" in capsys.readouterr().err
+    assert ablate("plan", "good", "--seeds", "0,zero") == 2
+    assert "--seeds must be different whole numbers" in capsys.readouterr().err
+
+
+def test_mistake_in_the_experiment_is_named_there(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (world / "experiments" / "tiny.yaml").read_text().replace("steps: 3", "steps: many")
+    (world / "experiments" / "tiny.yaml").write_text(text)
+    assert ablate("plan", "good") == 2
+    assert capsys.readouterr().err.startswith("error: experiments/tiny.yaml:4:19: training.steps must be a whole number")
+
+
+def test_a_sound_sweep_is_read_as_written(world: Path) -> None:
+    text = """
+question: "  why?  "
+experiment: tiny
+axes:
+  selection.fraction: [5, 10.5]
+  lora.targets: [[to_q], [to_q, to_v]]
+  lora.rank: [4]
+controls:
+  - {selection.strategy: random, lora.rank: 16}
+baseline: {selection.fraction: 5, lora.targets: [to_q]}
+seeds: [3, 1]
+overrides: {training: {steps: 7}, generation.batch_size: 2}
+"""
+    (world / "sweeps" / "full.yaml").write_text(text)
+    sweep = read_sweep(Path("sweeps/full.yaml"))
+    assert sweep.name == "full"
+    assert sweep.question == "why?"
+    assert sweep.axes == {
+        "selection.fraction": (5.0, 10.5),
+        "lora.targets": (["to_q"], ["to_q", "to_v"]),
+        "lora.rank": (4,),
+    }
+    assert sweep.controls == ({"selection.strategy": "random", "lora.rank": 16},)
+    assert sweep.baseline == {"selection.fraction": 5.0, "lora.targets": ["to_q"], "lora.rank": 4}
+    assert sweep.seeds == (3, 1)
+    assert sweep.overrides == {"training.steps": 7, "generation.batch_size": 2}
