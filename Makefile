@@ -18,21 +18,19 @@ SWEEPS = $(basename $(notdir $(wildcard sweeps/*.yaml)))
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-demo: ## a small real ablation on the emoji world: runs it, then prints the table
+demo: ## a small true ablation on the emoji world, then its table and pictures
 	$(SETUP)
 	@$(BIN)/ablate run demo
-	@$(BIN)/ablate table demo
 
 plan: ## what a sweep would run and what is done: NAME= [EXPERIMENT=]
 	$(NEEDS_NAME)
 	$(SETUP)
 	@$(BIN)/ablate plan $(NAME) $(ABLATE_OPTIONS)
 
-sweep: ## run a sweep, or go on with it: NAME= [EXPERIMENT=] [CLUSTER=local]
+sweep: ## run a sweep, or go on with it, then its table: NAME= [EXPERIMENT=] [CLUSTER=local]
 	$(NEEDS_NAME)
 	$(SETUP)
 	@$(BIN)/ablate run $(NAME) $(ABLATE_OPTIONS) --cluster $(CLUSTER)
-	@$(BIN)/ablate table $(NAME) $(ABLATE_OPTIONS)
 
 status: ## how far a sweep is: NAME= [EXPERIMENT=]
 	$(NEEDS_NAME)

@@ -57,7 +57,7 @@ find_python() {
     if command -v uv >/dev/null 2>&1; then
         uv python find --system --no-python-downloads '>=3.11,<3.14' 2>/dev/null && return
     fi
-    fail "found no Python 3.11, 3.12 or 3.13 (python3 is $(python3 --version 2>&1 || true))" \
+    fail "found no Python 3.11, 3.12 or 3.13 on PATH" \
         "install one (with uv: uv python install 3.12), or name it: make demo PYTHON=/path/to/python3.12"
 }
 python=$(find_python)
@@ -90,12 +90,12 @@ install() { # uv's own progress bars on a terminal, else a line now and then
     (while sleep 30 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do say "still installing after $(($(date +%s) - begin)) s"; done) 9>&- &
     beat=$!
     "$uv" pip "$@" --quiet && result=0 || result=$?
-    kill "$beat"
+    kill "$beat" 2>/dev/null || true
     return "$result"
 }
 unfinished() {
     fail "the installation did not finish (see above); run the same command again" \
-        "a machine that reaches packages through a mirror names it in UV_DEFAULT_INDEX"
+        "behind a package mirror set UV_DEFAULT_INDEX, behind a proxy with its own certificate UV_SYSTEM_CERTS=1"
 }
 
 if [ -x .venv/bin/python ] && [ -f .venv/.ready ] &&
@@ -107,7 +107,7 @@ else
     rm -rf .venv
     "$uv" venv --quiet --python "$python" .venv || unfinished
 fi
-say "installing the $(grep -c '^[^ #]' requirements.lock) packages of requirements.lock (5.5 GB with PyTorch's CUDA libraries)"
+say "installing the packages of requirements.lock (5.5 GB with PyTorch's CUDA libraries)"
 install sync --python .venv/bin/python --require-hashes requirements.lock || unfinished
 install install --python .venv/bin/python --no-deps --no-build-isolation --offline --editable . || unfinished
 sources "$python" >.venv/.ready.new
