@@ -14,16 +14,19 @@ token, and the text tower reads the caption's embedding off the first end token.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsd.config.digest import digest
 from qsd.errors import UserError
-from qsd.rewards.folder import load_weights, read_config, revision, save_weights
+from qsd.rewards.folder import load_weights, read_config, save_weights
 from qsd.rewards.preprocess import Preprocess
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     import numpy as np
+    from numpy.typing import NDArray
     from open_clip.model import CLIP
     from PIL import Image
     from torch import Tensor
@@ -73,7 +76,7 @@ def save(
 
 
 def check_tokenizer(tokenizer: CLIPTokenizer, model_cfg: dict[str, Any]) -> None:
-    """Refuse a tokenizer whose ids overflow the embedding or whose end token the text tower would not find.
+    """Refuse a tokenizer that lacks bytes, overflows the embedding, or whose end token the text tower would not find.
 
     With ``pool_type`` ``eos`` the text tower looks for ``eos_id``; with ``argmax`` (open_clip's default, made for the
     full vocabulary) for the highest id, which only is the end token when that token comes last.
@@ -82,6 +85,10 @@ def check_tokenizer(tokenizer: CLIPTokenizer, model_cfg: dict[str, Any]) -> None
     vocabulary = text.get("vocab_size", 49408)
     if len(tokenizer) > vocabulary:
         raise UserError(f"the tokenizer has {len(tokenizer)} tokens, text_cfg.vocab_size is {vocabulary}")
+    known = tokenizer.get_vocab()
+    single = sum(len(token) == 1 for token in known), sum(len(token) == 5 and token.endswith("</w>") for token in known)
+    if single != (256, 256):
+        raise UserError(f"the tokenizer has {single[0]} + {single[1]} byte tokens of 256 + 256; keep all when cutting")
     end, pool = tokenizer.eos_token_id, text.get("pool_type", "argmax")
     if pool == "argmax" and end != len(tokenizer) - 1:
         raise UserError(
@@ -97,9 +104,7 @@ class ClipScorer:
 
     unit = "cosine"
 
-    def __init__(
-        self, name: str, revision: str, model: CLIP, preprocess: Preprocess, tokenizer: CLIPTokenizer
-    ) -> None:
+    def __init__(self, name: str, revision: str, model: CLIP, preprocess: Preprocess, tokenizer: CLIPTokenizer) -> None:
         self.name = name
         self.revision = revision
         self.model = model.eval().requires_grad_(False)
@@ -111,9 +116,15 @@ class ClipScorer:
         """Side of the square input, in pixels."""
         return self.preprocess.size
 
+    @property
+    def embedding_width(self) -> int:
+        """D, the length of the embeddings."""
+        return int(self.model.visual.output_dim)
+
     def embed_pixels(self, pixels: Tensor) -> Tensor:
         """Preprocessed pixels (N, 3, S, S) -> unit vectors (N, D)."""
-        return self.model.encode_image(pixels.to(self.model.logit_scale.device), normalize=True)
+        vectors: Tensor = self.model.encode_image(pixels.to(self.model.logit_scale.device), normalize=True)
+        return vectors
 
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """Captions -> unit vectors (N, D); equal captions are encoded once, longer ones are cut at the context."""
@@ -124,11 +135,7 @@ class ClipScorer:
         return vectors[[place[caption] for caption in captions]]
 
     def tokens(self, captions: Sequence[str]) -> Tensor:
-        """Token ids, int64 (N, context length), padded with the end token.
-
-        Raises:
-            UserError: a caption has a character that the vocabulary lacks.
-        """
+        """Token ids, int64 (N, context length), padded with the end token."""
         encoded = self.tokenizer(
             list(captions),
             padding="max_length",
@@ -137,17 +144,9 @@ class ClipScorer:
             return_tensors="pt",
         )
         ids: Tensor = encoded["input_ids"]
-        first_end = (ids == self.tokenizer.eos_token_id).int().argmax(dim=1)
-        broken = (first_end != encoded["attention_mask"].sum(dim=1) - 1).nonzero()
-        if len(broken):
-            caption = captions[int(broken[0, 0])]
-            raise UserError(
-                f"scorer {self.name}: caption {caption!r} has characters outside the vocabulary, which would be read "
-                "as the end of the caption; keep all byte tokens when cutting a vocabulary"
-            )
         return ids
 
-    def score(self, images: Sequence[Image.Image], captions: Sequence[str]) -> np.ndarray:
+    def score(self, images: Sequence[Image.Image], captions: Sequence[str]) -> NDArray[np.float32]:
         """Cosines of images and their captions, float32 (N,) in [-1, 1]."""
         import numpy as np
         import torch
@@ -156,7 +155,8 @@ class ClipScorer:
             return np.zeros(0, dtype=np.float32)
         with torch.inference_mode():
             cosines = self._cosines(self.preprocess.pixels(images), captions)
-        return cosines.float().cpu().numpy()
+        values: NDArray[np.float32] = cosines.float().cpu().numpy()
+        return values
 
     def score_tensor(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
         """Cosines (N,) of float pixels (N, 3, H, W) in [0, 1], differentiable in the pixels."""
@@ -168,8 +168,8 @@ class ClipScorer:
         return (self.embed_pixels(pixels) * self.embed_captions(captions)).sum(dim=-1)
 
 
-def open_scorer(folder: Path, device: str = "cpu", name: str = "") -> ClipScorer:
-    """Load a scorer's folder; ``name`` defaults to the folder's.
+def open_scorer(folder: Path, device: str = "cpu") -> ClipScorer:
+    """Load a scorer's folder.
 
     Raises:
         UserError: a missing or damaged file, or weights that do not fit ``model_cfg``.
@@ -184,4 +184,4 @@ def open_scorer(folder: Path, device: str = "cpu", name: str = "") -> ClipScorer
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     check_tokenizer(tokenizer, config["model_cfg"])
     preprocess = Preprocess.from_config(config["preprocess"])
-    return ClipScorer(name or folder.name, revision(folder), model.to(device), preprocess, tokenizer)
+    return ClipScorer(folder.name, digest(folder)[:12], model.to(device), preprocess, tokenizer)

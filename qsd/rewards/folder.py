@@ -1,16 +1,16 @@
-"""What every scorer's folder has in common: a config.json, safetensors weights, and a revision by content."""
+"""What every scorer's folder has in common: a config.json and safetensors weights."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from torch import Tensor, nn
 
 
@@ -76,14 +76,3 @@ def load_weights(path: Path, model: nn.Module) -> None:
     except RuntimeError as error:
         first = str(error).split("\n")[1].strip() if "\n" in str(error) else str(error)
         raise UserError(f"{path}: the weights do not fit config.json: {first}") from None
-
-
-def revision(*folders: Path) -> str:
-    """Digest of all files below the folders (names and bytes): the scorer's revision, 12 hexadecimal digits."""
-    total = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.name.endswith(".tmp"):
-                total.update(path.relative_to(folder).as_posix().encode() + b"\0")
-                total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()[:12]

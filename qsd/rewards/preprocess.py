@@ -11,13 +11,14 @@ Two conventions of the field, chosen by ``resize``:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL import Image
     from torch import Tensor
 
@@ -37,11 +38,13 @@ class Preprocess:
     antialias: bool = True
 
     def __post_init__(self) -> None:
-        if self.resize not in ("shortest", "longest"):
-            raise UserError(f"preprocess.resize is {self.resize!r}; it must be 'shortest' or 'longest'")
-        if self.interpolation not in ("bicubic", "bilinear"):
-            raise UserError(f"preprocess.interpolation is {self.interpolation!r}; it must be 'bicubic' or 'bilinear'")
-        if self.size <= 0 or len(self.mean) != 3 or len(self.std) != 3:
+        for name, value, known in (
+            ("resize", self.resize, ("shortest", "longest")),
+            ("interpolation", self.interpolation, ("bicubic", "bilinear")),
+        ):
+            if value not in known:
+                raise UserError(f"preprocess.{name} is {value!r}; it must be {known[0]!r} or {known[1]!r}")
+        if self.size <= 0 or any(len(values) != 3 for values in (self.mean, self.std)):
             raise UserError("preprocess needs size > 0, three means and three standard deviations")
 
     @classmethod
@@ -81,11 +84,10 @@ class Preprocess:
 
     def _one(self, image: Image.Image) -> Tensor:
         from PIL import Image
-        from torchvision.transforms.functional import pil_to_tensor
 
         rgb = image.convert("RGB")
         if self.resize == "longest":
-            return self.differentiable(pil_to_tensor(rgb)[None].float() / 255)[0]
+            return self.differentiable(_unit_range(rgb))[0]
         width, height = rgb.size
         if min(width, height) != self.size:
             scale = self.size / min(width, height)
@@ -95,7 +97,7 @@ class Preprocess:
         width, height = rgb.size
         left, top = (width - self.size) // 2, (height - self.size) // 2
         cropped = rgb.crop((left, top, left + self.size, top + self.size))
-        return self._normalised(pil_to_tensor(cropped)[None].float() / 255)[0]
+        return self._normalised(_unit_range(cropped))[0]
 
     def _resized(self, pixels: Tensor, scale: float) -> Tensor:
         from torch.nn.functional import interpolate
@@ -118,3 +120,11 @@ class Preprocess:
     def _normalised(self, pixels: Tensor) -> Tensor:
         mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return (pixels - mean) / std
+
+
+def _unit_range(image: Image.Image) -> Tensor:
+    """An RGB image as float32 (1, 3, H, W) in [0, 1]."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255

@@ -22,6 +22,8 @@ def revision(name: str, weights: str) -> str:
     for folder in (spec.folder, *spec.needs):
         place = Path(weights) / folder
         if not place.is_dir():
-            raise UserError(f"{place}: no weights of reward model '{name}'; set reward.weights to the folder that has them")
+            raise UserError(
+                f"{place}: no weights of reward model '{name}'; set reward.weights to the folder that has them"
+            )
         digests[folder] = digest(place)
     return hash_of({"weights": digests, "version": spec.version})[:12]

@@ -1,0 +1,115 @@
+"""The command ``qsd``: the stages by hand, reward models, data sets. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qsd.errors import UserError
+
+app = typer.Typer(
+    help="Score, select, train and evaluate preference data, one stage at a time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Experiment = Annotated[Path, typer.Option("--experiment", "-e", help="YAML with everything that is held fixed.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", "-s", help="dotted.name=value over the experiment.")]
+Inputs = Annotated[list[str] | None, typer.Option("--input", "-i", help="name=FOLDER, the result of an earlier stage.")]
+Output = Annotated[Path, typer.Option("--out", "-o", help="Folder for the result; continued if it was interrupted.")]
+
+
+def _run(stage: str, experiment: Path, settings: list[str] | None, inputs: list[str] | None, output: Path) -> None:
+    from qsd.progress import ShownProgress
+    from qsd.stages.by_hand import run_stage
+
+    with ShownProgress(stage) as report:
+        run_stage(stage, experiment, settings or [], inputs or [], output, report)
+    print(f"{stage}: {output}")
+
+
+@app.command()
+def data(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
+    """Read the preference pairs and refuse what is damaged."""
+    _run("data", experiment, settings, inputs, out)
+
+
+@app.command()
+def score(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
+    """Score the images of all pairs with the reward model."""
+    _run("score", experiment, settings, inputs, out)
+
+
+@app.command()
+def select(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
+    """Rank the pairs by quality and select some."""
+    _run("select", experiment, settings, inputs, out)
+
+
+@app.command()
+def encode(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
+    """Compute latents and text embeddings once."""
+    _run("encode", experiment, settings, inputs, out)
+
+
+@app.command()
+def train(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
+    """Train a LoRA on the selected pairs."""
+    _run("train", experiment, settings, inputs, out)
+
+
+@app.command()
+def generate(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
+    """Generate images for the evaluation prompts."""
+    _run("generate", experiment, settings, inputs, out)
+
+
+@app.command()
+def evaluate(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
+    """Score the generated images."""
+    _run("evaluate", experiment, settings, inputs, out)
+
+
+@app.command()
+def rewards(
+    weights: Annotated[Path, typer.Option(help="Folder with one folder per reward model.")] = Path(
+        "experiments/emoji/assets/rewards"
+    ),
+) -> None:
+    """List the reward models."""
+    from qsd.rewards.listing import listing
+
+    print(f"{'name':<18}{'unit':<12}{'input':<8}{'role':<9}revision")
+    for line in listing(weights):
+        size = f"{line.size} px" if line.size else "?"
+        role = "selects" if line.selects else "judges"
+        print(f"{line.name:<18}{line.unit:<12}{size:<8}{role:<9}{line.revision or f'no weights in {weights}'}")
+
+
+@app.command()
+def data_describe(
+    path: Annotated[Path, typer.Argument(help="File or folder with preference pairs.")],
+    reader: Annotated[str, typer.Option(help="Layout of the data set.")] = "pickapic",
+) -> None:
+    """Print counts, problems, resolutions and captions of a data set."""
+    from qsd.data.describe import describe
+    from qsd.data.readers import REGISTRY
+    from qsd.progress import ShownProgress
+
+    with ShownProgress("describe") as report:
+        description = describe(REGISTRY.get(reader).open(path), threads=1, report=report)
+    for line in description.lines():
+        print(line)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on stderr and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

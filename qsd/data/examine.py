@@ -1,0 +1,61 @@
+"""Look at every row of a source once: is it a pair, and which?"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from qsd.data.images import is_readable
+from qsd.data.pairs import PreferencePair, SourceRow, image_uid, pair_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qsd.data.source import PairSource
+
+HARMLESS = ("tie",)
+"""Reasons that are no damage: they do not count against the bound."""
+
+_ROWS_IN_MEMORY = 64
+
+
+def problem_of(row: SourceRow) -> str | None:
+    """Why a row is no usable pair, or None.
+
+    ``tie`` and ``label_out_of_range`` (the reader's finding), then ``empty_caption``, ``missing_image`` (null or no
+    bytes), ``identical_images``, ``corrupt_image``.
+    """
+    if row.problem is not None:
+        return row.problem
+    if row.caption is None or not row.caption.strip():
+        return "empty_caption"
+    if not row.winner or not row.loser:
+        return "missing_image"
+    if row.winner == row.loser:
+        return "identical_images"
+    if not is_readable(row.winner) or not is_readable(row.loser):
+        return "corrupt_image"
+    return None
+
+
+def examine(row: SourceRow) -> tuple[str, str] | PreferencePair:
+    """The pair of a row, or (its name, why it is none)."""
+    problem = problem_of(row)
+    if problem is not None:
+        return row.name, problem
+    assert row.caption is not None
+    assert row.winner is not None
+    assert row.loser is not None
+    winner, loser = image_uid(row.winner), image_uid(row.loser)
+    return PreferencePair(pair_id(row.caption, winner, loser), row.caption, winner, loser, row.annotator, row.number)
+
+
+def examine_rows(
+    source: PairSource, start: int, stop: int, threads: int
+) -> Iterator[tuple[SourceRow, tuple[str, str] | PreferencePair]]:
+    """Rows ``start`` to ``stop - 1`` with what they are, in order; a few dozen rows are held at a time."""
+    rows = source.rows(start, stop)
+    with ThreadPoolExecutor(threads) as pool:
+        while chunk := list(islice(rows, _ROWS_IN_MEMORY)):
+            yield from zip(chunk, pool.map(examine, chunk), strict=True)

@@ -1,0 +1,60 @@
+"""The words of the data: a row of a source, a preference pair, and their ids.
+
+An image's uid is a digest of its bytes, and a pair's id a digest of its caption and its two images in the order of
+preference. So the same pair has the same id in every data set, and a pair with flipped label is another pair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+ID_DIGITS = 16
+
+Side = Literal["winner", "loser"]
+
+
+def image_uid(data: bytes) -> str:
+    """First 16 hex digits of the SHA-256 of an image file's bytes."""
+    return hashlib.sha256(data).hexdigest()[:ID_DIGITS]
+
+
+def pair_id(caption: str, winner_uid: str, loser_uid: str) -> str:
+    """First 16 hex digits of the SHA-256 of caption, winner and loser uid, joined by NUL."""
+    return hashlib.sha256(f"{caption}\0{winner_uid}\0{loser_uid}".encode()).hexdigest()[:ID_DIGITS]
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """One row of a data set, images already in the order of preference.
+
+    Attributes:
+        number: its place in the source, from 0.
+        name: how problems name it: the source's own id where there is one, else ``row-<number>``.
+        caption: the text, or None when the source has none.
+        winner: file bytes of the preferred image, or None.
+        loser: file bytes of the other image, or None.
+        annotator: who preferred it, or None when the source does not say.
+        problem: why the row is no pair, as the reader sees it (``tie``, ``label_out_of_range``), or None.
+    """
+
+    number: int
+    name: str
+    caption: str | None
+    winner: bytes | None
+    loser: bytes | None
+    annotator: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """(caption, winner image, loser image) without its images; ``source_row`` says where they are."""
+
+    pair_id: str
+    caption: str
+    winner_uid: str
+    loser_uid: str
+    annotator_id: str | None
+    source_row: int

@@ -1,0 +1,54 @@
+"""Files of artefacts: written aside, then moved into place, and free of anything that varies between runs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+
+def write_json(path: Path, value: Any) -> None:
+    """``value`` as indented JSON with its keys in the order given."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """A parquet file."""
+    import pyarrow.parquet as pq
+
+    aside = path.with_name(path.name + ".tmp")
+    pq.write_table(table, aside, compression="zstd")
+    aside.replace(path)
+
+
+def texts(column: pa.ChunkedArray[Any]) -> list[str]:
+    """A column of text without nulls as a list."""
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """An artefact's parquet file, or some of its columns.
+
+    Raises:
+        UserError: the file is missing, damaged, or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, columns=columns)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; is the folder the artefact of the right stage?") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(
+            f"{path}: damaged ({str(error).splitlines()[0]}); delete the artefact and run its stage again"
+        ) from None

@@ -1,0 +1,69 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.progress import Progress, TaskID
+
+_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_DRAWS = 0.1
+
+
+class ShownProgress:
+    """A ``qsd.stages.context.Report`` that shows itself on stderr; use it as a context manager."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._shown = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int, unit: str) -> None:
+        """Show ``done`` of ``total``; cheap, most calls only look at the clock."""
+        now, finished = time.monotonic(), done >= total
+        terminal = sys.stderr.isatty()
+        pause = _SECONDS_BETWEEN_DRAWS if terminal else _SECONDS_BETWEEN_LINES
+        if now - self._shown < pause and not finished:
+            return
+        self._shown = now
+        if terminal:
+            self._draw(done, total, unit)
+        else:
+            print(f"{self._name}: {done:,} of {total:,} {unit}", file=sys.stderr, flush=True)
+
+    def _draw(self, done: int, total: int, unit: str) -> None:
+        if self._bar is None:
+            self._bar = _new_bar()
+            self._task = self._bar.add_task(self._name, total=total, unit=unit)
+            self._bar.start()
+        assert self._task is not None
+        self._bar.update(self._task, completed=done, total=total, unit=unit)
+
+
+def _new_bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True))

@@ -1,0 +1,21 @@
+"""The score gap: Q = ψ_w - ψ_l."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qsd.quality.metrics import QualityMetric
+
+if TYPE_CHECKING:
+    from qsd.quality.metrics import Scores
+
+
+def difference(winner: Scores, loser: Scores, _uniform: Scores) -> Scores:
+    """Q = ψ_w - ψ_l, in the unit of the score; negative when the scorer contradicts the annotator.
+
+    The natural rival of ``product``: does its form matter, or is any gap enough?
+    """
+    return winner - loser
+
+
+METRIC = QualityMetric(difference)

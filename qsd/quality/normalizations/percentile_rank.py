@@ -1,0 +1,25 @@
+"""Scores replaced by their rank in the data set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qsd.quality.normalizations import Normalization
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def percentile_rank(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the scores below ψ, equal ones counted half: (average rank - 1/2) / M, in (0, 1).
+
+    Keeps the order and forgets the spacing, so units and outliers do not matter.
+    """
+    from scipy.stats import rankdata
+
+    ranks: NDArray[np.float64] = rankdata(scores, method="average")
+    return (ranks - 0.5) / len(scores)
+
+
+NORMALIZATION = Normalization(percentile_rank)

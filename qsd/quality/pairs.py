@@ -1,0 +1,85 @@
+"""Q of all pairs of a data set: normalise ψ over its distinct (image, caption), then apply the metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qsd.errors import UserError
+from qsd.quality.metrics import REGISTRY as METRICS
+from qsd.quality.normalizations import REGISTRY as NORMALIZATIONS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """Scores of N pairs.
+
+    Attributes:
+        winner: ψ_w [N], float64.
+        loser: ψ_l [N], float64.
+        first: places [M] in the concatenation (winner, loser) [2N] where each distinct (image, caption) stands first.
+        item: number of the distinct (image, caption) [2N], so that ``first[item]`` has the score of every place.
+        pair_ids: for messages.
+    """
+
+    winner: NDArray[np.float64]
+    loser: NDArray[np.float64]
+    first: NDArray[np.int64]
+    item: NDArray[np.int64]
+    pair_ids: list[str]
+
+
+def normalized(scores: PairScores, normalization: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(ψ_w, ψ_l) [N] each after normalisation; an image that occurs in many pairs counts once per caption."""
+    import numpy as np
+
+    distinct = np.concatenate([scores.winner, scores.loser])[scores.first]
+    values = NORMALIZATIONS.get(normalization).function(distinct)[scores.item]
+    return values[: len(scores.winner)], values[len(scores.winner) :]
+
+
+def quality(
+    scores: PairScores, metric: str, normalization: str, uniform: NDArray[np.float64], scorer: str = "the reward model"
+) -> NDArray[np.float64]:
+    """Q [N] under a metric that uses scores.
+
+    Args:
+        scores: of the pairs.
+        metric: name of the metric.
+        normalization: name of the normalisation.
+        uniform: numbers [N] in [0, 1), a function of (pair id, seed).
+        scorer: its name, for messages.
+
+    Raises:
+        UserError: the metric needs scores in [0, 1] and they are not.
+    """
+    member = METRICS.get(metric)
+    winner, loser = normalized(scores, normalization)
+    if member.unit_interval:
+        _check_unit_interval(scores, winner, loser, metric, normalization, scorer)
+    return member.function(winner, loser, uniform)
+
+
+def _check_unit_interval(
+    scores: PairScores,
+    winner: NDArray[np.float64],
+    loser: NDArray[np.float64],
+    metric: str,
+    normalization: str,
+    scorer: str,
+) -> None:
+    import numpy as np
+
+    outside = (np.minimum(winner, loser) < 0) | (np.maximum(winner, loser) > 1)
+    if not outside.any():
+        return
+    low, high = min(winner.min(), loser.min()), max(winner.max(), loser.max())
+    raise UserError(
+        f"quality.metric '{metric}' needs scores in [0, 1], but with quality.normalization '{normalization}' {scorer} "
+        f"gives {low:.4g} to {high:.4g} ({outside.sum()} of {len(winner)} pairs have one outside, such as "
+        f"{scores.pair_ids[int(outside.argmax())]}); set quality.normalization to min_max or percentile_rank"
+    )

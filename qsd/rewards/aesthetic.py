@@ -1,0 +1,120 @@
+"""LAION-style aesthetic scorers: an affine map of the L2-normalised CLIP image embedding; the caption is ignored.
+
+The published head (768-1024-128-64-16-1) has no activations and its dropout is off at inference, so any such chain of
+linear layers is one affine map: it is folded on loading. Source: christophschuhmann/improved-aesthetic-predictor
+``simple_inference.py``. Unnormalised embeddings would give 20 to 30 instead of 1 to 10.
+
+Folder::
+
+    config.json         {"clip": "../clip_emoji"}   the CLIP below it, relative to this folder
+    head.safetensors    weight (1, D) and bias (1,), or layers.<n>.weight and layers.<n>.bias of a chain
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from qsd.config.digest import digest, hash_of
+from qsd.errors import UserError
+from qsd.rewards import clip
+from qsd.rewards.folder import read_config, read_weights, save_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+    from torch import Tensor
+
+_LAYER = re.compile(r"layers\.(\d+)\.weight")
+
+
+def fold(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """A chain of linear layers as one: (weight (1, D), bias (1,)), fp32, multiplied out in fp64.
+
+    Raises:
+        UserError: no linear layers, shapes that do not chain, or an output that is not one number.
+    """
+    import torch
+
+    numbers = sorted(int(match[1]) for name in state if (match := _LAYER.fullmatch(name)))
+    prefixes = [f"layers.{number}." for number in numbers] or [""]
+    try:
+        weight, bias = (state[f"{prefixes[0]}{part}"].double() for part in ("weight", "bias"))
+        for prefix in prefixes[1:]:
+            layer = state[f"{prefix}weight"].double()
+            weight, bias = layer @ weight, layer @ bias + state[f"{prefix}bias"].double()
+    except KeyError as error:
+        raise UserError(f"aesthetic head: tensor {error} is missing") from None
+    except RuntimeError:
+        shapes = [tuple(state[f"{prefix}weight"].shape) for prefix in prefixes]
+        raise UserError(f"aesthetic head: layers of shapes {shapes} do not chain") from None
+    if weight.shape[0] != 1:
+        raise UserError(f"aesthetic head: the last layer gives {weight.shape[0]} numbers instead of one")
+    return weight.to(torch.float32), bias.to(torch.float32)
+
+
+def save(folder: Path, head: Mapping[str, Tensor], clip_folder: str, half: bool = False) -> None:
+    """Write an aesthetic head; ``clip_folder`` is relative to ``folder``."""
+    fold(head)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"clip": clip_folder}, indent=2) + "\n", encoding="utf-8")
+    save_weights(folder / "head.safetensors", head, half)
+
+
+class AestheticScorer:
+    """Affine head on a CLIP's image embedding. See :class:`qsd.rewards.scorer.Scorer` for the interface."""
+
+    unit = "aesthetic"
+
+    def __init__(self, name: str, revision: str, below: clip.ClipScorer, weight: Tensor, bias: Tensor) -> None:
+        self.name = name
+        self.revision = revision
+        self.clip = below
+        self.weight = weight
+        self.bias = bias
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square input, in pixels."""
+        return self.clip.resolution
+
+    def score(self, images: Sequence[Image.Image], captions: Sequence[str]) -> NDArray[np.float32]:
+        """Aesthetic scores, float32 (N,); captions are ignored but must be as many as the images."""
+        import numpy as np
+        import torch
+
+        if not images:
+            return np.zeros(0, dtype=np.float32)
+        with torch.inference_mode():
+            values: NDArray[np.float32] = self._head(self.clip.preprocess.pixels(images), captions).cpu().numpy()
+        return values
+
+    def score_tensor(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
+        """Scores (N,) of float pixels (N, 3, H, W) in [0, 1], differentiable in the pixels."""
+        return self._head(self.clip.preprocess.differentiable(pixels), captions)
+
+    def _head(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
+        if len(pixels) != len(captions):
+            raise ValueError(f"{len(pixels)} images but {len(captions)} captions")
+        return (self.clip.embed_pixels(pixels) * self.weight).sum(dim=-1) + self.bias
+
+
+def open_scorer(folder: Path, device: str = "cpu") -> AestheticScorer:
+    """Load an aesthetic head and the CLIP below it.
+
+    Raises:
+        UserError: a missing or damaged file, or a head that does not fit the CLIP's embedding.
+    """
+    clip_folder = folder / read_config(folder, ("clip",))["clip"]
+    below = clip.open_scorer(clip_folder, device)
+    weight, bias = fold(read_weights(folder / "head.safetensors"))
+    width = below.embedding_width
+    if weight.shape[1] != width:
+        raise UserError(f"{folder}: the head takes {weight.shape[1]} numbers, {clip_folder} gives {width}")
+    revision = hash_of([digest(folder), digest(clip_folder.resolve())])[:12]
+    return AestheticScorer(folder.name, revision, below, weight.to(device), bias.to(device))

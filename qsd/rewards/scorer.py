@@ -1,0 +1,69 @@
+"""The interface of all reward models: ψ(image, caption) -> one float, with name, revision and unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+    from torch import Tensor
+
+
+class Scorer(Protocol):
+    """A loaded reward model. Scores are computed in fp32 and compare only within one name and revision."""
+
+    name: str
+    """As in the registry."""
+    revision: str
+    """Digest of the weights."""
+    unit: str
+    """Of the score, for example ``cosine``."""
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square input, in pixels; images of any size are accepted."""
+
+    def score(self, images: Sequence[Image.Image], captions: Sequence[str]) -> NDArray[np.float32]:
+        """Scores [N] of N images with their captions; a batch of N equals N batches of one."""
+
+    def score_tensor(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
+        """Scores [N] of float pixels [N, 3, H, W] in [0, 1], differentiable in the pixels."""
+
+
+def open_reward(name: str, weights: str, device: str) -> Scorer:
+    """Load the reward model ``name`` from its folder below ``weights`` onto a torch device.
+
+    Raises:
+        UserError: unknown name, or missing or damaged weights.
+    """
+    from qsd.rewards.revision import revision
+    from qsd.rewards.scorers import REGISTRY
+
+    spec = REGISTRY.get(name)
+    of_weights = revision(name, weights)
+    scorer = spec.open(Path(weights) / spec.folder, device)
+    scorer.name, scorer.revision = name, of_weights
+    return scorer
+
+
+def check_selects(name: str) -> None:
+    """Refuse to rank training pairs with a judge.
+
+    Raises:
+        UserError: unknown name, or a reward model that is kept for judging.
+    """
+    from qsd.rewards.scorers import REGISTRY
+
+    if REGISTRY.get(name).selects:
+        return
+    allowed = [other for other in REGISTRY.names() if REGISTRY.get(other).selects]
+    raise UserError(
+        f"reward.model '{name}' is an independent judge and must never rank pairs; use {' or '.join(allowed)}"
+    )

@@ -1,0 +1,158 @@
+"""Stage select: Q of every pair, and the pairs that are trained on.
+
+Inputs ``data`` and, when Q needs scores, ``score``. Output: ``selected.parquet`` (pair_id, quality, weight, rank; best
+first; quality null when the strategy ignores it), ``summary.json``, ``problems.json``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qsd.data.problems import Problems
+from qsd.draws import uniforms
+from qsd.errors import UserError
+from qsd.files import read_table, texts, write_json, write_table
+from qsd.quality.metrics import REGISTRY as METRICS
+from qsd.quality.pairs import PairScores, quality
+from qsd.rewards.requests import distinct
+from qsd.selection.strategies import REGISTRY as STRATEGIES
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from qsd.stages.context import StageContext
+
+
+def run(context: StageContext) -> None:
+    """Rank and select the pairs.
+
+    Raises:
+        UserError: the metric refuses the scores, too many Q are not finite, or nothing is selected.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    config = context.config
+    strategy = STRATEGIES.get(config.selection.strategy)
+    pairs = read_table(context.inputs["data"] / "pairs.parquet")
+    if strategy.uses_quality and METRICS.get(config.quality.metric).uses_scores:
+        pairs = _with_scores(pairs, read_table(context.inputs["score"] / "scores.parquet"))
+    values = _quality(context, pairs) if strategy.uses_quality else np.full(pairs.num_rows, np.nan)
+    problems = Problems()
+    if strategy.uses_quality:
+        pairs, values = _finite(pairs, values, problems)
+        problems.check_bound(
+            f"quality.metric '{config.quality.metric}'",
+            len(values) + problems.count(),
+            config.data.max_rejected_fraction,
+        )
+    if pairs.num_rows == 0:
+        raise UserError("nothing to select from: no pair has a quality")
+    pair_ids = texts(pairs["pair_id"])
+    uniform = _uniform(pair_ids, config.seed, "selection", strategy.stochastic)
+    rows, weights = strategy.function(values, pair_ids, config.selection, uniform)
+    _check(rows, weights, len(values), config.selection.strategy)
+    table = {
+        "pair_id": pairs["pair_id"].take(rows).combine_chunks(),
+        "quality": pa.array(values[rows], from_pandas=True),
+        "weight": pa.array(weights),
+        "rank": pa.array(np.arange(len(rows), dtype=np.int32)),
+    }
+    write_json(context.output / "summary.json", _summary(pairs, rows))
+    problems.write(context.output / "problems.json")
+    write_table(context.output / "selected.parquet", pa.table(table))
+    context.report(pairs.num_rows, pairs.num_rows, "pairs")
+
+
+def _with_scores(pairs: pa.Table, scores: pa.Table) -> pa.Table:
+    """The pairs that have scores, with them, in the order of ``scores``."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    places = pc.index_in(scores["pair_id"], value_set=pairs["pair_id"])
+    if places.null_count:
+        unknown = scores["pair_id"].filter(pc.is_null(places))[0].as_py()
+        raise UserError(f"input score has pair {unknown}, which input data lacks; they belong to different data sets")
+    joined = pairs.take(places)
+    for name in ("winner_score", "loser_score", "scorer"):
+        joined = joined.append_column(name, scores[name].cast(pa.string()) if name == "scorer" else scores[name])
+    return joined
+
+
+def _quality(context: StageContext, pairs: pa.Table) -> NDArray[np.float64]:
+    """Q [N] under the chosen metric and normalisation."""
+    import numpy as np
+
+    config = context.config
+    metric = METRICS.get(config.quality.metric)
+    pair_ids = texts(pairs["pair_id"])
+    uniform = _uniform(pair_ids, config.seed, "quality", metric.stochastic)
+    if not metric.uses_scores:
+        unknown = np.full(len(pair_ids), np.nan)
+        return metric.function(unknown, unknown, uniform)
+    winner, loser = (pairs[name].to_numpy().astype(np.float64) for name in ("winner_score", "loser_score"))
+    found = distinct(pairs)
+    scores = PairScores(winner, loser, found.first, found.item, pair_ids)
+    scorer = pairs["scorer"][0].as_py() if pair_ids else config.reward.model
+    return quality(scores, config.quality.metric, config.quality.normalization, uniform, scorer)
+
+
+def _uniform(pair_ids: list[str], seed: int, purpose: str, stochastic: bool) -> NDArray[np.float64]:
+    """Numbers in [0, 1) of the pairs; NaN for members that do not declare that they use them."""
+    import numpy as np
+
+    return uniforms(pair_ids, seed, purpose) if stochastic else np.full(len(pair_ids), np.nan)
+
+
+def _finite(pairs: pa.Table, values: NDArray[np.float64], problems: Problems) -> tuple[pa.Table, NDArray[np.float64]]:
+    """The pairs whose Q is a number; the others are problems."""
+    import numpy as np
+    import pyarrow as pa
+
+    finite = np.isfinite(values)
+    for pair_id in texts(pairs["pair_id"].filter(pa.array(~finite))):
+        problems.add("nan_quality", pair_id)
+    return pairs.filter(pa.array(finite)), values[finite]
+
+
+def _check(rows: NDArray[np.int64], weights: NDArray[np.float64], total: int, strategy: str) -> None:
+    """What every strategy owes: some rows, each once, each in range, each with a positive weight."""
+    import numpy as np
+
+    proper = len(rows) > 0 and len(np.unique(rows)) == len(rows) and rows.min() >= 0 and rows.max() < total
+    if not proper or len(weights) != len(rows) or not (np.isfinite(weights) & (weights > 0)).all():
+        raise UserError(
+            f"selection strategy '{strategy}' must return at least one row, distinct rows in 0 … {total - 1}, and a "
+            "positive weight for each"
+        )
+
+
+def _summary(pairs: pa.Table, rows: NDArray[np.int64]) -> dict[str, Any]:
+    """Counts of the selection, and mean scores of kept and all pairs where there are scores."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kept = pairs.take(rows)
+
+    def unique(table: pa.Table, name: str) -> int:
+        return int(pc.count_distinct(table[name]).as_py())
+
+    summary: dict[str, Any] = {
+        "kept": len(rows),
+        "of": pairs.num_rows,
+        "unique_captions": unique(kept, "caption"),
+        "unique_captions_of": unique(pairs, "caption"),
+        "unique_winner_images": unique(kept, "winner_uid"),
+        "unique_winner_images_of": unique(pairs, "winner_uid"),
+    }
+    if unique(pairs, "annotator_id"):
+        summary["annotators"] = unique(kept, "annotator_id")
+        summary["annotators_of"] = unique(pairs, "annotator_id")
+    if "winner_score" in pairs.schema.names:
+        summary["scorer"] = pairs["scorer"][0].as_py()
+        for name in ("winner_score", "loser_score"):
+            for suffix, table in (("", kept), ("_of", pairs)):
+                summary[f"mean_{name}{suffix}"] = pc.mean(table[name].cast(pa.float64())).as_py()
+    return summary
