@@ -1,0 +1,161 @@
+"""Loading and pairing: origin of every row, missing replicates told, unpaired prompts refused by name."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from analysis.load import load
+from analysis.pairing import panels
+from analysis.sweep import read_sweep
+from qsd.errors import UserError
+from tests.analysis.synthetic import Cell, prompt_table, seal, stage_keys, usual_world, write_sweep
+
+
+@pytest.fixture
+def world():
+    return usual_world(prompts={"evaluation": 6, "seen": 3}, pictures=False)
+
+
+def scores_of(runs, cell, seed):
+    return runs / "artefacts" / "evaluate" / stage_keys(cell, seed)["evaluate"]
+
+
+def rewrite(folder, change):
+    table = change(pq.read_table(folder / "scores.parquet"))
+    pq.write_table(table, folder / "scores.parquet")
+    seal(folder, "evaluate", folder.name)
+
+
+def test_every_row_names_its_origin(tmp_path, world):
+    results = load(tmp_path, write_sweep(tmp_path, world))
+    assert len(results.scores) == 13 * 9 * 2 * 3
+    assert results.missing == ()
+    row = results.scores.query("cell == 'metric=difference' and seed == 1").iloc[0]
+    assert row["evaluate_key"] == stage_keys(world.cells[1], 1)["evaluate"]
+    assert json.loads(row["axes"]) == {"quality.metric": "difference"}
+    assert (row["role"], row["revision"], row["unit"]) == ("grid", "clip_emoji-r1", "cosine")
+    assert results.scores.query("role == 'base'")["seed"].isna().all()
+
+
+def test_missing_replicates_are_told_not_averaged(tmp_path, world):
+    world.cells[1].absent = (2,)
+    results = load(tmp_path, write_sweep(tmp_path, world))
+    assert [(replicate.name, replicate.seed) for replicate in results.missing] == [("metric=difference", 2)]
+    assert panels(results)[0].cells["metric=difference"].seeds == (0, 1)
+
+
+def test_an_artefact_with_a_short_file_is_not_finished(tmp_path, world):
+    folder = write_sweep(tmp_path, world)
+    damaged = scores_of(tmp_path, world.cells[0], 0) / "scores.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert [replicate.label for replicate in load(tmp_path, folder).missing] == ["'metric=product' seed 0"]
+
+
+def test_panels_put_held_out_first_and_keep_splits_apart(tmp_path, world):
+    found = panels(load(tmp_path, write_sweep(tmp_path, world)))
+    assert [panel.split for panel in found] == ["evaluation"] * 3 + ["seen"] * 3
+    assert [len(panel.prompts) for panel in found] == [6] * 3 + [3] * 3
+    assert found[0].cells["metric=product"].values.shape == (3, 6, 2)
+
+
+def test_order_of_rows_in_a_file_is_of_no_matter(tmp_path, world):
+    folder = write_sweep(tmp_path, world)
+    before = panels(load(tmp_path, folder))[0].cells["strategy=random"].values
+    rewrite(scores_of(tmp_path, world.cells[3], 1), lambda table: table.sort_by([("score", "descending")]))
+    assert (panels(load(tmp_path, folder))[0].cells["strategy=random"].values == before).all()
+
+
+def test_unpaired_prompts_are_named(tmp_path, world):
+    folder = write_sweep(tmp_path, world)
+    gone = prompt_table(world)[2][0]
+    rewrite(scores_of(tmp_path, world.cells[2], 1), lambda table: table.filter(pc.field("prompt_id") != gone))
+    with pytest.raises(UserError, match=f"'metric=winner_only' seed 1.*not paired.*{gone}"):
+        panels(load(tmp_path, folder))
+
+
+def test_unequal_images_per_prompt_are_named(tmp_path):
+    world = usual_world(cells=[Cell("a")], baseline="a", prompts={"evaluation": 4}, pictures=False)
+    folder = write_sweep(tmp_path, world)
+    short = prompt_table(world)[1][0]
+    keep = (pc.field("prompt_id") != short) | (pc.field("image_index") == 0)
+    for seed in (0, 1, 2):
+        rewrite(scores_of(tmp_path, world.cells[0], seed), lambda table: table.filter(keep))
+    with pytest.raises(UserError, match=f"same image indices for every prompt: {short}"):
+        panels(load(tmp_path, folder))
+
+
+def test_a_score_that_is_there_twice_is_refused(tmp_path, world):
+    folder = write_sweep(tmp_path, world)
+    for cell in world.cells:
+        for seed in cell.seeds:
+            rewrite(scores_of(tmp_path, cell, seed), lambda table: pa.concat_tables([table, table.slice(0, 1)]))
+    with pytest.raises(UserError, match=f"more than one score.*{prompt_table(world)[0][0]}"):
+        panels(load(tmp_path, folder))
+
+
+def test_not_a_number_is_refused_by_prompt(tmp_path, world):
+    folder = write_sweep(tmp_path, world)
+
+    def spoil(table):
+        score = table["score"].to_pylist()
+        score[0] = float("nan")
+        return table.set_column(table.column_names.index("score"), "score", pa.array(score, pa.float32()))
+
+    rewrite(scores_of(tmp_path, world.cells[0], 0), spoil)
+    with pytest.raises(UserError, match=f"1 of 54 scores are not finite.*{prompt_table(world)[0][0]}"):
+        load(tmp_path, folder)
+
+
+def test_mixed_revisions_are_refused(tmp_path, world):
+    folder = write_sweep(tmp_path, world)
+
+    def renew(table):
+        values = pa.array(["r2"] * table.num_rows)
+        return table.set_column(table.column_names.index("revision"), "revision", values)
+
+    rewrite(scores_of(tmp_path, world.cells[0], 0), renew)
+    with pytest.raises(UserError, match=r"2 revisions.*'metric=product'"):
+        panels(load(tmp_path, folder))
+
+
+def test_a_missing_column_is_named(tmp_path, world):
+    folder = write_sweep(tmp_path, world)
+    rewrite(scores_of(tmp_path, world.cells[0], 0), lambda table: table.drop_columns(["unit"]))
+    with pytest.raises(UserError, match="column 'unit' is missing"):
+        load(tmp_path, folder)
+
+
+def test_nothing_evaluated_says_what_to_do(tmp_path, world):
+    for cell in world.cells:
+        cell.absent = cell.seeds
+    with pytest.raises(UserError, match="ablate run metric_formula"):
+        load(tmp_path, write_sweep(tmp_path, world))
+
+
+def test_cells_file_is_checked(tmp_path, world):
+    with pytest.raises(UserError, match="no such file"):
+        read_sweep(tmp_path)
+    folder = write_sweep(tmp_path, world)
+    path = folder / "cells.json"
+    good = json.loads(path.read_text())
+    path.write_text("{")
+    with pytest.raises(UserError, match="not a list of cells"):
+        read_sweep(folder)
+    path.write_text(json.dumps(good | {"cells": [*good["cells"], good["cells"][0]]}))
+    with pytest.raises(UserError, match="listed twice"):
+        read_sweep(folder)
+    path.write_text(json.dumps(good | {"baseline": "other"}))
+    with pytest.raises(UserError, match="'other' is not among the cells"):
+        read_sweep(folder)
+
+
+def test_cells_are_shown_baseline_first_base_model_last(tmp_path, world):
+    world.baseline = "metric=difference"
+    names = read_sweep(write_sweep(tmp_path, world)).cell_names()
+    expected = ["metric=difference", "metric=product", "metric=winner_only", "strategy=random", "base model"]
+    assert names == expected
