@@ -1,0 +1,178 @@
+"""The frame: the lock, the set-up, the console commands, and what must not be in tracked files."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+
+def requirements(lock: str) -> list[str]:
+    """The entries of a lock, each with its continuation lines and without comments."""
+    lines = [line for line in lock.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.fixture
+def project(root: Path) -> dict:
+    return tomllib.loads((root / "pyproject.toml").read_text())
+
+
+@pytest.fixture
+def lock(root: Path) -> list[str]:
+    return requirements((root / "requirements.lock").read_text())
+
+
+def test_every_locked_package_is_pinned_and_hashed(lock: list[str]) -> None:
+    assert len(lock) > 50
+    loose = [entry for entry in lock if not re.match(r"[a-z0-9-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", entry)]
+    assert loose == []
+
+
+def test_the_lock_names_no_address_and_no_path(root: Path) -> None:
+    text = (root / "requirements.lock").read_text()
+    assert re.findall(r"https?:|file:|@ |^--|^-[a-z]|/(?:home|root|tmp|work)/", text, re.MULTILINE) == []
+
+
+def test_the_lock_satisfies_the_project(project: dict, lock: list[str]) -> None:
+    versions: dict[str, list[str]] = {}
+    for entry in lock:
+        name, version = re.match(r"([a-z0-9-]+)==([^ ;]+)", entry).groups()
+        versions.setdefault(name, []).append(version)
+    extras = project["project"]["optional-dependencies"].values()
+    wanted = [project["project"]["dependencies"], *extras, *project["dependency-groups"].values()]
+    for requirement in (Requirement(text) for group in wanted for text in group):
+        found = versions.get(canonical(requirement.name), [])
+        assert found, f"{requirement} is not in requirements.lock; run make lock"
+        assert all(requirement.specifier.contains(version, prereleases=True) for version in found), requirement
+
+
+def test_console_commands_exist(project: dict) -> None:
+    for entry in project["project"]["scripts"].values():
+        module, _, function = entry.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_tracked_files_hold_no_path_of_a_machine(root: Path) -> None:
+    command = [
+        "git",
+        "grep",
+        "-nIE",
+        r"(^|[^A-Za-z0-9_.}])/(home|root|work|Users)/[a-z]",
+        "--",
+        ".",
+        ":!tests/test_project.py",
+    ]
+    found = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if found.returncode > 1:
+        pytest.skip("waits for a git checkout: an unpacked archive has no list of tracked files")
+    assert found.stdout == ""
+
+
+def test_network_is_refused() -> None:
+    with socket.socket() as connection, pytest.raises(OSError, match=r"tests are offline.*192\.0\.2\.1:80"):
+        connection.connect(("192.0.2.1", 80))
+
+
+# ── scripts/setup.sh ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+FAKE_UV = """\
+#!/bin/sh
+echo "$*" >> "$UV_CALLS"
+case "$1 $2" in
+    "venv "*) mkdir -p .venv/bin && ln -s "$REAL_PYTHON" .venv/bin/python ;;
+    "pip sync") [ -z "${UV_BREAKS:-}" ] || { touch .venv/half; exit 1; } ;;
+esac
+"""
+
+
+class SetUp:
+    """A project's folder with the real set-up script and a ``uv`` that only notes how it is called."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.folder = folder / "project"
+        (self.folder / "scripts").mkdir(parents=True)
+        shutil.copy(root / "scripts/setup.sh", self.folder / "scripts")
+        for name in ("pyproject.toml", "requirements.lock"):
+            (self.folder / name).write_text(f"contents of {name}\n")
+        self.tools = folder / "tools"
+        self.tools.mkdir()
+        self.calls = folder / "calls"
+        (self.tools / "uv").write_text(FAKE_UV)
+        (self.tools / "uv").chmod(0o755)
+
+    def run(self, **environment: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+        """Run the script; its result and the commands that it gave to uv."""
+        self.calls.write_text("")
+        given = {
+            "PATH": f"{self.tools}:{os.environ['PATH']}",
+            "UV_CALLS": str(self.calls),
+            "REAL_PYTHON": sys.executable,
+            "PYTHON": sys.executable,
+            **environment,
+        }
+        done = subprocess.run(
+            ["scripts/setup.sh"], cwd=self.folder, env=given, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        return done, [" ".join(call.split()[:2]) for call in self.calls.read_text().splitlines()]
+
+
+@pytest.fixture
+def set_up(tmp_path: Path, root: Path) -> SetUp:
+    return SetUp(tmp_path, root)
+
+
+EVERYTHING = ["venv --quiet", "pip sync", "pip install"]
+
+
+def test_set_up_runs_once(set_up: SetUp) -> None:
+    done, calls = set_up.run()
+    assert done.returncode == 0, done.stderr
+    assert calls == EVERYTHING
+    assert len(done.stdout.splitlines()) <= 5
+    assert set_up.run()[1] == []
+
+
+def test_a_changed_lock_updates_in_place(set_up: SetUp) -> None:
+    set_up.run()
+    (set_up.folder / ".venv/kept").touch()
+    (set_up.folder / "requirements.lock").write_text("another\n")
+    assert set_up.run()[1] == ["pip sync", "pip install"]
+    assert (set_up.folder / ".venv/kept").exists()
+
+
+def test_an_interrupted_set_up_is_made_anew(set_up: SetUp) -> None:
+    done, _ = set_up.run(UV_BREAKS="1")
+    assert done.returncode == 2
+    assert "run the same command again" in done.stderr
+    done, calls = set_up.run()
+    assert calls == EVERYTHING
+    assert not (set_up.folder / ".venv/half").exists()
+
+
+def test_a_moved_folder_is_set_up_anew(set_up: SetUp) -> None:
+    set_up.run()
+    set_up.folder = set_up.folder.rename(set_up.folder.with_name("moved"))
+    assert set_up.run()[1] == EVERYTHING
+
+
+def test_an_unsuitable_python_is_refused(set_up: SetUp, tmp_path: Path) -> None:
+    old = tmp_path / "python2"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done, calls = set_up.run(PYTHON=str(old))
+    assert (done.returncode, calls) == (2, [])
+    assert done.stderr == f"error: PYTHON={old} does not run, or is not Python 3.11, 3.12 or 3.13\n"
