@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _UINT53 = 2.0**-53
 
@@ -33,7 +36,7 @@ class PairDraws:
     noise: npt.NDArray[np.float32]
     """[B, C, H, W] standard normal: the ε of the diffusion."""
     posterior_noise: npt.NDArray[np.float32]
-    """[B, C, H, W] standard normal: z = mean + std · this. One per pair, so that swapping w and l only swaps w and l."""
+    """[B, C, H, W] standard normal: z = mean + std · this. One per pair, so that swapping w and l swaps only them."""
     flip: npt.NDArray[np.bool_]
     """[B] mirror both images, true half of the time."""
     caption_uniform: npt.NDArray[np.float64]

@@ -1,0 +1,1 @@
+"""Latents and text embeddings, computed once and read at random."""

@@ -1,0 +1,32 @@
+"""From images to what the VAE sees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
+    from torch import Tensor
+
+
+def to_pixels(images: Sequence[Image.Image], resolution: int) -> Tensor:
+    """RGB images -> fp32 [B, 3, R, R] in [-1, 1]: shorter side to R (bilinear), centre crop."""
+    import numpy as np
+    import torch
+
+    stacked = np.stack([np.asarray(square(image, resolution)) for image in images])
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def square(image: Image.Image, resolution: int) -> Image.Image:
+    """The middle of an image, `resolution` pixels wide and high."""
+    from PIL.Image import Resampling
+
+    scale = resolution / min(image.size)
+    width, height = (max(resolution, round(side * scale)) for side in image.size)
+    if (width, height) != image.size:
+        image = image.resize((width, height), Resampling.BILINEAR)
+    left, top = (width - resolution) // 2, (height - resolution) // 2
+    return image.crop((left, top, left + resolution, top + resolution))

@@ -1,0 +1,1 @@
+"""Prompts to evaluate on, and scores of the generated images."""

@@ -1,0 +1,81 @@
+"""The prompts of an evaluation: a CSV or parquet file with prompt_id, caption, split."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qsd.errors import UserError
+from qsd.registry import suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from qsd.config.schema import EvaluationConfig
+
+COLUMNS = ("prompt_id", "caption", "split")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One line of the file. ``prompt_id`` decides the initial noise."""
+
+    prompt_id: str
+    caption: str
+    split: str
+
+
+def read_prompts(evaluation: EvaluationConfig) -> list[Prompt]:
+    """The first ``prompts_per_split`` prompts of every split in ``splits``, in the order of the file.
+
+    Raises:
+        UserError: a missing file, column or split, an empty caption, or an id that is there twice; with its line.
+    """
+    path = Path(evaluation.prompts)
+    taken: dict[str, list[Prompt]] = {split: [] for split in evaluation.splits}
+    seen: dict[str, int] = {}
+    known: set[str] = set()
+    for line, row in _rows(path):
+        prompt = Prompt(*(str(row[column] or "").strip() for column in COLUMNS))
+        if not prompt.prompt_id or not prompt.caption:
+            empty = "caption" if prompt.prompt_id else "prompt_id"
+            raise UserError(f"{path}:{line}: the {empty} is empty")
+        if prompt.prompt_id in seen:
+            raise UserError(
+                f"{path}:{line}: prompt_id {prompt.prompt_id!r} is there twice (first {seen[prompt.prompt_id]})"
+            )
+        seen[prompt.prompt_id] = line
+        known.add(prompt.split)
+        chosen = taken.get(prompt.split)
+        if chosen is not None and (evaluation.prompts_per_split is None or len(chosen) < evaluation.prompts_per_split):
+            chosen.append(prompt)
+    for split, chosen in taken.items():
+        if not chosen:
+            raise UserError(
+                f"{path}: no prompt of split {split!r}{suggest(split, known)}; it has {', '.join(sorted(known))}"
+            )
+    return [prompt for chosen in taken.values() for prompt in chosen]
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with their line (CSV) or row number (parquet), from 1."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; set evaluation.prompts to a CSV with {', '.join(COLUMNS)}")
+    if path.suffix == ".parquet":
+        from qsd.files import read_table
+
+        yield from enumerate(read_table(path, list(COLUMNS)).to_pylist(), start=1)
+        return
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        _check_columns(path, reader.fieldnames or ())
+        for row in reader:
+            yield reader.line_num, row
+
+
+def _check_columns(path: Path, found: Iterable[str]) -> None:
+    missing = [column for column in COLUMNS if column not in found]
+    if missing:
+        raise UserError(f"{path}:1: column {missing[0]!r} is missing; needed: {', '.join(COLUMNS)}")

@@ -1,0 +1,1 @@
+"""Images of a cell for its evaluation: fixed prompts, fixed initial noise."""

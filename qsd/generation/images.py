@@ -1,0 +1,74 @@
+"""The artefact of the generate stage: images-00000.parquet, … with lossless WebP bytes."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qsd.errors import UserError
+from qsd.files import read_table, write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from PIL import Image
+
+    from qsd.generation.generator import Wanted
+
+SHARD_IMAGES = 64
+"""Images of a shard; fixed, so that an interrupted run ends in the same files. At most so many are made twice."""
+
+
+@dataclass(frozen=True)
+class GeneratedImage:
+    """One row."""
+
+    prompt_id: str
+    split: str
+    caption: str
+    image_index: int
+    image: Image.Image
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """``folder/images-00000.parquet``."""
+    return folder / f"images-{number:05d}.parquet"
+
+
+def write_shard(path: Path, wanted: Sequence[Wanted], images: Sequence[Image.Image]) -> None:
+    """One shard, written aside and renamed."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {
+        "prompt_id": pa.array([item.prompt.prompt_id for item in wanted], pa.string()),
+        "split": pa.array([item.prompt.split for item in wanted], pa.string()),
+        "caption": pa.array([item.prompt.caption for item in wanted], pa.string()),
+        "image_index": pa.array([item.image_index for item in wanted], pa.int32()),
+        "image": pa.array([_webp(image) for image in images], pa.binary()),
+    }
+    write_table(path, pa.table(columns))
+
+
+def read_images(folder: Path) -> Iterator[GeneratedImage]:
+    """All images of a generate artefact in order, one shard in memory at a time.
+
+    Raises:
+        UserError: no image there, or a damaged shard.
+    """
+    from PIL import Image
+
+    paths = sorted(folder.glob("images-*.parquet"))
+    if not paths:
+        raise UserError(f"{folder}: no images-*.parquet; is the folder an artefact of the generate stage?")
+    for path in paths:
+        for row in read_table(path).to_pylist():
+            image = Image.open(io.BytesIO(row.pop("image"))).convert("RGB")
+            yield GeneratedImage(**row, image=image)
+
+
+def _webp(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format="WEBP", lossless=True, method=4)
+    return stream.getvalue()

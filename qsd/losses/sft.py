@@ -1,0 +1,25 @@
+"""Supervised fine-tuning on the winner (the control of every preference loss; DiffusionDPO's --sft).
+
+    L = e_θ^w
+
+No β, no reference; the loser has no influence.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qsd.losses import Loss, PairErrors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qsd.config.schema import LossConfig
+
+
+def sft(errors: PairErrors, settings: LossConfig) -> Tensor:
+    """Loss per pair, [B], fp32, ≥ 0: the winner's denoising error."""
+    return errors.winner
+
+
+LOSS = Loss(sft, needs_reference=False)

@@ -1,0 +1,90 @@
+"""The LoRA adapter: added, switched off for the reference, saved so that a stock diffusers pipeline loads it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from qsd.errors import UserError
+from qsd.registry import suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from torch import nn
+
+    from qsd.config.schema import LoraConfig
+
+NAME = "default"
+FILE = "pytorch_lora_weights.safetensors"
+
+
+def add_adapter(unet: UNet2DConditionModel, lora: LoraConfig, seed: int) -> dict[str, nn.Parameter]:
+    """Add a fresh adapter (A normal, B zero: it changes nothing yet) and return its parameters by name, all fp32.
+
+    The scale is alpha / rank; ``lora.alpha`` null means alpha = rank. Equal seeds give equal adapters.
+
+    Raises:
+        UserError: a target that no layer's name ends with.
+    """
+    import torch
+    from peft import LoraConfig as PeftConfig
+
+    _check_targets(unet, lora.targets)
+    settings: dict[str, Any] = {"r": lora.rank, "lora_alpha": _alpha(lora), "target_modules": list(lora.targets)}
+    config = PeftConfig(**settings, init_lora_weights="gaussian")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet.add_adapter(config, adapter_name=NAME)
+    parameters = {name: parameter for name, parameter in unet.named_parameters() if parameter.requires_grad}
+    for parameter in parameters.values():
+        # peft gives the adapter the base layer's dtype; a bf16 adapter would round small updates away.
+        parameter.data = parameter.data.float()
+    return parameters
+
+
+@contextmanager
+def reference(unet: UNet2DConditionModel) -> Iterator[None]:
+    """The base model: adapter off inside, on again afterwards whatever happened."""
+    unet.disable_adapters()
+    try:
+        yield
+    finally:
+        unet.enable_adapters()
+
+
+def save_adapter(folder: Path, unet: UNet2DConditionModel, lora: LoraConfig) -> Path:
+    """Write ``folder/pytorch_lora_weights.safetensors`` for ``StableDiffusionPipeline.load_lora_weights``.
+
+    Rank, alpha and targets are in the file's metadata, without which a loader would take alpha = rank. The file is
+    written aside and renamed; equal adapters give equal bytes.
+    """
+    from diffusers import StableDiffusionPipeline
+    from peft.utils import get_peft_model_state_dict
+
+    layers = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(unet, adapter_name=NAME).items()}
+    metadata = {"r": lora.rank, "lora_alpha": _alpha(lora), "target_modules": sorted(lora.targets)}
+    temporary = f"{FILE}.tmp"
+    StableDiffusionPipeline.save_lora_weights(
+        str(folder), unet_lora_layers=layers, unet_lora_adapter_metadata=metadata, weight_name=temporary
+    )
+    (folder / temporary).replace(folder / FILE)
+    return folder / FILE
+
+
+def _alpha(lora: LoraConfig) -> float:
+    return float(lora.rank) if lora.alpha is None else lora.alpha
+
+
+def _check_targets(unet: UNet2DConditionModel, targets: list[str]) -> None:
+    import torch
+
+    layers = [name for name, module in unet.named_modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)]
+    endings = {".".join(name.split(".")[-length:]) for name in layers for length in (1, 2, 3)}
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in layers):
+            raise UserError(
+                f"lora.targets: no linear or convolution layer ends with {target!r}{suggest(target, endings)}"
+            )

@@ -1,0 +1,48 @@
+"""Where a model comes from: a diffusers folder, or a hub name with an optional @revision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+def origin(path: str) -> tuple[str, dict[str, Any]]:
+    """What diffusers' and transformers' `from_pretrained` need: a name and its keyword arguments.
+
+    Raises:
+        UserError: a folder that has no ``model_index.json``.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        if not (folder / "model_index.json").is_file():
+            raise UserError(f"{path}: not a diffusers model: model_index.json is missing; check model.path")
+        return path, {"local_files_only": True}
+    name, _, revision = path.partition("@")
+    return name, {"revision": revision} if revision else {}
+
+
+def load_part(part: Callable[..., T], path: str, **options: Any) -> T:
+    """Call a `from_pretrained` on a model's origin.
+
+    Raises:
+        UserError: the folder lacks the part, its files are damaged, or the hub does not have the name.
+    """
+    from safetensors import SafetensorError
+
+    name, arguments = origin(path)
+    try:
+        return part(name, **arguments, **options)
+    except (OSError, ValueError, SafetensorError) as error:
+        where = options.get("subfolder", "pipeline")
+        raise UserError(f"model.path {path}: cannot load its {where}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,0 +1,100 @@
+"""Stage train: an adapter fine-tuned on the selected pairs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from qsd.device import prepare
+from qsd.encoding.store import EncodedPairs
+from qsd.files import read_table, write_json
+from qsd.losses import REGISTRY
+from qsd.models.adapter import save_adapter
+from qsd.models.denoiser import load_denoiser
+from qsd.training.batches import PairStream
+from qsd.training.loop import Trainer
+from qsd.training.metrics import OF_PAIRS, read_metrics
+
+if TYPE_CHECKING:
+    from qsd.config.schema import ExperimentConfig
+    from qsd.stages.context import StageContext
+
+LAST_STEPS = 20
+"""The summary averages over so many steps at the end."""
+
+
+def run(context: StageContext) -> None:
+    """Write ``adapter/pytorch_lora_weights.safetensors``, ``metrics.jsonl`` and ``summary.json``.
+
+    Raises:
+        UserError: nothing to train on, a LoRA target without layers, or a loss that is not finite.
+    """
+    import torch
+
+    config = context.config
+    device = torch.device(prepare(config.device, config.threads))
+    denoiser = load_denoiser(config.model.path, device, config.training.precision)
+    trainer = Trainer(config, denoiser, open_stream(context))
+    print(_convention(config), flush=True)
+    started = time.monotonic()
+    steps = trainer.run(context.output, context.state, context.report)
+    _print_speed(steps, config, time.monotonic() - started)
+    save_adapter(context.output / "adapter", denoiser.unet, config.lora)
+    write_json(context.output / "summary.json", _summary(context, trainer))
+
+
+def open_stream(context: StageContext) -> PairStream:
+    """The selected pairs of a run, with their weights."""
+    selected = read_table(context.inputs["select"] / "selected.parquet", ["pair_id", "weight"])
+    return PairStream(
+        EncodedPairs(context.inputs["encode"]),
+        [str(pair_id) for pair_id in selected["pair_id"].to_pylist()],
+        selected["weight"].to_numpy(),
+        context.config.training,
+        context.config.seed,
+    )
+
+
+def _effective_beta(config: ExperimentConfig) -> float | None:
+    """What multiplies the logit d; None for a loss without beta."""
+    return 0.5 * config.loss.beta if "beta" in REGISTRY.get(config.loss.name).fields else None
+
+
+def _convention(config: ExperimentConfig) -> str:
+    factor = _effective_beta(config)
+    if factor is None:
+        return f"loss {config.loss.name}: no beta"
+    return (
+        f"loss {config.loss.name}: beta {config.loss.beta:g} in the convention of the Diffusion-DPO code (beta/2), so "
+        f"the difference d of mean errors per element is multiplied by {factor:g}"
+    )
+
+
+def _print_speed(steps: int, config: ExperimentConfig, seconds: float) -> None:
+    if steps:
+        pairs = steps * config.training.pairs_per_step
+        print(
+            f"{steps} steps in {seconds:.1f} s: {seconds / steps:.3f} s a step, {pairs / seconds:.1f} pairs/s",
+            flush=True,
+        )
+
+
+def _summary(context: StageContext, trainer: Trainer) -> dict[str, Any]:
+    config, stream = context.config, trainer.stream
+    last = read_metrics(context.output)[-LAST_STEPS:]
+    pairs_seen = config.training.steps * config.training.pairs_per_step
+    return {
+        "loss": config.loss.name,
+        "beta": config.loss.beta if _effective_beta(config) is not None else None,
+        "effective_beta": _effective_beta(config),
+        "steps": config.training.steps,
+        "pairs": len(stream),
+        "pairs_without_encoding": stream.missing,
+        "pairs_seen": pairs_seen,
+        "epochs": pairs_seen / len(stream),
+        "trainable_parameters": sum(parameter.numel() for parameter in trainer.parameters.values()),
+        "last_steps": len(last),
+        "mean_of_last_steps": {
+            name: None if last[0][name] is None else sum(row[name] for row in last) / len(last) for name in OF_PAIRS
+        },
+    }

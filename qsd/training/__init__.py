@@ -1,0 +1,1 @@
+"""Preference fine-tuning of an adapter. Start reading at ``loop.py``."""

@@ -1,0 +1,122 @@
+"""The stream of pairs: which pairs a step trains on, and with which random numbers.
+
+Position p of the stream is pair ``order(epoch)[p mod N]`` of epoch ``p div N``. The draw index of a pair is the epoch,
+so its noise depends on (pair id, epoch, seed) alone, and a resumed run needs nothing but the step to continue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from qsd.draws import epoch_order, pair_draws
+from qsd.encoding.store import EMPTY_CAPTION_ROW, EncodedPairs
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from torch import Tensor
+
+    from qsd.config.schema import TrainingConfig
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """B pairs. Everything per image is [2B, ...], winners first, then losers of the same pairs in the same order."""
+
+    pair_ids: list[str]
+    latents: Tensor
+    """[2B, C, h, w] drawn from the VAE's posterior."""
+    noise: Tensor
+    """[2B, C, h, w]; the same for both images of a pair."""
+    timestep_uniform: Tensor
+    """[2B] float64 in [0, 1); the same for both images of a pair."""
+    conditioning: dict[str, Tensor]
+    """[2B, ...] by field; the same for both images of a pair."""
+    weights: Tensor
+    """[B] fp32, mean 1 over all pairs of the training set."""
+
+
+class PairStream:
+    """An endless, randomly accessible stream of training pairs.
+
+    Args:
+        encoded: latents and text embeddings.
+        pair_ids: the selected pairs; those without an encoding are left out and counted in ``missing``.
+        weights: one per selected pair, > 0; normalised to mean 1 over the pairs that are used.
+        training: the recipe (flip and caption dropout).
+        seed: of order and draws.
+
+    Raises:
+        UserError: no pair is left, or a weight is not positive and finite.
+    """
+
+    def __init__(
+        self,
+        encoded: EncodedPairs,
+        pair_ids: Sequence[str],
+        weights: npt.NDArray[np.float64],
+        training: TrainingConfig,
+        seed: int,
+    ) -> None:
+        found, self._rows = encoded.find(pair_ids)
+        self.pair_ids: list[str] = [pair_id for pair_id, usable in zip(pair_ids, found, strict=True) if usable]
+        self.missing = len(pair_ids) - len(self.pair_ids)
+        if not self.pair_ids:
+            raise UserError(f"none of the {len(pair_ids)} selected pairs is encoded; raise selection.fraction")
+        used = weights[found]
+        if not (np.isfinite(used).all() and (used > 0).all()):
+            worst = self.pair_ids[int(np.flatnonzero(~(np.isfinite(used) & (used > 0)))[0])]
+            raise UserError(f"selected.parquet: the weight of pair {worst} is not a positive number")
+        self._weights = (used / used.mean()).astype(np.float32)
+        self._encoded = encoded
+        self._training = training
+        self._seed = seed
+        self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        """Pairs of one epoch."""
+        return len(self.pair_ids)
+
+    def batch(self, start: int, stop: int, device: torch.device) -> PairBatch:
+        """The pairs at positions ``start`` to ``stop - 1``."""
+        import torch
+
+        places, epochs = self._places(start, stop)
+        pair_ids = [self.pair_ids[place] for place in places]
+        draws = pair_draws(pair_ids, epochs, self._seed, self._encoded.latent_shape)
+        mirrored = draws.flip & self._training.flip
+        mean, std = self._encoded.posterior(
+            np.concatenate([self._rows.winner[places], self._rows.loser[places]]), np.tile(mirrored, 2)
+        )
+        dropped = draws.caption_uniform < self._training.caption_dropout
+        captions = np.where(dropped, EMPTY_CAPTION_ROW, self._rows.caption[places])
+
+        def twice(array: npt.NDArray[np.generic]) -> Tensor:
+            return torch.from_numpy(np.concatenate([array, array])).to(device)
+
+        posterior_noise = np.concatenate([draws.posterior_noise, draws.posterior_noise])
+        return PairBatch(
+            pair_ids=pair_ids,
+            latents=torch.from_numpy(mean + std * posterior_noise).to(device),
+            noise=twice(draws.noise),
+            timestep_uniform=twice(draws.timestep_uniform),
+            conditioning={name: twice(array) for name, array in self._encoded.conditioning(captions).items()},
+            weights=torch.from_numpy(self._weights[places]).to(device),
+        )
+
+    def _places(self, start: int, stop: int) -> tuple[npt.NDArray[np.int64], list[int]]:
+        """Which pair (by its place in ``pair_ids``) is at each position, and in which epoch."""
+        places, epochs = [], []
+        for position in range(start, stop):
+            epoch, offset = divmod(position, len(self))
+            if self._order[0] != epoch:
+                self._order = (epoch, epoch_order(self.pair_ids, self._seed, epoch))
+            places.append(int(self._order[1][offset]))
+            epochs.append(epoch)
+        return np.array(places, dtype=np.int64), epochs

@@ -1,0 +1,67 @@
+"""One file that holds all a run needs to continue: adapter, optimiser state, step, length of the metrics file."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+FILE = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State after ``step`` optimiser steps."""
+
+    step: int
+    metrics_bytes: int
+    tensors: Mapping[str, Tensor]
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write aside, flush to disk, rename: after a kill there is the old or the new checkpoint, never half of one."""
+    from safetensors.torch import save_file
+
+    aside = folder / f"{FILE}.tmp"
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    save_file(tensors, aside, {"step": str(checkpoint.step), "metrics_bytes": str(checkpoint.metrics_bytes)})
+    with aside.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    aside.replace(folder / FILE)
+
+
+def load(folder: Path) -> Checkpoint | None:
+    """The last checkpoint, or None when there is none; a damaged one counts as none, so that the run starts again."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / FILE, framework="pt") as stored:
+            metadata = stored.metadata()
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  (no mapping)
+    except (FileNotFoundError, SafetensorError):
+        return None
+    return Checkpoint(int(metadata["step"]), int(metadata["metrics_bytes"]), tensors)
+
+
+class Clock:
+    """Says when the next checkpoint is due: after so many steps, or so many seconds."""
+
+    def __init__(self, steps: int, seconds: float) -> None:
+        self._steps = steps
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def due(self, done: int) -> bool:
+        """True when one is due after ``done`` steps; asks no twice."""
+        now = time.monotonic()
+        if done % self._steps and now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True

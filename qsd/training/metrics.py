@@ -1,0 +1,110 @@
+"""metrics.jsonl: one row per step, free of times and places, so that equal runs give equal bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from qsd.losses import PairErrors
+
+FILE = "metrics.jsonl"
+FLUSH_STEPS = 10
+"""Steps between two waits for the device."""
+OF_PAIRS = (
+    "loss",
+    "winner_error",
+    "loser_error",
+    "ref_winner_error",
+    "ref_loser_error",
+    "implicit_accuracy",
+    "logit_mean",
+)
+
+
+class NonFiniteLossError(UserError):
+    """Training diverged: a loss or gradient norm is infinite or not a number. ``step`` is where."""
+
+    def __init__(self, step: int, name: str, value: float) -> None:
+        super().__init__(
+            f"training diverged: {name} is {value} at step {step}; "
+            "lower training.learning_rate, loss.beta or lora.alpha"
+        )
+        self.step = step
+
+
+def pair_sums(loss: Tensor, errors: PairErrors) -> Tensor:
+    """Sums over the pairs of a micro-batch of what ``OF_PAIRS`` names, [7], fp32; NaN for what the loss does not use.
+
+    A logit of exactly zero counts as half a correct pair.
+    """
+    import torch
+
+    with torch.no_grad():
+        unused = loss.new_full((), math.nan)
+        values = [loss.sum(), errors.winner.sum(), errors.loser.sum(), unused, unused, unused, unused]
+        if errors.ref_winner is not None and errors.ref_loser is not None:
+            logits = errors.logits
+            values[3:] = [
+                errors.ref_winner.sum(),
+                errors.ref_loser.sum(),
+                (0.5 * (logits.sign() + 1)).sum(),
+                logits.sum(),
+            ]
+        return torch.stack(values)
+
+
+class MetricsLog:
+    """Rows wait on the device and are written every few steps.
+
+    Args:
+        path: the file; what follows ``length`` bytes (written after the checkpoint one continues from) is cut off.
+        length: its length at that checkpoint, 0 for a new run.
+    """
+
+    def __init__(self, path: Path, length: int) -> None:
+        self._file = path.open("ab")
+        self._file.truncate(length)
+        self._waiting: list[tuple[int, float, Tensor]] = []
+
+    def add(self, step: int, rate: float, means: Tensor, grad_norm: Tensor) -> None:
+        """The row of one step: means over its pairs (``OF_PAIRS``) and the gradient norm before clipping."""
+        import torch
+
+        self._waiting.append((step, rate, torch.cat([means, grad_norm.reshape(1)])))
+        if len(self._waiting) >= FLUSH_STEPS:
+            self.flush()
+
+    def flush(self) -> int:
+        """Write the waiting rows and return the file's length in bytes.
+
+        Raises:
+            NonFiniteLossError: at the first row whose loss or gradient norm is not finite.
+        """
+        for step, rate, values in self._waiting:
+            row = dict(zip((*OF_PAIRS, "grad_norm"), values.tolist(), strict=True))
+            for name in ("loss", "grad_norm"):
+                if not math.isfinite(row[name]):
+                    raise NonFiniteLossError(step, name, row[name])
+            known = {name: value if math.isfinite(value) else None for name, value in row.items()}
+            self._file.write(json.dumps({"step": step, **known, "learning_rate": rate}).encode() + b"\n")
+        self._waiting.clear()
+        self._file.flush()
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Write what waits and close the file."""
+        self.flush()
+        self._file.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """All rows of a train artefact."""
+    return [json.loads(line) for line in (folder / FILE).read_text(encoding="utf-8").splitlines()]
