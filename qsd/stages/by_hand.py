@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsd.config.digest import canonical_json
 from qsd.config.load import build, load_flat, override
+from qsd.config.yaml_nodes import parse
 from qsd.errors import UserError
 from qsd.registry import suggest
 from qsd.stages.context import STATE, Report, StageContext
@@ -46,15 +47,11 @@ def run_stage(
 
 
 def _assignment(setting: str) -> tuple[str, Any]:
-    import yaml
-
     name, equals, text = setting.partition("=")
     if not equals:
         raise UserError(f"--set {setting}: write it as dotted.name=value")
-    try:
-        return name.strip(), yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {setting}: {text!r} is not a YAML value") from None
+    node = parse(f"value: {text}", f"--set {name.strip()}")
+    return name.strip(), node.plain()["value"]
 
 
 def _inputs(stage: str, given: Sequence[str], wanted: Sequence[str]) -> dict[str, Path]:
