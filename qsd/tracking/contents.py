@@ -1,0 +1,162 @@
+"""What W&B shows of one training seed of one cell, read from ``cells.json`` and artefacts; wandb is not needed here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TAG_LENGTH = 64
+_ID_LENGTH = 128
+_ERRORS = ("winner_error", "loser_error")
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """One W&B run.
+
+    Attributes:
+        run_id: the same for the same cell and seed in every attempt.
+        config: the entry of ``cells.json``, nested, so that no key has a dot.
+        metrics: ``metrics.jsonl`` of the training, None while there is none.
+        scores: the evaluation of this cell, None while it is not finished.
+        base_scores: the evaluation of the base model, None for the base model itself and while it is not finished.
+        gallery: the sweep's gallery picture, for runs with scores.
+        state: digests of all of the above: equal states have equal content.
+    """
+
+    run_id: str
+    name: str
+    group: str
+    job_type: str
+    tags: list[str]
+    config: dict[str, Any]
+    metrics: Path | None
+    scores: Path | None
+    base_scores: Path | None
+    gallery: Path | None
+    state: dict[str, Any]
+
+    def history(self) -> list[dict[str, float]]:
+        """Rows of the training curve with the reference subtracted where there is one; a torn last line is left out."""
+        if self.metrics is None:
+            return []
+        lines = self.metrics.read_bytes().split(b"\n")[:-1]
+        return [_history_row(json.loads(line)) for line in lines]
+
+    def final(self) -> dict[str, float]:
+        """Mean score per split and scorer, and its difference to the base model, in the scorer's unit."""
+        if self.scores is None:
+            return {}
+        means = _means(self.scores)
+        base = _means(self.base_scores) if self.base_scores else {}
+        found: dict[str, float] = {}
+        for key, mean in means.items():
+            found[f"scores/{key}/mean"] = mean
+            if key in base:
+                found[f"scores/{key}/difference_to_base"] = mean - base[key]
+        return found
+
+
+def tracked_runs(runs: Path, sweep_folder: Path, live: bool) -> list[TrackedRun]:
+    """The W&B runs of a sweep that have something to show.
+
+    Args:
+        runs: the store.
+        sweep_folder: holds ``cells.json``.
+        live: show trainings that are still running, too.
+    """
+    content = json.loads((sweep_folder / "cells.json").read_text(encoding="utf-8"))
+    base = next((cell for cell in content["cells"] if cell["role"] == "base"), None)
+    base_folder = _finished(runs, "evaluate", base) if base else None
+    found = [_tracked(runs, sweep_folder, content, cell, base_folder, live) for cell in content["cells"]]
+    return [run for run in found if run.metrics is not None or run.scores is not None]
+
+
+def _tracked(
+    runs: Path, sweep_folder: Path, content: dict[str, Any], cell: dict[str, Any], base: Path | None, live: bool
+) -> TrackedRun:
+    train, evaluate = (_finished(runs, stage, cell) for stage in ("train", "evaluate"))
+    if cell["role"] == "base" or evaluate is None:
+        base = None
+    metrics = train / "metrics.jsonl" if train else None
+    trained: Any = _record_digest(train)
+    if live and metrics is None and "train" in cell["stages"]:
+        growing = runs / "partial" / "train" / cell["stages"]["train"] / "metrics.jsonl"
+        if growing.is_file() and growing.stat().st_size:
+            metrics, trained = growing, growing.stat().st_size
+    gallery = sweep_folder / "gallery.png"
+    shown = gallery if evaluate is not None and gallery.is_file() else None
+    seed = "base" if cell["seed"] is None else f"s{cell['seed']}"
+    return TrackedRun(
+        run_id=re.sub(r"[^A-Za-z0-9_-]", "-", f"{content['sweep']}-{cell['cell_id']}-{seed}")[-_ID_LENGTH:],
+        name=cell["name"] if cell["seed"] is None else f"{cell['name']} seed {cell['seed']}",
+        group=content["sweep"],
+        job_type=cell["role"],
+        tags=list(dict.fromkeys(f"{key}={value}"[:_TAG_LENGTH] for key, value in cell["axes"].items())),
+        config={
+            **{key: content[key] for key in ("sweep", "experiment", "git_commit")},
+            **{key: nested(value) if isinstance(value, dict) else value for key, value in cell.items()},
+        },
+        metrics=metrics,
+        scores=evaluate / "scores.parquet" if evaluate else None,
+        base_scores=base / "scores.parquet" if base else None,
+        gallery=shown,
+        state={
+            "cell": hashlib.sha256(json.dumps(cell, sort_keys=True).encode()).hexdigest(),
+            "train": trained,
+            "evaluate": _record_digest(evaluate),
+            "base": _record_digest(base),
+            "gallery": hashlib.sha256(shown.read_bytes()).hexdigest() if shown else None,
+        },
+    )
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """``{"lora.rank": 8}`` as ``{"lora": {"rank": 8}}``: W&B forbids dots in keys."""
+    tree: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        *above, last = dotted.split(".")
+        branch = tree
+        for part in above:
+            branch = branch.setdefault(part, {})
+        branch[last] = value
+    return tree
+
+
+def _finished(runs: Path, stage: str, cell: dict[str, Any]) -> Path | None:
+    """The folder of a sealed artefact: the grid runner renames it into place only when it is whole."""
+    key = cell["stages"].get(stage)
+    folder = runs / "artefacts" / stage / str(key)
+    return folder if key is not None and (folder / "record.json").is_file() else None
+
+
+def _record_digest(folder: Path | None) -> str | None:
+    return hashlib.sha256((folder / "record.json").read_bytes()).hexdigest() if folder else None
+
+
+def _history_row(row: dict[str, Any]) -> dict[str, float]:
+    shown = {"global_step": row["step"]}
+    for name, value in row.items():
+        if value is not None and name != "step":
+            shown[f"train/{name}"] = value
+    for name in _ERRORS:
+        if row.get(name) is not None and row.get(f"ref_{name}") is not None:
+            shown[f"train/{name}_minus_reference"] = row[name] - row[f"ref_{name}"]
+    return shown
+
+
+def _means(path: Path) -> dict[str, float]:
+    """``split/scorer`` to mean score."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table: Any = pq.ParquetFile(path).read(columns=["split", "scorer", "score"])
+    table = table.set_column(2, "score", table["score"].cast(pa.float64()))
+    means = table.group_by(["split", "scorer"]).aggregate([("score", "mean")]).sort_by("scorer").to_pylist()
+    return {f"{row['split']}/{row['scorer']}": row["score_mean"] for row in means}

@@ -1,0 +1,48 @@
+"""How far each W&B run has been sent: one small file per run beside wandb's own folders."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qsd.files import write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qsd.tracking.contents import TrackedRun
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What W&B has of a run.
+
+    Attributes:
+        mode: ``offline`` or ``online``.
+        last_step: the last training step that was sent, 0 for none.
+        state: ``TrackedRun.state`` when it was sent.
+    """
+
+    mode: str
+    last_step: int
+    state: dict[str, Any]
+
+    def shows(self, run: TrackedRun, mode: str) -> bool:
+        """Whether nothing of ``run`` is new."""
+        return (self.mode, self.state) == (mode, run.state)
+
+
+def read_cursor(folder: Path, run_id: str) -> Cursor | None:
+    """The cursor of a run; None when it was never sent or the file is damaged, so that all of it is sent."""
+    try:
+        content = json.loads((folder / f"{run_id}.json").read_text(encoding="utf-8"))
+        return Cursor(content["mode"], content["last_step"], content["state"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_cursor(folder: Path, run_id: str, cursor: Cursor) -> None:
+    """Write a cursor, after W&B has what it says."""
+    content = {"mode": cursor.mode, "last_step": cursor.last_step, "state": cursor.state}
+    write_json(folder / f"{run_id}.json", content)

@@ -1,0 +1,145 @@
+"""Project a sweep to W&B: every training seed of every cell is a run, made from files and made again at will."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from qsd.tracking.contents import TrackedRun, tracked_runs
+from qsd.tracking.cursor import Cursor, read_cursor, write_cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Mode = Literal["offline", "online", "disabled"]
+_LOG = logging.getLogger("qsd.tracking")
+_LOCK_SECONDS = 60
+
+
+def project_sweep(
+    runs: Path, sweep_folder: Path, mode: Mode, project: str = "qsd-ablations", entity: str | None = None
+) -> list[str]:
+    """Send what W&B does not have yet; nothing new means that wandb is not even imported.
+
+    Offline runs cannot be resumed, so a run with news is written anew and its old folder is deleted: there is never
+    more than one folder per run, also after a kill. Online runs are resumed and get only new rows; a row that is sent
+    twice after a kill has the same step, which W&B drops.
+
+    Args:
+        runs: the store.
+        sweep_folder: holds ``cells.json``; wandb's folders and our cursors go to its ``wandb/``.
+        mode: ``disabled`` does nothing.
+        project: of W&B.
+        entity: W&B user or team, None for the account's own.
+
+    Returns:
+        The ids of the runs that were sent. Any failure is one line of warning and ends the projection until the next
+        call: results never wait for W&B.
+    """
+    sent: list[str] = []
+    try:
+        if not pending(runs, sweep_folder, mode):
+            return sent
+        from filelock import FileLock
+
+        folder = sweep_folder / "wandb"
+        folder.mkdir(exist_ok=True)
+        with FileLock(folder / ".lock", timeout=_LOCK_SECONDS), _service(runs):
+            for run in _news(runs, sweep_folder, mode):
+                _send(run, sweep_folder, mode, project, entity)
+                sent.append(run.run_id)
+    except Exception as error:  # whatever W&B does, the sweep goes on
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        _LOG.warning("warning: W&B (%s) not up to date: %s; all results are in %s", mode, reason, sweep_folder)
+    return sent
+
+
+def pending(runs: Path, sweep_folder: Path, mode: Mode) -> list[str]:
+    """Ids of the runs with something that W&B does not have; empty when disabled. Cheap, without wandb."""
+    return [run.run_id for run in _news(runs, sweep_folder, mode)]
+
+
+def _news(runs: Path, sweep_folder: Path, mode: Mode) -> list[TrackedRun]:
+    if mode == "disabled":
+        return []
+    found = tracked_runs(runs, sweep_folder, live=mode == "online")
+    cursors = {run.run_id: read_cursor(sweep_folder / "wandb", run.run_id) for run in found}
+    return [run for run in found if not ((cursor := cursors[run.run_id]) and cursor.shows(run, mode))]
+
+
+def _send(run: TrackedRun, sweep_folder: Path, mode: Mode, project: str, entity: str | None) -> None:
+    import wandb
+
+    folder = sweep_folder / "wandb"
+    cursor = read_cursor(folder, run.run_id)
+    sent_step = cursor.last_step if cursor and mode == cursor.mode == "online" else 0
+    if mode == "offline":
+        for old in folder.glob(f"offline-run-*-{run.run_id}"):
+            shutil.rmtree(old)
+    history = run.history()
+    with wandb.init(
+        project=project,
+        entity=entity,
+        dir=str(sweep_folder),
+        id=run.run_id,
+        name=run.name,
+        group=run.group,
+        job_type=run.job_type,
+        tags=run.tags,
+        config=run.config,
+        allow_val_change=True,
+        mode=mode,
+        resume="allow" if mode == "online" else None,
+        settings=_settings(),
+    ) as handle:
+        handle.define_metric("global_step", hidden=True)
+        handle.define_metric("train/*", step_metric="global_step")
+        for row in history:
+            if row["global_step"] > sent_step:
+                handle.log(row, step=int(row["global_step"]))
+        handle.summary.update(run.final())
+        if run.gallery is not None and (cursor is None or mode == "offline" or _gallery_changed(cursor, run)):
+            handle.log({"gallery": wandb.Image(str(run.gallery))})
+    last_step = int(history[-1]["global_step"]) if history else 0
+    write_cursor(folder, run.run_id, Cursor(mode, max(last_step, sent_step), run.state))
+
+
+def _gallery_changed(cursor: Cursor, run: TrackedRun) -> bool:
+    return bool(cursor.state.get("gallery") != run.state["gallery"])
+
+
+def _settings() -> Any:
+    """Quiet, and without anything of the machine: no host, command line, code, packages or console output."""
+    import wandb
+
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,
+        save_code=False,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+    )
+
+
+@contextmanager
+def _service(runs: Path) -> Iterator[None]:
+    """The background service of wandb with its caches under ``runs/``; stopped at the end."""
+    changed = {}
+    for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+        if name not in os.environ:
+            changed[name] = str(Path(runs).resolve() / "wandb" / name.split("_")[1].lower())
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name in changed:
+            del os.environ[name]
+        if wandb := sys.modules.get("wandb"):
+            wandb.teardown()
