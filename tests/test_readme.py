@@ -135,7 +135,9 @@ def test_the_added_metric_is_an_axis(copy: Path) -> None:
     sweep = blocks("yaml")[0].replace("difference", "weaker_half")
     (copy / "sweeps").mkdir()
     (copy / "sweeps" / "mine.yaml").write_text(sweep)
-    read = "from pathlib import Path; from ablations.spec import read_sweep as r; print(r(Path('sweeps/mine.yaml')).axes)"
+    read = (
+        "from pathlib import Path; from ablations.spec import read_sweep as r; print(r(Path('sweeps/mine.yaml')).axes)"
+    )
     done = run(copy, "-c", read)
     assert done.returncode == 0, done.stderr
     assert "weaker_half" in done.stdout
