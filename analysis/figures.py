@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from analysis.wording import marks, split_title
+from analysis.wrapping import wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,8 +100,8 @@ def _panel(axes: Axes, rows: list[Row]) -> None:
 
 
 def _label(row: Row) -> str:
-    name = textwrap.fill(row.cell, _LABEL_CHARACTERS)
-    return f"{name}{' (baseline)' if row.is_baseline else ''}{marks(row).replace('†', '')}"
+    name = f"{row.cell}{' (baseline)' if row.is_baseline else ''}{marks(row).replace('†', '')}"
+    return "\n".join(wrap(name, lambda line: len(line) <= _LABEL_CHARACTERS))
 
 
 def _legend(figure: Any, by_scorer: list[list[Row]]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.sweep import Replicate, Sweep, artefact, split_order
 from analysis.wording import split_title
+from analysis.wrapping import wrap
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,7 +22,6 @@ _GAP = 8
 _CAPTION_WIDTH = 190
 _FONT_SIZE = 14
 _INK, _PAPER, _EMPTY, _FRAME = (20, 20, 20), (255, 255, 255), (228, 228, 228), (200, 200, 200)
-_PIECE = re.compile(r"\s+|[^\s=_,/]*[=_,/]|[^\s=_,/]+")
 
 
 def gallery_png(runs: Path, sweep: Sweep) -> bytes | None:
@@ -162,19 +161,7 @@ def _tile(image: bytes | None, font: FreeTypeFont) -> Image:
 
 
 def _wrap(text: str, font: FreeTypeFont, width: int) -> list[str]:
-    """Break at spaces and after ``=_,/``, and inside a piece only where it is wider than the line."""
-    lines: list[str] = [""]
-    for piece in _PIECE.findall(text):
-        if font.getlength((lines[-1] + piece).rstrip()) <= width:
-            lines[-1] += piece
-            continue
-        if lines[-1]:
-            lines.append("")
-        for letter in piece.lstrip():
-            if font.getlength(lines[-1] + letter) > width:
-                lines.append("")
-            lines[-1] += letter
-    return [line.strip() for line in lines]
+    return wrap(text, lambda line: font.getlength(line) <= width)
 
 
 def _font(name: str) -> FreeTypeFont:

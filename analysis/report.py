@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from analysis.figures import effects_png
@@ -49,6 +48,6 @@ def write(runs: Path, sweep_folder: Path) -> list[Path]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.tmp")  # one name, so that what a kill leaves is used up by the next call
     aside.write_bytes(content)
     aside.replace(path)

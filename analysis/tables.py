@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from analysis.sweep import read_sweep
 from analysis.table_csv import read_csv
 from analysis.wording import ABSENT, decimals, difference, marks, missing, percent, plain, prompts, seeds, split_title
+from analysis.wrapping import wrap
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from analysis.rows import Row
 
 _WIDTH = 110
+_CELL_WIDTH = 22
 
 
 def render_terminal(sweep_folder: Path) -> str:
@@ -60,7 +62,8 @@ def _line(row: Row, places: int) -> list[str]:
     versus = [_starred(comparison, places) for comparison in (row.versus_baseline, row.versus_base)]
     if row.is_baseline:
         versus[0] = "baseline "
-    return [f"  {row.cell}{marks(row)}", plain(row.mean, places), *versus, wins, seeds(row).replace("missing ", "−")]
+    name = "\n".join(f"  {line}" for line in wrap(f"{row.cell}{marks(row)}", lambda line: len(line) <= _CELL_WIDTH))
+    return [name, plain(row.mean, places), *versus, wins, seeds(row).replace("missing ", "−")]
 
 
 def _starred(comparison: Comparison | None, places: int) -> str:

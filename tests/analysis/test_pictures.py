@@ -14,6 +14,7 @@ from analysis.gallery import gallery_png
 from analysis.load import load
 from analysis.rows import build_rows
 from analysis.sweep import read_sweep
+from analysis.wrapping import wrap
 from tests.analysis.synthetic import Cell, World, usual_world, write_sweep
 
 
@@ -92,3 +93,10 @@ def test_effects_figure_is_drawn_for_any_number_of_scorers(tmp_path, scorers):
     image = Image.open(io.BytesIO(effects_png(results.sweep, build_rows(results))))
     assert image.format == "PNG"
     assert not {"Software", "Date", "Creation Time"} & set(image.info)
+
+
+def test_names_break_where_words_join():
+    lines = wrap("selection.fraction=0.5,loss=dpo (baseline)", lambda line: len(line) <= 22)
+    assert lines == ["selection.fraction=", "0.5,loss=dpo", "(baseline)"]
+    assert wrap("abcdef", lambda line: len(line) <= 4) == ["abcd", "ef"]
+    assert wrap("", lambda line: False) == [""]

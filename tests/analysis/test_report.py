@@ -34,6 +34,7 @@ def test_report_writes_all_and_the_same_bytes_again(tmp_path, world):
     first = {path.name: path.read_bytes() for path in written}
     for path in written:
         path.unlink()
+        path.with_name(f".{path.name}.tmp").write_bytes(b"left by a kill")
     assert {path.name: path.read_bytes() for path in write(tmp_path, folder)} == first
     assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "cells.json"])
 
