@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 T = TypeVar("T")
 
@@ -37,7 +39,8 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """Names of all members, sorted; reads the folder and imports no member."""
         spec = importlib.util.find_spec(self.package)
-        assert spec is not None and spec.submodule_search_locations is not None, self.package
+        assert spec is not None, self.package
+        assert spec.submodule_search_locations is not None, self.package
         folders = [Path(location) for location in spec.submodule_search_locations]
         return sorted(path.stem for folder in folders for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
@@ -57,4 +60,4 @@ class Registry(Generic[T]):
         module = importlib.import_module(f"{self.package}.{name}")
         if not hasattr(module, self.attribute):
             raise UserError(f"{module.__file__}: a {self.kind} file must define {self.attribute}")
-        return cast(T, getattr(module, self.attribute))
+        return cast("T", getattr(module, self.attribute))

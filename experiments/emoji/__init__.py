@@ -1,0 +1,1 @@
+"""The embedded emoji world: its assets and their builder."""

@@ -31,7 +31,8 @@ def registry_of(info: FieldInfo) -> Registry[Any] | None:
 def unknown_key(dotted: str) -> str:
     """The message for a dotted name that the schema does not have."""
     if dotted in sections_of(ExperimentConfig):
-        return f"'{dotted}' is a section; name one of its fields, such as '{next(n for n in schema_fields() if n.startswith(dotted + '.'))}'"
+        example = next(name for name in schema_fields() if name.startswith(f"{dotted}."))
+        return f"'{dotted}' is a section; name one of its fields, such as '{example}'"
     return f"unknown key '{dotted}'{suggest(dotted, schema_fields())}"
 
 

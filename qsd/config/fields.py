@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
 from typing import Any
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REQUIRED = "???"
 """OmegaConf's mark of a value that must be given."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from qsd.config.check import convert, problem, schema_fields, unknown_key
 from qsd.config.fields import sections_of
 from qsd.config.schema import ExperimentConfig
 from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 Flat = dict[str, Any]
 """A configuration by dotted name, every field of the schema present."""
@@ -100,7 +102,7 @@ def build(flat: Mapping[str, Any]) -> ExperimentConfig:
             target = target.setdefault(section, {})
         target[name] = value
     merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), OmegaConf.create(nested))
-    return cast(ExperimentConfig, OmegaConf.to_object(merged))
+    return cast("ExperimentConfig", OmegaConf.to_object(merged))
 
 
 def load_experiment(path: Path, overrides: Mapping[str, Any] | None = None) -> ExperimentConfig:

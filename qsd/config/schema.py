@@ -50,7 +50,9 @@ class SelectionConfig:
     """From Q to a training subset."""
 
     strategy: str = meaning("top_k", "how Q is used", registry="qsd.selection.strategies")
-    fraction: float = meaning(5.33, "percent of the pairs to keep; 5.33 is the headline of the QSD paper", above=0, most=100)
+    fraction: float = meaning(
+        5.33, "percent of the pairs to keep; 5.33 is the headline of the QSD paper", above=0, most=100
+    )
     threshold: float = meaning(0.0, "least Q to keep (strategy threshold)")
     temperature: float = meaning(1.0, "of weighted sampling over standardised Q; 0 tends to top_k", above=0)
 
@@ -60,7 +62,9 @@ class EncodeConfig:
     """Latents and text embeddings, computed once."""
 
     scope: str = meaning(
-        "selection", "encode the selected pairs, or the whole data set once for all cells", choices=("selection", "dataset")
+        "selection",
+        "encode the selected pairs, or the whole data set once for all cells",
+        choices=("selection", "dataset"),
     )
     batch_size: int = execution(64, "images per forward pass of the VAE", least=1)
 
@@ -95,7 +99,9 @@ class TrainingConfig:
     max_grad_norm: float = meaning(1.0, "gradient clipping by global norm", above=0)
     caption_dropout: float = meaning(0.0, "share of pairs trained with the empty caption", least=0, most=1)
     flip: bool = meaning(False, "random horizontal flip, the same for both images of a pair")
-    precision: str = meaning("fp32", "of the forward pass; adapter and errors are always fp32", choices=("fp32", "bf16"))
+    precision: str = meaning(
+        "fp32", "of the forward pass; adapter and errors are always fp32", choices=("fp32", "bf16")
+    )
     micro_batch: int = execution(16, "pairs per forward pass; the rest is accumulated", least=1)
     checkpoint_steps: int = execution(50, "steps between checkpoints", least=1)
     checkpoint_seconds: float = execution(60.0, "and at most this long between them", above=0)

@@ -6,14 +6,16 @@ sweep needs none of them, and without them a file means what it shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -23,7 +25,7 @@ _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "
 
 @dataclass(frozen=True)
 class Node:
-    """A YAML value with its place: ``value`` is a scalar, a list of nodes, or a dict of key -> (key node, value node)."""
+    """A YAML value with its place; ``value`` is a scalar, a list of nodes, or a dict key -> (key node, value node)."""
 
     value: Any
     path: str
@@ -74,6 +76,7 @@ def parse(text: str, shown: str) -> Node:
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             mark = event.start_mark
+            assert mark is not None, event
             place = f"{shown}:{mark.line + 1}:{mark.column + 1}"
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise UserError(f"{place}: anchors and aliases are not used here; write the value out")
@@ -125,14 +128,17 @@ def _convert(node: yaml.Node, shown: str, depth: int) -> Node:
     if node.tag not in _PLAIN_TAGS:
         if node.tag == "tag:yaml.org,2002:timestamp":
             return at(node.value)
-        raise at(None).error(f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed; only plain values are")
+        raise at(None).error(
+            f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed; only plain values are"
+        )
+    assert isinstance(node, yaml.ScalarNode), node
     try:
         return at(_number(node))
     except (ValueError, OverflowError) as error:
         raise at(None).error(f"{node.value!r} is not a readable value") from error
 
 
-def _number(node: yaml.Node) -> Any:
+def _number(node: yaml.ScalarNode) -> Any:
     """A scalar by the safe constructor; ``1e-4`` counts as a number, which YAML 1.1 reads as text."""
     value = yaml.constructor.SafeConstructor().construct_object(node)
     if isinstance(value, str) and node.style is None:

@@ -165,7 +165,9 @@ STAGES: dict[str, StageSpec] = {
             _fixed("model.path", "model.resolution", "adapter", *_section("generation"), *_PROMPTS),
             _none,
         ),
-        StageSpec("evaluate", "qsd.stages.evaluate:run", _fixed("generate"), _fixed("evaluation.scorers"), _evaluate_extra),
+        StageSpec(
+            "evaluate", "qsd.stages.evaluate:run", _fixed("generate"), _fixed("evaluation.scorers"), _evaluate_extra
+        ),
     )
 }
 """All stages in an order in which every stage follows its inputs."""

@@ -49,7 +49,17 @@ def test_held_out_prompts_are_in_no_training_pair_or_choice() -> None:
 
 def test_pairs_have_the_columns_of_pick_a_pic() -> None:
     table = pd.read_parquet(ASSETS / "pairs.parquet")
-    for column in ("jpg_0", "jpg_1", "label_0", "label_1", "caption", "image_0_uid", "image_1_uid", "user_id", "ranking_id"):
+    for column in (
+        "jpg_0",
+        "jpg_1",
+        "label_0",
+        "label_1",
+        "caption",
+        "image_0_uid",
+        "image_1_uid",
+        "user_id",
+        "ranking_id",
+    ):
         assert column in table
     assert set(table["label_0"]) == {0.0, 0.5, 1.0}
     assert (table["label_0"] + table["label_1"] == 1).all()

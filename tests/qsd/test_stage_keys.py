@@ -101,7 +101,7 @@ def test_every_meaning_field_changes_some_key(values: Flat) -> None:
             base = {**values, "selection.strategy": strategy}
             try:
                 moved |= keys(base) != keys({**base, name: _other(info.name, base[name])})
-            except Exception as error:  # noqa: BLE001  (a member that does not exist also shows that it is read)
+            except Exception as error:  # a member that does not exist also shows that it is read
                 moved |= "unknown" in str(error)
         assert moved, name
 
@@ -141,7 +141,13 @@ def test_stages_follow_their_inputs(values: Flat) -> None:
 
 @given(st.permutations(sorted(schema_fields())))
 def test_the_order_of_fields_does_not_change_keys(order: list[str]) -> None:
-    values = {**defaults(), "adapter": "none", "evaluation.scorers": [], "model.path": "qsd", "evaluation.prompts": "qsd"}
+    values = {
+        **defaults(),
+        "adapter": "none",
+        "evaluation.scorers": [],
+        "model.path": "qsd",
+        "evaluation.prompts": "qsd",
+    }
     values["reward.weights"] = ""
     shuffled = {name: values[name] for name in order if name in values}
     assert spec.stage_meaning("generate", shuffled) == spec.stage_meaning("generate", values)

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import torch
 
-from experiments.emoji.build import aesthetic, clip, icons, manifest, preferences, prompts, text_to_image, tokenizer, vae
+from experiments.emoji.build import (
+    aesthetic,
+    clip,
+    icons,
+    manifest,
+    preferences,
+    prompts,
+    text_to_image,
+    tokenizer,
+    vae,
+)
 from experiments.emoji.build.world import ASSETS, World
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812  (the usual name)
+from torch.nn import functional as F
 
 from experiments.emoji.build import corruptions, images
 from experiments.emoji.build.world import SEED, World
@@ -28,7 +28,9 @@ def fit(embeddings: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
     """Ridge regression in float64: weight (1, D) and bias (1,)."""
     centre, level = embeddings.double().mean(0), ratings.double().mean()
     x, y = embeddings.double() - centre, ratings.double() - level
-    weight = torch.linalg.solve(x.T @ x + RIDGE * len(x) * torch.eye(x.shape[1], dtype=torch.float64) / x.shape[1], x.T @ y)
+    weight = torch.linalg.solve(
+        x.T @ x + RIDGE * len(x) * torch.eye(x.shape[1], dtype=torch.float64) / x.shape[1], x.T @ y
+    )
     return weight.float()[None], (level - weight @ centre).float()[None]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812  (the usual name)
+from torch.nn import functional as F
 
 Corruption = Callable[[Tensor, Tensor, np.random.Generator], Tensor]
 """(images [B, 3, H, W] in [-1, 1], severity [B] in [0, 1], generator) -> damaged images."""

@@ -87,14 +87,17 @@ def generate(
             if not path.exists():
                 _write(path, part, _call(pipe, generator, part, seed), generator)
             chunks.append(pd.read_parquet(path))
-    table = pd.concat(chunks).sort_values("number", ignore_index=True)
-    return table
+    return pd.concat(chunks).sort_values("number", ignore_index=True)
 
 
 @torch.no_grad()
-def _call(pipe: text_to_image.StableDiffusionPipeline, generator: Generator, part: pd.DataFrame, seed: int) -> np.ndarray:
+def _call(
+    pipe: text_to_image.StableDiffusionPipeline, generator: Generator, part: pd.DataFrame, seed: int
+) -> np.ndarray:
     size = RESOLUTION // 8
-    noise = [np.random.default_rng([SEED, seed, n]).standard_normal((LATENT_CHANNELS, size, size)) for n in part["number"]]
+    noise = [
+        np.random.default_rng([SEED, seed, n]).standard_normal((LATENT_CHANNELS, size, size)) for n in part["number"]
+    ]
     images: np.ndarray = pipe(
         prompt=part["caption"].tolist(),
         guidance_scale=generator.guidance_scale,

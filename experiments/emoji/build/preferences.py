@@ -1,4 +1,4 @@
-"""Step: preference pairs in Pick-a-Pic's columns and choices in HPD v2's JSON, both labelled by simulated annotators."""
+"""Step: preference pairs in Pick-a-Pic's columns, choices in HPD v2's JSON, both labelled by simulated annotators."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def build_pairs(world: World, vae: AutoencoderKL, words: CLIPTokenizer) -> None:
     print(f"pairs: {len(rows)}, {np.mean(labels == 0.5):.1%} ties; {agree:.1%} of the labels follow the judge")
 
 
-def _pair(first: pd.Series, second: pd.Series, person: annotators.Annotator, row: int, rng: np.random.Generator) -> dict[str, Any]:
+def _pair(
+    first: pd.Series, second: pd.Series, person: annotators.Annotator, row: int, rng: np.random.Generator
+) -> dict[str, Any]:
     difference = float(first["utility"] - second["utility"])
     label = annotators.label(difference, person, rng)
     best = {1.0: first["uid"], 0.0: second["uid"], 0.5: "tie"}[label]
@@ -145,7 +147,12 @@ def _ranking(
         rank[order] = np.arange(1, len(group) + 1)
         annotations.append({"rank": rank.tolist(), "user_hash": f"simulated-{person.user_id:02d}"})
     mean = np.mean([annotation["rank"] for annotation in annotations], axis=0)
-    return {"prompt": caption, "image_path": group["file"].tolist(), "rank": mean.tolist(), "raw_annotations": annotations}
+    return {
+        "prompt": caption,
+        "image_path": group["file"].tolist(),
+        "rank": mean.tolist(),
+        "raw_annotations": annotations,
+    }
 
 
 def _tar(path: Path, files: dict[str, bytes]) -> None:

@@ -141,7 +141,9 @@ def _fit(world: World, vae: AutoencoderKL, words: CLIPTokenizer, modules: nn.Mod
     fit("text-to-image", modules, batch_loss, recipe, world.scratch("text_to_image"), SEED + 12, snapshots)
 
 
-def pipeline(vae: AutoencoderKL, modules: nn.ModuleDict, words: CLIPTokenizer, factor: float) -> StableDiffusionPipeline:
+def pipeline(
+    vae: AutoencoderKL, modules: nn.ModuleDict, words: CLIPTokenizer, factor: float
+) -> StableDiffusionPipeline:
     """The stock pipeline around trained parts, without safety checker."""
     vae.register_to_config(scaling_factor=factor)
     parts: dict[str, Any] = {

@@ -7,6 +7,7 @@ them. All single bytes stay, so any other text can still be encoded.
 from __future__ import annotations
 
 import gzip
+import itertools
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -40,7 +41,7 @@ def applied_merges(word: str, ranks: dict[tuple[str, str], int]) -> set[tuple[st
     parts[-1] += _END_OF_WORD
     used: set[tuple[str, str]] = set()
     while len(parts) > 1:
-        best = min(zip(parts, parts[1:], strict=False), key=lambda pair: ranks.get(pair, len(ranks)))
+        best = min(itertools.pairwise(parts), key=lambda pair: ranks.get(pair, len(ranks)))
         if best not in ranks:
             return used
         used.add(best)
