@@ -102,9 +102,18 @@ def latest(store: Store, stage: str, key: str) -> Path | None:
 
 
 def outcome(folder: Path) -> dict[str, Any] | None:
-    """How an attempt ended: {"state": done, failed or interrupted, "reason", "seconds", "max_rss_bytes", "end"}."""
+    """How an attempt ended; None while it runs and after a kill that nobody saw.
+
+    {"state": done, failed or interrupted, "reason"}, and unless it died silently "seconds", "max_rss_bytes", "end".
+    """
     content = read_json(folder / EXIT)
     return content if isinstance(content, dict) else None
+
+
+def record_death(folder: Path, reason: str) -> None:
+    """Record the end of an attempt that could not do so itself; called by whoever saw it end."""
+    if outcome(folder) is None:
+        write_json(folder / EXIT, {"state": "failed", "reason": reason})
 
 
 def _attempt(job: Job, store: Store, claim: Claim) -> int:

@@ -162,6 +162,8 @@ class _Loop:
         blocked = self._schedule.failed(node.key)
         folder = attempt.latest(self._store, node.stage, node.key)
         log = folder / attempt.LOG if folder else None
+        if folder is not None:
+            attempt.record_death(folder, reason)
         failure = Failure(self._plan.label(node), reason, log, len(blocked))
         self._result.failures.append(failure)
         self._display.failed(node.key, failure.label, reason, log, len(blocked))

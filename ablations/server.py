@@ -20,15 +20,18 @@ import select
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations import attempt
 from ablations.family import die_with_parent
+from ablations.origin import git_state, versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PRELOAD = (
+    "omegaconf",
     "torch",
     "safetensors.torch",
     "PIL.Image",
@@ -111,6 +114,8 @@ def main(arguments: Sequence[str]) -> None:
     for module in modules:
         with contextlib.suppress(ImportError):  # the stage that needs it will say so in its log
             importlib.import_module(module)
+    git_state(Path.cwd())  # remembered by the children: it is this process that holds the code they run
+    versions()
     gc.freeze()  # keeps the collector from touching, and so copying, the shared pages
     Server().serve()
 

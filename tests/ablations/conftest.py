@@ -33,6 +33,9 @@ baseline: {quality.metric: product}
 seeds: [0, 1]
 """
 
+SMALL = SWEEP.replace(", winner_only", "").replace("[0, 1]", "[0]")
+"""Three cells and the base model: 16 stages."""
+
 Planner = Callable[..., Plan]
 
 

@@ -203,7 +203,8 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "merge key": (whole(overrides="overrides: {<<: {training.steps: 5}}"), "6:13", "merge keys"),
     "bomb": (BOMB, "1:4", "anchors and aliases are not used here"),
     "deep nesting": (whole(overrides="overrides: " + "[" * 40 + "]" * 40), "6:32", "nested deeper than"),
-    "python object": (whole(question="question: !!python/object/apply:os.system [ls]"), "1:11", "is not allowed"),
+    "python object": (whole(question="question: !!python/object/apply:os.system [ls]"), "1:11", "must be text"),
+    "python name": (whole(question="question: !!python/name:os.system x"), "1:11", "is not allowed"),
     "unclosed bracket": (whole(seeds="seeds: [0, 1"), "6:1", ""),
     "unclosed quote": (whole(question="question: 'q"), "6:1", ""),
     "two documents": (whole() + "---\n" + whole(), "6:1", ""),
@@ -263,7 +264,9 @@ def test_mistake_in_the_experiment_is_named_there(world: Path, capsys: pytest.Ca
     text = (world / "experiments" / "tiny.yaml").read_text().replace("steps: 3", "steps: many")
     (world / "experiments" / "tiny.yaml").write_text(text)
     assert ablate("plan", "good") == 2
-    assert capsys.readouterr().err.startswith("error: experiments/tiny.yaml:4:19: training.steps must be a whole number")
+    assert capsys.readouterr().err.startswith(
+        "error: experiments/tiny.yaml:4:19: training.steps must be a whole number"
+    )
 
 
 def test_a_sound_sweep_is_read_as_written(world: Path) -> None:

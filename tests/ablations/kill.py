@@ -1,0 +1,130 @@
+"""Kill real processes at random instants and look at what is left. Reusable for any command that resumes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_TOKEN = "KILL_TEST_TOKEN"
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One instant: seconds after the start, and how many processes were ended by it."""
+
+    after_s: float
+    processes: int
+
+
+def run_with_kills(
+    command: Sequence[str],
+    instants: Sequence[float],
+    cwd: Path,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    everything: bool = False,
+    timeout_s: float = 600,
+) -> list[Kill]:
+    """Run ``command`` again and again, killing it by SIGKILL at each instant, then once more undisturbed.
+
+    Args:
+        command: the command.
+        instants: seconds after each start.
+        cwd: where it runs.
+        log: gets the output of all runs.
+        env: environment beside the present one.
+        everything: kill every process that the command started at once; otherwise only the command itself, and its
+            processes must end by themselves.
+        timeout_s: the longest that the undisturbed run may take.
+
+    Returns:
+        the kills that hit a running command.
+
+    Raises:
+        AssertionError: a process outlived its killed parent, or the undisturbed run failed.
+    """
+    kills = []
+    for instant in instants:
+        process, token = _start(command, cwd, log, env)
+        try:
+            process.wait(timeout=instant)
+        except subprocess.TimeoutExpired:
+            family = processes_with(token)
+            for pid in family if everything else [process.pid]:
+                _kill(pid)
+            process.wait()
+            _await_end(token)
+            kills.append(Kill(instant, len(family)))
+    process, token = _start(command, cwd, log, env)
+    code = process.wait(timeout=timeout_s)
+    assert code == 0, f"exit status {code}:\n{log.read_text()[-3000:]}"
+    _await_end(token)
+    return kills
+
+
+def random_instants(count: int, longest_s: float, seed: int) -> list[float]:
+    """Instants spread over (0, longest_s]."""
+    draw = random.Random(seed)
+    return [draw.uniform(0, longest_s) for _ in range(count)]
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Relative name -> SHA-256 of every file below ``folder``."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def processes_with(token: str) -> list[int]:
+    """Numbers of the processes whose environment holds the token; Linux only."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
+        try:
+            environment = (folder / "environ").read_bytes()
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if f"{_TOKEN}={token}".encode() in environment and state not in "ZX":
+            found.append(int(folder.name))
+    return found
+
+
+def _start(
+    command: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str] | None
+) -> tuple[subprocess.Popen[bytes], str]:
+    token = secrets.token_hex(8)
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            env={**os.environ, **(env or {}), _TOKEN: token},
+        )
+    return process, token
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _await_end(token: str, patience_s: float = 10.0) -> None:
+    deadline = time.monotonic() + patience_s
+    while left := processes_with(token):
+        assert time.monotonic() < deadline, f"processes {left} outlived the command"
+        time.sleep(0.02)

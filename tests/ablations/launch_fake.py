@@ -1,0 +1,32 @@
+"""``ablate run`` over the cheap stages: ``python -m tests.ablations.launch_fake SWEEP.yaml RUNS JOBS``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ablations import local
+from ablations.display import Lines
+from ablations.plan import make_plan
+from ablations.spec import read_sweep
+from ablations.store import Store
+from tests.ablations import fake_stages
+
+
+def main(sweep: str, runs: str, jobs: str) -> int:
+    plan = make_plan(read_sweep(Path(sweep)), fake_stages)
+    result = local.run(
+        plan,
+        Store(Path(runs), fake_stages.key_of),
+        Lines(sys.stdout),
+        int(jobs),
+        table=fake_stages.HERE,
+        preload=("omegaconf", fake_stages.HERE),
+    )
+    if result.signal is not None:
+        return 128 + result.signal
+    return 1 if result.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,199 @@
+"""The local runner with real processes on cheap stages: order, failures, signals, kills and races."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ablations.attempt import latest, outcome
+from ablations.display import Lines
+from ablations.files import read_json
+from ablations.local import Result, run
+from ablations.plan import Plan
+from ablations.states import states
+from ablations.store import Store
+from tests.ablations import fake_stages
+from tests.ablations.conftest import SMALL, Planner
+from tests.ablations.kill import random_instants, run_with_kills, tree
+
+ROOT = Path(__file__).resolve().parents[2]
+ENV = {"PYTHONPATH": str(ROOT)}
+PRELOAD = ("omegaconf", fake_stages.HERE)
+
+
+def command(sweep: str = "sweeps/a.yaml", runs: str = "runs", jobs: int = 2) -> list[str]:
+    return [sys.executable, "-m", "tests.ablations.launch_fake", sweep, runs, str(jobs)]
+
+
+@pytest.fixture
+def fake_log(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FAKE_LOG", str(world / "events"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return world / "events"
+
+
+def events(log: Path) -> Counter[str]:
+    return Counter(log.read_text().splitlines()) if log.exists() else Counter()
+
+
+def run_plan(plan: Plan, store: Store, jobs: int = 2) -> Result:
+    return run(plan, store, Lines(sys.stdout), jobs, table=fake_stages.HERE, preload=PRELOAD)
+
+
+def test_every_stage_runs_once_and_the_second_run_none(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    plan = plan_of(SMALL)
+    result = run_plan(plan, store)
+    assert result.ran == len(plan.nodes)
+    assert not result.failures
+    ran = {line: count for line, count in events(fake_log).items() if line.startswith("run ")}
+    assert ran == {f"run {node.stage}/{key}": 1 for key, node in plan.nodes.items()}
+    assert set(states(store, plan.nodes).values()) == {"done"}
+    assert run_plan(plan, store).ran == 0
+    assert not list(Path("runs/partial").rglob("*.*")), "nothing is left in work"
+    assert not list(Path("runs/claims").iterdir()), "no claim is left"
+
+
+def test_artefacts_hold_no_time_host_or_path(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    run_plan(plan_of(SMALL), store, jobs=1)
+    first = tree(Path("runs/artefacts"))
+    other = Store(Path("elsewhere"), fake_stages.key_of)
+    run_plan(plan_of(SMALL), other, jobs=3)
+    assert tree(Path("elsewhere/artefacts")) == first
+
+
+def test_an_attempt_leaves_its_record_beside_the_artefact(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    plan = plan_of(SMALL)
+    run_plan(plan, store)
+    node = next(node for node in plan.nodes.values() if node.stage == "train")
+    folder = latest(store, "train", node.key)
+    assert folder is not None
+    record = read_json(folder / "attempt.json")
+    assert record["owner"]["host"]
+    assert record["owner"]["pid"] > 0
+    assert set(record["git"]) == {"commit", "dirty"}
+    assert "torch" in record["versions"]
+    ending = outcome(folder)
+    assert ending is not None
+    assert ending["state"] == "done"
+    assert ending["max_rss_bytes"] > 1e6
+    assert (folder / "log.txt").read_text() == "this goes to the log\n"
+    assert read_json(folder / "progress.json")["done"] == 3
+
+
+def test_a_failure_blocks_only_its_dependants(
+    plan_of: Planner, store: Store, fake_log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(
+        """
+        question: q
+        experiment: tiny
+        axes: {loss.beta: [100, 666, 667]}
+        baseline: {loss.beta: 100}
+        seeds: [0]
+        """
+    )
+    result = run_plan(plan, store)
+    found = states(store, plan.nodes)
+    by_cell = {cell.name: Counter(found[node.key] for node in cell.stages.values()) for cell in plan.cells}
+    assert by_cell["beta=100"] == {"done": 6}
+    assert by_cell["base"] == {"done": 2}
+    assert by_cell["beta=666"] == {"done": 3, "failed": 1, "blocked": 2}
+    assert by_cell["beta=667"] == {"done": 3, "failed": 1, "blocked": 2}
+    reasons = {failure.label: failure.reason for failure in result.failures}
+    assert reasons == {
+        "train beta=666 seed 0": "the loss is not finite at step 0; lower learning_rate",
+        "train beta=667 seed 0": "ended with status 3 and no artefact",
+    }
+    assert all(failure.blocked == 2 for failure in result.failures)
+    log = next(failure.log for failure in result.failures if "666" in failure.label)
+    assert log is not None
+    assert "error: the loss is not finite" in log.read_text()
+    assert str(log) in capsys.readouterr().out
+
+
+def test_no_more_attempts_at_once_than_jobs(plan_of: Planner, store: Store, world: Path, fake_log: Path) -> None:
+    class Counting(Lines):
+        running = most = 0
+
+        def started(self, key: str, label: str) -> None:
+            super().started(key, label)
+            self.running += 1
+            self.most = max(self.most, self.running)
+
+        def finished(self, key: str, label: str) -> None:
+            super().finished(key, label)
+            self.running -= 1
+
+    display = Counting(sys.stdout)
+    run(plan_of(SMALL), store, display, 3, table=fake_stages.HERE, preload=PRELOAD)
+    assert display.most == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_signal_ends_politely_and_the_next_run_continues(
+    number: signal.Signals, plan_of: Planner, store: Store, world: Path, fake_log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(SMALL + "overrides: {training.steps: 40}\n")
+    slow = {**os.environ, **ENV, "FAKE_STEP_S": "0.1"}
+    process = subprocess.Popen(command(), cwd=world, env=slow, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not any(line.startswith("step-5") for line in events(fake_log)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert "the same command continues from here" in output
+    interrupted = [key for key, state in states(store, plan.nodes).items() if state == "interrupted"]
+    assert interrupted
+    assert "running" not in states(store, plan.nodes).values()
+    assert run_plan(plan, store).failures == []
+    steps = events(fake_log)
+    assert steps[f"step-1 train/{interrupted[0]}"] == 1, "work before the last checkpoint is not repeated"
+    assert steps[f"run train/{interrupted[0]}"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("everything", [False, True], ids=["launcher", "everything"])
+def test_sigkill_at_random_instants_gives_the_same_bytes(
+    everything: bool, plan_of: Planner, store: Store, world: Path, fake_log: Path
+) -> None:
+    plan = plan_of(SMALL + "overrides: {training.steps: 8}\n")
+    run_plan(plan, store)
+    undisturbed = tree(Path("runs/artefacts"))
+    fake_log.unlink()
+    instants = random_instants(10, longest_s=2.5, seed=int(everything))
+    env = {**ENV, "FAKE_STEP_S": "0.03"}
+    kills = run_with_kills(command(runs="killed"), instants, world, world / "log", env, everything)
+    assert kills, "the instants must hit a running command"
+    assert tree(world / "killed" / "artefacts") == undisturbed
+    counts = events(fake_log)
+    stages = len(plan.nodes)
+    runs = sum(count for line, count in counts.items() if line.startswith("run "))
+    assert runs <= stages + 2 * len(kills), "at most the running stages are started again"
+    steps = sum(count for line, count in counts.items() if line.startswith("step-"))
+    trains = sum(node.stage == "train" for node in plan.nodes.values())
+    assert steps <= 8 * trains + 2 * len(kills), "at most the step in work is repeated"
+    assert not list((world / "killed" / "claims").iterdir())
+
+
+@pytest.mark.slow
+def test_two_launchers_run_each_stage_once(plan_of: Planner, world: Path, fake_log: Path) -> None:
+    plan = plan_of(SMALL)
+    for number in range(4):
+        env = {**os.environ, **ENV, "FAKE_STEP_S": "0.01"}
+        pair = [
+            subprocess.Popen(command(runs=f"race{number}"), cwd=world, env=env, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        outputs = [process.communicate(timeout=60)[0] for process in pair]
+        assert [process.returncode for process in pair] == [0, 0], outputs
+        ran = {line: count for line, count in events(fake_log).items() if line.startswith("run ")}
+        assert ran == {f"run {node.stage}/{key}": 1 for key, node in plan.nodes.items()}
+        fake_log.unlink()
