@@ -118,7 +118,7 @@ def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
 
 def test_a_column_of_the_wrong_type_is_named(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "pairs.parquet", [dict(row, label_0="1") for row in good_rows(2)])
-    with pytest.raises(UserError, match="column 'label_0' must hold 0, 0.5 or 1, not string"):
+    with pytest.raises(UserError, match=r"column 'label_0' must hold 0, 0\.5 or 1, not string"):
         run(path, tmp_path / "out")
 
 

@@ -113,9 +113,7 @@ def config(data: Path, weights: Path, **settings: Any) -> ExperimentConfig:
     return build(override(defaults(), {**REQUIRED, **places, **given}))
 
 
-def context(
-    settings: ExperimentConfig, output: Path, report: Report = silent, **inputs: Path
-) -> StageContext:
+def context(settings: ExperimentConfig, output: Path, report: Report = silent, **inputs: Path) -> StageContext:
     """What a stage is given; ``output`` is made."""
     output.mkdir(parents=True, exist_ok=True)
     return StageContext(settings, inputs, output, report)

@@ -1,0 +1,105 @@
+"""Quality metrics and normalisations: values by hand, directions, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from qsd.errors import UserError
+from qsd.quality.metrics import REGISTRY as METRICS
+from qsd.quality.normalizations import REGISTRY as NORMALIZATIONS
+from qsd.quality.pairs import PairScores, normalized, quality
+
+unit = st.floats(0, 1, width=32)
+scores = arrays(np.float64, st.integers(1, 30), elements=st.floats(-50, 50, width=32))
+
+
+def q(metric: str, winner: float, loser: float) -> float:
+    function = METRICS.get(metric).function
+    return float(function(np.array([winner]), np.array([loser]), np.array([0.25]))[0])
+
+
+@pytest.mark.parametrize(
+    "metric, expected",
+    [("product", 0.8 * 0.7), ("difference", 0.5), ("winner_only", 0.8), ("random", 0.25)],
+)
+def test_values_by_hand(metric: str, expected: float) -> None:
+    assert q(metric, 0.8, 0.3) == pytest.approx(expected, abs=1e-15)
+
+
+@given(low=unit, high=unit, loser=unit)
+@pytest.mark.parametrize("metric", ["product", "difference", "winner_only"])
+def test_a_better_winner_never_lowers_quality(metric: str, low: float, high: float, loser: float) -> None:
+    low, high = min(low, high), max(low, high)
+    assert q(metric, low, loser) <= q(metric, high, loser)
+
+
+@given(low=unit, high=unit, winner=unit)
+@pytest.mark.parametrize("metric", ["product", "difference", "winner_only"])
+def test_a_better_loser_never_raises_quality(metric: str, low: float, high: float, winner: float) -> None:
+    low, high = min(low, high), max(low, high)
+    assert q(metric, winner, low) >= q(metric, winner, high)
+
+
+@pytest.mark.parametrize("metric", ["product", "difference"])
+def test_quality_is_strict_inside_the_interval(metric: str) -> None:
+    assert q(metric, 0.6, 0.5) > q(metric, 0.5, 0.5) > q(metric, 0.5, 0.6)
+
+
+@given(winner=unit, loser=unit)
+def test_the_product_is_in_the_unit_interval(winner: float, loser: float) -> None:
+    assert 0 <= q("product", winner, loser) <= 1
+
+
+def pair_scores(winner: list[float], loser: list[float]) -> PairScores:
+    """Every image and caption distinct."""
+    places = np.arange(2 * len(winner))
+    return PairScores(np.array(winner), np.array(loser), places, places, [f"pair-{row}" for row in range(len(winner))])
+
+
+@pytest.mark.parametrize("winner, loser", [([0.5, 1.2], [0.1, 0.1]), ([0.5, 0.5], [0.1, -0.01])])
+def test_the_product_refuses_scores_outside_the_unit_interval(winner: list[float], loser: list[float]) -> None:
+    given_scores, uniform = pair_scores(winner, loser), np.zeros(2)
+    with pytest.raises(UserError, match=r"clip_emoji gives .*1 of 2 pairs.*pair-1\); set quality.normalization"):
+        quality(given_scores, "product", "raw", uniform, "clip_emoji")
+    for normalization in ("min_max", "percentile_rank"):
+        assert np.isfinite(quality(given_scores, "product", normalization, uniform)).all()
+    assert np.isfinite(quality(given_scores, "difference", "raw", uniform)).all()
+
+
+@given(values=scores, data=st.data())
+@pytest.mark.parametrize("name", ["raw", "min_max", "percentile_rank"])
+def test_normalisations_keep_the_order_whatever_the_order_of_rows(
+    name: str, values: np.ndarray, data: st.DataObject
+) -> None:
+    function = NORMALIZATIONS.get(name).function
+    before = values.copy()
+    result = function(values)
+    np.testing.assert_array_equal(values, before)
+    if name != "raw":
+        assert result.min() >= 0
+        assert result.max() <= 1
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(result[order]) >= 0).all()
+    shuffled = np.array(data.draw(st.permutations(range(len(values)))))
+    np.testing.assert_array_equal(function(values[shuffled]), result[shuffled])
+
+
+def test_normalisations_by_hand() -> None:
+    values = np.array([3.0, 1.0, 2.0, 2.0])
+    assert NORMALIZATIONS.get("min_max").function(values).tolist() == [1.0, 0.0, 0.5, 0.5]
+    assert NORMALIZATIONS.get("percentile_rank").function(values).tolist() == [0.875, 0.125, 0.5, 0.5]
+    assert NORMALIZATIONS.get("min_max").function(np.full(3, 7.0)).tolist() == [0.5] * 3
+
+
+def test_an_image_of_many_pairs_counts_once() -> None:
+    """One image of score 1 wins three pairs: its rank is among the four distinct images, not among six places."""
+    item = np.array([0, 0, 0, 1, 2, 3])
+    first = np.array([0, 3, 4, 5])
+    given_scores = PairScores(np.full(3, 1.0), np.array([0.0, 2.0, 3.0]), first, item, ["a", "b", "c"])
+    winner, loser = normalized(given_scores, "percentile_rank")
+    assert winner.tolist() == [0.375] * 3
+    assert loser.tolist() == [0.125, 0.625, 0.875]
