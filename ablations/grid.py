@@ -95,7 +95,7 @@ def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
     keys = Keys(table, varying)
     groups: dict[tuple[str, ...], list[_Point]] = {}
     cells: dict[tuple[str, ...], list[tuple[int, Flat, dict[str, StageNode]]]] = {}
-    bases: dict[tuple[str, ...], tuple[Flat, dict[str, StageNode], _Point]] = {}
+    bases: dict[tuple[str, ...], tuple[Flat, dict[str, StageNode]]] = {}
     for point in found:
         runs = []
         for seed in sweep.seeds:
@@ -106,9 +106,10 @@ def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
         cells.setdefault(identity, runs)
         values = {**experiment, **point.axes, "seed": sweep.seeds[0], "adapter": "none"}
         nodes = keys.nodes(values)
-        bases.setdefault(tuple(node.key for node in nodes.values()), (values, nodes, point))
+        bases.setdefault(tuple(node.key for node in nodes.values()), (values, nodes))
 
-    short = short_names(sorted(varying))
+    set_here = sorted(varying - {"seed", "adapter"})
+    short = short_names(set_here)
     merged = [_merge(group) for group in groups.values()]
     names = _unique([cell_name(point.shown, short) for point in merged], [cell_name(p.axes, short) for p in merged])
     made = [
@@ -119,7 +120,7 @@ def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
     notices = [
         _notice(name, group, short) for name, group in zip(names, groups.values(), strict=True) if len(group) > 1
     ]
-    return Grid((*made, *_base_cells(list(bases.values()), short)), tuple(notices))
+    return Grid((*made, *_base_cells(list(bases.values()), set_here, short)), tuple(notices))
 
 
 def _merge(group: list[_Point]) -> _Point:
@@ -159,10 +160,13 @@ def _notice(name: str, group: list[_Point], short: Mapping[str, str]) -> str:
     return f"{name}: {len(group)} cells mean the same and run once ({listed})"
 
 
-def _base_cells(bases: list[tuple[Flat, dict[str, StageNode], _Point]], short: Mapping[str, str]) -> Iterator[Cell]:
-    """The untouched base model; once for each way in which an axis changes its images or scores."""
-    read = {name for name in bases[0][2].axes if len({repr(values[name]) for values, _, _ in bases}) > 1}
-    for values, nodes, point in bases:
-        axes = {name: value for name, value in point.axes.items() if name in read}
-        name = BASE if len(bases) == 1 else f"{BASE},{cell_name(axes, short)}"
-        yield Cell(name, "base", False, axes if len(bases) > 1 else {}, None, values, nodes)
+def _base_cells(
+    bases: list[tuple[Flat, dict[str, StageNode]]], set_here: list[str], short: Mapping[str, str]
+) -> Iterator[Cell]:
+    """The untouched base model; once for each way in which the sweep changes its images or scores."""
+    first = bases[0][0]
+    differs = [name for name in set_here if any(values[name] != first[name] for values, _ in bases)]
+    for values, nodes in bases:
+        axes = {name: values[name] for name in differs}
+        name = f"{BASE},{cell_name(axes, short)}" if axes else BASE
+        yield Cell(name, "base", False, axes, None, values, nodes)
