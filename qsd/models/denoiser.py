@@ -61,14 +61,12 @@ def load_denoiser(path: str, device: torch.device, precision: str = "fp32") -> D
     Raises:
         UserError: nothing to load there, or a prediction type other than epsilon and v_prediction.
     """
-    import torch
     from diffusers import DDPMScheduler, UNet2DConditionModel
 
-    unet = load_part(UNet2DConditionModel.from_pretrained, path, subfolder="unet", torch_dtype=torch.float32)
+    unet = load_part(UNet2DConditionModel.from_pretrained, path, subfolder="unet")
     schedule = load_part(DDPMScheduler.from_pretrained, path, subfolder="scheduler")
     if schedule.config["prediction_type"] not in ("epsilon", "v_prediction"):
         kind = schedule.config["prediction_type"]
         raise UserError(f"model.path {path}: prediction type {kind!r} is not supported; known: epsilon, v_prediction")
-    unet.requires_grad_(False).eval()
-    unet.to(device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
-    return Denoiser(unet, schedule)
+    unet = unet.bfloat16() if precision == "bf16" else unet.float()
+    return Denoiser(unet.requires_grad_(False).eval().to(device), schedule)

@@ -64,18 +64,16 @@ class TextEncoder:
 
 def load_image_encoder(path: str, device: torch.device) -> ImageEncoder:
     """The VAE of a pipeline folder or hub name."""
-    import torch
     from diffusers import AutoencoderKL
 
-    vae = load_part(AutoencoderKL.from_pretrained, path, subfolder="vae", torch_dtype=torch.float32)
-    return ImageEncoder(vae.requires_grad_(False).eval().to(device), device)
+    vae = load_part(AutoencoderKL.from_pretrained, path, subfolder="vae")
+    return ImageEncoder(vae.float().requires_grad_(False).eval().to(device), device)
 
 
 def load_text_encoder(path: str, device: torch.device) -> TextEncoder:
     """Tokenizer and text model of a pipeline folder or hub name."""
-    import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
     tokenizer = load_part(CLIPTokenizer.from_pretrained, path, subfolder="tokenizer")
-    model: Any = load_part(CLIPTextModel.from_pretrained, path, subfolder="text_encoder", dtype=torch.float32)
-    return TextEncoder(tokenizer, model.requires_grad_(False).eval().to(device), device)
+    model: Any = load_part(CLIPTextModel.from_pretrained, path, subfolder="text_encoder")
+    return TextEncoder(tokenizer, model.float().requires_grad_(False).eval().to(device), device)

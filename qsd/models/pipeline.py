@@ -27,23 +27,23 @@ def load_pipeline(path: str, device: torch.device, adapter: Path | None = None) 
         UserError: nothing to load there, or the adapter's file is missing.
     """
     import diffusers
-    import torch
 
     pipeline: Any = load_part(
         diffusers.StableDiffusionPipeline.from_pretrained,
         path,
-        torch_dtype=torch.float32,
         safety_checker=None,
         requires_safety_checker=False,
     )
+    for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
+        part.float().requires_grad_(False).eval()
     ddim: Any = diffusers.DDIMScheduler
     pipeline.scheduler = ddim.from_config(pipeline.scheduler.config)
     if adapter is not None:
         if not (adapter / FILE).is_file():
             raise UserError(f"{adapter / FILE}: the adapter is missing; run the train stage again")
-        pipeline.load_lora_weights(adapter, weight_name=FILE)
-        pipeline.fuse_lora(components=["unet"])
-        pipeline.unload_lora_weights()
+        pipeline.unet.load_lora_adapter(adapter, weight_name=FILE, prefix="unet")
+        pipeline.unet.fuse_lora()
+        pipeline.unet.unload_lora()
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
     return cast("StableDiffusionPipeline", pipeline)

@@ -34,8 +34,13 @@ def load_part(part: Callable[..., T], path: str, **options: Any) -> T:
     Raises:
         UserError: the folder lacks the part, its files are damaged, or the hub does not have the name.
     """
+    from diffusers.utils import logging as of_diffusers
     from safetensors import SafetensorError
+    from transformers.utils import logging as of_transformers
 
+    log_settings: tuple[Any, ...] = (of_diffusers, of_transformers)
+    for settings in log_settings:
+        settings.disable_progress_bar()
     name, arguments = origin(path)
     try:
         return part(name, **arguments, **options)

@@ -34,7 +34,7 @@ def run(context: StageContext) -> None:
     config = context.config
     device = torch.device(prepare(config.device, config.threads))
     denoiser = load_denoiser(config.model.path, device, config.training.precision)
-    trainer = Trainer(config, denoiser, open_stream(context))
+    trainer = Trainer(config, denoiser, open_stream(context, denoiser.timesteps))
     print(_convention(config), flush=True)
     started = time.monotonic()
     steps = trainer.run(context.output, context.state, context.report)
@@ -43,14 +43,15 @@ def run(context: StageContext) -> None:
     write_json(context.output / "summary.json", _summary(context, trainer))
 
 
-def open_stream(context: StageContext) -> PairStream:
-    """The selected pairs of a run, with their weights."""
+def open_stream(context: StageContext, timesteps: int) -> PairStream:
+    """The selected pairs of a run, with their weights; `timesteps` are drawn from."""
     selected = read_table(context.inputs["select"] / "selected.parquet", ["pair_id", "weight"])
     return PairStream(
         EncodedPairs(context.inputs["encode"]),
         [str(pair_id) for pair_id in selected["pair_id"].to_pylist()],
         selected["weight"].to_numpy(),
         context.config.training,
+        timesteps,
         context.config.seed,
     )
 

@@ -34,8 +34,8 @@ class PairBatch:
     """[2B, C, h, w] drawn from the VAE's posterior."""
     noise: Tensor
     """[2B, C, h, w]; the same for both images of a pair."""
-    timestep_uniform: Tensor
-    """[2B] float64 in [0, 1); the same for both images of a pair."""
+    timesteps: Tensor
+    """[2B] int64; the same for both images of a pair."""
     conditioning: dict[str, Tensor]
     """[2B, ...] by field; the same for both images of a pair."""
     weights: Tensor
@@ -50,6 +50,7 @@ class PairStream:
         pair_ids: the selected pairs; those without an encoding are left out and counted in ``missing``.
         weights: one per selected pair, > 0; normalised to mean 1 over the pairs that are used.
         training: the recipe (flip and caption dropout).
+        timesteps: number of timesteps of the diffusion; they are drawn uniformly.
         seed: of order and draws.
 
     Raises:
@@ -62,6 +63,7 @@ class PairStream:
         pair_ids: Sequence[str],
         weights: npt.NDArray[np.float64],
         training: TrainingConfig,
+        timesteps: int,
         seed: int,
     ) -> None:
         found, self._rows = encoded.find(pair_ids)
@@ -76,6 +78,7 @@ class PairStream:
         self._weights = (used / used.mean()).astype(np.float32)
         self._encoded = encoded
         self._training = training
+        self._timesteps = timesteps
         self._seed = seed
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
 
@@ -105,7 +108,7 @@ class PairStream:
             pair_ids=pair_ids,
             latents=torch.from_numpy(mean + std * posterior_noise).to(device),
             noise=twice(draws.noise),
-            timestep_uniform=twice(draws.timestep_uniform),
+            timesteps=twice(draws.timesteps(self._timesteps)),
             conditioning={name: twice(array) for name, array in self._encoded.conditioning(captions).items()},
             weights=torch.from_numpy(self._weights[places]).to(device),
         )

@@ -29,14 +29,12 @@ def pair_errors(denoiser: Denoiser, batch: PairBatch, needs_reference: bool, pre
     """
     import torch
 
-    count = denoiser.timesteps
-    timesteps = (batch.timestep_uniform * count).long().clamp(max=count - 1)
-    noisy = denoiser.add_noise(batch.latents, batch.noise, timesteps)
-    target = denoiser.target(batch.latents, batch.noise, timesteps)
+    noisy = denoiser.add_noise(batch.latents, batch.noise, batch.timesteps)
+    target = denoiser.target(batch.latents, batch.noise, batch.timesteps)
 
     def errors() -> Tensor:
         with _compute(noisy.device.type, precision):
-            prediction = denoiser.predict(noisy, timesteps, batch.conditioning)
+            prediction = denoiser.predict(noisy, batch.timesteps, batch.conditioning)
         return (target - prediction.float()).square().mean(dim=(1, 2, 3))
 
     ref_winner, ref_loser = None, None

@@ -92,6 +92,7 @@ class MetricsLog:
             row = dict(zip((*OF_PAIRS, "grad_norm"), values.tolist(), strict=True))
             for name in ("loss", "grad_norm"):
                 if not math.isfinite(row[name]):
+                    self._file.flush()
                     raise NonFiniteLossError(step, name, row[name])
             known = {name: value if math.isfinite(value) else None for name, value in row.items()}
             self._file.write(json.dumps({"step": step, **known, "learning_rate": rate}).encode() + b"\n")
