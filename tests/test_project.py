@@ -176,3 +176,40 @@ def test_an_unsuitable_python_is_refused(set_up: SetUp, tmp_path: Path) -> None:
     done, calls = set_up.run(PYTHON=str(old))
     assert (done.returncode, calls) == (2, [])
     assert done.stderr == f"error: PYTHON={old} does not run, or is not Python 3.11, 3.12 or 3.13\n"
+
+
+# ── .ci/run ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+FAKE_MAKE = """\
+#!/bin/sh
+case "$1" in
+    demo) [ -n "$NO_DEMO" ] || for name in cells.json table.csv table.md effects.png gallery.png; do
+              mkdir -p runs/sweeps/demo@emoji && echo x > "runs/sweeps/demo@emoji/$name"; done ;;
+    test) echo "$SUMMARY"; exit "$RESULT" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    "summary, result, no_demo, last, returncode",
+    [
+        ("=== 12 passed, 1 warning in 3.21s ===", "0", "", "16 passed, 0 failed", 0),
+        ("=== 2 failed, 10 passed in 63.2s (0:01:03) ===", "1", "", "14 passed, 2 failed", 1),
+        ("=== 3 passed, 1 error in 0.30s ===", "1", "", "7 passed, 1 failed", 1),
+        ("killed before the summary", "1", "", "4 passed, 1 failed", 1),
+        ("=== 12 passed in 3.21s ===", "0", "1", "15 passed, 1 failed", 1),
+    ],
+)
+def test_the_checks_end_with_their_count(
+    tmp_path: Path, root: Path, summary: str, result: str, no_demo: str, last: str, returncode: int
+) -> None:
+    for name, content in (("tools/make", FAKE_MAKE), ("scripts/setup.sh", "#!/bin/sh"), (".ci/run", "")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(content or (root / name).read_text())
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}/tools:{os.environ['PATH']}", "SUMMARY": summary, "RESULT": result}
+    done = subprocess.run(
+        [tmp_path / ".ci/run"], env={**environment, "NO_DEMO": no_demo}, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == last, done.stdout + done.stderr
+    assert done.returncode == returncode
