@@ -1,13 +1,12 @@
-"""Keep W&B up to date while a sweep runs: a child process that projects finished work every few seconds.
+"""Keep W&B up to date while a sweep runs: a child process that projects what is new every few seconds.
 
-Run as ``python -m ablations.follow PARENT_PID RUNS SWEEP_FOLDER MODE``. It projects once more and ends when its
-standard input closes. Only one follower per sweep is at work, whoever launched it. W&B is a view:
-nothing here can fail a run.
+Run as ``python -m ablations.follow PARENT_PID RUNS SWEEP_FOLDER SETTINGS``. It projects once more and ends when its
+standard input closes. W&B is a view: nothing here can fail a run, and a kill loses nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import select
 import signal
@@ -15,45 +14,37 @@ import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ablations.claims import Claims
 from ablations.family import die_with_parent
-from ablations.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 LOG = "wandb.log"
-_TRACKED = "tracked.json"
 _EVERY_S = 15.0
 _LAST_S = 300.0
 
 
-def is_tracked(folder: Path, mode: str) -> bool:
-    """True if W&B already shows all of the sweep as its files are now."""
-    return read_json(folder / _TRACKED) == _seen(folder, mode)
-
-
-def _seen(folder: Path, mode: str) -> dict[str, str]:
-    names = ("cells.json", "tables.lock.json")
-    return {"mode": mode, **{name: _hash(folder / name) for name in names}}
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"
-
-
 @contextmanager
-def following(runs: Path, folder: Path, mode: str) -> Iterator[None]:
-    """Project the sweep in ``folder`` to W&B in the background, and once more at the end; the mode may be disabled."""
-    if mode == "disabled" or is_tracked(folder, mode):
+def following(runs: Path, folder: Path, values: Mapping[str, Any], busy: bool) -> Iterator[None]:
+    """Project the sweep in ``folder`` to W&B in the background, and once more at the end.
+
+    Args:
+        runs: the store's root.
+        folder: the sweep's folder, with its ``cells.json``.
+        values: flat configuration; its ``tracking`` section says where to.
+        busy: whether stages will run; if not, the background process is started only if W&B lacks something.
+    """
+    mode = values["tracking.wandb"]
+    if mode == "disabled" or not (busy or _pending(runs, folder, mode)):
         yield
         return
+    settings = {"mode": mode, "project": values["tracking.project"], "entity": values["tracking.entity"]}
     log = folder / LOG
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ablations.follow", str(os.getpid()), str(runs), str(folder), mode],
+            [sys.executable, "-m", "ablations.follow", str(os.getpid()), str(runs), str(folder), json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=stream,
             stderr=stream,
@@ -62,40 +53,41 @@ def following(runs: Path, folder: Path, mode: str) -> Iterator[None]:
     try:
         yield
     finally:
-        assert process.stdin is not None
-        with suppress(BrokenPipeError):
-            process.stdin.close()
-        try:
-            code = process.wait(timeout=_LAST_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait()
-        if code != 0:
+        _end(process)
+        if _pending(runs, folder, mode):
             print(f"warning: W&B is not up to date (log: {log}); results are complete without it", file=sys.stderr)
+
+
+def _pending(runs: Path, folder: Path, mode: Any) -> list[str]:
+    from qsd.tracking.project import pending
+
+    return pending(runs, folder, mode)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let the last projection finish, within bounds."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        process.wait(timeout=_LAST_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def main(arguments: Sequence[str]) -> int:
     """The follower's loop."""
-    parent, runs, folder, mode = arguments
+    parent, runs, folder, settings = arguments
     die_with_parent(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    claims = Claims(Path(runs) / "claims")
-    key = f"wandb-{Path(folder).name}"
-    claim = claims.take(key)
-    if claim is None:
-        print("another process follows this sweep")
-        return 0
-    try:
-        from qsd.tracking.project import project_sweep
+    from qsd.tracking.project import project_sweep
 
-        while not select.select([sys.stdin], [], [], _EVERY_S)[0]:
-            project_sweep(Path(runs), Path(folder), mode)
-        seen = _seen(Path(folder), mode)
-        for line in project_sweep(Path(runs), Path(folder), mode):
-            print(line)
-        write_json(Path(folder) / _TRACKED, seen)
-    finally:
-        claim.release()
+    ended = False
+    while not ended:
+        ended = bool(select.select([sys.stdin], [], [], _EVERY_S)[0])
+        for sent in project_sweep(Path(runs), Path(folder), **json.loads(settings)):
+            print(sent, flush=True)
     return 0
 
 

@@ -10,25 +10,31 @@ from typing import TYPE_CHECKING
 from ablations import finish, local
 from ablations.display import Board, Lines, on_terminal
 from ablations.follow import following
+from ablations.jobs import QSD
+from ablations.server import PRELOAD
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ablations.plan import Plan
     from ablations.store import Store
 
 EXIT_FAILED = 1
 
 
-def run(plan: Plan, store: Store, jobs: int | None) -> int:
+def run(plan: Plan, store: Store, jobs: int | None, table: str = QSD, preload: Sequence[str] = PRELOAD) -> int:
     """Run a plan on this machine and show its tables; the exit status of the command.
 
-    0: all done. 1: some stage failed. 128 + N: stopped by signal N.
+    0: all done. 1: some stage failed. 128 + N: stopped by signal N. ``table`` and ``preload`` are as in ``local.run``.
     """
     for notice in plan.grid.notices:
         print(f"note: {notice}")
     folder = finish.write_cells(plan, store, Path.cwd())
-    mode = str(plan.cells[0].values["tracking.wandb"])
-    with following(store.root, folder, mode):
-        result = _stages(plan, store, jobs or local.default_jobs())
+    busy = not all(store.is_done(node.stage, key) for key, node in plan.nodes.items())
+    with following(store.root, folder, plan.cells[0].values, busy):
+        with contextlib.ExitStack() as stack:
+            display = stack.enter_context(Board()) if on_terminal() else Lines(sys.stdout)
+            result = local.run(plan, store, display, jobs or local.default_jobs(), table, preload)
         if result.signal is not None:
             return 128 + result.signal
         if result.failures:
@@ -37,12 +43,6 @@ def run(plan: Plan, store: Store, jobs: int | None) -> int:
         finish.write_tables(store, folder)
     print(finish.render(folder))
     return 0
-
-
-def _stages(plan: Plan, store: Store, jobs: int) -> local.Result:
-    with contextlib.ExitStack() as stack:
-        display = stack.enter_context(Board()) if on_terminal() else Lines(sys.stdout)
-        return local.run(plan, store, display, jobs)
 
 
 def _report(failures: list[local.Failure]) -> None:

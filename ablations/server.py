@@ -35,14 +35,14 @@ PRELOAD = (
     "torch",
     "safetensors.torch",
     "PIL.Image",
-    "pyarrow.parquet",
     "peft",
     "transformers.models.clip.modeling_clip",
     "diffusers.models.autoencoders.autoencoder_kl",
     "diffusers.models.unets.unet_2d_condition",
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "open_clip.model",
 )
-"""What the stages of ``qsd`` import; none of these starts a thread."""
+"""What the stages of ``qsd`` import. None of these starts a thread; pyarrow would, and is quick to import."""
 _POLL_S = 0.05
 
 

@@ -197,3 +197,16 @@ def test_two_launchers_run_each_stage_once(plan_of: Planner, world: Path, fake_l
         ran = {line: count for line, count in events(fake_log).items() if line.startswith("run ")}
         assert ran == {f"run {node.stage}/{key}": 1 for key, node in plan.nodes.items()}
         fake_log.unlink()
+
+
+@pytest.mark.slow
+def test_preloading_starts_no_thread() -> None:
+    """A fork of a process with threads may find their locks held for ever."""
+    code = (
+        "import importlib, os; from ablations.server import PRELOAD\n"
+        "for name in PRELOAD: importlib.import_module(name)\n"
+        "print([open(f'/proc/self/task/{task}/comm').read().strip() for task in os.listdir('/proc/self/task')])"
+    )
+    one = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=one, capture_output=True, text=True, check=True)
+    assert len(done.stdout.split(",")) == 1, done.stdout
