@@ -118,6 +118,10 @@ def main(arguments: Sequence[str]) -> None:
     versions()
     gc.freeze()  # keeps the collector from touching, and so copying, the shared pages
     Server().serve()
+    # Ending the interpreter would only list what compiled libraries did not free.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
