@@ -62,9 +62,9 @@ def select(folder: Path, pair_ids: list[str], weights: list[float] | None = None
     """The artefact of a select stage that keeps these pairs."""
     folder.mkdir(parents=True, exist_ok=True)
     columns: dict[str, Any] = {
-        "pair_id": pair_ids,
-        "quality": [0.0] * len(pair_ids),
-        "weight": weights or [1.0] * len(pair_ids),
+        "pair_id": pa.array(pair_ids, pa.string()),
+        "quality": pa.array([0.0] * len(pair_ids), pa.float64()),
+        "weight": pa.array(weights or [1.0] * len(pair_ids), pa.float64()),
         "rank": pa.array(range(len(pair_ids)), pa.int32()),
     }
     write_table(folder / "selected.parquet", pa.table(columns))
