@@ -1,9 +1,7 @@
-"""The command qsd: a stage by hand, errors in one line, light help; and one's own metric in one file."""
+"""The command qsd: a stage by hand, errors in one line, a light help."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -27,20 +25,6 @@ training: {{steps: 1, pairs_per_step: 1, learning_rate: 1e-3}}
 evaluation: {{prompts: {folder}/prompts.csv, scorers: [judge_emoji]}}
 device: cpu
 """
-
-OWN_METRIC = '''\
-"""The gap, but only of pairs whose winner is good: Q = ψ_w · (ψ_w - ψ_l)."""
-
-from qsd.quality.metrics import QualityMetric
-
-
-def good_gap(winner, loser, _uniform):
-    """Q = ψ_w · (ψ_w - ψ_l), for scores in [0, 1]."""
-    return winner * (winner - loser)
-
-
-METRIC = QualityMetric(good_gap, unit_interval=True)
-'''
 
 
 @pytest.fixture(scope="module")
@@ -132,24 +116,3 @@ def test_help_imports_nothing_heavy(arguments: list[str], root: Path) -> None:
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code, *arguments], cwd=root, check=True, stdout=subprocess.DEVNULL)
-
-
-def test_ones_own_metric_is_one_small_file(
-    folder: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A copy of the package with one more file: the metric can be named, and its selection is its own."""
-    assert len(OWN_METRIC.splitlines()) < 40
-    shutil.copytree(root / "qsd", tmp_path / "qsd", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "qsd" / "quality" / "metrics" / "good_gap.py").write_text(OWN_METRIC)
-    monkeypatch.chdir(tmp_path)
-    experiment = ("-e", f"{folder}/experiment.yaml")
-    assert qsd(monkeypatch, "data", *experiment, "-o", "data") == 0
-    assert qsd(monkeypatch, "score", *experiment, "-i", "data=data", "-o", "score") == 0
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    for metric in ("good_gap", "product"):
-        command = [sys.executable, "-c", "from qsd.cli import main; main()", "select", *experiment]
-        inputs = ["-s", f"quality.metric={metric}", "-i", "data=data", "-i", "score=score", "-o", metric]
-        subprocess.run([*command, *inputs], env=environment, check=True)
-    own, product = (pq.read_table(tmp_path / metric / "selected.parquet") for metric in ("good_gap", "product"))
-    assert own.num_rows == product.num_rows == 4
-    assert own["quality"].to_pylist() != product["quality"].to_pylist()
