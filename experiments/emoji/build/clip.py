@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL
 from open_clip.model import CLIP
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  (the usual name)
+from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from experiments.emoji.build import corruptions, images, tokenizer
@@ -26,13 +26,18 @@ from qsd.rewards.preprocess import Preprocess
 
 BATCH = 128
 PREFERENCE_WEIGHT = 0.5
-PREFERENCE_BATCH = 48
+RATING_WEIGHT = 2.0
+DAMAGED = 48
 """Images of a batch that also appear damaged: damage costs more than the forward pass."""
 
 
 @dataclass(frozen=True)
 class ScorerRecipe:
-    """One scorer: architecture, the splits it may see, and how it is trained."""
+    """One scorer: architecture, the splits it may see, and how it is trained.
+
+    ``preference`` adds the pairwise loss against graded damage. ``rating`` adds a linear prediction of the damage from
+    the embedding, so that an aesthetic head on it has something to read; the prediction itself is thrown away.
+    """
 
     name: str
     vision: dict[str, Any]
@@ -40,6 +45,7 @@ class ScorerRecipe:
     recipe: Recipe
     seed: int
     preference: bool = False
+    rating: bool = False
     text: dict[str, Any] = field(default_factory=lambda: {"width": 128, "heads": 4, "layers": 2})
 
     def model_cfg(self, vocabulary: int) -> dict[str, Any]:
@@ -53,8 +59,9 @@ CLIP_EMOJI = ScorerRecipe(
     "clip_emoji",
     {"patch_size": 8, "width": 128, "layers": 4, "head_width": 32},
     ("train",),
-    Recipe(steps=700, learning_rate=1e-3, weight_decay=0.1),
+    Recipe(steps=1_200, learning_rate=1e-3, weight_decay=0.1),
     SEED + 1,
+    rating=True,
 )
 CLIP_EMOJI_B = ScorerRecipe(
     "clip_emoji_b",
@@ -114,6 +121,9 @@ def train(
     rows = icons.rows(*what.splits)
     encoded = words(icons.table["caption"].tolist(), padding="max_length", return_tensors="pt")["input_ids"]
     damage = kinds or corruptions.PIXEL_KINDS
+    modules = nn.ModuleDict({"model": model})
+    if what.rating:
+        modules["rating"] = nn.Linear(model_cfg["embed_dim"], 1).to(device())
 
     def batch_loss(rng: np.random.Generator, _step: int) -> Tensor:
         chosen = rng.choice(rows, BATCH, replace=False)
@@ -121,11 +131,14 @@ def train(
         first = augmented(signed, rng)
         batch = [first]
         if what.preference:
-            low, high = np.sort(rng.random((2, PREFERENCE_BATCH), dtype=np.float32), axis=0)
+            low, high = np.sort(rng.random((2, DAMAGED), dtype=np.float32), axis=0)
             state = rng.bit_generator.state
-            batch.append(corruptions.corrupt(signed[:PREFERENCE_BATCH], torch.from_numpy(low), rng, damage))
+            batch.append(corruptions.corrupt(signed[:DAMAGED], torch.from_numpy(low), rng, damage))
             rng.bit_generator.state = state
-            batch.append(corruptions.corrupt(signed[:PREFERENCE_BATCH], torch.from_numpy(high), rng, damage))
+            batch.append(corruptions.corrupt(signed[:DAMAGED], torch.from_numpy(high), rng, damage))
+        severity = torch.from_numpy(rng.random(DAMAGED, dtype=np.float32))
+        if what.rating:
+            batch.append(corruptions.corrupt(signed[:DAMAGED], severity, rng, damage))
         with torch.autocast(device().type, torch.bfloat16):
             vectors = model.encode_image(torch.cat(batch).to(device()), normalize=True)
             text = model.encode_text(encoded[chosen].to(device()), normalize=True)
@@ -133,11 +146,14 @@ def train(
         loss = contrastive_loss(vectors[:BATCH], text, scale)
         if what.preference:
             cleaner, dirtier = vectors[BATCH:].chunk(2)
-            loss = loss + PREFERENCE_WEIGHT * preference_loss(cleaner, dirtier, text[:PREFERENCE_BATCH], scale)
+            loss = loss + PREFERENCE_WEIGHT * preference_loss(cleaner, dirtier, text[:DAMAGED], scale)
+        if what.rating:
+            predicted = modules["rating"](vectors[BATCH:].float())[:, 0]
+            loss = loss + RATING_WEIGHT * F.mse_loss(predicted, severity.to(device()))
         return loss
 
     model.train()
-    fit(what.name, nn.ModuleDict({"model": model}), batch_loss, what.recipe, folder, what.seed)
+    fit(what.name, modules, batch_loss, what.recipe, folder, what.seed)
     model.eval()
     for splits in (("train",), ("validation", "evaluation")):
         share = retrieval_accuracy(model, icons, encoded, icons.rows(*splits))
@@ -158,9 +174,7 @@ def retrieval_accuracy(model: CLIP, icons: images.Icons, encoded: Tensor, rows: 
     return float((found == torch.arange(len(rows))).float().mean())
 
 
-def build(
-    world: World, what: ScorerRecipe, vae: AutoencoderKL | None = None, scale: float = 1.2
-) -> None:
+def build(world: World, what: ScorerRecipe, vae: AutoencoderKL | None = None, scale: float = 1.2) -> None:
     """Train and ship ``rewards/<name>``; with an autoencoder, its own failures join the kinds of damage."""
     target = world.rewards / what.name
     if (target / "model.safetensors").exists():

@@ -1,0 +1,66 @@
+"""Invariant 4 on the project's own stages: after SIGKILL anywhere, the same command ends in the same bytes."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.ablations.kill import run_with_kills, tree
+from tests.ablations.tiny_project import ROOT, make_project
+
+KILLS = 20
+RESULTS = ("cells.json", "table.csv", "table.md", "effects.png", "gallery.png")
+COMMAND = [sys.executable, "-m", "ablations.cli", "run", "small"]
+ENV = {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, float]:
+    """A finished run, the seconds until its first stage began, and the seconds from there to the end."""
+    root = make_project(tmp_path_factory.mktemp("undisturbed"))
+    begin = time.time()
+    run_with_kills(COMMAND, [], root, root / "log", ENV)
+    end = time.time()
+    first = min(path.stat().st_mtime for path in (root / "runs").glob("attempts/*/*/*/attempt.json"))
+    return root, first - begin, end - first
+
+
+def ends(runs: Path) -> Counter[str]:
+    """How often each stage was completed, by ``stage/key``."""
+    done: Counter[str] = Counter()
+    for path in runs.glob("attempts/*/*/*/exit.json"):
+        if json.loads(path.read_text())["state"] == "done":
+            done[f"{path.parts[-4]}/{path.parts[-3]}"] += 1
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("everything", [False, True], ids=["launcher killed", "all processes killed"])
+def test_killed_at_random_instants_the_result_is_the_same(
+    undisturbed: tuple[Path, float, float], tmp_path: Path, everything: bool
+) -> None:
+    calm, start, work = undisturbed
+    root = tmp_path / "project"
+    shutil.copytree(calm, root, ignore=shutil.ignore_patterns("runs"))
+    draw = random.Random(everything)
+    # Each try gets at most a quarter of the work done, so that the last kills still meet a run that is under way.
+    instants = [0.5 * start, *(start + draw.uniform(0, 0.25) * work for _ in range(KILLS // 2 - 1))]
+    kills = run_with_kills(COMMAND, instants, root, root / "log", ENV, everything=everything)
+
+    assert tree(root / "runs" / "artefacts") == tree(calm / "runs" / "artefacts")
+    folder, expected = (base / "runs" / "sweeps" / "small@tiny" for base in (root, calm))
+    for name in RESULTS:
+        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
+    stages = {path.parent.relative_to(root / "runs" / "artefacts") for path in (root / "runs").rglob("record.json")}
+    attempts = len(list((root / "runs").glob("attempts/*/*/*")))
+    assert len(kills) >= KILLS // 2 - 2, "the kills must hit a run that is under way"
+    assert attempts <= len(stages) + 2 * len(kills), "no more attempts than stages and interrupted ones (two at a time)"
+    assert all(count == 1 for count in ends(root / "runs").values()), "a completed stage is not repeated"
+    assert not list((root / "runs" / "partial").rglob("*.*")), "nothing is left in work"
