@@ -83,6 +83,7 @@ def test_any_text_parses_or_is_a_user_error(text: str) -> None:
         ("training.precision: fp61", "e.yaml:10:21: unknown training.precision 'fp61'; known: fp32, bf16"),
         ("evaluation.splits: []", "e.yaml:10:20: evaluation.splits must not be empty"),
         ("evaluation.splits: [a, a]", "e.yaml:10:20: evaluation.splits names something twice"),
+        ("reward: {model: x}", "e.yaml:10:10: 'reward.model' is given twice (first on line 3)"),
         ("seed: null", "e.yaml:10:7: seed must be a whole number, not null"),
         ("data.reader: ''", "e.yaml:10:14: data.reader must not be empty"),
     ],
@@ -129,6 +130,11 @@ def test_override_refuses_what_the_schema_does_not_know() -> None:
     with pytest.raises(UserError, match="unknown key 'lossname'"):
         override({}, {"lossname": "dpo"})
     assert "is a section" in unknown_key("loss")
+
+
+def test_a_judge_must_not_select() -> None:
+    with pytest.raises(UserError, match="'judge_emoji' is a judge and must not select pairs"):
+        override({}, {"reward.model": "judge_emoji"})
 
 
 def test_every_field_says_why_and_what_it_changes() -> None:
