@@ -158,5 +158,9 @@ def _means(path: Path) -> dict[str, float]:
 
     table: Any = pq.ParquetFile(path).read(columns=["split", "scorer", "score"])
     table = table.set_column(2, "score", table["score"].cast(pa.float64()))
-    means = table.group_by(["split", "scorer"]).aggregate([("score", "mean")]).sort_by("scorer").to_pylist()
-    return {f"{row['split']}/{row['scorer']}": row["score_mean"] for row in means}
+    means = table.group_by(["split", "scorer"]).aggregate([("score", "mean")]).to_pylist()
+    return {f"{row['split']}/{row['scorer']}": row["score_mean"] for row in sorted(means, key=_place)}
+
+
+def _place(row: dict[str, Any]) -> tuple[str, str]:
+    return row["split"], row["scorer"]
