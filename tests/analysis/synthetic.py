@@ -118,6 +118,11 @@ def write_sweep(runs: Path, world: World, name: str = "metric_formula", experime
     return folder
 
 
+def _column(value: str, count: int) -> pa.Array:
+    """A column of one text, dictionary-encoded as the stage evaluate writes it."""
+    return pa.array([value] * count).dictionary_encode()
+
+
 def stage_keys(cell: Cell, seed: int | None) -> dict[str, str]:
     own = {stage: key_of(stage, cell.name, seed) for stage in ("generate", "evaluate")}
     if cell.role == "base":
@@ -154,16 +159,16 @@ def write_evaluate(runs: Path, key: str, world: World, cell: Cell, seed: int | N
                     "split": [s for _, s, _ in prompts for _ in range(world.images)],
                     "caption": [c for _, _, c in prompts for _ in range(world.images)],
                     "image_index": pa.array(list(range(world.images)) * len(prompts), pa.int32()),
-                    "scorer": [scorer] * score.size,
-                    "revision": [f"{scorer}-r1"] * score.size,
-                    "unit": [unit] * score.size,
+                    "scorer": _column(scorer, score.size),
+                    "revision": _column(f"{scorer}-r1", score.size),
+                    "unit": _column(unit, score.size),
                     "score": pa.array(score.ravel(), pa.float32()),
                 }
             )
         )
     folder = runs / "artefacts" / "evaluate" / key
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.concat_tables(tables), folder / "scores.parquet")
+    pq.write_table(pa.concat_tables(tables).unify_dictionaries(), folder / "scores.parquet")
     seal(folder, "evaluate", key)
     return folder
 
