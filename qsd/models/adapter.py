@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ def save_adapter(folder: Path, unet: UNet2DConditionModel, lora: LoraConfig) -> 
     StableDiffusionPipeline.save_lora_weights(
         str(folder), unet_lora_layers=layers, unet_lora_adapter_metadata=metadata, weight_name=temporary
     )
+    _sort_metadata(folder / temporary)
     (folder / temporary).replace(folder / FILE)
     return folder / FILE
 
@@ -88,3 +90,14 @@ def _check_targets(unet: UNet2DConditionModel, targets: list[str]) -> None:
             raise UserError(
                 f"lora.targets: no linear or convolution layer ends with {target!r}{suggest(target, endings)}"
             )
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the file's metadata in order: safetensors writes more than one entry in an order of chance."""
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
