@@ -26,7 +26,7 @@ from experiments.emoji.build.world import LATENT_CHANNELS, RESOLUTION, SEED, Wor
 
 IMAGES_PER_CAPTION = 4
 CHUNK = 64
-JPEG_QUALITY = 92
+WEBP_QUALITY = 85
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,11 @@ def draw_captions(world: World, count: int, seed: int, taken: set[str]) -> list[
     return [free[index] for index in np.random.default_rng(seed).permutation(len(free))[:count]]
 
 
-def jpeg(pixels: np.ndarray) -> bytes:
-    """An image [H, W, 3] in [0, 1] as JPEG without chroma subsampling."""
+def packed(pixels: np.ndarray) -> bytes:
+    """An image [H, W, 3] in [0, 1] as lossy WebP, a third of the size of a JPEG that looks the same."""
     stream = io.BytesIO()
-    Image.fromarray((pixels * 255).round().astype(np.uint8)).save(stream, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    image = Image.fromarray((pixels * 255).round().astype(np.uint8))
+    image.save(stream, "WEBP", quality=WEBP_QUALITY, method=6, use_sharp_yuv=True)
     return stream.getvalue()
 
 
@@ -114,7 +115,7 @@ def _write(path: Path, part: pd.DataFrame, images: np.ndarray, generator: Genera
             "number": part["number"].tolist(),
             "caption": part["caption"].tolist(),
             "generator": [generator.name] * len(part),
-            "image": [jpeg(image) for image in images],
+            "image": [packed(image) for image in images],
         }
     )
     pq.write_table(table, path.with_suffix(".tmp"))
