@@ -97,7 +97,8 @@ def _text_problem(info: FieldInfo, value: str) -> str | None:
     if registry is not None and value not in registry.names():
         return registry.unknown(value)
     if info.name == "reward.model" and registry is not None and not registry.get(value).selects:
-        return f"reward model {value!r} is a judge and must not select pairs; see `qsd rewards` for those that may"
+        allowed = [name for name in registry.names() if registry.get(name).selects]
+        return f"reward model {value!r} is an independent judge and must never rank pairs; use {' or '.join(allowed)}"
     if info.choices and value not in info.choices:
         return f"unknown {info.name} {value!r}{suggest(value, info.choices)}; known: {', '.join(info.choices)}"
     return None

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from qsd.errors import UserError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -51,19 +49,3 @@ def open_reward(name: str, weights: str, device: str) -> Scorer:
     scorer = spec.open(Path(weights) / spec.folder, device)
     scorer.name, scorer.revision = name, of_weights
     return scorer
-
-
-def check_selects(name: str) -> None:
-    """Refuse to rank training pairs with a judge.
-
-    Raises:
-        UserError: unknown name, or a reward model that is kept for judging.
-    """
-    from qsd.rewards.scorers import REGISTRY
-
-    if REGISTRY.get(name).selects:
-        return
-    allowed = [other for other in REGISTRY.names() if REGISTRY.get(other).selects]
-    raise UserError(
-        f"reward.model '{name}' is an independent judge and must never rank pairs; use {' or '.join(allowed)}"
-    )

@@ -15,7 +15,7 @@ from qsd.data.source import open_source
 from qsd.device import prepare
 from qsd.files import read_table, texts, write_table
 from qsd.rewards.requests import Requests, distinct, requests_of
-from qsd.rewards.scorer import Scorer, check_selects, open_reward
+from qsd.rewards.scorer import Scorer, open_reward
 from qsd.stages.shards import sharded
 
 if TYPE_CHECKING:
@@ -35,12 +35,11 @@ def run(context: StageContext) -> None:
     """Score the pairs of stage data with ``config.reward.model``.
 
     Raises:
-        UserError: a judge was chosen, weights or images are missing, or too many scores are not finite.
+        UserError: weights or images are missing, or too many scores are not finite.
     """
     import numpy as np
 
     config = context.config
-    check_selects(config.reward.model)
     device = prepare(config.device, config.threads)
     scorer = open_reward(config.reward.model, config.reward.weights, device)
     pairs = read_table(context.inputs["data"] / "pairs.parquet")

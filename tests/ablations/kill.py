@@ -10,7 +10,7 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,18 +33,20 @@ def run_with_kills(
     env: Mapping[str, str] | None = None,
     everything: bool = False,
     timeout_s: float = 600,
+    begun: Callable[[], object] | None = None,
 ) -> list[Kill]:
     """Run ``command`` again and again, killing it by SIGKILL at each instant, then once more undisturbed.
 
     Args:
         command: the command.
-        instants: seconds after each start.
+        instants: seconds after each start, or after ``begun``.
         cwd: where it runs.
         log: gets the output of all runs.
         env: environment beside the present one.
         everything: kill every process that the command started at once; otherwise only the command itself, and its
             processes must end by themselves.
         timeout_s: the longest that the undisturbed run may take.
+        begun: its value changes when the command has got to work; the instants count from there, not from the start.
 
     Returns:
         the kills that hit a running command.
@@ -54,7 +56,10 @@ def run_with_kills(
     """
     kills = []
     for instant in instants:
+        before = begun() if begun else None
         process, token = _start(command, cwd, log, env)
+        while begun and begun() == before and process.poll() is None:
+            time.sleep(0.02)
         try:
             process.wait(timeout=instant)
         except subprocess.TimeoutExpired:

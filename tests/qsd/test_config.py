@@ -133,8 +133,9 @@ def test_override_refuses_what_the_schema_does_not_know() -> None:
 
 
 def test_a_judge_must_not_select() -> None:
-    with pytest.raises(UserError, match="'judge_emoji' is a judge and must not select pairs"):
-        override({}, {"reward.model": "judge_emoji"})
+    for name in ("judge_emoji", "clip_emoji_b"):
+        with pytest.raises(UserError, match=f"'{name}' is an independent judge.*aesthetic_emoji or clip_emoji"):
+            override({}, {"reward.model": name})
 
 
 def test_every_field_says_why_and_what_it_changes() -> None:

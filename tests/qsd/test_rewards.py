@@ -18,7 +18,7 @@ from qsd.rewards import aesthetic, clip
 from qsd.rewards.listing import listing
 from qsd.rewards.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from qsd.rewards.revision import revision
-from qsd.rewards.scorer import check_selects, open_reward
+from qsd.rewards.scorer import open_reward
 from tests.qsd.tiny_pipeline import tokenizer
 from tests.qsd.tiny_world import SIZE, clip_config, picture, write_clip, write_rewards
 
@@ -213,13 +213,6 @@ def test_a_scorer_names_itself_and_its_weights(tmp_path: Path) -> None:
     assert scorer.resolution == SIZE
     revisions = {revision(name, weights) for name in ("clip_emoji", "clip_emoji_b", "judge_emoji", "aesthetic_emoji")}
     assert len(revisions) == 4
-
-
-def test_judges_never_select() -> None:
-    for name in ("judge_emoji", "clip_emoji_b"):
-        with pytest.raises(UserError, match=f"'{name}' is an independent judge.*aesthetic_emoji or clip_emoji"):
-            check_selects(name)
-    check_selects("clip_emoji")
 
 
 def test_listing(tmp_path: Path) -> None:
