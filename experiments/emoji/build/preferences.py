@@ -107,7 +107,7 @@ def build_choices(world: World, vae: AutoencoderKL, words: CLIPTokenizer) -> Non
     taken = set(generators.draw_captions(world, PAIR_CAPTIONS, SEED + 30, set()))
     captions = generators.draw_captions(world, CHOICE_CAPTIONS, SEED + 33, taken)
     table = judged(world, generators.generate(world, "choice_images", captions, vae, words, SEED + 34))
-    table["file"] = [f"images/{name}.webp" for name in table["uid"]]
+    table["file"] = [f"images/{name}.jpg" for name in table["uid"]]
     rng = np.random.default_rng(SEED + 35)
     people = annotators.recruit(rng)
     train: list[dict[str, Any]] = []
