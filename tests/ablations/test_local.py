@@ -168,8 +168,8 @@ def test_sigkill_at_random_instants_gives_the_same_bytes(
     run_plan(plan, store)
     undisturbed = tree(Path("runs/artefacts"))
     fake_log.unlink()
-    instants = random_instants(10, longest_s=0.3, seed=int(everything))
-    env = {**ENV, "FAKE_STEP_S": "0.03"}
+    instants = random_instants(10, longest_s=0.2, seed=int(everything))
+    env = {**ENV, "FAKE_STEP_S": "0.1"}
     kills = run_with_kills(
         command(runs="killed"), instants, world, world / "log", env, everything, begun=lambda: events(fake_log).total()
     )
