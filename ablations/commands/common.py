@@ -1,0 +1,52 @@
+"""What the commands of ``ablate`` share: the application, its options, and reading a sweep into a plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from ablations.plan import Plan
+    from ablations.store import Store
+
+app = typer.Typer(
+    help="Ablation grids: a question in YAML becomes cells, shared stages, and a table with intervals.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Name = Annotated[str, typer.Argument(help="A sweep: a name (sweeps/NAME.yaml) or a path.", show_default=False)]
+Experiment = Annotated[
+    str | None, typer.Option(help="Use this experiment instead of the sweep's own.", show_default=False)
+]
+Runs = Annotated[Path, typer.Option(envvar="ABLATE_RUNS", help="Where results are kept.")]
+Seeds = Annotated[str | None, typer.Option(help="Use these seeds, for example 0,1,2.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+RUNS = Path("runs")
+
+
+def planned(name: str, experiment: str | None, runs: Path, seeds: str | None) -> tuple[Plan, Store]:
+    """The plan of a sweep and the store it works in. Raises UserError for any mistake in the sweep."""
+    from ablations.plan import make_plan
+    from ablations.spec import find_sweep, read_sweep
+    from ablations.store import Store
+    from qsd.stages import spec as stages
+
+    sweep = read_sweep(find_sweep(name))
+    if seeds is not None:
+        sweep = replace(sweep, seeds=_seeds(seeds))
+    return make_plan(sweep, stages, experiment), Store(runs, stages.key_of)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise UserError(f"--seeds must be different whole numbers such as 0,1,2, not {text!r}")
+    return tuple(int(part) for part in parts)

@@ -1,0 +1,1 @@
+"""After a failure: try again, stop, and free space."""
