@@ -17,6 +17,7 @@ class DataConfig:
 
     reader: str = meaning("pickapic", "layout of the data set", registry="qsd.data.readers")
     path: str = location(REQUIRED, "file or folder with the pairs")
+    max_rows: int | None = meaning(None, "only the first n rows of the source; null means all", least=1)
     max_rejected_fraction: float = meaning(0.02, "damaged rows above this share fail the stage", least=0, most=1)
 
 

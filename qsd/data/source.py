@@ -33,6 +33,25 @@ class PairSource(Protocol):
         """
 
 
+class FirstRows:
+    """The first rows of a source, as if there were no others."""
+
+    def __init__(self, source: PairSource, count: int) -> None:
+        self._source = source
+        self._count = min(count, len(source))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def rows(self, start: int, stop: int) -> Iterator[SourceRow]:
+        """See :meth:`PairSource.rows`."""
+        return self._source.rows(start, min(stop, self._count))
+
+    def image_bytes(self, number: int) -> tuple[bytes, bytes]:
+        """See :meth:`PairSource.image_bytes`."""
+        return self._source.image_bytes(number)
+
+
 def open_source(config: DataConfig) -> PairSource:
     """The source that an experiment names.
 
@@ -41,4 +60,5 @@ def open_source(config: DataConfig) -> PairSource:
     """
     from qsd.data.readers import REGISTRY
 
-    return REGISTRY.get(config.reader).open(Path(config.path))
+    source = REGISTRY.get(config.reader).open(Path(config.path))
+    return source if config.max_rows is None else FirstRows(source, config.max_rows)

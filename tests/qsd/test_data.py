@@ -217,3 +217,13 @@ def test_description(tmp_path: Path) -> None:
     assert "words           4 to 4" in text
     assert "annotators        3" in text
     assert "40 x 28" in text
+
+
+def test_only_the_first_rows_when_asked(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "pairs.parquet", good_rows(20))
+    data.run(context(config(path, path, data__max_rows=11), tmp_path / "few"))
+    few = pq.read_table(tmp_path / "few" / "pairs.parquet").to_pylist()
+    assert few == run(path, tmp_path / "all")[0][:11]
+    assert json.loads((tmp_path / "few" / "summary.json").read_text())["rows"] == 11
+    data.run(context(config(path, path, data__max_rows=99), tmp_path / "many"))
+    assert json.loads((tmp_path / "many" / "summary.json").read_text())["rows"] == 20
