@@ -26,6 +26,7 @@ def cells_json(plan: Plan, root: Path) -> dict[str, Any]:
         "experiment": plan.experiment,
         "question": plan.sweep.question,
         "git_commit": commit,
+        "labels": plan.cells[0].values["data.labels"],
         "baseline": baseline,
         "cells": [
             {

@@ -54,7 +54,7 @@ def to_markdown(sweep: Sweep, rows: list[Row]) -> str:
         lines += [f"## Split {split_title(split)}", ""]
         for _, of_scorer in groupby(of_split, key=lambda row: row.scorer):
             lines += _scorer_table(list(of_scorer))
-    notes = [_NOTES, _SIMULATED] if sweep.experiment.startswith("emoji") else [_NOTES]
+    notes = [_NOTES, _SIMULATED] if sweep.labels == "simulated" else [_NOTES]
     lines += ["## How to read this", "", *notes, ""]
     return "\n".join([*lines, *_origin(rows), ""])
 

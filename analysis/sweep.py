@@ -50,7 +50,10 @@ class Replicate:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as it was planned: ``replicates`` holds one entry per cell and seed, in the order of ``cells.json``."""
+    """A sweep as it was planned: ``replicates`` holds one entry per cell and seed, in the order of ``cells.json``.
+
+    ``labels`` is ``human`` or ``simulated``: who said which image of a training pair is better.
+    """
 
     folder: Path
     name: str
@@ -58,6 +61,7 @@ class Sweep:
     question: str
     git_commit: str
     baseline: str
+    labels: str
     replicates: tuple[Replicate, ...]
 
     def cell_names(self) -> list[str]:
@@ -113,6 +117,7 @@ def read_sweep(folder: Path) -> Sweep:
             question=content["question"],
             git_commit=content["git_commit"] or "unknown",
             baseline=content["baseline"],
+            labels=content["labels"],
             replicates=replicates,
         )
     except (ValueError, KeyError, TypeError) as error:

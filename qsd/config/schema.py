@@ -17,6 +17,9 @@ class DataConfig:
 
     reader: str = meaning("pickapic", "layout of the data set", registry="qsd.data.readers")
     path: str = location(REQUIRED, "file or folder with the pairs")
+    labels: str = execution(
+        "human", "who said which image is better; tables tell when it was a program", choices=("human", "simulated")
+    )
     max_rows: int | None = meaning(None, "only the first n rows of the source; null means all", least=1)
     max_rejected_fraction: float = meaning(0.02, "damaged rows above this share fail the stage", least=0, most=1)
 

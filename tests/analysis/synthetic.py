@@ -110,6 +110,7 @@ def write_sweep(runs: Path, world: World, name: str = "metric_formula", experime
         "sweep": name,
         "experiment": experiment,
         "question": "Does the product form of Q matter, or is any score gap enough?",
+        "labels": "simulated",
         "git_commit": "0123456789abcdef0123456789abcdef01234567",
         "baseline": world.baseline,
         "cells": entries,

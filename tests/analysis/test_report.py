@@ -98,6 +98,11 @@ def test_markdown_tells_marks_missing_and_simulation(tmp_path, world):
     assert "0, 1; missing 2" in text
     assert "simulated annotators" in text
 
+    cells = json.loads((folder / "cells.json").read_text())
+    (folder / "cells.json").write_text(json.dumps(cells | {"labels": "human"}))
+    write(tmp_path, folder)
+    assert "simulated annotators" not in (folder / "table.md").read_text()
+
 
 def test_terminal_table_fits_110_columns_and_needs_no_heavy_imports(tmp_path, world):
     folder = write_sweep(tmp_path, world)
