@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid import Grid
+from ablations.jobs import QSD, load_table
 from ablations.keys import Keys
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ def dry_plan(plan: Plan, table: StageTable | None = None) -> Plan:
         plan: the plan in full.
         table: the stages; those of ``qsd`` if not given.
     """
-    if table is None:
-        from qsd.stages import spec as table
     seen: set[tuple[Any, ...]] = set()
     chosen: list[Cell] = []
     for cell in plan.cells:
@@ -63,7 +62,7 @@ def dry_plan(plan: Plan, table: StageTable | None = None) -> Plan:
         if not shapes <= seen:
             seen |= shapes
             chosen.append(cell)
-    keys = Keys(table, chosen[0].values)
+    keys = Keys(table or load_table(QSD), chosen[0].values)
     cells = []
     for cell in chosen:
         values = reduced(cell.values)

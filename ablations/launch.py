@@ -14,7 +14,7 @@ from ablations.jobs import QSD
 from ablations.server import PRELOAD
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from ablations.plan import Plan
     from ablations.store import Store
@@ -22,10 +22,18 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 
 
-def run(plan: Plan, store: Store, jobs: int | None, table: str = QSD, preload: Sequence[str] = PRELOAD) -> int:
+def run(
+    plan: Plan,
+    store: Store,
+    jobs: int | None,
+    table: str = QSD,
+    preload: Sequence[str] = PRELOAD,
+    gpus: tuple[str, ...] = (),
+    only: Container[str] | None = None,
+) -> int:
     """Run a plan on this machine and show its tables; the exit status of the command.
 
-    0: all done. 1: some stage failed. 128 + N: stopped by signal N. ``table`` and ``preload`` are as in ``local.run``.
+    0: all done. 1: some stage failed. 128 + N: stopped by signal N. The arguments are as in ``local.run``.
     """
     for notice in plan.grid.notices:
         print(f"note: {notice}")
@@ -34,12 +42,15 @@ def run(plan: Plan, store: Store, jobs: int | None, table: str = QSD, preload: S
     with following(store.root, folder, plan.cells[0].values, busy):
         with contextlib.ExitStack() as stack:
             display = stack.enter_context(Board()) if on_terminal() else Lines(sys.stdout)
-            result = local.run(plan, store, display, jobs or local.default_jobs(), table, preload)
+            result = local.run(plan, store, display, jobs, table, preload, gpus, only)
         if result.signal is not None:
             return 128 + result.signal
         if result.failures:
             _report(result.failures)
             return EXIT_FAILED
+        if only is not None and not all(store.is_done(node.stage, key) for key, node in plan.nodes.items()):
+            print("done; other stages of the sweep are not: 'ablate run' goes on with them")
+            return 0
         finish.write_tables(store, folder)
     print(finish.render(folder))
     return 0

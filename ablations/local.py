@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from contextlib import contextmanager
@@ -14,16 +13,18 @@ from ablations import attempt
 from ablations.jobs import QSD, Job
 from ablations.schedule import Schedule
 from ablations.server import PRELOAD
+from ablations.slots import make_slots
 from ablations.states import progress
 from ablations.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
     from types import FrameType
 
     from ablations.display import Display
     from ablations.keys import StageNode
     from ablations.plan import Plan
+    from ablations.slots import Slot
     from ablations.store import Store
 
 _POLL_S = 0.2
@@ -57,18 +58,15 @@ class Result:
     signal: int | None = None
 
 
-def default_jobs() -> int:
-    """Two attempts at a time where there are cores for them: one computes while another reads or writes."""
-    return 2 if (os.cpu_count() or 1) >= 2 else 1
-
-
 def run(
     plan: Plan,
     store: Store,
     display: Display,
-    jobs: int,
+    jobs: int | None = None,
     table: str = QSD,
     preload: Sequence[str] = PRELOAD,
+    gpus: tuple[str, ...] = (),
+    only: Container[str] | None = None,
 ) -> Result:
     """Run every stage that is not done.
 
@@ -76,23 +74,26 @@ def run(
         plan: what to run.
         store: where results are kept.
         display: told what happens.
-        jobs: attempts at a time, at least 1.
+        jobs: attempts at a time, at least 1; with ``gpus`` on each of them. ``slots.make_slots`` has the default.
         table: module with the stage table, for the attempts.
         preload: modules that attempts should find imported.
+        gpus: GPUs to share out, as CUDA names them; without any, attempts see what this process sees.
+        only: keys of the stages to run; all if not given. What they need is done or among them.
 
     Returns:
         the failures, if any; stages that do not depend on them were run.
     """
-    done = [key for key, node in plan.nodes.items() if store.is_done(node.stage, key)]
-    schedule = Schedule(plan.nodes, done)
-    display.begin(len(plan.nodes), len(done))
+    nodes = {key: node for key, node in plan.nodes.items() if only is None or key in only}
+    done = [key for key, node in nodes.items() if store.is_done(node.stage, key)]
+    schedule = Schedule(nodes, done)
+    display.begin(len(nodes), len(done))
     if schedule.left == 0:
         return Result()
     threads = max(int(cell.values["threads"]) for cell in plan.cells)
     workers = Workers(preload, threads)
     try:
         with _stop_signals() as stopped:
-            return _Loop(plan, store, display, jobs, table, schedule, workers).run(stopped)
+            return _Loop(plan, store, display, make_slots(jobs, gpus), table, schedule, workers).run(stopped)
     finally:
         workers.close()
 
@@ -101,12 +102,20 @@ class _Loop:
     """The launcher's loop; one instance per run."""
 
     def __init__(
-        self, plan: Plan, store: Store, display: Display, jobs: int, table: str, schedule: Schedule, workers: Workers
+        self,
+        plan: Plan,
+        store: Store,
+        display: Display,
+        slots: list[Slot],
+        table: str,
+        schedule: Schedule,
+        workers: Workers,
     ) -> None:
         self._plan, self._store, self._display = plan, store, display
-        self._jobs, self._table = jobs, table
+        self._free, self._table = slots[::-1], table
         self._schedule, self._workers = schedule, workers
         self._running: dict[int, StageNode] = {}
+        self._slots: dict[int, Slot] = {}
         self._elsewhere: dict[str, StageNode] = {}
         self._started = 0
         self._looked = 0.0
@@ -124,7 +133,7 @@ class _Loop:
         return self._result
 
     def _start_ready(self) -> None:
-        while len(self._running) < self._jobs:
+        while self._free:
             node = self._schedule.next()
             if node is None:
                 return
@@ -136,12 +145,14 @@ class _Loop:
             job = Job.of(node, self._table, self._store.root, Path.cwd()).write()
             self._started += 1
             self._running[self._started] = node
-            self._workers.start(self._started, job)
+            self._slots[self._started] = self._free.pop()
+            self._workers.start(self._started, job, self._slots[self._started])
             self._display.started(node.key, self._plan.label(node))
 
     def _collect(self, timeout: float) -> None:
         for identity, code in self._workers.ended(timeout):
             node = self._running.pop(identity)
+            self._free.append(self._slots.pop(identity))
             if code == attempt.EXIT_BUSY:
                 self._display.stopped(node.key)
                 self._elsewhere[node.key] = node

@@ -15,7 +15,7 @@ class Schedule:
     """The stages that are left, released as their inputs are done: longest chain of followers first, then plan order.
 
     Args:
-        nodes: unique stages by key, inputs before their users.
+        nodes: unique stages by key, inputs before their users; inputs that are not among them are done.
         done: keys of stages that need not run.
     """
 
@@ -25,7 +25,8 @@ class Schedule:
         self._followers: dict[str, list[str]] = {key: [] for key in nodes}
         for key, node in nodes.items():
             for upstream in node.inputs.values():
-                self._followers[upstream].append(key)
+                if upstream in self._followers:
+                    self._followers[upstream].append(key)
         self._chain: dict[str, int] = {}
         for key in reversed(list(nodes)):
             self._chain[key] = 1 + max((self._chain[after] for after in self._followers[key]), default=0)

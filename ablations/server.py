@@ -3,10 +3,11 @@
 Run as ``python -m ablations.server PARENT_PID MODULE...``. It reads commands as JSON lines from standard input and
 writes events as JSON lines to standard output:
 
-    {"run": ID, "job": PATH}      ->  {"id": ID, "code": exit status, or minus the signal that ended it}
+    {"run": ID, "job": PATH, "environment": {NAME: VALUE}}
+        ->  {"id": ID, "code": exit status, or minus the signal that ended it}
     {"signal": ID, "number": N}
 
-It ends when its standard input closes. It starts no threads, so that its children are sound.
+It ends when its standard input closes. It starts no threads and does not touch CUDA, so that its children are sound.
 """
 
 from __future__ import annotations
@@ -70,14 +71,14 @@ class Server:
 
     def _obey(self, command: dict[str, Any]) -> None:
         if "run" in command:
-            self._start(command["run"], command["job"])
+            self._start(command["run"], command["job"], command["environment"])
             return
         for pid, identity in self._children.items():
             if identity == command["signal"]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, command["number"])
 
-    def _start(self, identity: int, job: str) -> None:
+    def _start(self, identity: int, job: str, environment: dict[str, str]) -> None:
         server = os.getpid()
         pid = os.fork()
         if pid:
@@ -88,6 +89,7 @@ class Server:
             die_with_parent(server)
             os.close(self._events)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.environ.update(environment)  # in time for CUDA, which reads it when it is first used
             code = attempt.main([job])
         except BaseException:
             traceback.print_exc()

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -34,9 +34,9 @@ class Workers:
         )
         self._pending = b""
 
-    def start(self, identity: int, job: Path) -> None:
-        """Start the attempt at a job; ``identity`` names it in events."""
-        self._send({"run": identity, "job": str(job.resolve())})
+    def start(self, identity: int, job: Path, environment: Mapping[str, str]) -> None:
+        """Start the attempt at a job with more environment variables; ``identity`` names it in events."""
+        self._send({"run": identity, "job": str(job.resolve()), "environment": dict(environment)})
 
     def signal(self, identity: int, number: int) -> None:
         """Send a signal to an attempt."""

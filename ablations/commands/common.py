@@ -29,6 +29,11 @@ Experiment = Annotated[
 Runs = Annotated[Path, typer.Option(envvar="ABLATE_RUNS", help="Where results are kept.")]
 Seeds = Annotated[str | None, typer.Option(help="Use these seeds, for example 0,1,2.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Stages at a time (by default 2, or 1 on one core); with --gpus on each (by default 1)."),
+]
+Gpus = Annotated[str | None, typer.Option(help="Share out these GPUs of this machine, for example 0,1.")]
 RUNS = Path("runs")
 
 

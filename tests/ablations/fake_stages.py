@@ -1,7 +1,8 @@
 """A stage table of cheap stages with the shape of the real ones, for the runner's tests.
 
-``FAKE_LOG`` names a file that gets one line per event, ``FAKE_STEP_S`` is the time of a training step. A ``loss.beta``
-of 666 makes training fail; 667 makes it end without a word.
+``FAKE_LOG`` names a file that gets one line per event, ``FAKE_STEP_S`` is the time of a training step and
+``FAKE_LINGER_S`` of every other stage. A ``loss.beta`` of 666 makes training fail; 667 makes it end without a word. On
+a GPU given by the runner, stages log when they enter and leave it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,9 +89,27 @@ def log(event: str, context: StageContext) -> None:
         os.close(stream)
 
 
+@contextmanager
+def on_gpu(context: StageContext) -> Iterator[None]:
+    """Log entering and leaving the GPU, if the runner gave one."""
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpu:
+        log(f"enter-{gpu}", context)
+    yield
+    if gpu:
+        log(f"leave-{gpu}", context)
+
+
 def digest_inputs(context: StageContext) -> None:
     """An artefact made of its inputs' bytes."""
+    with on_gpu(context):
+        _digest_inputs(context)
+
+
+def _digest_inputs(context: StageContext) -> None:
     log("run", context)
+    if os.environ.get("FAKE_LINGER_S"):
+        time.sleep(float(os.environ["FAKE_LINGER_S"]))
     parts = [(folder / "result.txt").read_text() for folder in context.inputs.values()]
     (context.output / "result.txt").write_text(hashlib.sha256(repr(parts).encode()).hexdigest())
     (context.output / "inner").mkdir(exist_ok=True)
@@ -99,6 +119,11 @@ def digest_inputs(context: StageContext) -> None:
 
 def train(context: StageContext) -> None:
     """Steps with a checkpoint after each; a resumed run goes on from there."""
+    with on_gpu(context):
+        _train(context)
+
+
+def _train(context: StageContext) -> None:
     log("run", context)
     print("this goes to the log")
     if context.config.loss.beta == 666:

@@ -1,4 +1,4 @@
-"""``ablate run`` over the cheap stages: ``python -m tests.ablations.launch_fake SWEEP.yaml RUNS JOBS``."""
+"""``ablate run`` over the cheap stages: ``python -m tests.ablations.launch_fake SWEEP.yaml RUNS JOBS [GPUS]``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 from ablations import local
 from ablations.display import Lines
 from ablations.plan import make_plan
+from ablations.slots import read_gpus
 from ablations.spec import read_sweep
 from ablations.store import Store
 from tests.ablations import fake_stages
 
 
-def main(sweep: str, runs: str, jobs: str) -> int:
+def main(sweep: str, runs: str, jobs: str, gpus: str | None = None) -> int:
     plan = make_plan(read_sweep(Path(sweep)), fake_stages)
     result = local.run(
         plan,
@@ -22,6 +23,7 @@ def main(sweep: str, runs: str, jobs: str) -> int:
         int(jobs),
         table=fake_stages.HERE,
         preload=("omegaconf", fake_stages.HERE),
+        gpus=read_gpus(gpus),
     )
     if result.signal is not None:
         return 128 + result.signal

@@ -17,8 +17,10 @@ from ablations.display import Lines
 from ablations.files import read_json
 from ablations.local import Result, run
 from ablations.plan import Plan
+from ablations.slots import make_slots, read_gpus
 from ablations.states import states
 from ablations.store import Store
+from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.kill import random_instants, run_with_kills, tree
@@ -136,6 +138,35 @@ def test_no_more_attempts_at_once_than_jobs(plan_of: Planner, store: Store, worl
     assert display.most == 3
 
 
+@pytest.mark.parametrize("each", [1, 2])
+def test_every_attempt_has_a_gpu_and_no_gpu_has_more_than_its_share(
+    each: int, plan_of: Planner, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_LINGER_S", "0.05")
+    plan = plan_of()
+    result = run(plan, store, Lines(sys.stdout), each, table=fake_stages.HERE, preload=PRELOAD, gpus=("5", "GPU-7a"))
+    assert result.ran == len(plan.nodes)
+    now, most, entered = Counter[str](), Counter[str](), Counter[str]()
+    for line in fake_log.read_text().splitlines():
+        event, _, _ = line.partition(" ")
+        verb, _, gpu = event.partition("-")
+        now[gpu] += {"enter": 1, "leave": -1}.get(verb, 0)
+        entered[gpu] += verb == "enter"
+        most[gpu] = max(most[gpu], now[gpu])
+    used = {gpu: count for gpu, count in most.items() if count}
+    assert used == {"5": each, "GPU-7a": each}
+    assert entered.total() == len(plan.nodes)
+
+
+def test_gpus_are_checked_and_neighbouring_slots_differ() -> None:
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in make_slots(2, read_gpus("0, 3"))] == ["0", "3", "0", "3"]
+    assert make_slots(None, read_gpus("1")) == [{"CUDA_VISIBLE_DEVICES": "1"}]
+    assert make_slots(3, read_gpus(None)) == [{}, {}, {}]
+    for text in ("", "0,0", "0;1", "0,", "all", "-1"):
+        with pytest.raises(UserError, match="--gpus must be different numbers or ids of GPUs such as 0,1"):
+            read_gpus(text)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_signal_ends_politely_and_the_next_run_continues(
     number: signal.Signals, plan_of: Planner, store: Store, world: Path, fake_log: Path, monkeypatch: pytest.MonkeyPatch
@@ -202,11 +233,12 @@ def test_two_launchers_run_each_stage_once(plan_of: Planner, world: Path, fake_l
 
 
 @pytest.mark.slow
-def test_preloading_starts_no_thread() -> None:
-    """A fork of a process with threads may find their locks held for ever."""
+def test_preloading_starts_no_thread_and_no_cuda() -> None:
+    """A fork of a process with threads may find their locks held for ever, and CUDA reads its devices only once."""
     code = (
         "import importlib, os; from ablations.server import PRELOAD\n"
         "for name in PRELOAD: importlib.import_module(name)\n"
+        "import torch; assert not torch.cuda.is_initialized()\n"
         "print([open(f'/proc/self/task/{task}/comm').read().strip() for task in os.listdir('/proc/self/task')])"
     )
     one = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
