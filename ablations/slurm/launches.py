@@ -1,0 +1,162 @@
+"""What was submitted, as files: ``runs/launches/<id>/launch.json`` and one file per array, written right after sbatch.
+
+From these comes the ticket of a stage: the newest job that was submitted for it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+import socket
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ablations.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from ablations.store import Store
+
+_LAUNCH = "launch.json"
+
+
+@dataclass(frozen=True)
+class Array:
+    """What one sbatch submitted.
+
+    Attributes:
+        job: SLURM's id of the array, or of the job if ``single``.
+        single: one job, not an array.
+        stage: the kind of stages it runs.
+        resource: what it asked for, as a person reads it.
+        keys: the stages, in order: element i runs ``keys[i]``.
+    """
+
+    job: str
+    single: bool
+    stage: str
+    resource: str
+    keys: Sequence[str]
+
+    def element(self, index: int) -> str:
+        """The id of the job that runs ``keys[index]``."""
+        return self.job if self.single else f"{self.job}_{index}"
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The job that was last submitted for a stage: ``job`` as ``123_4``, and in which launch, on which cluster."""
+
+    job: str
+    launch: str
+    cluster: str
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One submission of a sweep.
+
+    Attributes:
+        id: its folder's name; later launches sort after earlier ones.
+        sweep: name of the sweep.
+        experiment: name of the experiment.
+        arguments: what tells the same sweep again: {"name", "experiment", "seeds"} as given on the command line.
+        profile: path of the cluster profile.
+        cluster: the controller's name of its cluster; empty if it did not say.
+        snapshot: id of the code's snapshot; empty if there is none.
+        host: where it was submitted from.
+        user: who submitted it.
+        time: when, in UTC.
+        folder: where its records are.
+    """
+
+    id: str
+    sweep: str
+    experiment: str
+    arguments: dict[str, Any]
+    profile: str
+    cluster: str
+    snapshot: str
+    host: str
+    user: str
+    time: str
+    folder: Path
+
+    def record(self, array: Array) -> None:
+        """Remember a submitted array; the file is whole or absent."""
+        number = len(_array_files(self.folder)) + 1
+        write_json(self.folder / "arrays" / f"{number}.json", asdict(array) | {"keys": list(array.keys)})
+
+    def arrays(self) -> Iterator[Array]:
+        """Everything submitted, in order."""
+        for path in _array_files(self.folder):
+            content = read_json(path)
+            if isinstance(content, dict) and set(content) == set(Array.__dataclass_fields__):
+                yield Array(**content)
+
+
+def begin(
+    store: Store, sweep: str, experiment: str, arguments: dict[str, Any], profile: str, cluster: str, snapshot: str
+) -> Launch:
+    """Record that a submission begins; fields as in :class:`Launch`."""
+    now = datetime.now(UTC)
+    launch = Launch(
+        id=f"{now:%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}",
+        sweep=sweep,
+        experiment=experiment,
+        arguments=arguments,
+        profile=profile,
+        cluster=cluster,
+        snapshot=snapshot,
+        host=socket.gethostname(),
+        user=getpass.getuser(),
+        time=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        folder=store.root,
+    )
+    folder = _folder(store) / launch.id
+    fields = {name: value for name, value in asdict(launch).items() if name not in ("id", "folder")}
+    write_json(folder / _LAUNCH, fields)
+    return _with_folder(launch.id, fields, folder)
+
+
+def launches(store: Store) -> list[Launch]:
+    """All launches, oldest first."""
+    found: list[Launch] = []
+    for folder in sorted(_folder(store).glob("*/")):
+        content = read_json(folder / _LAUNCH)
+        if isinstance(content, dict) and set(content) == set(Launch.__dataclass_fields__) - {"id", "folder"}:
+            found.append(_with_folder(folder.name, content, folder))
+    return found
+
+
+def latest_launch(store: Store, sweep: str) -> Launch | None:
+    """The newest launch of a sweep, given as ``name`` or ``name@experiment``, if it was ever submitted."""
+    for launch in reversed(launches(store)):
+        if sweep in (launch.sweep, f"{launch.sweep}@{launch.experiment}"):
+            return launch
+    return None
+
+
+def tickets(store: Store) -> dict[str, Ticket]:
+    """Key of a stage -> the newest job submitted for it. Whether that job lives is for the scheduler to say."""
+    found: dict[str, Ticket] = {}
+    for launch in launches(store):
+        for array in launch.arrays():
+            for index, key in enumerate(array.keys):
+                found[key] = Ticket(array.element(index), launch.id, launch.cluster)
+    return found
+
+
+def _array_files(folder: Path) -> list[Path]:
+    return sorted((folder / "arrays").glob("[0-9]*.json"), key=lambda path: int(path.stem))
+
+
+def _folder(store: Store) -> Path:
+    return store.root / "launches"
+
+
+def _with_folder(identity: str, fields: dict[str, Any], folder: Path) -> Launch:
+    return Launch(id=identity, folder=folder, **fields)
