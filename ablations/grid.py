@@ -1,4 +1,4 @@
-"""Cells: the product of the axes, the controls beside it and the base model, each with every seed.
+"""Cells: the grid of the axes, the controls beside it and the base model, each with every seed.
 
 Cells that mean the same are merged: a cell is its stages' keys, so a metric that a random selection ignores does not
 make two cells of one. What was merged is said.
@@ -10,6 +10,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ablations.combinations import combinations, existing, matches, product
 from ablations.keys import Keys, StageNode, StageTable
 from ablations.names import cell_name, short_names
 from qsd.config.digest import hash_of
@@ -75,17 +76,28 @@ class _Point:
 
 
 def points(sweep: Sweep) -> Iterator[_Point]:
-    """Every combination of axis values once, the last axis fastest; then the controls."""
-    varies = [name for name, values in sweep.axes.items() if len(values) > 1] or list(sweep.axes)
-    for combination in itertools.product(*sweep.axes.values()):
-        axes = dict(zip(sweep.axes, combination, strict=True))
-        yield _Point("grid", axes == sweep.baseline, axes, {name: axes[name] for name in varies})
+    """Every combination that is not excluded, the last axis fastest; then what is included; then the controls."""
+    varies = {name for name, values in sweep.varies.items() if len(values) > 1} or set(sweep.varies)
+    for axes in combinations(sweep.groups, sweep.when):
+        if not any(matches(axes, entry) for entry in sweep.exclude):
+            shown = {name: value for name, value in axes.items() if name in varies}
+            yield _Point("grid", axes == sweep.baseline, axes, shown or axes)
+    for entry in sweep.include:
+        for values in product(entry):
+            added = _over_baseline(sweep, values)
+            shown = {name: value for name, value in added.items() if name in varies or name in values}
+            yield _Point("grid", added == sweep.baseline, added, shown)
     for control in sweep.controls:
         changed = {name: value for name, value in control.items() if sweep.baseline.get(name, _ABSENT) != value}
-        yield _Point("control", False, {**sweep.baseline, **control}, changed or control)
+        yield _Point("control", False, {**_over_baseline(sweep, control), **control}, changed or control)
 
 
 _ABSENT = object()
+
+
+def _over_baseline(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The baseline with some values replaced, without the axes that then do not exist."""
+    return existing({**sweep.baseline, **values}, sweep.when)
 
 
 def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
@@ -110,7 +122,7 @@ def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
 
     set_here = sorted(varying - {"seed", "adapter"})
     short = short_names(set_here)
-    merged = [_merge(group) for group in groups.values()]
+    merged = [_merge(group, experiment) for group in groups.values()]
     names = _unique([cell_name(point.shown, short) for point in merged], [cell_name(p.axes, short) for p in merged])
     made = [
         Cell(name, point.role, point.is_baseline, point.axes, seed, values, nodes)
@@ -123,10 +135,16 @@ def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
     return Grid((*made, *_base_cells(list(bases.values()), set_here, short)), tuple(notices))
 
 
-def _merge(group: list[_Point]) -> _Point:
+def _merge(group: list[_Point], experiment: Flat) -> _Point:
     """One cell for points that mean the same; what differs between them is what their stages ignore."""
     first = group[0]
-    same = {name: value for name, value in first.axes.items() if all(p.axes.get(name, value) == value for p in group)}
+    if len(group) == 1:
+        return first
+    same = {
+        name: value
+        for name, value in first.axes.items()
+        if all(point.axes.get(name, experiment[name]) == value for point in group)
+    }
     if not same:
         same = dict(first.axes)
     wanted = {name for point in group for name in point.shown}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.values import axis_value, axis_values, show
+from ablations import clauses
+from ablations.combinations import Group, TooManyError, combinations
+from ablations.values import axis_value, show
 from qsd.config.check import convert, schema_fields
 from qsd.config.load import flatten
 from qsd.config.yaml_nodes import Node, load
@@ -16,13 +17,15 @@ from qsd.errors import UserError
 from qsd.registry import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
+
+    from ablations.combinations import Choice, Point, When
 
 SWEEPS = Path("sweeps")
 EXPERIMENTS = Path("experiments")
 MOST_CELLS = 100_000
 _REQUIRED = ("question", "experiment", "axes", "baseline", "seeds")
-_KEYS = (*_REQUIRED, "controls", "overrides")
+_KEYS = (*_REQUIRED, "zip", "when", "exclude", "include", "controls", "overrides")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -37,9 +40,13 @@ class Sweep:
         experiment: name of the experiment (``experiments/<name>.yaml``) or a path to one.
         axes: dotted name -> the values it takes, in the order of the file.
         controls: cells beside the grid: values put over the baseline's.
-        baseline: dotted name -> value for every axis: the cell that others are compared with.
+        baseline: dotted name -> value for every axis that exists there: the cell that others are compared with.
         seeds: training seeds; every cell runs once with each.
         overrides: dotted name -> value, put over the experiment for all cells.
+        zips: groups of axes that vary together.
+        when: axis -> what must hold for it to exist; elsewhere it keeps the experiment's value.
+        exclude: combinations that are left out.
+        include: combinations added to the grid; what one does not name is the baseline's.
     """
 
     name: str
@@ -51,6 +58,20 @@ class Sweep:
     baseline: Mapping[str, Any]
     seeds: tuple[int, ...]
     overrides: Mapping[str, Any]
+    zips: tuple[Mapping[str, tuple[Any, ...]], ...] = ()
+    when: When = field(default_factory=dict)
+    exclude: tuple[Choice, ...] = ()
+    include: tuple[Choice, ...] = ()
+
+    @property
+    def groups(self) -> list[Group]:
+        """What varies, as the product takes it: the axes one by one, then the zip groups."""
+        return _groups(self.axes, self.zips)
+
+    @property
+    def varies(self) -> dict[str, tuple[Any, ...]]:
+        """Every axis, also those of zip groups, with its values."""
+        return {name: values for group in self.groups for name, values in group.values.items()}
 
 
 def find_sweep(name: str) -> Path:
@@ -80,14 +101,19 @@ def read_sweep(path: Path) -> Sweep:
         if name not in _KEYS:
             raise key.error(f"unknown key '{name}'{suggest(name, _KEYS)}; known: {', '.join(_KEYS)}")
     for name in _REQUIRED:
-        if name not in root.value:
+        if name not in root.value and not (name == "axes" and "zip" in root.value):
             raise root.error(f"'{name}' is missing")
     parts: dict[str, Node] = {name: node for name, _, node in root.items()}
-    axes = _axes(parts["axes"])
+    axes = clauses.read_axes(parts["axes"]) if "axes" in parts else {}
+    zips = clauses.read_zip(parts["zip"], axes) if "zip" in parts else ()
+    groups = _groups(axes, zips)
+    when = clauses.read_when(parts["when"], groups) if "when" in parts else {}
     seeds = _seeds(parts["seeds"])
-    cells = math.prod(len(values) for values in axes.values()) * len(seeds)
-    if cells > MOST_CELLS:
-        raise parts["axes"].error(f"{cells:,} cells; at most {MOST_CELLS:,} are planned")
+    most = MOST_CELLS // len(seeds)
+    points = _points(groups, when, len(seeds), parts.get("axes") or parts["zip"])
+    if "when" in parts:
+        clauses.check_existence(parts["when"], points)
+    baseline = clauses.read_baseline(parts["baseline"], groups, when)
     return Sweep(
         name=path.stem,
         shown=str(path),
@@ -95,10 +121,25 @@ def read_sweep(path: Path) -> Sweep:
         experiment=_experiment(parts["experiment"]),
         axes=axes,
         controls=_controls(parts["controls"]) if "controls" in parts else (),
-        baseline=_baseline(parts["baseline"], axes),
+        baseline=baseline,
         seeds=seeds,
-        overrides=_overrides(parts["overrides"], axes) if "overrides" in parts else {},
+        overrides=_overrides(parts["overrides"], groups) if "overrides" in parts else {},
+        zips=zips,
+        when=when,
+        exclude=clauses.read_exclude(parts["exclude"], groups, points, baseline) if "exclude" in parts else (),
+        include=clauses.read_include(parts["include"], groups, when, baseline, most) if "include" in parts else (),
     )
+
+
+def _groups(axes: Mapping[str, tuple[Any, ...]], zips: tuple[Mapping[str, tuple[Any, ...]], ...]) -> list[Group]:
+    return [*(Group({name: values}) for name, values in axes.items()), *map(Group, zips)]
+
+
+def _points(groups: list[Group], when: When, seeds: int, node: Node) -> list[Point]:
+    try:
+        return combinations(groups, when, MOST_CELLS // seeds)
+    except TooManyError as error:
+        raise node.error(f"at least {error.least * seeds:,} cells; at most {MOST_CELLS:,} are planned") from None
 
 
 def _find(name: str, folder: Path, kind: str) -> Path:
@@ -128,56 +169,19 @@ def _experiment(node: Node) -> str:
     return name
 
 
-def _mapping(node: Node, what: str) -> Node:
-    if not isinstance(node.value, dict):
-        raise node.error(f"{what} must be a mapping of dotted names, not {show(node.plain())}")
-    if not node.value:
-        raise node.error(f"{what} is empty")
-    return node
-
-
-def _axes(node: Node) -> dict[str, tuple[Any, ...]]:
-    return {name: axis_values(name, key, value) for name, key, value in _mapping(node, "axes").items()}
-
-
 def _controls(node: Node) -> tuple[Mapping[str, Any], ...]:
-    if not isinstance(node.value, list):
-        raise node.error(f"controls must be a list of mappings, not {show(node.plain())}")
     return tuple(
-        {name: axis_value(name, key, value) for name, key, value in _mapping(control, "a control").items()}
-        for control in node.value
+        {name: axis_value(name, key, value) for name, key, value in clauses.mapping(control, "a control").items()}
+        for control in clauses.listing(node, "controls")
     )
 
 
-def _baseline(node: Node, axes: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
-    chosen: dict[str, Any] = {}
-    for name, key, value in _mapping(node, "baseline").items():
-        if name not in axes:
-            raise key.error(f"the baseline names '{name}', which is no axis of this sweep{suggest(name, axes)}")
-        chosen[name] = _one_of(axes[name], axis_value(name, key, value), value, name)
-    for name, values in axes.items():
-        if name not in chosen and len(values) > 1:
-            raise node.error(f"the baseline leaves '{name}' open; give one of {_listed(values)}")
-    return {name: chosen.get(name, values[0]) for name, values in axes.items()}
-
-
-def _one_of(values: tuple[Any, ...], value: Any, node: Node, name: str) -> Any:
-    if value not in values:
-        raise node.error(f"the baseline is no cell: {show(value)} is no value of axis '{name}' ({_listed(values)})")
-    return value
-
-
-def _listed(values: Iterable[Any]) -> str:
-    return ", ".join(show(value) for value in values)
-
-
 def _seeds(node: Node) -> tuple[int, ...]:
-    if not isinstance(node.value, list):
-        raise node.error(f"seeds must be a list of whole numbers, not {show(node.plain())}")
-    if not node.value:
+    items = clauses.listing(node, "seeds", of="whole numbers")
+    if not items:
         raise node.error("seeds is empty; give at least one, such as [0]")
     seeds: list[int] = []
-    for item in node.value:
+    for item in items:
         if isinstance(item.value, bool) or not isinstance(item.value, int) or not 0 <= item.value < 2**31:
             raise item.error(f"a seed must be a whole number from 0 to 2147483647, not {show(item.plain())}")
         if item.value in seeds:
@@ -186,8 +190,8 @@ def _seeds(node: Node) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _overrides(node: Node, axes: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
-    leaves = flatten(_mapping(node, "overrides"))
+def _overrides(node: Node, groups: list[Group]) -> dict[str, Any]:
+    leaves = flatten(clauses.mapping(node, "overrides"))
     refusals: dict[str, Callable[[], str]] = {
         "seed": lambda: "the seed is given by 'seeds'",
         "adapter": lambda: "the base model is always a cell; 'adapter' is not set",
@@ -195,6 +199,6 @@ def _overrides(node: Node, axes: Mapping[str, tuple[Any, ...]]) -> dict[str, Any
     for name, leaf in leaves.items():
         if name in refusals:
             raise leaf.error(refusals[name]())
-        if name in axes:
+        if any(name in group.values for group in groups):
             raise leaf.error(f"'{name}' is an axis of this sweep; an override would have no effect")
     return {name: convert(schema_fields()[name], leaf.plain()) for name, leaf in leaves.items()}

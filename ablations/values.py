@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from typing import TYPE_CHECKING, Any
 
 from qsd.config.check import convert, is_axis, problem, schema_fields, unknown_key
@@ -62,6 +63,19 @@ def axis_values(name: str, key: Node, node: Node) -> tuple[Any, ...]:
         raise node.error(f"axis '{name}' must be a list of values, not {show(node.plain())}")
     if not node.value:
         raise node.error(f"axis '{name}' is empty")
+    return tuple(_checked(info, item) for item in node.value)
+
+
+def axis_choice(name: str, key: Node, node: Node) -> tuple[Any, ...]:
+    """One value or a list of values, checked and in the field's type; of a list field, one list or a list of lists."""
+    info = axis_field(name, key)
+    several = isinstance(node.value, list)
+    if several and typing.get_origin(info.type) is list:
+        several = not node.value or isinstance(node.value[0].value, list)
+    if not several:
+        return (_checked(info, node),)
+    if not node.value:
+        raise node.error(f"the values of '{name}' are empty")
     return tuple(_checked(info, item) for item in node.value)
 
 

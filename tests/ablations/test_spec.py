@@ -27,6 +27,15 @@ def whole(**parts: str) -> str:
     return "\n".join((lines | parts).values()) + "\n"
 
 
+def losses(more: str) -> str:
+    """A sweep over loss.name (dpo, sft), loss.beta (100, 200) and lora.rank (4, 8), and more lines from line 6 on."""
+    return whole(
+        axes="axes: {loss.name: [dpo, sft], loss.beta: [100, 200], lora.rank: [4, 8]}",
+        baseline="baseline: {loss.name: dpo, loss.beta: 100, lora.rank: 4}",
+        more=more,
+    )
+
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [*{old}, *{old}, *{old}, *{old}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)
 )
@@ -197,6 +206,192 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     ),
     "override of the seed": (whole(overrides="overrides: {seed: 4}"), "6:19", "the seed is given by 'seeds'"),
     "overrides is a list": (whole(overrides="overrides: [1]"), "6:12", "overrides must be a mapping"),
+    "zip is a mapping": (whole(zip="zip: {lora.rank: [4, 8]}"), "6:6", "zip must be a list of mappings"),
+    "zip is empty": (whole(zip="zip: []"), "6:6", "zip is empty"),
+    "zip group is a list": (whole(zip="zip:\n  - [4, 8]"), "7:5", "a zip group must be a mapping of dotted names"),
+    "zip group is empty": (whole(zip="zip:\n  - {}"), "7:5", "a zip group is empty"),
+    "zip group of one": (
+        whole(zip="zip:\n  - {lora.rank: [4, 8]}"),
+        "7:5",
+        "a zip group of 'lora.rank' alone; a single axis belongs in axes",
+    ),
+    "zip of unequal length": (
+        whole(zip="zip:\n  - {lora.rank: [4, 8], lora.alpha: [4, 8, 16]}"),
+        "7:37",
+        "'lora.alpha' has 3 values and 'lora.rank' 2; the values of a zip group are taken together",
+    ),
+    "zip of an unknown field": (
+        whole(zip="zip:\n  - {lora.rnk: [4, 8], lora.alpha: [4, 8]}"),
+        "7:6",
+        "unknown axis 'lora.rnk' (did you mean 'lora.rank'?)",
+    ),
+    "zip of a value out of range": (
+        whole(zip="zip:\n  - {lora.rank: [4, 8], selection.fraction: [5.33, 533]}"),
+        "7:52",
+        "selection.fraction must be above 0 and at most 100 (percent of the pairs), not 533",
+    ),
+    "zip of a scalar": (whole(zip="zip:\n  - {lora.rank: 4, lora.alpha: [4]}"), "7:17", "must be a list of values"),
+    "axis in axes and in zip": (
+        whole(zip="zip:\n  - {quality.metric: [product], lora.rank: [4]}"),
+        "7:6",
+        "'quality.metric' is in axes and in zip; an axis varies in one way",
+    ),
+    "axis in two zip groups": (
+        whole(zip="zip:\n  - {lora.rank: [4], lora.alpha: [4]}\n  - {lora.rank: [8], loss.beta: [4]}"),
+        "8:6",
+        "'lora.rank' is in two zip groups",
+    ),
+    "baseline leaves a zip group open": (
+        whole(zip="zip:\n  - {lora.rank: [4, 8], lora.alpha: [4, 8]}"),
+        "4:11",
+        "the baseline leaves 'lora.rank' open; give one of 4, 8",
+    ),
+    "baseline mixes rows of a zip group": (
+        whole(
+            zip="zip:\n  - {lora.rank: [4, 8], lora.alpha: [4, 8]}",
+            baseline="baseline: {quality.metric: product, lora.rank: 4, lora.alpha: 8}",
+        ),
+        "4:63",
+        "the baseline is no cell: no row of zip has lora.rank 4 and lora.alpha 8",
+    ),
+    "override of a zipped axis": (
+        whole(
+            zip="zip:\n  - {lora.rank: [4], lora.alpha: [4]}",
+            overrides="overrides: {lora.rank: 8}",
+        ),
+        "8:24",
+        "'lora.rank' is an axis of this sweep",
+    ),
+    "exclude is a mapping": (losses("exclude: {loss.name: sft}"), "6:10", "exclude must be a list of mappings"),
+    "exclude is empty": (losses("exclude: []"), "6:10", "exclude is empty"),
+    "empty exclude": (losses("exclude:\n  - {}"), "7:5", "an exclude is empty"),
+    "exclude is text": (losses("exclude:\n  - sft"), "7:5", "an exclude must be a mapping"),
+    "exclude of no axis": (
+        losses("exclude:\n  - {loss.nam: sft}"),
+        "7:6",
+        "'exclude' names 'loss.nam', which is no axis of this sweep (did you mean 'loss.name'?)",
+    ),
+    "exclude of no value of the axis": (
+        losses("exclude:\n  - {lora.rank: [8, 16]}"),
+        "7:17",
+        "16 is no value of axis 'lora.rank' (4, 8)",
+    ),
+    "exclude of an unknown loss": (
+        losses("exclude:\n  - {loss.name: dpoo}"),
+        "7:17",
+        "unknown loss 'dpoo' (did you mean 'dpo'?)",
+    ),
+    "exclude of no values": (losses("exclude:\n  - {lora.rank: []}"), "7:17", "the values of 'lora.rank' are empty"),
+    "exclude of everything": (
+        losses("exclude:\n  - {loss.name: [dpo, sft]}"),
+        "7:5",
+        "this exclude removes the baseline",
+    ),
+    "exclude of the baseline": (
+        losses("exclude:\n  - {loss.name: sft, lora.rank: 4}\n  - {lora.rank: 4, loss.beta: [100, 200]}"),
+        "8:5",
+        "this exclude removes the baseline (loss.name dpo, loss.beta 100, lora.rank 4)",
+    ),
+    "exclude that matches nothing": (
+        losses("when: {loss.beta: {loss.name: dpo}}\nexclude:\n  - {loss.name: sft, loss.beta: 200}"),
+        "8:5",
+        "this exclude matches no combination of the grid",
+    ),
+    "include is a mapping": (losses("include: {lora.rank: 16}"), "6:10", "include must be a list of mappings"),
+    "include is empty": (losses("include: []"), "6:10", "include is empty"),
+    "empty include": (losses("include:\n  - {}"), "7:5", "an include is empty"),
+    "include of no axis": (
+        losses("include:\n  - {selection.strategy: random}"),
+        "7:6",
+        "'include' names 'selection.strategy', which is no axis of this sweep (a control may set other fields)",
+    ),
+    "include of a value out of range": (
+        losses("include:\n  - {lora.rank: [16, 5000]}"),
+        "7:22",
+        "lora.rank must be at least 1 and at most 1024, not 5000",
+    ),
+    "include of what does not exist there": (
+        losses("when: {loss.beta: {loss.name: dpo}}\ninclude:\n  - {loss.name: sft, loss.beta: 300}"),
+        "8:22",
+        "this include gives 'loss.beta', which only exists where loss.name is dpo, not sft",
+    ),
+    "too large an include": (
+        losses(f"include:\n  - {{lora.rank: {list(range(1, 1001))}, loss.beta: {list(range(1, 1001))}}}"),
+        "7:5",
+        "this include adds more than 100,000 combinations",
+    ),
+    "when is a list": (losses("when: [loss.beta]"), "6:7", "when must be a mapping of dotted names"),
+    "when is empty": (losses("when: {}"), "6:7", "when is empty"),
+    "when on an unknown axis": (
+        losses("when:\n  loss.bet: {loss.name: dpo}"),
+        "7:3",
+        "'when' names 'loss.bet', which is no axis of this sweep (did you mean 'loss.beta'?)",
+    ),
+    "when of an unknown axis": (
+        losses("when:\n  loss.beta: {loss.nam: dpo}"),
+        "7:15",
+        "'when' names 'loss.nam', which is no axis of this sweep (did you mean 'loss.name'?)",
+    ),
+    "when without a condition": (losses("when:\n  loss.beta: {}"), "7:14", "the condition of 'loss.beta' is empty"),
+    "when of a list": (losses("when:\n  loss.beta: [dpo]"), "7:14", "the condition of 'loss.beta' must be a mapping"),
+    "when of an unknown value": (
+        losses("when:\n  loss.beta: {loss.name: [dpo, dpoo]}"),
+        "7:32",
+        "unknown loss 'dpoo' (did you mean 'dpo'?)",
+    ),
+    "when of a value that is not listed": (
+        losses("when:\n  loss.beta: {lora.rank: 16}"),
+        "7:26",
+        "16 is no value of axis 'lora.rank' (4, 8)",
+    ),
+    "when on itself": (losses("when:\n  loss.beta: {loss.beta: 100}"), "7:15", "'loss.beta' cannot depend on itself"),
+    "cyclic when": (
+        losses("when:\n  loss.beta: {lora.rank: 4}\n  loss.name: {loss.beta: 100}\n  lora.rank: {loss.name: dpo}"),
+        "8:3",
+        "a cyclic when: loss.name -> loss.beta -> lora.rank -> loss.name",
+    ),
+    "when within a zip group": (
+        whole(
+            zip="zip:\n  - {lora.rank: [4], lora.alpha: [4]}",
+            when="when:\n  lora.alpha: {lora.rank: 4}",
+        ),
+        "9:16",
+        "'lora.alpha' and 'lora.rank' vary together in a zip group",
+    ),
+    "axis that never exists": (
+        losses("when:\n  loss.beta: {loss.name: dpo}\n  lora.rank: {loss.name: sft, loss.beta: 100}"),
+        "8:3",
+        "'lora.rank' exists in no combination of the grid",
+    ),
+    "baseline gives what does not exist there": (
+        whole(
+            axes="axes: {loss.name: [dpo, sft], loss.beta: [100, 200]}",
+            baseline="baseline: {loss.name: sft, loss.beta: 100}",
+            when="when: {loss.beta: {loss.name: dpo}}",
+        ),
+        "4:28",
+        "the baseline gives 'loss.beta', which only exists where loss.name is dpo, not sft",
+    ),
+    "too many cells by zip": (
+        whole(
+            zip=f"zip:\n  - {{lora.rank: {[4] * 300}, lora.alpha: {[4] * 300}}}\n"
+            f"  - {{loss.beta: {[100] * 300}, generation.steps: {[5] * 300}}}"
+        ),
+        "3:7",
+        "cells; at most 100,000 are planned",
+    ),
+    "alias in exclude": (
+        losses("exclude:\n  - &e {loss.name: sft}\n  - *e"),
+        "7:5",
+        "anchors and aliases are not used",
+    ),
+    "merge key in zip": (whole(zip="zip:\n  - {<<: {lora.rank: [4]}}"), "7:6", "merge keys"),
+    "tab in when": (losses("when:\n\tloss.beta: {loss.name: dpo}"), "7:1", "a tab; indent with spaces"),
+    "duplicate key in when": (
+        losses("when:\n  loss.beta: {loss.name: dpo}\n  loss.beta: {loss.name: sft}"),
+        "8:3",
+        "duplicate key 'loss.beta' (first on line 7)",
+    ),
     "tab": (HEAD + "axes:\n\tquality.metric: [product]\n" + TAIL, "4:1", "a tab; indent with spaces"),
     "anchor": (whole(seeds="seeds: &s [0]"), "5:8", "anchors and aliases are not used here"),
     "alias": (whole(seeds="seeds: *s"), "5:8", "anchors and aliases are not used here"),
@@ -267,6 +462,63 @@ def test_mistake_in_the_experiment_is_named_there(world: Path, capsys: pytest.Ca
     assert capsys.readouterr().err.startswith(
         "error: experiments/tiny.yaml:4:19: training.steps must be a whole number"
     )
+
+
+def test_every_clause_is_read_as_written(world: Path) -> None:
+    text = """
+question: q
+experiment: tiny
+axes:
+  loss.name: [dpo, sft]
+  loss.beta: [100, 200]
+  lora.targets: [[to_q], [to_q, to_v]]
+zip:
+  - {lora.rank: [4, 8], lora.alpha: [8, null]}
+when:
+  loss.beta: {loss.name: dpo}
+exclude:
+  - {lora.targets: [to_q, to_v], lora.rank: 8}
+  - {lora.targets: [[to_q, to_v]], loss.beta: [200]}
+include:
+  - {lora.rank: 64, loss.beta: [300, 400]}
+baseline: {loss.name: dpo, loss.beta: 100, lora.targets: [to_q], lora.alpha: null}
+seeds: [0]
+"""
+    (world / "sweeps" / "full.yaml").write_text(text)
+    sweep = read_sweep(Path("sweeps/full.yaml"))
+    assert sweep.zips == ({"lora.rank": (4, 8), "lora.alpha": (8.0, None)},)
+    assert sweep.when == {"loss.beta": {"loss.name": ("dpo",)}}
+    assert sweep.exclude == (
+        {"lora.targets": (["to_q", "to_v"],), "lora.rank": (8,)},
+        {"lora.targets": (["to_q", "to_v"],), "loss.beta": (200.0,)},
+    )
+    assert sweep.include == ({"lora.rank": (64,), "loss.beta": (300.0, 400.0)},)
+    assert sweep.baseline == {
+        "loss.name": "dpo",
+        "loss.beta": 100.0,
+        "lora.targets": ["to_q"],
+        "lora.rank": 8,
+        "lora.alpha": None,
+    }, "the rest of a zip group follows from what is given of it"
+
+
+def test_axes_are_not_needed_beside_zip_and_a_baseline_needs_no_axis_that_is_not_there(world: Path) -> None:
+    text = """
+question: q
+experiment: tiny
+zip: [{loss.name: [dpo, sft], lora.rank: [4, 8]}]
+axes: {loss.beta: [100, 200]}
+when: {loss.beta: {loss.name: [dpo]}}
+baseline: {loss.name: sft}
+seeds: [0]
+"""
+    (world / "sweeps" / "z.yaml").write_text(text)
+    assert read_sweep(Path("sweeps/z.yaml")).baseline == {"loss.name": "sft", "lora.rank": 8}
+    (world / "sweeps" / "z.yaml").write_text(
+        "question: q\nexperiment: tiny\nzip: [{lora.rank: [4, 8], lora.alpha: [4, 8]}]\n"
+        "baseline: {lora.rank: 4}\nseeds: [0]\n"
+    )
+    assert read_sweep(Path("sweeps/z.yaml")).axes == {}
 
 
 def test_a_sound_sweep_is_read_as_written(world: Path) -> None:
