@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import resource
-import signal
 import sys
 import time
 import traceback
@@ -16,16 +14,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations import adjust, ending
+from ablations.drift import check_code, check_meaning
 from ablations.files import numbered, read_json, write_json
 from ablations.jobs import Job, load_table
-from ablations.origin import git_state, versions
+from ablations.origin import code_state, environment, slurm_job, versions
 from ablations.owner import Owner
+from ablations.stopping import Stop
 from ablations.store import Record, Store
 from qsd.errors import UserError
+from qsd.stages.context import Interrupted, StageContext
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import FrameType
+    from collections.abc import Mapping, Sequence
 
     from ablations.claims import Claim
 
@@ -37,15 +38,17 @@ LOG, ATTEMPT, PROGRESS, EXIT = "log.txt", "attempt.json", "progress.json", "exit
 _REPORT_EVERY_S = 1.0
 
 
-class Interrupted(BaseException):
-    """The process was asked to end; no ``except Exception`` of a stage may swallow it."""
-
-
 class ProgressFile:
-    """A stage's report, written at most once per second."""
+    """A stage's report, written at most once per second; it ends a stage that was asked to stop.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file.
+        stop: looked at after every report.
+    """
+
+    def __init__(self, path: Path, stop: Stop) -> None:
         self._path = path
+        self._stop = stop
         self._begin = time.monotonic()
         self._written = float("-inf")
         self._first: tuple[int, float] | None = None
@@ -62,6 +65,11 @@ class ProgressFile:
         if now - self._written >= _REPORT_EVERY_S:
             self.flush()
             self._written = now
+        self._stop.check()
+
+    def reached(self) -> dict[str, Any] | None:
+        """{"done", "total", "unit"} of the latest report; None before the first."""
+        return {name: self._latest[name] for name in ("done", "total", "unit")} if self._latest else None
 
     def flush(self) -> None:
         """Write the latest report now."""
@@ -104,7 +112,9 @@ def latest(store: Store, stage: str, key: str) -> Path | None:
 def outcome(folder: Path) -> dict[str, Any] | None:
     """How an attempt ended; None while it runs and after a kill that nobody saw.
 
-    {"state": done, failed or interrupted, "reason"}, and unless it died silently "seconds", "max_rss_bytes", "end".
+    {"state": done, failed or interrupted, "reason"}, and unless it died silently "seconds", "max_rss_bytes",
+    "max_cuda_bytes", "end", "signal" that stopped it, "progress" that it reached, and "error"
+    (``ablations.ending.describe``); what does not apply is null.
     """
     content = read_json(folder / EXIT)
     return content if isinstance(content, dict) else None
@@ -117,35 +127,31 @@ def record_death(folder: Path, reason: str) -> None:
 
 
 def _attempt(job: Job, store: Store, claim: Claim) -> int:
+    stop = Stop()
+    stop.watch()
     folder = _new_folder(store.attempts(job.stage, job.key))
     _log_to(folder / LOG)
-    _limit_threads(int(job.values["threads"]))
     begin = time.monotonic()
-    write_json(
-        folder / ATTEMPT,
-        {
-            "stage": job.stage,
-            "key": job.key,
-            "start": datetime.now(UTC).isoformat(timespec="seconds"),
-            "owner": Owner.here().fields(),
-            "git": git_state(Path(job.root)),
-            "versions": versions(),
-        },
-    )
-    report = ProgressFile(folder / PROGRESS)
-    state, reason, code = "done", None, EXIT_DONE
+    origin = _origin(job)
+    write_json(folder / ATTEMPT, origin)
+    report = ProgressFile(folder / PROGRESS, stop)
+    state, reason, code, error = "done", None, EXIT_DONE, None
     try:
-        _end_on_signals()
-        _run_stage(job, store, report)
-    except Interrupted as signal_name:
-        state, reason, code = "interrupted", f"stopped by {signal_name}", EXIT_INTERRUPTED
-    except UserError as error:
-        print(f"error: {error}", flush=True)
-        state, reason, code = "failed", str(error), EXIT_FAILED
-    except BaseException as error:
+        try:
+            adjusted = adjust.read(store, job.stage, job.key)
+            if adjusted:
+                write_json(folder / ATTEMPT, {**origin, "adjusted": adjusted})
+            _run_stage(job, store, {**job.values, **adjusted}, report, stop)
+        finally:
+            stop.unwatch()
+    except Interrupted as interruption:
+        state, reason, code = "interrupted", str(interruption), EXIT_INTERRUPTED
+    except UserError as mistake:
+        print(f"error: {mistake}", flush=True)
+        state, reason, code, error = "failed", str(mistake), EXIT_FAILED, ending.describe(mistake)
+    except BaseException as fault:
         traceback.print_exc()
-        state, reason, code = "failed", _one_line(error), EXIT_FAILED
-    _ignore_signals()  # from here on only the record of this attempt is written
+        state, reason, code, error = "failed", ending.one_line(fault), EXIT_FAILED, ending.describe(fault)
     report.flush()
     write_json(
         folder / EXIT,
@@ -153,8 +159,12 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
             "state": state,
             "reason": reason,
             "seconds": round(time.monotonic() - begin, 3),
-            "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "max_rss_bytes": ending.max_rss_bytes(),
+            "max_cuda_bytes": ending.max_cuda_bytes(),
             "end": datetime.now(UTC).isoformat(timespec="seconds"),
+            "signal": stop.signal if state == "interrupted" else None,
+            "progress": report.reached(),
+            "error": error,
         },
     )
     if code == EXIT_DONE:
@@ -164,19 +174,37 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
     return code
 
 
-def _run_stage(job: Job, store: Store, report: ProgressFile) -> None:
-    from qsd.config.load import build
-    from qsd.stages.context import StageContext
+def _origin(job: Job) -> dict[str, Any]:
+    return {
+        "stage": job.stage,
+        "key": job.key,
+        "start": datetime.now(UTC).isoformat(timespec="seconds"),
+        "owner": Owner.here().fields(),
+        "git": code_state(Path(job.root), job.snapshot),
+        "versions": versions(),
+        "slurm": slurm_job(),
+        "snapshot": Path(job.snapshot).name if job.snapshot else None,
+        "adjusted": {},
+        "environment": environment(),
+    }
 
+
+def _run_stage(job: Job, store: Store, values: Mapping[str, Any], report: ProgressFile, stop: Stop) -> None:
+    _limit_threads(int(values["threads"]))
+    table = load_table(job.table)
+    check_code(job)
+    check_meaning(job, table)
     for name, key in job.inputs.items():
         problem = store.problem(name, key)
         if problem is not None:
             raise UserError(f"input {name}/{key}: {problem}; run the sweep again to make it anew")
-    module, _, function = load_table(job.table).STAGES[job.stage].entry.partition(":")
+    from qsd.config.load import build
+
+    module, _, function = table.STAGES[job.stage].entry.partition(":")
     output = store.partial(job.stage, job.key)
     output.mkdir(parents=True, exist_ok=True)
     inputs = {name: store.artefact(name, key) for name, key in job.inputs.items()}
-    context = StageContext(config=build(job.values), inputs=inputs, output=output, report=report)
+    context = StageContext(build(values), inputs, output, report, stop.stopping)
     getattr(importlib.import_module(module), function)(context)
     store.seal(Record(job.stage, job.version, job.key, job.meaning, job.inputs, files={}))
 
@@ -205,24 +233,6 @@ def _limit_threads(threads: int) -> None:
         os.environ[name] = str(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
-
-
-def _end_on_signals() -> None:
-    def end(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(signal.Signals(number).name)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
-
-
-def _ignore_signals() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
 if __name__ == "__main__":

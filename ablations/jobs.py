@@ -28,6 +28,7 @@ class Job:
         runs: absolute path of the store.
         root: absolute path of the project; paths in the configuration are relative to it.
         stage, key, version, meaning, inputs, values: as in ``ablations.keys.StageNode``.
+        snapshot: absolute path of the code that runs it (``ablations.snapshot``); empty: the work tree as it is.
     """
 
     table: str
@@ -39,9 +40,10 @@ class Job:
     meaning: Mapping[str, Any]
     inputs: Mapping[str, str]
     values: Mapping[str, Any]
+    snapshot: str = ""
 
     @staticmethod
-    def of(node: StageNode, table: str, runs: Path, root: Path) -> Job:
+    def of(node: StageNode, table: str, runs: Path, root: Path, snapshot: Path | None = None) -> Job:
         """The job of a node."""
         return Job(
             table=table,
@@ -53,6 +55,7 @@ class Job:
             meaning=node.meaning,
             inputs=node.inputs,
             values=node.values,
+            snapshot=str(snapshot.resolve()) if snapshot else "",
         )
 
     @staticmethod
@@ -64,8 +67,13 @@ class Job:
         return Job(**content)
 
     def write(self) -> Path:
-        """Write the job into its store; the file's path."""
-        path = Path(self.runs) / "jobs" / self.stage / f"{self.key}.json"
+        """Write the job into its store; the file's path.
+
+        ``jobs/<stage>/<key>.json``, or ``<key>@<snapshot>.json``: what is queued keeps its code when another launcher
+        works on the same stage.
+        """
+        suffix = f"@{Path(self.snapshot).name}" if self.snapshot else ""
+        path = Path(self.runs) / "jobs" / self.stage / f"{self.key}{suffix}.json"
         write_json(path, asdict(self))
         return path
 

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
+import socket
 import subprocess
 from functools import cache
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from ablations.files import read_json
 
+ORIGIN = "origin.json"
+"""In a snapshot: the commit it was taken from and what had changed since."""
 _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "open_clip_torch", "numpy", "pyarrow", "pillow")
+_SHOWN = re.compile(r"SLURM_\w+|OMP_\w+|CUDA_VISIBLE_DEVICES")
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|JWT|COOKIE")
+
+
+def code_state(root: Path, snapshot: str) -> dict[str, Any]:
+    """As :func:`git_state`, of the snapshot that runs if there is one: the work tree may have moved on since."""
+    origin = read_json(Path(snapshot) / ORIGIN) if snapshot else None
+    if isinstance(origin, dict):
+        return {"commit": origin["commit"], "dirty": origin["dirty"]}
+    return git_state(root)
 
 
 @cache
@@ -32,6 +47,30 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def slurm_job() -> dict[str, Any] | None:
+    """{"job": "123_4" of an array or "123", "restarts", "node", "cluster"} if this process is part of a SLURM job."""
+    array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{element}" if array and element else os.environ.get("SLURM_JOB_ID")
+    if not job:
+        return None
+    restarts = os.environ.get("SLURM_RESTART_COUNT", "")
+    return {
+        "job": job,
+        "restarts": int(restarts) if restarts.isdecimal() else 0,
+        "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        "cluster": os.environ.get("SLURM_CLUSTER_NAME", ""),
+    }
+
+
+def environment() -> dict[str, str]:
+    """Environment variables that decide where and how a process runs; none whose name speaks of a secret."""
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if _SHOWN.fullmatch(name) and not _SECRET.search(name.upper())
+    }
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ablations.origin import slurm_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ablations.slurm.query import JobState
+
+_WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
+_ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")
+_NO_PROCESS = frozenset((*_WAITS, *_ENDED, "PREEMPTED", "GONE"))
+"""States of a SLURM job in which none of its processes runs. COMPLETING is none of them."""
+Query: TypeAlias = "Callable[[str], JobState | None]"
 
 
 @dataclass(frozen=True)
@@ -19,6 +32,9 @@ class Owner:
         namespace: the process-number space (containers have their own). Empty where the system does not tell.
         pid: process number.
         started: clock ticks from boot to the start of the process; -1 where the system does not tell.
+        slurm_job: the SLURM job that the process is part of, ``123_4`` or ``123``; empty outside SLURM.
+        restarts: how often that job had been requeued.
+        cluster: the SLURM cluster's name; job numbers of another cluster mean other jobs.
     """
 
     host: str
@@ -26,12 +42,19 @@ class Owner:
     namespace: str
     pid: int
     started: int
+    slurm_job: str = ""
+    restarts: int = 0
+    cluster: str = ""
 
     @staticmethod
     def here() -> Owner:
         """The calling process."""
         pid = os.getpid()
-        return Owner(socket.gethostname(), _boot(), _namespace(), pid, _started(pid))
+        here = Owner(socket.gethostname(), _boot(), _namespace(), pid, _started(pid))
+        slurm = slurm_job()
+        if slurm is None:
+            return here
+        return replace(here, slurm_job=slurm["job"], restarts=slurm["restarts"], cluster=slurm["cluster"])
 
     @staticmethod
     def of(fields: dict[str, Any]) -> Owner:
@@ -42,20 +65,25 @@ class Owner:
             namespace=str(fields["namespace"]),
             pid=int(fields["pid"]),
             started=int(fields["started"]),
+            slurm_job=str(fields.get("slurm_job", "")),
+            restarts=int(fields.get("restarts", 0)),
+            cluster=str(fields.get("cluster", "")),
         )
 
     def fields(self) -> dict[str, Any]:
         """As plain values for JSON."""
         return asdict(self)
 
-    def gone(self) -> bool:
-        """True only if the process provably no longer runs; never judged by age, never from another machine."""
-        if self.host != socket.gethostname():
-            return False
+    def gone(self, query: Query | None = None) -> bool:
+        """True only if the process provably no longer runs; never judged by age.
+
+        Args:
+            query: answers the state of a SLURM job, or None; by default it asks the scheduler.
+        """
+        if self.host != socket.gethostname() or (self.boot == _boot() and self.namespace != _namespace()):
+            return self._job_gone(query)
         if self.boot != _boot():
             return True
-        if self.namespace != _namespace():
-            return False
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -64,8 +92,25 @@ class Owner:
             pass
         return _started(self.pid) != self.started or _is_zombie(self.pid)
 
+    def _job_gone(self, query: Query | None) -> bool:
+        """Whether SLURM has ended the job of a process that can not be looked at from here."""
+        if not self.slurm_job:
+            return False
+        from ablations.slurm import query as slurm
+
+        here = slurm_job()
+        if self.cluster and self.cluster != (here["cluster"] if here else slurm.cluster()):
+            return False
+        if here is not None and here["job"] == self.slurm_job:
+            return bool(here["restarts"] > self.restarts)
+        state = (query or slurm.job_state)(self.slurm_job)
+        if state is None:
+            return False
+        return state.state in _NO_PROCESS or state.restarts > self.restarts
+
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
+        job = f" (SLURM job {self.slurm_job})" if self.slurm_job else ""
+        return f"process {self.pid} on {self.host}{job}"
 
 
 def _read(path: str) -> str:

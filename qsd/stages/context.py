@@ -22,6 +22,25 @@ class Report(Protocol):
         """``done`` of ``total``, counted in ``unit`` (for example ``steps``)."""
 
 
+class Stopping(Protocol):
+    """Asked by a stage whether it should end early; cheap to call often."""
+
+    def __call__(self) -> bool:
+        """True: keep what was done so far and raise :class:`Interrupted`."""
+
+
+class Interrupted(BaseException):
+    """The stage ends early because it was asked to, and continues from what it kept.
+
+    No ``except Exception`` of a stage or a library may swallow it.
+    """
+
+
+def never() -> bool:
+    """A stage that nobody stops."""
+    return False
+
+
 def silent(done: int, total: int, unit: str) -> None:
     """A report that nobody reads."""
 
@@ -34,13 +53,15 @@ class StageContext:
         config: the cell's configuration.
         inputs: artefact folders by input name (the name of the upstream stage).
         output: the folder to fill. It survives an interrupted run, so that the next one continues from it.
-        report: progress.
+        report: progress. It may raise :class:`Interrupted` in a stage that never asks ``stopping``.
+        stopping: whether the stage should end early. Asking is optional: a stage that does must end by itself.
     """
 
     config: ExperimentConfig
     inputs: Mapping[str, Path]
     output: Path
     report: Report = silent
+    stopping: Stopping = never
 
     @property
     def state(self) -> Path:

@@ -28,6 +28,7 @@ def run(context: StageContext) -> None:
 
     Raises:
         UserError: nothing to train on, a LoRA target without layers, or a loss that is not finite.
+        Interrupted: it was asked to stop; it continues from the step that it has reached.
     """
     import torch
 
@@ -37,7 +38,7 @@ def run(context: StageContext) -> None:
     trainer = Trainer(config, denoiser, open_stream(context, denoiser.timesteps))
     print(_convention(config), flush=True)
     started = time.monotonic()
-    steps = trainer.run(context.output, context.state, context.report)
+    steps = trainer.run(context.output, context.state, context.report, context.stopping)
     _print_speed(steps, config, time.monotonic() - started)
     save_adapter(context.output / "adapter", denoiser.unet, config.lora)
     write_json(context.output / "summary.json", _summary(context, trainer))

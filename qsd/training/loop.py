@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from qsd.losses import REGISTRY
 from qsd.models.adapter import add_adapter
 from qsd.models.attention import training_attention
+from qsd.stages.context import Interrupted, never
 from qsd.training import checkpoint as checkpoints
 from qsd.training.checkpoint import Checkpoint, Clock
 from qsd.training.errors import pair_errors
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from qsd.config.schema import ExperimentConfig
     from qsd.models.denoiser import Denoiser
-    from qsd.stages.context import Report
+    from qsd.stages.context import Report, Stopping
     from qsd.training.batches import PairStream
 
 
@@ -50,7 +51,7 @@ class Trainer:
         self.parameters = add_adapter(denoiser.unet, config.lora, config.seed)
         self.optimiser = AdapterOptimiser(self.parameters, config.training)
 
-    def run(self, output: Path, state: Path, report: Report) -> int:
+    def run(self, output: Path, state: Path, report: Report, stopping: Stopping = never) -> int:
         """Train to the end, from the last checkpoint in ``state`` if there is one; writes ``output/metrics.jsonl``.
 
         Returns:
@@ -58,6 +59,7 @@ class Trainer:
 
         Raises:
             NonFiniteLossError: the loss or its gradient is not finite.
+            Interrupted: it was asked to stop, and did so after a whole step, with a checkpoint.
         """
         training = self.config.training
         found = checkpoints.load(state)
@@ -68,14 +70,21 @@ class Trainer:
         clock = Clock(training.checkpoint_steps, training.checkpoint_seconds)
         with training_attention(self.device):
             for step in range(first, training.steps):
+                if stopping():
+                    if step > first:
+                        self._keep(state, step, log)
+                    raise Interrupted(f"stopped after {step} of {training.steps} steps")
                 means, grad_norm = self.step(step)
                 log.add(step, learning_rate(training, step), means, grad_norm)
                 done = step + 1
                 report(done, training.steps, "steps")
                 if done < training.steps and clock.due(done):
-                    checkpoints.save(state, Checkpoint(done, log.flush(), self.optimiser.tensors()))
+                    self._keep(state, done, log)
         log.close()
         return training.steps - first
+
+    def _keep(self, state: Path, done: int, log: MetricsLog) -> None:
+        checkpoints.save(state, Checkpoint(done, log.flush(), self.optimiser.tensors()))
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """One optimiser step; returns the means over its pairs (``metrics.OF_PAIRS``) and the gradient norm."""
