@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ablations.cells import about
 from ablations.states import STATES
 
 if TYPE_CHECKING:
@@ -17,15 +18,8 @@ _MOST_CELLS = 40
 def cells_as_json(plan: Plan, states: Mapping[str, str]) -> list[dict[str, Any]]:
     """One entry per cell and seed, with key and state of every stage."""
     return [
-        {
-            "name": cell.name,
-            "role": cell.role,
-            "is_baseline": cell.is_baseline,
-            "axes": dict(cell.axes),
-            "seed": cell.seed,
-            "cell_id": cell.cell_id,
-            "stages": {stage: {"key": node.key, "state": states[node.key]} for stage, node in cell.stages.items()},
-        }
+        about(cell)
+        | {"stages": {stage: {"key": node.key, "state": states[node.key]} for stage, node in cell.stages.items()}}
         for cell in plan.cells
     ]
 

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from ablations.states import DONE, FAILED, failure
 from ablations.values import show
 from qsd.config.check import schema_fields
-from qsd.errors import UserError
-from qsd.registry import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,22 +19,6 @@ if TYPE_CHECKING:
 _ABSENT = object()
 _MOST_READ = 5_000
 """Records compared per stage kind; a store with more is searched in the order of keys."""
-
-
-def find_cell(plan: Plan, name: str | None) -> Cell:
-    """A cell by name (its first seed), by ``name seed N`` or by cell id; the baseline without a name.
-
-    Raises:
-        UserError: there is no such cell.
-    """
-    if name is None:
-        return next(cell for cell in plan.cells if cell.is_baseline)
-    for cell in plan.cells:
-        if name in (cell.name, cell.label, cell.cell_id):
-            return cell
-    known = list(dict.fromkeys(cell.name for cell in plan.cells))
-    listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    raise UserError(f"{plan.sweep.shown}: unknown cell {name!r}{suggest(name, known)}; known: {listed}")
 
 
 def explain(plan: Plan, cell: Cell, store: Store, states: Mapping[str, str]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ablations.cells import about
 from ablations.files import write_json
 from ablations.origin import git_state
 
@@ -29,13 +30,8 @@ def cells_json(plan: Plan, root: Path) -> dict[str, Any]:
         "labels": plan.cells[0].values["data.labels"],
         "baseline": baseline,
         "cells": [
-            {
-                "name": cell.name,
-                "role": cell.role,
-                "is_baseline": cell.is_baseline,
-                "axes": dict(cell.axes),
-                "seed": cell.seed,
-                "cell_id": cell.cell_id,
+            about(cell)
+            | {
                 "reward_model": cell.values["reward.model"],
                 "stages": {stage: node.key for stage, node in cell.stages.items()},
             }

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ablations.commands.common import RUNS, AsJson, Experiment, Name, Runs, Seeds, app, planned
+from qsd.errors import UserError
 
 
 @app.command()
@@ -27,6 +28,31 @@ def plan(
 
 
 @app.command()
+def cells(
+    name: Name,
+    experiment: Experiment = None,
+    seeds: Seeds = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, one line per cell and seed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print all that a sweep means: every cell with its role, its seed, its id and what it sets."""
+    from ablations import cells as listing
+
+    if as_csv and as_json:
+        raise UserError("--csv and --json exclude each other")
+    made, _ = planned(name, experiment, RUNS, seeds)
+    if as_csv:
+        print(listing.as_csv(made), end="")
+    elif as_json:
+        print(json.dumps([listing.about(cell) for cell in made.cells], indent=1))
+    else:
+        for line in listing.as_table(made):
+            print(line)
+        for notice in made.grid.notices:
+            print(f"note: {notice}")
+
+
+@app.command()
 def explain(
     name: Name,
     cell: Annotated[str | None, typer.Argument(help="A cell by name or id; the baseline if not given.")] = None,
@@ -37,8 +63,9 @@ def explain(
     """Say, field by field, why each stage of a cell is or is not done."""
     from ablations import explain as explaining
     from ablations import states
+    from ablations.cells import find_cell
 
     made, store = planned(name, experiment, runs, seeds)
     found = states.states(store, made.nodes)
-    for line in explaining.explain(made, explaining.find_cell(made, cell), store, found):
+    for line in explaining.explain(made, find_cell(made, cell), store, found):
         print(line)

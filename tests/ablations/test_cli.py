@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ablations.explain import explain, find_cell
+from ablations.cells import find_cell
+from ablations.explain import explain
 from ablations.states import states
 from ablations.status import print_status, status
 from ablations.store import Store
