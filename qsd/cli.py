@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from qsd.errors import UserError
+from qsd import console
 
 app = typer.Typer(
     help="Score, select, train and evaluate preference data, one stage at a time.",
@@ -108,9 +107,5 @@ def data_describe(
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on stderr and exit code 2."""
-    try:
-        app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    """The console command."""
+    console.run(app)
