@@ -142,6 +142,7 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
             if adjusted:
                 write_json(folder / ATTEMPT, {**origin, "adjusted": adjusted})
             _run_stage(job, store, {**job.values, **adjusted}, report, stop)
+            claim.forget()
         finally:
             stop.unwatch()
     except Interrupted as interruption:
@@ -167,9 +168,7 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
             "error": error,
         },
     )
-    if code == EXIT_DONE:
-        claim.forget()
-    else:
+    if code != EXIT_DONE:
         claim.release()
     return code
 
