@@ -128,7 +128,7 @@ def read_profile(path: Path) -> Profile:
     for name, asked in {"default": default, **stages}.items():
         if asked.minutes * 60 <= site["signal_seconds"]:
             raise sections[name].error(
-                f"{asked.minutes} minutes are not longer than the warning of {site['signal_seconds']} s (signal_seconds)"
+                f"{asked.minutes} minutes are no longer than the warning of {site['signal_seconds']} s (signal_seconds)"
             )
     if FINISH not in stages:
         stages[FINISH] = replace(default, gpus=0, gpu_type=None, cpus=1)
