@@ -126,6 +126,11 @@ def record_death(folder: Path, reason: str) -> None:
         write_json(folder / EXIT, {"state": "failed", "reason": reason})
 
 
+def give_up(folder: Path, reason: str) -> None:
+    """Turn an interrupted attempt into a failed one: it would end the same way again."""
+    write_json(folder / EXIT, {**(outcome(folder) or {}), "state": "failed", "reason": reason})
+
+
 def _attempt(job: Job, store: Store, claim: Claim) -> int:
     stop = Stop()
     stop.watch()

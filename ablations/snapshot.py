@@ -20,8 +20,8 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ablations.origin import ORIGIN
 from ablations.leaks import named_secret, secret_in
+from ablations.origin import ORIGIN
 from qsd.errors import UserError
 
 if TYPE_CHECKING:

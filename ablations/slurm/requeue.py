@@ -1,0 +1,107 @@
+"""Whether a stopped stage goes back into SLURM's queue: only while it gets further from one stop to the next.
+
+Each stop of a SLURM job is noted in ``runs/stops/<stage>/<key>.<job>.json``. A new submission is a new job and so starts
+with a clean sheet.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations import attempt
+from ablations.files import numbered, read_json, write_json
+from ablations.origin import slurm_job
+from ablations.slurm.query import job_state
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ablations.jobs import Job
+
+NO_PROGRESS = "no progress"
+"""How the reason of a stage begins that was stopped for standing still."""
+_PATIENCE_S = 60
+
+
+def is_ours(folder: Path) -> bool:
+    """True for an attempt that this very run of this SLURM job made."""
+    here, there = slurm_job(), (read_json(folder / attempt.ATTEMPT) or {}).get("slurm")
+    return here is not None and there == here
+
+
+def note_stop(job: Job) -> None:
+    """Note how far the stage has come in this run of the SLURM job, which is about to end."""
+    if slurm_job() is not None:
+        write_json(_sheet(job), [*_stops(job), _reached(job)])
+
+
+def stuck(job: Job) -> str | None:
+    """Why a stage must not be tried again in this SLURM job; None while its tries get further.
+
+    It is stuck if it stopped at the same place twice in a row, or twice in a row behind its best.
+    """
+    if slurm_job() is None:
+        return None
+    stops = _stops(job)
+    done = [int(stop["done"]) for stop in stops]
+    moved = [number > max(done[:place], default=0) for place, number in enumerate(done)]
+    if len(stops) < 2 or moved[-1] or (moved[-2] and done[-1] != done[-2]):
+        return None
+    last = stops[-1]
+    place = f"{last['done']} of {last['total']} {last['unit']}" if last["done"] else "its beginning"
+    return f"{NO_PROGRESS}: stopped at {place} again, and nothing moved since the stop before; give the stage more time"
+
+
+def wanted(signals: Sequence[int]) -> bool:
+    """Whether a job that got these signals should put itself back into the queue.
+
+    USR2 announces the time limit or preemption. SIGTERM comes with ``scancel``, which must stay an end, but also with
+    the grace time of a preemption. The scheduler knows which: a cancelled job is not running any more to it.
+    """
+    here = slurm_job()
+    if here is None or signal.SIGINT in signals:
+        return False
+    state = job_state(here["job"])
+    if state is None:
+        return signal.SIGTERM not in signals
+    return state.state == "RUNNING"
+
+
+def requeue() -> bool:
+    """Put this job back into the queue; False where the site does not let a node do that."""
+    here = slurm_job()
+    if here is None or shutil.which("scontrol") is None:
+        print("no scontrol on this node; `ablate resume` submits the rest", flush=True)
+        return False
+    try:
+        subprocess.run(["scontrol", "requeue", here["job"]], timeout=_PATIENCE_S, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"scontrol requeue: {error}; `ablate resume` submits the rest", flush=True)
+        return False
+    return True
+
+
+def _sheet(job: Job) -> Path:
+    here = slurm_job()
+    assert here is not None
+    return Path(job.runs) / "stops" / job.stage / f"{job.key}.{here['job']}.json"
+
+
+def _stops(job: Job) -> list[dict[str, Any]]:
+    content = read_json(_sheet(job))
+    return content if isinstance(content, list) else []
+
+
+def _reached(job: Job) -> dict[str, Any]:
+    """The last report of this run's attempt; it may have been killed before it ended in order, or never have begun."""
+    folder = job.store().attempts(job.stage, job.key)
+    for number in reversed(numbered(folder)):
+        own = folder / str(number)
+        if is_ours(own):
+            found = (attempt.outcome(own) or {}).get("progress") or read_json(own / attempt.PROGRESS)
+            return {name: found[name] for name in ("done", "total", "unit")} if found else {"done": 0}
+    return {"done": 0}
