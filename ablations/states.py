@@ -1,10 +1,15 @@
-"""The state of each stage, read from the store's own files alone."""
+"""The state of each stage: from the project's own records first, then the scheduler, each where there is one.
+
+An unanswered question is no answer: a stage whose job the scheduler is silent about is ``unknown``.
+"""
 
 from __future__ import annotations
 
+import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablations.attempt import PROGRESS, latest, outcome
+from ablations.attempt import ATTEMPT, PROGRESS, latest, outcome
 from ablations.files import read_json
 from ablations.store import Store, names_in
 
@@ -14,44 +19,139 @@ if TYPE_CHECKING:
 
     from ablations.keys import StageNode
     from ablations.owner import Owner
+    from ablations.slurm.launches import Ticket
+    from ablations.slurm.query import JobState
 
-DONE, RUNNING, FAILED, INTERRUPTED, BLOCKED, NEW = "done", "running", "failed", "interrupted", "blocked", "new"
-STATES = (DONE, RUNNING, FAILED, INTERRUPTED, BLOCKED, NEW)
+DONE, RUNNING, QUEUED, UNKNOWN = "done", "running", "queued", "unknown"
+FAILED, INTERRUPTED, BLOCKED, NEW = "failed", "interrupted", "blocked", "new"
+STATES = (DONE, RUNNING, QUEUED, UNKNOWN, FAILED, INTERRUPTED, BLOCKED, NEW)
+_MEMORY = "OUT_OF_MEMORY"
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the stages of a plan.
+
+    Attributes:
+        states: key -> state. done: a valid artefact. running: an attempt works on it. queued: its job is alive and has
+            not started. unknown: it has a job, and the scheduler does not answer. failed: the latest attempt failed.
+            interrupted: it was stopped or died without a word; the next one continues. blocked: waits for a failed
+            stage. new: never tried.
+        owners: key -> who works on it.
+        jobs: key -> its latest SLURM job, as far as one is known.
+        answers: SLURM job -> what the scheduler says; None if it did not answer.
+    """
+
+    states: Mapping[str, str]
+    owners: Mapping[str, Owner]
+    jobs: Mapping[str, str]
+    answers: Mapping[str, JobState] | None
+
+    def job_state(self, key: str) -> JobState | None:
+        """What the scheduler says of a stage's latest job, if there is one and it answers."""
+        return (self.answers or {}).get(self.jobs.get(key, ""))
 
 
 def states(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, str]:
-    """Key -> state of every node; nodes must come inputs first.
+    """Key -> state of every node, as in :class:`Look`; nodes must come inputs first."""
+    return dict(look(store, nodes).states)
 
-    done: a valid artefact. running: a live claim. failed: the latest attempt failed. interrupted: it was killed or
-    stopped; the next one continues. blocked: waits for a failed stage. new: never tried.
+
+def look(store: Store, nodes: Mapping[str, StageNode], trust: bool = False) -> Look:
+    """Look at every node; nodes must come inputs first.
+
+    Args:
+        store: where they live.
+        nodes: stages by key.
+        trust: take an artefact folder for done without reading its record. Folders get there whole, by renaming, so
+            only later damage is overlooked; the run itself always checks.
     """
     kinds = {node.stage for node in nodes.values()}
     present = {stage: store.present(stage) for stage in kinds}
     tried = {stage: names_in(store.root / "attempts" / stage) for stage in kinds}
     claimed = names_in(store.claims.folder)
+    open_ = {
+        key: node
+        for key, node in nodes.items()
+        if key not in present[node.stage] or not (trust or store.is_done(node.stage, key))
+    }
+    owners = {key: owner for key in open_ if key in claimed and (owner := store.claims.owner(key)) is not None}
+    tickets = _tickets(store, open_)
+    answers = _ask(owners, tickets)
     found: dict[str, str] = {}
     for key, node in nodes.items():
-        if key in present[node.stage] and store.is_done(node.stage, key):
+        if key not in open_:
             found[key] = DONE
-        elif key in claimed and store.claims.holder(key) is not None:
-            found[key] = RUNNING
-        elif key in tried[node.stage]:
-            found[key] = _after_attempt(store, node)
-        elif any(found[upstream] in (FAILED, BLOCKED) for upstream in node.inputs.values()):
-            found[key] = BLOCKED
-        else:
-            found[key] = NEW
-    return found
+            continue
+        state = _claimed(owners.get(key), answers)
+        if state is None:
+            owners.pop(key, None)
+            folder = latest(store, node.stage, key) if key in tried[node.stage] else None
+            state = _from_records(folder, tickets.get(key), answers)
+        blocked = state is None and any(found.get(up) in (FAILED, BLOCKED) for up in node.inputs.values())
+        found[key] = BLOCKED if blocked else state or NEW
+    jobs = {key: ticket.job for key, ticket in tickets.items()}
+    jobs |= {key: owner.slurm_job for key, owner in owners.items() if owner.slurm_job}
+    return Look(found, owners, jobs, answers)
 
 
-def _after_attempt(store: Store, node: StageNode) -> str:
-    folder = latest(store, node.stage, node.key)
+def _tickets(store: Store, open_: Mapping[str, StageNode]) -> dict[str, Ticket]:
+    if not (store.root / "launches").is_dir():
+        return {}
+    from ablations.slurm import launches
+
+    return {key: ticket for key, ticket in launches.tickets(store).items() if key in open_}
+
+
+def _ask(owners: Mapping[str, Owner], tickets: Mapping[str, Ticket]) -> dict[str, JobState] | None:
+    """One question for all jobs. Jobs of another cluster than the one that answers here stay unanswered."""
+    wanted = {owner.slurm_job: owner.cluster for owner in owners.values() if owner.slurm_job}
+    wanted |= {ticket.job: ticket.cluster for ticket in tickets.values()}
+    if not wanted:
+        return {}
+    from ablations.slurm import query
+
+    here = query.cluster() if query.available() and any(wanted.values()) else None
+    return query.states(job for job, cluster in wanted.items() if not cluster or cluster == here)
+
+
+def _claimed(owner: Owner | None, answers: Mapping[str, JobState] | None) -> str | None:
+    """The state that a claim tells, or None without one, or if its owner is provably gone."""
+    if owner is None or owner.gone(lambda job: (answers or {}).get(job)):
+        return None
+    seen_from_here = owner.host == socket.gethostname() or not owner.slurm_job
+    return RUNNING if seen_from_here or owner.slurm_job in (answers or {}) else UNKNOWN
+
+
+def _from_records(folder: Path | None, ticket: Ticket | None, answers: Mapping[str, JobState] | None) -> str | None:
+    """The state of a stage that nobody holds: by its latest attempt and its latest job; None if it has neither."""
     ending = outcome(folder) if folder else None
+    job = (answers or {}).get(ticket.job) if ticket else None
+    failed = ending is not None and ending["state"] == FAILED
+    if failed and folder and (ticket is None or _by(folder, ticket)):
+        return FAILED
+    if ticket is not None and job is None:
+        return UNKNOWN
+    if job is not None and job.alive:
+        from ablations.slurm.query import WAITING
+
+        return QUEUED if job.state in WAITING else RUNNING
+    if folder is None:
+        return None
     if ending is None:
-        return INTERRUPTED
-    if ending["state"] == DONE:  # its artefact was removed or damaged since
-        return NEW
-    return str(ending["state"])
+        return FAILED if job is not None and job.state == _MEMORY else INTERRUPTED
+    return None if ending["state"] == DONE else str(ending["state"])  # done: its artefact was removed or damaged since
+
+
+def _by(folder: Path, ticket: Ticket) -> bool:
+    """True if an attempt was made by the ticket's job."""
+    return (attempt_record(folder).get("slurm") or {}).get("job") == ticket.job
+
+
+def attempt_record(folder: Path) -> dict[str, Any]:
+    """What an attempt wrote when it began; empty if it did not get so far."""
+    content = read_json(folder / ATTEMPT)
+    return content if isinstance(content, dict) else {}
 
 
 def progress(store: Store, node: StageNode) -> dict[str, Any] | None:
@@ -74,8 +174,3 @@ def seconds_left(report: Mapping[str, Any]) -> float | None:
     """Time left by the rate of this attempt, or None while it is not known."""
     rate = float(report["per_second"])
     return (report["total"] - report["done"]) / rate if rate > 0 else None
-
-
-def where(store: Store, key: str) -> Owner | None:
-    """The process that works on a stage."""
-    return store.claims.holder(key)

@@ -1,77 +1,166 @@
-"""How far a sweep is: counts, what runs where, and what failed."""
+"""How far a sweep is: counts, where each cell stands, what runs where, and what failed."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from ablations.attempt import LOG, latest
 from ablations.display import describe
-from ablations.states import DONE, FAILED, NEW, RUNNING, STATES, failure, progress, states, where
+from ablations.states import (
+    BLOCKED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    NEW,
+    QUEUED,
+    RUNNING,
+    STATES,
+    UNKNOWN,
+    attempt_record,
+    failure,
+    look,
+    progress,
+    seconds_left,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ablations.grid import Cell
+    from ablations.keys import StageNode
     from ablations.plan import Plan
+    from ablations.states import Look
     from ablations.store import Store
 
-_MOST_LINES = 60
+_MOST_CELLS = 60
+_MOST_FAILURES = 10
+_TELLING = (FAILED, RUNNING, UNKNOWN, QUEUED, INTERRUPTED, BLOCKED, NEW, DONE)
+"""A cell's state is the first of these that one of its stages has."""
+_URGENT = (RUNNING, FAILED, UNKNOWN, INTERRUPTED, QUEUED, BLOCKED, NEW, DONE)
+"""The order of cells where not all can be shown."""
 
 
 def status(plan: Plan, store: Store) -> dict[str, Any]:
-    """The sweep's state as plain values: counts by state, one entry per cell and seed, running and failed stages."""
-    found = states(store, plan.nodes)
-    running, failures = [], []
+    """The sweep's state as plain values: counts by state, one entry per cell and seed, active and failed stages.
+
+    Artefacts are told by their folders (``states.look``), so that large sweeps are quick to see.
+    """
+    seen = look(store, plan.nodes, trust=True)
+    active = {
+        key: _activity(plan, store, node, seen)
+        for key, node in plan.nodes.items()
+        if seen.states[key] in (RUNNING, QUEUED, UNKNOWN)
+    }
+    failures = []
     for key, node in plan.nodes.items():
-        if found[key] == RUNNING:
-            owner = where(store, key)
-            entry = {"label": plan.label(node), "stage": node.stage, "key": key, "progress": progress(store, node)}
-            running.append(entry | {"where": str(owner) if owner else None})
-        elif found[key] == FAILED:
+        if seen.states[key] == FAILED:
             failed = failure(store, node)
-            if failed is not None:
-                entry = {"label": plan.label(node), "stage": node.stage, "key": key}
-                failures.append(entry | {"reason": failed[0], "log": str(failed[1] / "log.txt")})
+            reason, log = (failed[0], str(failed[1] / LOG)) if failed else (_word(seen, key), None)
+            failures.append({"label": plan.label(node), "stage": node.stage, "key": key, "reason": reason, "log": log})
     return {
         "sweep": plan.sweep.name,
         "experiment": plan.experiment,
-        "states": dict(Counter(found.values())),
-        "cells": [_cell(cell, found) for cell in plan.cells],
-        "running": running,
+        "scheduler": _scheduler(seen),
+        "states": dict(Counter(seen.states.values())),
+        "cells": [_cell(cell, seen.states, active) for cell in plan.cells],
+        "running": [entry for entry in active.values() if entry["state"] == RUNNING],
+        "queued": [entry for entry in active.values() if entry["state"] in (QUEUED, UNKNOWN)],
         "failures": failures,
     }
 
 
-def _cell(cell: Cell, found: Mapping[str, str]) -> dict[str, Any]:
-    """A cell is done when all its stages are; otherwise its first stage that is not says where it stands."""
-    current = next((node.stage for node in cell.stages.values() if found[node.key] != DONE), None)
+def _scheduler(seen: Look) -> str:
+    """``not asked``, ``answered`` or ``silent``."""
+    if seen.answers is None:
+        return "silent"
+    return "answered" if seen.answers else "not asked"
+
+
+def _word(seen: Look, key: str) -> str:
+    job = seen.job_state(key)
+    return f"SLURM job {job.job}: {job.state} {job.reason}".rstrip() if job else "no record"
+
+
+def _activity(plan: Plan, store: Store, node: StageNode, seen: Look) -> dict[str, Any]:
+    """What is known of a stage in work or in the queue. Keys that do not apply are null."""
+    owner, job = seen.owners.get(node.key), seen.job_state(node.key)
+    running = seen.states[node.key] == RUNNING
+    report = progress(store, node) if running else None
+    folder = latest(store, node.stage, node.key) if running else None
+    environment = attempt_record(folder).get("environment") or {} if folder else {}
+    return {
+        "label": plan.label(node),
+        "stage": node.stage,
+        "key": node.key,
+        "state": seen.states[node.key],
+        "progress": report,
+        "seconds_left": seconds_left(report) if report else None,
+        "host": owner.host if owner else job.node or None if job and running else None,
+        "pid": owner.pid if owner else None,
+        "slurm_job": seen.jobs.get(node.key),
+        "gpu": environment.get("CUDA_VISIBLE_DEVICES"),
+        "reason": job.reason or None if job and not running else None,
+    }
+
+
+def _cell(cell: Cell, found: Mapping[str, str], active: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     states_of_cell = {found[node.key] for node in cell.stages.values()}
-    order = (FAILED, RUNNING, "interrupted", "blocked", NEW, DONE)
+    state = next(state for state in _TELLING if state in states_of_cell)
+    current = next((node for node in cell.stages.values() if found[node.key] == state != DONE), None)
+    work = active.get(current.key, {}) if current else {}
     return {
         "name": cell.name,
         "seed": cell.seed,
         "cell_id": cell.cell_id,
-        "state": next(state for state in order if state in states_of_cell),
-        "stage": current,
+        "state": state,
+        "stage": current.stage if current else None,
         "done": sum(found[node.key] == DONE for node in cell.stages.values()),
         "stages": len(cell.stages),
+        **{name: work.get(name) for name in ("progress", "seconds_left", "host", "slurm_job", "gpu")},
     }
 
 
-def print_status(found: Mapping[str, Any]) -> None:
-    """The state for a person."""
-    counts = ", ".join(f"{found['states'][state]} {state}" for state in STATES if state in found["states"])
-    print(f"{found['sweep']}@{found['experiment']}: {sum(found['states'].values())} stages: {counts}")
-    cells = found["cells"]
-    width = max(len(cell["name"]) for cell in cells)
-    for cell in cells[:_MOST_LINES]:
+def alive(found: Mapping[str, Any]) -> bool:
+    """True while something runs, waits in a queue, or can not be told."""
+    return any(found["states"].get(state) for state in (RUNNING, QUEUED, UNKNOWN))
+
+
+def status_lines(found: Mapping[str, Any], most: int = _MOST_CELLS, urgent_first: bool = False) -> Iterator[str]:
+    """The state for a person: counts, then up to ``most`` cells, then what failed."""
+    counts = ", ".join(f"{found['states'][state]:,} {state}" for state in STATES if state in found["states"])
+    total = sum(found["states"].values())
+    yield f"{found['sweep']}@{found['experiment']}: {total:,} stages: {counts}"
+    if found["scheduler"] == "silent":
+        yield "the scheduler does not answer: what it may hold is shown as unknown"
+    cells = sorted(found["cells"], key=_urgency) if urgent_first else found["cells"]
+    width = max(len(cell["name"]) for cell in cells[:most])
+    for cell in cells[:most]:
         seed = "" if cell["seed"] is None else f"seed {cell['seed']}"
-        stage = "" if cell["stage"] is None else f"  next: {cell['stage']}"
-        print(f"  {cell['name']:{width}}  {seed:9} {cell['done']}/{cell['stages']} {cell['state']}{stage}")
-    if len(cells) > _MOST_LINES:
-        print(f"  ... and {len(cells) - _MOST_LINES:,} more (--json lists all)")
-    for entry in found["running"]:
-        report = describe(entry["progress"]) if entry["progress"] else "starting"
-        print(f"running: {entry['label']}: {report}; {entry['where']}")
-    for entry in found["failures"]:
-        print(f"failed: {entry['label']}: {entry['reason']}\n    log: {entry['log']}")
+        yield f"  {cell['name']:{width}}  {seed:9} {cell['done']}/{cell['stages']} {cell['state']}{_where(cell)}"
+    if len(cells) > most:
+        yield f"  ... and {len(cells) - most:,} more{'' if urgent_first else ' (--json lists all)'}"
+    for entry in found["failures"][:_MOST_FAILURES]:
+        log = f"\n    log: {entry['log']}" if entry["log"] else ""
+        yield f"failed: {entry['label']}: {entry['reason']}{log}"
+    if found["failures"]:
+        more = len(found["failures"]) - _MOST_FAILURES
+        yield f"{f'... and {more:,} more failed; ' if more > 0 else ''}'ablate failures {found['sweep']}' groups them"
+
+
+def _urgency(cell: Mapping[str, Any]) -> int:
+    return _URGENT.index(cell["state"])
+
+
+def _where(cell: Mapping[str, Any]) -> str:
+    """What a cell does now and where: ``: train 30/60 steps, 2 per second, 15 s left, on node7, job 12_3, GPU 0``."""
+    if cell["stage"] is None:
+        return ""
+    parts = [f"{cell['stage']} {describe(cell['progress'])}" if cell["progress"] else cell["stage"]]
+    if cell["host"]:
+        parts.append(f"on {cell['host']}")
+    if cell["slurm_job"]:
+        parts.append(f"job {cell['slurm_job']}")
+    if cell["gpu"]:
+        parts.append(f"GPU {cell['gpu']}")
+    return f": {', '.join(parts)}"

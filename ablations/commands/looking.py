@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from ablations.commands.common import RUNS, AsJson, Experiment, Name, Runs, Seeds, app, planned
 from qsd.errors import UserError
@@ -11,17 +14,25 @@ from qsd.errors import UserError
 
 @app.command()
 def status(
-    name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None, as_json: AsJson = False
+    name: Name,
+    experiment: Experiment = None,
+    runs: Runs = RUNS,
+    seeds: Seeds = None,
+    once: Annotated[bool, typer.Option("--once", help="One look, also on a terminal.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show how far a sweep is: each cell's stage, progress, and failures with their logs."""
+    """Show how far a sweep is, on a terminal live: each cell's stage, progress, time left and place; and failures."""
     from ablations import status as looking
+    from ablations import watch
+    from ablations.display import on_terminal
 
     made, store = planned(name, experiment, runs, seeds)
-    found = looking.status(made, store)
+    live = on_terminal() and not once and not as_json
+    found = watch.watch(made, store) if live else looking.status(made, store)
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        looking.print_status(found)
+        print("\n".join(looking.status_lines(found)))
 
 
 @app.command()
