@@ -28,11 +28,13 @@ class Array:
     """What one sbatch submitted.
 
     Attributes:
-        job: SLURM's id of the array, or of the job if ``single``.
+        job: SLURM's id of the array, or of the job if ``single``; empty while sbatch has not answered.
         single: one job, not an array.
         stage: the kind of stages it runs.
         resource: what it asked for, as a person reads it.
         keys: the stages, in order: element i runs ``keys[i]``.
+        name: the job's name in the queue; no other has it.
+        held: submitted held, and not yet released.
     """
 
     job: str
@@ -40,6 +42,13 @@ class Array:
     stage: str
     resource: str
     keys: Sequence[str]
+    name: str = ""
+    held: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """False for what a launcher left behind that was killed while it submitted."""
+        return bool(self.job) and not self.held
 
     def element(self, index: int) -> str:
         """The id of the job that runs ``keys[index]``."""
@@ -85,17 +94,30 @@ class Launch:
     time: str
     folder: Path
 
-    def record(self, array: Array) -> None:
-        """Remember a submitted array; the file is whole or absent."""
-        number = len(_array_files(self.folder)) + 1
-        write_json(self.folder / "arrays" / f"{number}.json", asdict(array) | {"keys": list(array.keys)})
+    def record(self, array: Array, number: int | None = None) -> int:
+        """Remember an array, in place of record ``number`` if given; the record's number."""
+        if number is None:
+            number = max((int(path.stem) for path in _array_files(self.folder)), default=0) + 1
+        write_json(self._path(number), asdict(array) | {"keys": list(array.keys)})
+        return number
 
-    def arrays(self) -> Iterator[Array]:
-        """Everything submitted, in order."""
+    def forget(self, number: int) -> None:
+        """Remove record ``number``."""
+        self._path(number).unlink(missing_ok=True)
+
+    def records(self) -> Iterator[tuple[int, Array]]:
+        """Number and content of every record, in order, also of what was left half submitted."""
         for path in _array_files(self.folder):
             content = read_json(path)
             if isinstance(content, dict) and set(content) == set(Array.__dataclass_fields__):
-                yield Array(**content)
+                yield int(path.stem), Array(**content)
+
+    def arrays(self) -> Iterator[Array]:
+        """Everything submitted, in order."""
+        return (array for _, array in self.records() if array.complete)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / "arrays" / f"{number}.json"
 
 
 def begin(

@@ -6,6 +6,7 @@ No answer is never taken for an end: every function tells "the controller says s
 from __future__ import annotations
 
 import functools
+import getpass
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -56,11 +57,21 @@ def available() -> bool:
 @functools.cache
 def cluster() -> str | None:
     """Name of the cluster whose controller answers here; None without an answer. Asked once per process."""
-    for line in (_answer(["scontrol", "show", "config"]) or "").splitlines():
-        name, _, value = line.partition("=")
-        if name.strip() == "ClusterName":
-            return value.strip()
-    return None
+    found = config()
+    return found.get("ClusterName") if found else None
+
+
+def config() -> dict[str, str] | None:
+    """The controller's configuration, or None without an answer."""
+    text = _answer(["scontrol", "show", "config"]) or ""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {name.strip(): value.strip() for name, _, value in pairs} or None
+
+
+def queued() -> int | None:
+    """Jobs of this user in the queue, counting every element of an array; None without an answer."""
+    text = _answer(["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i"])
+    return None if text is None else len(text.split())
 
 
 def job_state(job: str) -> JobState | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 PROGRAMS = ("slurmctld", "slurmd", "munged", "srun", "sbatch", "squeue", "scontrol", "scancel")
 PARTITIONS = ("low", "high")
 CPUS = 8
+MAX_ARRAY_SIZE = 1001
 _NODE = "node1"
 _CONF = """\
 ClusterName=one
@@ -50,7 +51,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
 MaxArraySize={max_array_size}
-MaxJobCount={max_job_count}
+MaxJobCount=10000
 MinJobAge=60
 KillWait=5
 UnkillableStepTimeout=20
@@ -73,6 +74,7 @@ class OneNode:
         self.conf = folder / "slurm.conf"
         self._ports = _free_ports(2)
         self._munged: subprocess.Popen[bytes] | None = None
+        self.changed = False
 
     def start(self) -> None:
         """Write the configuration, start every daemon, and wait until jobs can run."""
@@ -84,7 +86,7 @@ class OneNode:
         self.start_slurmctld(clean=True)
         self.start_slurmd()
 
-    def configure(self, max_array_size: int = 1001, max_job_count: int = 10_000) -> None:
+    def configure(self, max_array_size: int = MAX_ARRAY_SIZE) -> None:
         """Write slurm.conf; a running controller takes it on when it is restarted."""
         text = _CONF.format(
             host=socket.gethostname(),
@@ -95,9 +97,20 @@ class OneNode:
             node=_NODE,
             cpus=CPUS,
             max_array_size=max_array_size,
-            max_job_count=max_job_count,
         )
         self.conf.write_text(text)
+
+    def reconfigure(self, max_array_size: int) -> None:
+        """Restart the controller with another size of arrays; :meth:`restore` undoes it."""
+        self.kill("slurmctld", signal.SIGTERM)
+        self.configure(max_array_size)
+        self.start_slurmctld()
+        self.changed = True
+
+    def restore(self) -> None:
+        """Bring back the configuration of the start."""
+        self.reconfigure(MAX_ARRAY_SIZE)
+        self.changed = False
 
     def start_slurmctld(self, clean: bool = False) -> None:
         """Start the controller, with or without its earlier state, and wait for its answer."""
@@ -152,7 +165,9 @@ class OneNode:
             "seed-file": self.folder / "munged.seed",
         }
         options = [f"--{name}={path}" for name, path in files.items()]
-        self._munged = subprocess.Popen(["munged", "--foreground", "--force", "--num-threads=2", *options])
+        self._munged = subprocess.Popen(
+            ["munged", "--foreground", "--force", "--num-threads=2", *options], stderr=subprocess.DEVNULL
+        )
         self._wait("munged does not come up", files["socket"].exists)
 
     def _node_is_up(self) -> bool:

@@ -1,0 +1,57 @@
+"""A canary: a rehearsal of each shape of a sweep that is submitted first; what trains or generates waits for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ablations.dryrun import dry_plan, shape
+from ablations.jobs import load_table
+from ablations.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ablations.keys import StageNode
+    from ablations.plan import Plan
+
+FOLDER = "dryrun"
+"""Below the store: the rehearsal's own store."""
+_HELD = ("train", "generate")
+
+
+class Canary:
+    """The rehearsal of a plan in a store of its own.
+
+    Args:
+        plan: the plan in full.
+        store: its store.
+        table: module with the stage table.
+    """
+
+    def __init__(self, plan: Plan, store: Store, table: str) -> None:
+        stages = load_table(table)
+        self.plan = dry_plan(plan, stages)
+        self.store = Store(store.root / FOLDER, stages.key_of)
+
+    def holds(self, nodes: Mapping[str, StageNode], jobs: Mapping[str, str]) -> dict[str, Sequence[str]]:
+        """Key -> the jobs of the rehearsal that it waits for.
+
+        Training, and generation that follows no training, waits for the whole rehearsed cell of its shape; all that
+        comes later waits for these anyway, and what comes before is shared by many shapes.
+
+        Args:
+            nodes: the stages that are submitted by key.
+            jobs: key -> job of the rehearsal's stages; done ones have none.
+        """
+        ends: dict[tuple[object, ...], str] = {}
+        for cell in self.plan.cells:
+            *_, last = cell.stages.values()
+            for stage in cell.stages:
+                ends.setdefault(shape(stage, cell.values), last.key)
+        held: dict[str, Sequence[str]] = {}
+        for key, node in nodes.items():
+            if node.stage in _HELD and _HELD[0] not in node.inputs:
+                end = ends[shape(node.stage, node.values)]
+                if end in jobs:
+                    held[key] = (jobs[end],)
+        return held

@@ -1,0 +1,47 @@
+"""How much a site takes at once: elements of one array, and jobs of one user in the queue."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ablations.slurm import query
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from ablations.slurm.profile import Profile
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be submitted now.
+
+    Attributes:
+        array: elements of one array.
+        room: jobs, counting every element of an array.
+    """
+
+    array: int
+    room: int
+
+
+def limits(profile: Profile) -> Limits:
+    """The limits of the profile, or those of the controller where the profile leaves them open.
+
+    Raises:
+        UserError: the controller does not answer.
+    """
+    config = query.config()
+    queued = query.queued()
+    if config is None or queued is None:
+        raise UserError("the SLURM controller does not answer (try 'squeue'); nothing was submitted")
+    tasks = re.search(r"max_array_tasks=(\d+)", config.get("SchedulerParameters", ""))
+    site = min(_number(config, "MaxArraySize", 1001), int(tasks[1]) if tasks else 2**31)
+    most = profile.max_submit or _number(config, "MaxJobCount", 10_000)
+    return Limits(array=max(1, min(site, profile.max_array_size or site)), room=max(0, most - queued))
+
+
+def _number(config: dict[str, str], name: str, default: int) -> int:
+    value = config.get(name, "").split()
+    return int(value[0]) if value and value[0].isdecimal() else default

@@ -1,0 +1,120 @@
+"""Put stages into SLURM's queue, one sbatch per array, and record each array as it goes in.
+
+An array is recorded before sbatch is called, without an id, and again after it. What a kill leaves between the two, or
+between a held array and its release, the next launch finds by the record and cancels.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations.jobs import Job
+from ablations.slurm.arrays import batches, waits
+from ablations.slurm.entry import run_job
+from ablations.slurm.launches import Array
+from ablations.slurm.profile import FINISH
+from ablations.slurm.sbatch import RefusedError, Sbatch, scancel, scontrol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ablations.keys import StageNode
+    from ablations.slurm.arrays import Waits
+    from ablations.slurm.launches import Launch
+    from ablations.slurm.profile import Profile, Resources
+    from ablations.store import Store
+
+
+class Queue:
+    """What one launch puts into the queue.
+
+    Args:
+        launch: where it is recorded.
+        store: where the stages work.
+        profile: the site.
+        code: folder of the code that the jobs run.
+        table: module with the stage table.
+        largest: elements of one array.
+
+    Attributes:
+        arrays: how often sbatch was called for stages.
+    """
+
+    def __init__(self, launch: Launch, store: Store, profile: Profile, code: Path, table: str, largest: int) -> None:
+        self._launch, self._store, self._profile, self._table = launch, store, profile, table
+        self._code, self._largest = code, largest
+        self._root = Path.cwd()
+        self._sbatch = Sbatch(profile, store.root / "submitit" / launch.id, code, self._root)
+        self.arrays = 0
+
+    def submit(
+        self, nodes: Mapping[str, StageNode], queued: Mapping[str, str], holds: Mapping[str, Sequence[str]]
+    ) -> dict[str, str]:
+        """Submit stages, each to wait for those of its inputs that are in the queue.
+
+        Args:
+            nodes: the stages by key, inputs before their users.
+            queued: key -> job of stages in the queue already.
+            holds: key -> further jobs to wait for.
+
+        Returns:
+            key -> job of ``nodes`` and of ``queued``.
+
+        Raises:
+            RefusedError: SLURM refused an array; those before it stay.
+        """
+        jobs = dict(queued)
+        for batch in batches(nodes, self._profile.resources, self._largest):
+            inputs = ([jobs[up] for up in nodes[key].inputs.values() if up in jobs] for key in batch.keys)
+            needs = waits([[*some, *holds.get(key, ())] for key, some in zip(batch.keys, inputs, strict=True)])
+            paths = [self._write(nodes[key]) for key in batch.keys]
+            array = self._put(run_job, paths, batch.stage, batch.resources, needs, batch.keys)
+            self.arrays += 1
+            jobs.update((key, array.element(index)) for index, key in enumerate(batch.keys))
+        return jobs
+
+    def submit_last(self, function: Callable[[str], None], path: Path, after: Sequence[str]) -> None:
+        """Submit a job that runs when the jobs in ``after`` have ended, however they ended."""
+        resources = self._profile.resources(FINISH)
+        dependency = f"afterany:{':'.join(after)}" if after else None
+        self._put(function, [str(path)], FINISH, resources, dependency, ())
+
+    def _write(self, node: StageNode) -> str:
+        return str(Job.of(node, self._table, self._store.root, self._root, self._code).write())
+
+    def _put(
+        self,
+        function: Callable[[str], None],
+        paths: Sequence[str],
+        stage: str,
+        resources: Resources,
+        needs: Waits | str | None,
+        keys: Sequence[str],
+    ) -> Array:
+        name = f"{stage}:{self._launch.sweep}:{secrets.token_hex(4)}"
+        array = Array("", len(paths) == 1, stage, str(resources), keys, name)
+        number = self._launch.record(array)
+        dependency, updates = (
+            (needs, False) if isinstance(needs, str | None) else (needs.dependency, bool(needs.single))
+        )
+        try:
+            job = self._sbatch.submit(function, paths, array.name, resources, dependency, updates)
+            array = replace(array, job=job, held=updates)
+            self._launch.record(array, number)
+            if not isinstance(needs, str | None) and updates:
+                scontrol([*needs.updates(job), f"release {job}"])
+                array = replace(array, held=False)
+                self._launch.record(array, number)
+        except RefusedError as error:
+            if array.job:
+                scancel(array.job)
+            self._launch.forget(number)
+            raise RefusedError(
+                f"SLURM refused the {stage} jobs ({resources}): {error}\n"
+                f"  {self.arrays} arrays submitted before it stay in the queue; mend {self._profile.path} or wait, "
+                "then run the same command again"
+            ) from None
+        return array

@@ -1,0 +1,155 @@
+"""One sbatch through submitit: a function of one path, once or as an array."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ablations.slurm.checks import is_secret
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from ablations.slurm.profile import Profile, Resources
+
+_OF_A_JOB = (
+    "SLURM",
+    "SBATCH_",
+    "SRUN_",
+    "SUBMITIT_",
+    "CUDA_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
+    "ROCR_VISIBLE_DEVICES",
+)
+_KEPT = ("SLURM_CONF",)
+_PATIENCE_S = 300
+
+
+class RefusedError(UserError):
+    """sbatch said no; the message holds its own words."""
+
+
+class Sbatch:
+    """Submits for one launch.
+
+    Args:
+        profile: the site.
+        folder: for submitit's scripts, pickles and logs; on a disk that nodes see.
+        code: folder put first on Python's path.
+        root: where jobs run.
+    """
+
+    def __init__(self, profile: Profile, folder: Path, code: Path, root: Path) -> None:
+        self._profile, self._folder, self._code, self._root = profile, folder.resolve(), code, root
+
+    def submit(
+        self,
+        function: Callable[[str], None],
+        paths: Sequence[str],
+        name: str,
+        resources: Resources,
+        dependency: str | None = None,
+        hold: bool = False,
+    ) -> str:
+        """Submit ``function(path)`` for every path, as an array unless there is but one; the id.
+
+        Raises:
+            RefusedError: sbatch failed.
+        """
+        from submitit import SlurmExecutor
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        with clean_environment():
+            executor = SlurmExecutor(self._folder, python=self._profile.python or shlex.quote(sys.executable))
+            executor.update_parameters(**self._parameters(name, resources, dependency, hold))
+            try:
+                first = executor.map_array(function, paths)[0] if len(paths) > 1 else executor.submit(function, *paths)
+            except (FailedJobError, FailedSubmissionError, OSError) as error:
+                raise RefusedError(_words(error)) from None
+        return str(first.job_id).partition("_")[0]
+
+    def _parameters(self, name: str, resources: Resources, dependency: str | None, hold: bool) -> dict[str, Any]:
+        profile = self._profile
+        further: dict[str, Any] = {
+            "chdir": str(self._root),
+            "kill-on-invalid-dep": "yes",
+            "requeue" if profile.requeue else "no-requeue": True,
+            **profile.options,
+        }
+        if hold:
+            further["hold"] = True
+        gpus: str | int = f"{resources.gpu_type}:{resources.gpus}" if resources.gpu_type else resources.gpus
+        return {
+            "job_name": name,
+            "time": resources.minutes,
+            "cpus_per_task": resources.cpus,
+            "mem": f"{math.ceil(resources.memory_gb * 1024)}M",
+            "gpus_per_node": gpus if resources.gpus else None,
+            "partition": resources.partition,
+            "account": resources.account,
+            "qos": resources.qos,
+            "constraint": resources.constraint,
+            "dependency": dependency,
+            "array_parallelism": resources.parallel,
+            "signal_delay_s": profile.signal_seconds,
+            "setup": [*profile.setup, *self._exports()],
+            "srun_args": [f"--cpus-per-task={resources.cpus}"],  # not inherited from sbatch since SLURM 22.05
+            "additional_parameters": further,
+        }
+
+    def _exports(self) -> Iterator[str]:
+        """After the site's own lines, which may change Python's path."""
+        for variable, value in self._profile.environment.items():
+            yield f"export {variable}={shlex.quote(value)}"
+        yield f"export PYTHONPATH={shlex.quote(str(self._code))}${{PYTHONPATH:+:$PYTHONPATH}}"
+        yield "export PYTHONSAFEPATH=1  # the code of this launch, not that of the current folder"
+
+
+@contextlib.contextmanager
+def clean_environment() -> Iterator[None]:
+    """Hide what must not reach a job: the variables of a job that submits another one, and secrets."""
+    hidden = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if name not in _KEPT and (name.startswith(_OF_A_JOB) or is_secret(name))
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def scontrol(commands: Sequence[str]) -> None:
+    """Give commands to one scontrol.
+
+    Raises:
+        RefusedError: one of them failed.
+    """
+    text = "\n".join([*commands, "quit", ""])
+    try:
+        done = subprocess.run(
+            ["scontrol"], input=text, capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RefusedError(f"scontrol: {error}") from None
+    if done.returncode or done.stderr.strip():
+        raise RefusedError(done.stderr.strip().splitlines()[0] if done.stderr.strip() else "scontrol failed")
+
+
+def scancel(*arguments: str) -> None:
+    """Cancel jobs; that there are none is no mistake."""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(["scancel", "--quiet", *arguments], capture_output=True, timeout=_PATIENCE_S, check=False)
+
+
+def _words(error: Exception) -> str:
+    """What sbatch itself said, in one line."""
+    said = [line.strip() for line in str(error).splitlines() if "error:" in line]
+    return " ".join(said) or str(error).strip().splitlines()[0]

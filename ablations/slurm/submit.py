@@ -1,0 +1,116 @@
+"""Submit what is left of a sweep to SLURM, and exit: nothing of ours stays alive on the login node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations import finish, snapshot
+from ablations.jobs import QSD
+from ablations.slurm import finish_job, query
+from ablations.slurm.alive import alive, undo_leftovers
+from ablations.slurm.canary import Canary
+from ablations.slurm.launches import begin
+from ablations.slurm.limits import limits
+from ablations.slurm.queue import Queue
+from ablations.slurm.turns import turn
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ablations.keys import StageNode
+    from ablations.plan import Plan
+    from ablations.slurm.launches import Launch
+    from ablations.slurm.profile import Profile
+    from ablations.store import Store
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What a submission did.
+
+    Attributes:
+        launch: its record; None if there was nothing to submit.
+        arrays: calls of sbatch, without the last job and the canary.
+        jobs: stages submitted.
+        rehearsed: stages of the canary submitted.
+        queued: stages that have a job from an earlier launch.
+        later: stages beyond the site's limit; the last job of the launch submits them.
+    """
+
+    launch: Launch | None
+    arrays: int = 0
+    jobs: int = 0
+    rehearsed: int = 0
+    queued: int = 0
+    later: int = 0
+
+
+def submit(
+    plan: Plan, store: Store, profile: Profile, arguments: Mapping[str, Any], table: str = QSD, canary: bool = False
+) -> Submitted:
+    """Submit every stage that is neither done nor in the queue.
+
+    Args:
+        plan: what to run.
+        store: where results are kept; on a disk that nodes see.
+        profile: the site.
+        arguments: what tells the same sweep again: {"name", "experiment", "seeds"} of the command line.
+        table: module with the stage table.
+        canary: rehearse each shape first; training waits for it.
+
+    Raises:
+        UserError: no SLURM here, or it refused; what was submitted before stays, and the same call goes on.
+    """
+    if not query.available():
+        raise UserError("no SLURM on this machine (squeue is not found); use a login node, or --cluster local")
+    with turn(store):
+        undo_leftovers(store)
+        todo, queued = _todo(plan, store)
+        if not todo:
+            return Submitted(None, queued=len(queued))
+        rehearsal = Canary(plan, store, table) if canary else None
+        dry_todo, dry_queued = _todo(rehearsal.plan, rehearsal.store) if rehearsal else ({}, {})
+        bounds = limits(profile)
+        now = dict(list(todo.items())[: max(0, bounds.room - len(dry_todo) - 1)])
+        if not now:
+            raise UserError(
+                f"the queue has room for {bounds.room} more of your jobs, which is not enough (see max_submit in "
+                f"{profile.path}); run the same command again when some have ended"
+            )
+        code = snapshot.take(snapshot.CODE, store)
+        for warning in code.warnings:
+            print(f"warning: {warning}")
+        about = ({**arguments, "table": table}, str(profile.path), query.cluster() or "", code.id)
+        launch = begin(store, plan.sweep.name, plan.experiment, *about)
+        folder = finish.write_cells(plan, store, Path.cwd())
+        holds: Mapping[str, Sequence[str]] = {}
+        if rehearsal:
+            dry_launch = begin(rehearsal.store, plan.sweep.name, plan.experiment, *about)
+            dry = Queue(dry_launch, rehearsal.store, profile, code.path, table, bounds.array)
+            holds = rehearsal.holds(now, dry.submit(dry_todo, dry_queued, {}))
+        queue = Queue(launch, store, profile, code.path, table, bounds.array)
+        jobs = queue.submit(now, queued, holds)
+        later = len(todo) - len(now)
+        queue.submit_last(finish_job.run, finish_job.write(launch, plan, store, folder, later), _last(plan, jobs))
+        return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), later)
+
+
+def _todo(plan: Plan, store: Store) -> tuple[dict[str, StageNode], dict[str, str]]:
+    """The stages to submit, and key -> job of those in the queue."""
+    present = {stage: store.present(stage) for stage in plan.order}
+    left = {
+        key: node
+        for key, node in plan.nodes.items()
+        if key not in present[node.stage] or not store.is_done(node.stage, key)
+    }
+    queued = alive(store, left)
+    return {key: node for key, node in left.items() if key not in queued}, queued
+
+
+def _last(plan: Plan, jobs: Mapping[str, str]) -> list[str]:
+    """The arrays of the jobs that no other job waits for."""
+    needed = {up for key in jobs for up in plan.nodes[key].inputs.values()}
+    return list(dict.fromkeys(job.partition("_")[0] for key, job in jobs.items() if key not in needed))

@@ -1,0 +1,89 @@
+"""A real one-node SLURM for the tests of this folder, and cheap sweeps to run on it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ablations.plan import Plan
+from ablations.slurm import query
+from ablations.slurm.profile import Profile, read_profile
+from ablations.slurm.submit import Submitted, submit
+from ablations.store import Store
+from tests.ablations import fake_stages
+from tests.ablations.conftest import plan_of, store, world
+from tests.conftest import ROOT
+from tests.slurm.one_node import OneNode, install
+from tests.slurm.watch import scancel_all
+
+__all__ = ["plan_of", "store", "world"]
+PROFILE = Path(__file__).with_name("one_node.yaml")
+Submit = Callable[..., Submitted]
+
+
+@pytest.fixture(scope="session")
+def daemons() -> Iterator[OneNode]:
+    """The daemons of a SLURM with one node; ``SLURM_CONF`` points every command at them."""
+    reason = install()
+    if reason:
+        pytest.skip(f"no SLURM: {reason}")
+    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:  # short: sockets have short names
+        node = OneNode(Path(folder))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SLURM_CONF", str(node.conf))
+            patch.setenv("PYTHONPATH", str(ROOT))  # the cheap stages are in no snapshot
+            try:
+                node.start()
+                yield node
+            finally:
+                node.stop()
+
+
+@pytest.fixture
+def slurm(daemons: OneNode, request: pytest.FixtureRequest) -> Iterator[OneNode]:
+    """The SLURM, with an empty queue; its logs are shown if the test fails."""
+    query.cluster.cache_clear()
+    yield daemons
+    scancel_all()
+    if daemons.changed:
+        daemons.restore()
+
+
+@pytest.fixture
+def profile() -> Profile:
+    """The profile of the one-node SLURM; training asks for no GPU, so that all cores can be used."""
+    read = read_profile(PROFILE)
+    return replace(read, stages={**read.stages, "train": read.default})
+
+
+@pytest.fixture
+def fake_log(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the cheap stages note what they do."""
+    path = world / "events.log"
+    path.touch()
+    monkeypatch.setenv("FAKE_LOG", str(path))
+    return path
+
+
+@pytest.fixture
+def submit_plan(slurm: OneNode, store: Store, profile: Profile, fake_log: Path) -> Submit:
+    """Submit a plan of cheap stages."""
+
+    def run(plan: Plan, site: Profile = profile, canary: bool = False) -> Submitted:
+        arguments = {"name": plan.sweep.name, "experiment": None, "seeds": None}
+        return submit(plan, store, site, arguments, fake_stages.HERE, canary)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _job_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    for name in list(os.environ):
+        if name.startswith("SLURM_") and name != "SLURM_CONF":
+            monkeypatch.delenv(name)

@@ -1,0 +1,85 @@
+"""Looking at the queue and at stages while a test waits."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from ablations.plan import Plan
+from ablations.slurm.launches import tickets
+from ablations.slurm.profile import FINISH
+from ablations.store import Store
+
+
+def command(*words: str) -> str:
+    """Standard output of a command that must succeed."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
+    return done.stdout
+
+
+def queue() -> dict[str, str]:
+    """Job -> state of the jobs that wait or run, without the last job of a launch."""
+    lines = command("squeue", "--noheader", "--array", "--format=%i|%T|%j").splitlines()
+    rows = [line.split("|") for line in lines]
+    return {job: state for job, state, name in rows if not name.startswith(FINISH)}
+
+
+def scancel_all() -> None:
+    """Cancel everything and wait until it is gone."""
+    subprocess.run(["scancel", "--state=PENDING"], check=False)
+    subprocess.run(["scancel", "--full", "--signal=KILL", "--state=RUNNING"], check=False)
+    subprocess.run(["scancel", "--me"], check=False)
+    wait_for(lambda: not command("squeue", "--noheader"), "an empty queue", 60)
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+    """Poll until ``condition`` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}\n{command('squeue', '--array')}"
+        time.sleep(0.2)
+
+
+def wait_for_end(seconds: float = 180) -> None:
+    """Until no stage waits or runs; requeued jobs are made eligible at once."""
+
+    def ended() -> bool:
+        release_requeued()
+        return not queue()
+
+    wait_for(ended, "the end of all stages", seconds)
+
+
+def release_requeued() -> None:
+    """SLURM lets a requeued job wait two minutes; not here."""
+    lines = command("squeue", "--noheader", "--array", "--states=PENDING", "--format=%i|%r").splitlines()
+    for job, reason in (line.split("|") for line in lines):
+        if reason == "BeginTime":
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
+
+
+def job_of(plan: Plan, store: Store, stage: str, index: int = 0) -> str:
+    """The job of the ``index``-th stage of a kind."""
+    keys = [key for key, node in plan.nodes.items() if node.stage == stage]
+    return tickets(store)[keys[index]].job
+
+
+def undone(plan: Plan, store: Store) -> list[str]:
+    """Labels of the stages that are not done."""
+    return [plan.label(node) for key, node in plan.nodes.items() if not store.is_done(node.stage, key)]
+
+
+def runs(fake_log: Path) -> Counter[str]:
+    """Stage -> how often it was started, by what the stages themselves noted."""
+    lines = fake_log.read_text().splitlines()
+    return Counter(line.split()[1] for line in lines if line.startswith("run "))
+
+
+def logs(store: Store) -> str:
+    """The ends of submitit's logs, for messages."""
+    files = sorted((store.root / "submitit").rglob("*_log.*"))
+    return "\n".join(f"-- {path.name}\n{path.read_text()[-1500:]}" for path in files)
