@@ -26,7 +26,7 @@ _NAMES = (
     "id_ecdsa*",
 )
 _TEXTS = {
-    "a W&B key": r"(?i)(?:wandb|api)[\w. -]*key[\"']?\]?\s*(?:[:=(,]|login)\s*[\"']?[0-9a-f]{40}\b|\bwandb_v1_\w{20,}",
+    "a W&B key": r"(?i:wandb|api[_ -]?key)[^\n]{0,60}?\b[0-9a-f]{40}\b|\bwandb_v1_\w{20,}",
     "a Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}\b",
     "an AWS key": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
     "a GitHub token": r"\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_\w{40,}",

@@ -1,6 +1,6 @@
 """Whether a stopped stage goes back into SLURM's queue: only while it gets further from one stop to the next.
 
-Each stop of a SLURM job is noted in ``runs/stops/<stage>/<key>.<job>.json``. A new submission is a new job and so starts
+Each stop of a SLURM job is noted in ``runs/stops/<stage>/<key>.<job>.json``; a new submission is a new job, and starts
 with a clean sheet.
 """
 
