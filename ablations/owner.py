@@ -92,6 +92,10 @@ class Owner:
             pass
         return _started(self.pid) != self.started or _is_zombie(self.pid)
 
+    def machine_restarted(self) -> bool:
+        """True if it ran on this machine before the machine's last start."""
+        return self.host == socket.gethostname() and bool(self.boot) and self.boot != _boot()
+
     def _job_gone(self, query: Query | None) -> bool:
         """Whether SLURM has ended the job of a process that can not be looked at from here."""
         if not self.slurm_job:

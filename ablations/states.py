@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 DONE, RUNNING, QUEUED, UNKNOWN = "done", "running", "queued", "unknown"
 FAILED, INTERRUPTED, BLOCKED, NEW = "failed", "interrupted", "blocked", "new"
 STATES = (DONE, RUNNING, QUEUED, UNKNOWN, FAILED, INTERRUPTED, BLOCKED, NEW)
-_MEMORY = "OUT_OF_MEMORY"
+_FATAL = ("FAILED", "OUT_OF_MEMORY")
+"""How SLURM says that a job ended which would end so again."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Look:
             stage. new: never tried.
         owners: key -> who works on it.
         jobs: key -> its latest SLURM job, as far as one is known.
+        launches: key -> the launch that submitted that job.
         answers: SLURM job -> what the scheduler says; None if it did not answer.
     """
 
     states: Mapping[str, str]
     owners: Mapping[str, Owner]
     jobs: Mapping[str, str]
+    launches: Mapping[str, str]
     answers: Mapping[str, JobState] | None
 
     def job_state(self, key: str) -> JobState | None:
@@ -92,7 +95,7 @@ def look(store: Store, nodes: Mapping[str, StageNode], trust: bool = False) -> L
         found[key] = BLOCKED if blocked else state or NEW
     jobs = {key: ticket.job for key, ticket in tickets.items()}
     jobs |= {key: owner.slurm_job for key, owner in owners.items() if owner.slurm_job}
-    return Look(found, owners, jobs, answers)
+    return Look(found, owners, jobs, {key: ticket.launch for key, ticket in tickets.items()}, answers)
 
 
 def _tickets(store: Store, open_: Mapping[str, StageNode]) -> dict[str, Ticket]:
@@ -136,10 +139,12 @@ def _from_records(folder: Path | None, ticket: Ticket | None, answers: Mapping[s
         from ablations.slurm.query import WAITING
 
         return QUEUED if job.state in WAITING else RUNNING
+    if ending is None and job is not None and job.state in _FATAL:
+        return FAILED
     if folder is None:
         return None
     if ending is None:
-        return FAILED if job is not None and job.state == _MEMORY else INTERRUPTED
+        return INTERRUPTED
     return None if ending["state"] == DONE else str(ending["state"])  # done: its artefact was removed or damaged since
 
 

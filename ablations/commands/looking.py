@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +35,47 @@ def status(
         print(json.dumps(found, indent=1))
     else:
         print("\n".join(looking.status_lines(found)))
+
+
+@app.command()
+def failures(
+    name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None, as_json: AsJson = False
+) -> None:
+    """Group what failed or was lost by cause and place in the code, with the log of one example each."""
+    from ablations import failures as triage
+
+    found = triage.failures(*planned(name, experiment, runs, seeds))
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        print("\n".join(triage.failure_lines(found)))
+
+
+@app.command()
+def logs(
+    name: Name,
+    cell: Annotated[str, typer.Argument(help="A cell by name, 'NAME seed N', or id.", show_default=False)],
+    stage: Annotated[str | None, typer.Option(help="Its stage; by default the last one tried.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while the stage runs.")] = False,
+    experiment: Experiment = None,
+    runs: Runs = RUNS,
+    seeds: Seeds = None,
+) -> None:
+    """Show the log of a stage's latest attempt."""
+    from ablations import attempt
+    from ablations import logs as reading
+    from ablations.cells import find_cell
+
+    made, store = planned(name, experiment, runs, seeds)
+    node = reading.stage_to_read(find_cell(made, cell), store, stage)
+    folder = attempt.latest(store, node.stage, node.key)
+    print(f"{made.label(node)}: {folder}", file=sys.stderr)
+    if follow:
+        with contextlib.suppress(KeyboardInterrupt):
+            for text in reading.follow(store, node):
+                print(text, end="", flush=True)
+    elif folder is not None:
+        print((folder / attempt.LOG).read_text(errors="replace"), end="")
 
 
 @app.command()

@@ -1,8 +1,9 @@
 """A stage table of cheap stages with the shape of the real ones, for the runner's tests.
 
 ``FAKE_LOG`` names a file that gets one line per event, ``FAKE_STEP_S`` is the time of a training step and
-``FAKE_LINGER_S`` of every other stage. A ``loss.beta`` of 666 makes training fail; 667 makes it end without a word. On
-a GPU given by the runner, stages log when they enter and leave it.
+``FAKE_LINGER_S`` of every other stage. A ``loss.beta`` of 666 makes training fail; 667 makes it end without a word;
+those of ``tests.ablations.faults`` each fail in a way of their own, but not with ``FAKE_MENDED``. On a GPU given by the
+runner, stages log when they enter and leave it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from qsd.config.check import schema_fields
 from qsd.config.digest import hash_of
 from qsd.errors import UserError
 from qsd.stages.context import StageContext
+from tests.ablations.faults import FAULTS
 
 HERE = "tests.ablations.fake_stages"
 _TRAIN = ("loss.name", "loss.beta", "lora.rank", "training.steps", "seed")
@@ -126,6 +128,8 @@ def train(context: StageContext) -> None:
 def _train(context: StageContext) -> None:
     log("run", context)
     print("this goes to the log")
+    if context.config.loss.beta in FAULTS and "FAKE_MENDED" not in os.environ:
+        FAULTS[context.config.loss.beta]()
     if context.config.loss.beta == 666:
         raise UserError("the loss is not finite at step 0; lower learning_rate")
     if context.config.loss.beta == 667:
