@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ablations.plan import Plan
 
 _MOST_CELLS = 40
+_MOST_NOTICES = 20
 
 
 def cells_as_json(plan: Plan, states: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -28,8 +29,10 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     """Question, cells, and a table of stages."""
     print(f"{plan.name}: {summary['question']}")
     _print_cells(plan)
-    for notice in summary["notices"]:
+    for notice in summary["notices"][:_MOST_NOTICES]:
         print(f"note: {notice}")
+    if len(summary["notices"]) > _MOST_NOTICES:
+        print(f"note: ... and {len(summary['notices']) - _MOST_NOTICES:,} more notices ('ablate cells' prints all)")
     shown = [state for state in STATES if state in summary["states"]]
     width = max(len(state) for state in (*shown, "unique"))
     print()
@@ -42,6 +45,7 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     print(f"{'all':10}" + "".join(f"{number:>{width + 2},}" for number in totals))
     saved = 100 * (1 - summary["unique"] / summary["naive"])
     print(f"\n{summary['unique']:,} stages instead of {summary['naive']:,}: {saved:.0f} % saved by sharing")
+    _print_estimate(summary["estimate"])
 
 
 def _print_cells(plan: Plan) -> None:
@@ -56,4 +60,53 @@ def _print_cells(plan: Plan) -> None:
         listed = f"seeds {', '.join(seeds[name])}" if seeds[name][0] else ""
         print(f"  {name:{width}}  {about[name]:8}  {listed}".rstrip())
     if len(seeds) > _MOST_CELLS:
-        print(f"  ... and {len(seeds) - _MOST_CELLS:,} more (--json lists all)")
+        print(f"  ... and {len(seeds) - _MOST_CELLS:,} more ('ablate cells' prints all)")
+
+
+def _print_estimate(found: Mapping[str, Any]) -> None:
+    """What is left to do costs this; each kind of stage says what its times come from."""
+    kinds = {stage: kind for stage, kind in found["stages"].items() if kind["left"]}
+    if not kinds:
+        print("all is done")
+        return
+    print(f"\n{'left':10}{'stages':>9}{'each':>12}{'hours':>10}{'GPU-hours':>11}{'disk':>10}  time from")
+    for stage, kind in kinds.items():
+        numbers = (
+            f"{kind['left']:>9,}{lasting(kind['seconds_each']):>12}{kind['hours']:>10,.2f}{kind['gpu_hours']:>11,.2f}"
+        )
+        print(f"{stage:10}{numbers}{size(kind['disk_bytes']):>10}  {_origin(kind)}")
+    total = f"{found['hours']:>10,.2f}{found['gpu_hours']:>11,.2f}{size(found['disk_bytes']):>10}"
+    print(f"{'all':10}{sum(kind['left'] for kind in kinds.values()):>9,}{'':>12}{total}")
+    where = "this machine" if found["place"] == "local" else found["place"]
+    at_a_time = f"{found['parallel']} at a time on {where}"
+    print(f"\nabout {lasting(found['wall_clock_seconds'])} with {at_a_time}, {found['gpu_hours']:,.1f} GPU-hours")
+    print(f"sharing saves {found['saved_hours']:,.1f} hours of the whole sweep ({100 * found['saved_share']:.0f} %)")
+    if any("model" in kind["from"] for kind in kinds.values()):
+        print("'model': nothing alike was run here yet; a rough guess from sizes (docs/sweeps.md has its assumptions)")
+
+
+def _origin(kind: Mapping[str, Any]) -> str:
+    parts = [origin if origin == "model" else f"{kind['records']} {origin}" for origin in kind["from"]]
+    return ", ".join(parts)
+
+
+def lasting(seconds: float) -> str:
+    """A time of any length, such as ``4 s``, ``12 min``, ``3 h 20 min`` or ``5 d 2 h``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def size(count: float) -> str:
+    """Bytes for a person."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

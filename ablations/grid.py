@@ -104,7 +104,8 @@ def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
     """All cells of ``sweep`` over the flat values of its experiment (overrides included)."""
     found = list(points(sweep))
     varying = {name for point in found for name in point.axes} | {"seed", "adapter"}
-    keys = Keys(table, varying)
+    lists = {name for values in (experiment, *(point.axes for point in found)) for name in _lists(values)}
+    keys = Keys(table, varying, plain=varying - lists)
     groups: dict[tuple[str, ...], list[_Point]] = {}
     cells: dict[tuple[str, ...], list[tuple[int, Flat, dict[str, StageNode]]]] = {}
     bases: dict[tuple[str, ...], tuple[Flat, dict[str, StageNode]]] = {}
@@ -133,6 +134,10 @@ def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
         _notice(name, group, short) for name, group in zip(names, groups.values(), strict=True) if len(group) > 1
     ]
     return Grid((*made, *_base_cells(list(bases.values()), set_here, short)), tuple(notices))
+
+
+def _lists(values: Mapping[str, Any]) -> Iterator[str]:
+    return (name for name, value in values.items() if isinstance(value, list))
 
 
 def _merge(group: list[_Point], experiment: Flat) -> _Point:

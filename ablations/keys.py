@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Generic, Protocol, TypeVar
 
 R = TypeVar("R")
@@ -87,41 +88,56 @@ class Remembered(Generic[R]):
 
     If an earlier call read exactly some names and these have the same values now, the function would read the same
     names again and return the same. Which names those are may depend on values (each loss reads its own fields), so
-    there is one table per set of names read; there are few.
+    there is one table per set of names read; there are few. Names in ``plain`` never have a list as value, which is
+    quicker.
     """
 
-    def __init__(self, function: Callable[[Values], R], varying: Iterable[str]) -> None:
+    def __init__(
+        self, function: Callable[[Values], R], varying: Iterable[str], plain: frozenset[str] = frozenset()
+    ) -> None:
         self._function = function
         self._varying = frozenset(varying)
-        self._tables: dict[tuple[str, ...], dict[tuple[Any, ...], R]] = {}
+        self._plain = plain
+        self._tables: dict[tuple[str, ...], tuple[Callable[[Values], Any], dict[Any, R]]] = {}
 
     def __call__(self, values: Values) -> R:
         """The function's result for ``values``."""
-        for names, table in self._tables.items():
-            point = tuple(_hashable(values[name]) for name in names)
+        for point_of, table in self._tables.values():
+            point = point_of(values)
             if point in table:
                 return table[point]
         recorder = _Recorder(values)
         result = self._function(recorder)
         names = tuple(sorted(recorder.read & self._varying))
-        self._tables.setdefault(names, {})[tuple(_hashable(values[name]) for name in names)] = result
+        if names not in self._tables:
+            self._tables[names] = (_point_of(names, self._plain), {})
+        point_of, table = self._tables[names]
+        table[point_of(values)] = result
         return result
 
 
-class Keys:
-    """The stage nodes of cells whose values differ in ``varying`` only."""
+def _point_of(names: tuple[str, ...], plain: frozenset[str]) -> Callable[[Values], Any]:
+    """Takes the values of some names as one hashable object."""
+    if names and plain.issuperset(names):
+        return itemgetter(*names)
+    return lambda values: tuple(_hashable(values[name]) for name in names)
 
-    def __init__(self, table: StageTable, varying: Iterable[str]) -> None:
+
+class Keys:
+    """The stage nodes of cells whose values differ in ``varying`` only; ``plain`` names never have a list as value."""
+
+    def __init__(self, table: StageTable, varying: Iterable[str], plain: Iterable[str] = ()) -> None:
         self._table = table
         self._varying = frozenset(varying)
-        self._stages = Remembered(table.stages_of, self._varying)
+        self._plain = frozenset(plain)
+        self._stages = Remembered(table.stages_of, self._varying, self._plain)
         self._inputs = {name: self._remembered(table.stage_inputs, name) for name in table.STAGES}
         self._meanings = {name: self._remembered(table.stage_meaning, name) for name in table.STAGES}
         self._nodes: dict[tuple[Any, ...], StageNode] = {}
         self._by_key: dict[str, StageNode] = {}
 
     def _remembered(self, function: Callable[[str, Values], R], stage: str) -> Remembered[R]:
-        return Remembered(lambda values: function(stage, values), self._varying)
+        return Remembered(lambda values: function(stage, values), self._varying, self._plain)
 
     def nodes(self, values: Values) -> dict[str, StageNode]:
         """Stage name -> node, inputs before their users. Equal nodes are the same object."""

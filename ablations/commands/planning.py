@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ablations.commands.common import RUNS, AsJson, Experiment, Name, Runs, Seeds, app, planned
 from qsd.errors import UserError
 
+if TYPE_CHECKING:
+    from ablations.estimate import Site
+
 
 @app.command()
 def plan(
-    name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None, as_json: AsJson = False
+    name: Name,
+    experiment: Experiment = None,
+    runs: Runs = RUNS,
+    seeds: Seeds = None,
+    cluster: Annotated[str, typer.Option(help="Where it is to run: local, or a profile of a cluster.")] = "local",
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help="Stages at a time; by default what the place does.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Show the cells of a sweep, its unique stages, and what is done already."""
+    """Show a sweep's cells and unique stages, what is done, and what the rest will cost."""
     from ablations import board, states
     from ablations import plan as planning
+    from ablations.estimate import estimate
 
     made, store = planned(name, experiment, runs, seeds)
+    site = _site(cluster, parallel, str(made.cells[0].values["device"]))
     found = states.states(store, made.nodes)
+    summary = planning.summary(made, found) | {"estimate": estimate(made, store, found, site)}
     if as_json:
-        print(json.dumps(planning.summary(made, found) | {"list": board.cells_as_json(made, found)}, indent=1))
+        print(json.dumps(summary | {"list": board.cells_as_json(made, found)}, indent=1))
     else:
-        board.print_plan(made, planning.summary(made, found))
+        board.print_plan(made, summary)
+
+
+def _site(cluster: str, parallel: int | None, device: str) -> Site:
+    from ablations.estimate import Site, local_site
+    from ablations.slots import default_jobs
+    from ablations.slurm.profile import LOCAL, find_profile, read_profile
+
+    if cluster == LOCAL:
+        return local_site(device, parallel or default_jobs())
+    profile = read_profile(find_profile(cluster))
+    return Site(profile.path.stem, parallel or profile.parallel, lambda stage: profile.resources(stage).gpus)
 
 
 @app.command()

@@ -1,0 +1,234 @@
+"""What a plan costs: from records where there are some, scaled by work, and from the stated model where not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablations import timings
+from ablations.estimate import ELSEWHERE, MODEL, RECORDS, Estimator, Site, estimate
+from ablations.files import write_json
+from ablations.keys import StageNode
+from ablations.plan import Plan
+from ablations.states import states
+from ablations.store import Store
+from ablations.work import work_of
+from tests.ablations.conftest import SMALL, Planner
+from tests.ablations.test_grid import FLAT
+from tests.ablations.test_local import fake_log, run_plan
+from tests.ablations.test_plan import assets
+from tests.ablations.test_spec import ablate
+
+__all__ = ["assets", "fake_log"]
+CLUSTER = """\
+parallel: 8
+resources:
+  default: {gpus: 2, cpus: 4, memory_gb: 8, minutes: 60}
+  select: {gpus: 0, cpus: 1, memory_gb: 8, minutes: 60}
+"""
+
+
+def local(parallel: int = 2) -> Site:
+    return Site("local", parallel, lambda _stage: 0)
+
+
+def leave_record(
+    store: Store,
+    stage: str,
+    key: str,
+    values: Mapping[str, Any],
+    seconds: list[float],
+    size: int = 100,
+    slurm: Any = None,
+) -> None:
+    """What a finished stage leaves behind, as far as estimates look at it: one attempt per entry of ``seconds``."""
+    write_json(store.root / "jobs" / stage / f"{key}.json", {"values": dict(values)})
+    write_json(store.artefact(stage, key) / "record.json", {"files": {"a": {"bytes": size}, "b": {"bytes": size}}})
+    for number, lasted in enumerate(seconds, start=1):
+        folder = store.attempts(stage, key) / str(number)
+        write_json(folder / "attempt.json", {"slurm": slurm})
+        write_json(folder / "exit.json", {"state": "done" if number == len(seconds) else "failed", "seconds": lasted})
+
+
+def train_node(plan: Plan) -> StageNode:
+    return next(node for node in plan.nodes.values() if node.stage == "train")
+
+
+def test_work_counts_what_time_grows_with() -> None:
+    values = FLAT | {
+        "training.steps": 30,
+        "training.pairs_per_step": 4,
+        "evaluation.prompts_per_split": 10,
+        "generation.images_per_prompt": 3,
+        "generation.steps": 20,
+        "evaluation.scorers": ["clip_emoji", "aesthetic_emoji"],
+        "selection.fraction": 10.0,
+    }
+    counted = {"p": 1000}
+    assert work_of("train", values, counted).amount == 120
+    assert work_of("generate", values, counted).amount == 2 * 10 * 3 * 20 * 2, "with guidance, two passes a step"
+    assert work_of("generate", values | {"generation.guidance_scale": 1}, counted).amount == 2 * 10 * 3 * 20
+    assert work_of("evaluate", values, counted).amount == 2 * 10 * 3 * 2
+    assert work_of("score", values, counted).amount == 1000
+    assert work_of("encode", values, counted).amount == 100
+    assert work_of("encode", values | {"encode.scope": "dataset"}, counted).amount == 1000
+    assert work_of("encode", values | {"selection.strategy": "threshold"}, counted).amount == 1000
+    assert work_of("something", values, counted).amount == 1
+
+
+def test_prompts_and_pairs_are_counted_where_they_can_be(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text(
+        "prompt_id,caption,split\n" + "".join(f"{i},c,{'seen' if i % 3 else 'evaluation'}\n" for i in range(9))
+    )
+    data = tmp_path / "pairs"
+    data.write_bytes(b"x" * (2 * 512 * 512 * 6))
+    values = FLAT | {"evaluation.prompts": str(prompts), "data.path": str(data), "generation.steps": 1}
+    values["generation.guidance_scale"] = 1
+    assert work_of("generate", values, {}).amount == 9
+    assert work_of("generate", values | {"evaluation.prompts_per_split": 4}, {}).amount == 3 + 4
+    assert work_of("data", values, {}).amount == 10, "a pair is taken to be two images of 0.6 bytes per pixel"
+    assert work_of("data", values, {str(data): 77}).amount == 77
+
+
+def test_records_scale_with_work(plan_of: Planner, store: Store) -> None:
+    plan = plan_of(SMALL)
+    node = train_node(plan)
+    leave_record(store, "train", "k1", {**node.values, "training.steps": 30}, [100.0, 20.0], size=500)
+    cost = Estimator(plan, store, local()).cost(node)
+    assert cost.seconds == pytest.approx(120 * 3 / 30), "all attempts of the stage together, for a tenth of the steps"
+    assert cost.size == pytest.approx(1000), "an adapter is as large after fewer steps"
+    assert (cost.origin, cost.records) == (RECORDS, 1)
+    other = {**node.values, "model.resolution": 128, "training.steps": 3}
+    assert Estimator(plan, store, local()).cost(StageNode("train", "x", 1, {}, {}, other)).origin == MODEL
+
+
+def test_the_records_nearest_in_work_decide(plan_of: Planner, store: Store) -> None:
+    plan = plan_of(SMALL)
+    node = train_node(plan)
+    for number in range(5):
+        leave_record(store, "train", f"near{number}", node.values, [10.0 + number])
+    for number in range(9):
+        leave_record(store, "train", f"far{number}", {**node.values, "training.steps": 3000}, [100.0])
+    cost = Estimator(plan, store, local()).cost(node)
+    assert cost.seconds == pytest.approx(12.0)
+    assert cost.records == 5
+
+
+def test_records_of_the_same_place_come_first(plan_of: Planner, store: Store) -> None:
+    plan = plan_of(SMALL)
+    node = train_node(plan)
+    leave_record(store, "train", "there", node.values, [7.0], slurm={"job": "12"})
+    assert Estimator(plan, store, local()).cost(node).origin == ELSEWHERE
+    leave_record(store, "train", "here", node.values, [70.0])
+    assert Estimator(plan, store, local()).cost(node).seconds == pytest.approx(70)
+    cost = Estimator(plan, store, Site("site", 4, lambda _stage: 1)).cost(node)
+    assert (cost.seconds, cost.origin) == (pytest.approx(7), RECORDS)
+
+
+def test_damaged_and_unfinished_records_are_passed_over(plan_of: Planner, store: Store) -> None:
+    plan = plan_of(SMALL)
+    node = train_node(plan)
+    leave_record(store, "train", "unfinished", node.values, [1.0])
+    (store.artefact("train", "unfinished") / "record.json").unlink()
+    leave_record(store, "train", "old", {"training.steps": 3}, [1.0])
+    leave_record(store, "train", "silent", node.values, [])
+    (store.attempts("train", "empty")).mkdir(parents=True)
+    leave_record(store, "train", "torn", node.values, [1.0])
+    (store.attempts("train", "torn") / "1" / "exit.json").write_text("{")
+    assert Estimator(plan, store, local()).cost(node).origin == MODEL
+
+
+def test_only_the_newest_records_are_read(plan_of: Planner, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(SMALL)
+    node = train_node(plan)
+    for number in range(60):
+        leave_record(store, "train", f"k{number}", node.values, [float(number)])
+        os.utime(store.attempts("train", f"k{number}"), (number, number))
+    read: list[Path] = []
+    genuine = timings.read_json
+    monkeypatch.setattr(timings, "read_json", lambda path: read.append(path) or genuine(path))
+    found = timings.read_timings(store, "train", {})
+    assert sorted(timing.seconds for timing in found) == [float(number) for number in range(36, 60)]
+    assert len(read) == 4 * timings.MOST_READ
+
+
+def test_what_a_real_run_left_is_used(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    run_plan(plan_of(SMALL), store)
+    plan = plan_of(SMALL.replace("seeds: [0]", "seeds: [0, 1]"), "more")
+    found = estimate(plan, store, states(store, plan.nodes), local())
+    assert {stage: kind["from"] for stage, kind in found["stages"].items()} == {
+        stage: {RECORDS: found["stages"][stage]["left"] or plan.unique[stage]} for stage in plan.unique
+    }
+    assert 0 < found["hours"] < 1
+    assert found["disk_bytes"] > 5_000
+    assert found["stages"]["score"]["left"] == 0
+
+
+def test_totals_and_what_sharing_saves(plan_of: Planner, store: Store) -> None:
+    plan = plan_of(SMALL)  # product, difference, random, base
+    nodes = list(plan.nodes.values())
+    for number, node in enumerate(nodes):
+        leave_record(store, node.stage, f"r{number}", node.values, [100.0])
+    found = estimate(
+        plan, store, dict.fromkeys(plan.nodes, "new"), Site("site", 1000, lambda stage: int(stage == "train"))
+    )
+    assert found["hours"] == pytest.approx(len(nodes) / 36)
+    assert found["gpu_hours"] == pytest.approx(3 / 36)
+    naive = sum(len(cell.stages) for cell in plan.cells)
+    assert found["saved_hours"] == pytest.approx((naive - len(nodes)) / 36)
+    assert found["saved_share"] == pytest.approx(1 - len(nodes) / naive)
+    assert found["wall_clock_seconds"] == pytest.approx(500), "score, select, train, generate, evaluate"
+    half = {key: "done" if node.stage in ("score", "select", "encode") else "new" for key, node in plan.nodes.items()}
+    assert estimate(plan, store, half, local(1))["wall_clock_seconds"] == pytest.approx((3 + 4 + 4) * 100)
+
+
+def test_a_running_stage_counts_by_what_is_left_of_it(plan_of: Planner, store: Store) -> None:
+    plan = plan_of(SMALL)
+    node = train_node(plan)
+    leave_record(store, "train", "past", node.values, [100.0])
+    write_json(store.attempts("train", node.key) / "1" / "progress.json", {"done": 3, "total": 4})
+    found = estimate(plan, store, {key: "running" if key == node.key else "done" for key in plan.nodes}, local())
+    assert found["wall_clock_seconds"] == pytest.approx(25)
+
+
+def test_plan_prints_and_gives_the_estimate(assets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (assets / "experiments" / "clusters").mkdir()
+    (assets / "experiments" / "clusters" / "site.yaml").write_text(CLUSTER)
+    assert ablate("plan", "good", "--json", "--parallel", "1") == 0
+    one = json.loads(capsys.readouterr().out)["estimate"]
+    assert one["wall_clock_seconds"] == pytest.approx(3600 * one["hours"])
+    assert {origin for kind in one["stages"].values() for origin in kind["from"]} == {MODEL}
+    assert ablate("plan", "good", "--json", "--cluster", "site") == 0
+    there = json.loads(capsys.readouterr().out)["estimate"]
+    assert (there["place"], there["parallel"]) == ("site", 8)
+    assert there["stages"]["train"]["gpu_hours"] == pytest.approx(2 * there["stages"]["train"]["hours"])
+    assert there["stages"]["select"]["gpu_hours"] == 0
+    assert there["wall_clock_seconds"] < 3600 * there["hours"]
+    assert ablate("plan", "good", "--cluster", "site", "--parallel", "3") == 0
+    text = capsys.readouterr().out
+    assert "with 3 at a time on site" in text
+    assert "'model': nothing alike was run here yet" in text
+    assert ablate("plan", "good", "--cluster", "sight") == 2
+    assert "unknown cluster 'sight'" in capsys.readouterr().err
+
+
+def test_the_model_grows_with_work(assets: Path) -> None:
+    from ablations.cost_model import Machine, modelled_seconds
+
+    values = FLAT | {"model.path": "m", "training.steps": 100, "training.pairs_per_step": 16}
+    slow, fast = Machine(gpu=False), Machine(gpu=True)
+    for stage in ("data", "encode", "train", "generate"):
+        assert modelled_seconds(stage, values, 2000, slow) > modelled_seconds(stage, values, 1000, slow) > 0
+        assert modelled_seconds(stage, values, 10**6, fast) <= modelled_seconds(stage, values, 10**6, slow)
+    bf16 = values | {"training.precision": "bf16"}
+    assert modelled_seconds("train", bf16, 10**6, fast) < modelled_seconds("train", values, 10**6, fast)
+    hours = (
+        modelled_seconds("train", values | {"training.steps": 2000, "training.micro_batch": 16}, 32_000, fast) / 3600
+    )
+    assert 0.5 < hours < 5, "SD1.5 at 512 px, 32,000 pairs in fp32 on one data-centre GPU"
