@@ -55,7 +55,7 @@ def _print_cells(plan: Plan) -> None:
         seeds.setdefault(cell.name, []).append("" if cell.seed is None else str(cell.seed))
         about[cell.name] = "baseline" if cell.is_baseline else "" if cell.role == "grid" else cell.role
     width = max(len(name) for name in seeds)
-    print(f"{len(seeds)} cells, {len(plan.cells)} with seeds:")
+    print(f"{len(seeds):,} cells, {len(plan.cells):,} with seeds:")
     for name in list(seeds)[:_MOST_CELLS]:
         listed = f"seeds {', '.join(seeds[name])}" if seeds[name][0] else ""
         print(f"  {name:{width}}  {about[name]:8}  {listed}".rstrip())

@@ -10,7 +10,7 @@ from ablations.cost_model import Machine, has_gpu, modelled_bytes, modelled_seco
 from ablations.makespan import makespan
 from ablations.states import DONE, RUNNING, progress
 from ablations.timings import Judgement, Timing, counted_pairs, judge, read_timings
-from ablations.work import Work, work_of
+from ablations.work import Counts, Work, work_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,16 +71,16 @@ class Estimator:
     def __init__(self, plan: Plan, store: Store, site: Site) -> None:
         self._site = site
         data = {(node.values["data.path"], node.key) for node in plan.nodes.values() if node.stage == "data"}
-        self._counted = counted_pairs(store, data)
+        self._counts = Counts(counted_pairs(store, data))
         kinds = {node.stage for node in plan.nodes.values()}
         self._timings: dict[str, list[Timing]] = {
-            stage: read_timings(store, stage, self._counted) for stage in sorted(kinds)
+            stage: read_timings(store, stage, self._counts) for stage in sorted(kinds)
         }
         self._known: dict[tuple[str, Work], Cost] = {}
 
     def cost(self, node: StageNode) -> Cost:
         """The estimate of a stage."""
-        work = work_of(node.stage, node.values, self._counted)
+        work = work_of(node.stage, node.values, self._counts)
         cost = self._known.get((node.stage, work))
         if cost is None:
             cost = self._known[node.stage, work] = self._cost(node, work)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.attempt import ATTEMPT, EXIT, PROGRESS
 from ablations.files import numbered, read_json
-from ablations.work import Work, count_of, work_of
+from ablations.work import count_of, work_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
     from ablations.store import Store
+    from ablations.work import Counts, Work
 
 MOST_LOOKED_AT = 500
 """Stages of a kind whose age is asked of the disk."""
@@ -68,8 +69,8 @@ def judge(timings: Iterable[Timing], work: Work, on_slurm: bool) -> Judgement | 
     )
 
 
-def read_timings(store: Store, stage: str, counted: Mapping[str, int]) -> list[Timing]:
-    """The newest records of a kind of stage; ``counted`` is as in ``ablations.work.work_of``."""
+def read_timings(store: Store, stage: str, counts: Counts) -> list[Timing]:
+    """The newest records of a kind of stage."""
     folder = store.root / "attempts" / stage
     try:
         with os.scandir(folder) as entries:
@@ -77,7 +78,7 @@ def read_timings(store: Store, stage: str, counted: Mapping[str, int]) -> list[T
         newest = heapq.nlargest(MOST_READ, looked, key=lambda entry: entry.stat().st_mtime)
     except OSError:
         return []
-    found = (_timing(store, stage, entry.name, counted) for entry in newest)
+    found = (_timing(store, stage, entry.name, counts) for entry in newest)
     return [timing for timing in found if timing is not None]
 
 
@@ -87,11 +88,11 @@ def counted_pairs(store: Store, keys: Iterable[tuple[str, str]]) -> dict[str, in
     return {path: count for path, count in counts if count}
 
 
-def _timing(store: Store, stage: str, key: str, counted: Mapping[str, int]) -> Timing | None:
+def _timing(store: Store, stage: str, key: str, counts: Counts) -> Timing | None:
     record: Any = read_json(store.artefact(stage, key) / "record.json")
     job: Any = read_json(store.root / "jobs" / stage / f"{key}.json")
     try:
-        work = work_of(stage, job["values"], counted)
+        work = work_of(stage, job["values"], counts)
         size = sum(int(entry["bytes"]) for entry in record["files"].values())
     except (KeyError, TypeError, ValueError, AttributeError):  # not finished, or written by another version
         return None

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsd.selection.strategies import REGISTRY as STRATEGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 UNKNOWN_PAIRS = 100_000
 """Pairs of a data set that is not on this machine."""
@@ -39,64 +38,79 @@ class Work:
     alike: tuple[Any, ...] = ()
 
 
-def work_of(stage: str, values: Mapping[str, Any], counted: Mapping[str, int]) -> Work:
-    """The work of a stage.
+class Counts:
+    """How many pairs and prompts there are, as well as it can be told without reading data.
 
     Args:
-        stage: its kind; one that is not of this project counts as one.
-        values: its flat configuration.
         counted: path of a data set -> pairs, where a finished data stage has counted them.
     """
+
+    def __init__(self, counted: Mapping[str, int]) -> None:
+        self._counted = dict(counted)
+        self._prompts: dict[tuple[Any, ...], int] = {}
+
+    def pairs(self, values: Mapping[str, Any]) -> int:
+        """Pairs of the data set; guessed from its size until they are counted."""
+        path = values["data.path"]
+        if path not in self._counted:
+            self._counted[path] = _pairs_by_size(Path(path), values["model.resolution"])
+        return self._counted[path]
+
+    def selected(self, values: Mapping[str, Any]) -> float:
+        """Pairs that are kept; all of them where only the scores decide how many."""
+        by_fraction = "fraction" in STRATEGIES.get(values["selection.strategy"]).fields
+        return self.pairs(values) * (values["selection.fraction"] / 100 if by_fraction else 1)
+
+    def images(self, values: Mapping[str, Any]) -> int:
+        """Images that a cell generates for its evaluation."""
+        splits, most = values["evaluation.splits"], values["evaluation.prompts_per_split"]
+        asked = (values["evaluation.prompts"], tuple(splits), most)
+        if asked not in self._prompts:
+            self._prompts[asked] = _prompts(Path(values["evaluation.prompts"]), splits, most)
+        return self._prompts[asked] * int(values["generation.images_per_prompt"])
+
+
+def work_of(stage: str, values: Mapping[str, Any], counts: Counts) -> Work:
+    """The work of a stage with a flat configuration; a kind of stage that is not of this project counts as one."""
     measure = _MEASURES.get(stage)
-    return measure(values, _pairs(values, counted)) if measure else Work(1, "stages", 1)
+    return measure(values, counts) if measure else Work(1, "stages", 1)
 
 
-def images(values: Mapping[str, Any]) -> int:
-    """Images that a cell generates for its evaluation."""
-    prompts = _prompts(
-        values["evaluation.prompts"], tuple(values["evaluation.splits"]), values["evaluation.prompts_per_split"]
-    )
-    return prompts * int(values["generation.images_per_prompt"])
-
-
-def selected(values: Mapping[str, Any], pairs: int) -> float:
-    """Pairs that are kept; all of them where only the scores decide how many."""
-    by_fraction = "fraction" in STRATEGIES.get(values["selection.strategy"]).fields
-    return pairs * values["selection.fraction"] / 100 if by_fraction else pairs
-
-
-def _data(_values: Mapping[str, Any], pairs: int) -> Work:
+def _data(values: Mapping[str, Any], counts: Counts) -> Work:
+    pairs = counts.pairs(values)
     return Work(pairs, "pairs", pairs)
 
 
-def _score(values: Mapping[str, Any], pairs: int) -> Work:
+def _score(values: Mapping[str, Any], counts: Counts) -> Work:
+    pairs = counts.pairs(values)
     return Work(pairs, "pairs", pairs, (values["reward.model"],))
 
 
-def _encode(values: Mapping[str, Any], pairs: int) -> Work:
-    encoded = pairs if values["encode.scope"] == "dataset" else selected(values, pairs)
-    return Work(encoded, "pairs", encoded, (values["model.path"], values["model.resolution"]))
+def _encode(values: Mapping[str, Any], counts: Counts) -> Work:
+    pairs = counts.pairs(values) if values["encode.scope"] == "dataset" else counts.selected(values)
+    return Work(pairs, "pairs", pairs, (values["model.path"], values["model.resolution"]))
 
 
-def _train(values: Mapping[str, Any], _pairs: int) -> Work:
+def _train(values: Mapping[str, Any], _counts: Counts) -> Work:
     alike = (values["model.path"], values["model.resolution"], values["training.precision"])
     steps = values["training.steps"] * values["training.pairs_per_step"]
     return Work(steps, "steps x pairs", values["lora.rank"], alike)
 
 
-def _generate(values: Mapping[str, Any], _pairs: int) -> Work:
-    made = images(values)
+def _generate(values: Mapping[str, Any], counts: Counts) -> Work:
+    made = counts.images(values)
     passes = 1 if values["generation.guidance_scale"] == 1 else 2
     alike = (values["model.path"], values["model.resolution"])
     return Work(made * values["generation.steps"] * passes, "images x denoiser passes", made, alike)
 
 
-def _evaluate(values: Mapping[str, Any], _pairs: int) -> Work:
+def _evaluate(values: Mapping[str, Any], counts: Counts) -> Work:
     scorers = tuple(values["evaluation.scorers"])
-    return Work(images(values) * len(scorers), "images x scorers", images(values) * len(scorers), scorers)
+    scored = counts.images(values) * len(scorers)
+    return Work(scored, "images x scorers", scored, scorers)
 
 
-_MEASURES: dict[str, Callable[[Mapping[str, Any], int], Work]] = {
+_MEASURES: dict[str, Callable[[Mapping[str, Any], Counts], Work]] = {
     "data": _data,
     "score": _score,
     "select": _data,
@@ -107,35 +121,24 @@ _MEASURES: dict[str, Callable[[Mapping[str, Any], int], Work]] = {
 }
 
 
-def _pairs(values: Mapping[str, Any], counted: Mapping[str, int]) -> int:
-    path = values["data.path"]
-    return counted[path] if path in counted else _pairs_by_size(path, values["model.resolution"])
-
-
-@cache
-def _pairs_by_size(path: str, resolution: int) -> int:
+def _pairs_by_size(path: Path, resolution: int) -> int:
     try:
-        size = _bytes_below(Path(path))
+        files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+        size = sum(file.stat().st_size for file in files)
     except OSError:
         return UNKNOWN_PAIRS
     return max(1, round(size / (2 * BYTES_PER_PIXEL * resolution**2)))
 
 
-def _bytes_below(path: Path) -> int:
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-    return path.stat().st_size
-
-
-@cache
-def _prompts(path: str, splits: tuple[str, ...], per_split: int | None) -> int:
-    most = per_split if per_split is not None else float("inf")
+def _prompts(path: Path, splits: Iterable[str], per_split: int | None) -> int:
+    """The prompts of a CSV, at least one; any other file is not read for this."""
     try:
-        with Path(path).open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8") as stream:
             found = [row.get("split") for row in csv.DictReader(stream)]
-    except (OSError, UnicodeDecodeError, csv.Error):  # not here, or a parquet file
-        return int(min(UNKNOWN_PROMPTS, most)) * len(splits)
-    return int(sum(min(found.count(split), most) for split in splits))
+        counts = [found.count(split) for split in splits]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        counts = [UNKNOWN_PROMPTS for _ in splits]
+    return max(1, sum(count if per_split is None else min(count, per_split) for count in counts))
 
 
 def count_of(summary: Path) -> int | None:

@@ -17,7 +17,7 @@ from ablations.keys import StageNode
 from ablations.plan import Plan
 from ablations.states import states
 from ablations.store import Store
-from ablations.work import work_of
+from ablations.work import Counts, work_of
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.test_grid import FLAT
 from tests.ablations.test_local import fake_log, run_plan
@@ -69,7 +69,7 @@ def test_work_counts_what_time_grows_with() -> None:
         "evaluation.scorers": ["clip_emoji", "aesthetic_emoji"],
         "selection.fraction": 10.0,
     }
-    counted = {"p": 1000}
+    counted = Counts({"p": 1000})
     assert work_of("train", values, counted).amount == 120
     assert work_of("generate", values, counted).amount == 2 * 10 * 3 * 20 * 2, "with guidance, two passes a step"
     assert work_of("generate", values | {"generation.guidance_scale": 1}, counted).amount == 2 * 10 * 3 * 20
@@ -90,10 +90,10 @@ def test_prompts_and_pairs_are_counted_where_they_can_be(tmp_path: Path) -> None
     data.write_bytes(b"x" * (2 * 512 * 512 * 6))
     values = FLAT | {"evaluation.prompts": str(prompts), "data.path": str(data), "generation.steps": 1}
     values["generation.guidance_scale"] = 1
-    assert work_of("generate", values, {}).amount == 9
-    assert work_of("generate", values | {"evaluation.prompts_per_split": 4}, {}).amount == 3 + 4
-    assert work_of("data", values, {}).amount == 10, "a pair is taken to be two images of 0.6 bytes per pixel"
-    assert work_of("data", values, {str(data): 77}).amount == 77
+    assert work_of("generate", values, Counts({})).amount == 9
+    assert work_of("generate", values | {"evaluation.prompts_per_split": 4}, Counts({})).amount == 3 + 4
+    assert work_of("data", values, Counts({})).amount == 10, "a pair is taken to be two images of 0.6 bytes per pixel"
+    assert work_of("data", values, Counts({str(data): 77})).amount == 77
 
 
 def test_records_scale_with_work(plan_of: Planner, store: Store) -> None:
@@ -153,7 +153,7 @@ def test_only_the_newest_records_are_read(plan_of: Planner, store: Store, monkey
     read: list[Path] = []
     genuine = timings.read_json
     monkeypatch.setattr(timings, "read_json", lambda path: read.append(path) or genuine(path))
-    found = timings.read_timings(store, "train", {})
+    found = timings.read_timings(store, "train", Counts({}))
     assert sorted(timing.seconds for timing in found) == [float(number) for number in range(36, 60)]
     assert len(read) == 4 * timings.MOST_READ
 
