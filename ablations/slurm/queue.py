@@ -7,6 +7,7 @@ between a held array and its release, the next launch finds by the record and ca
 from __future__ import annotations
 
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from ablations.slurm.launches import Launch
     from ablations.slurm.profile import Profile, Resources
     from ablations.store import Store
+
+_WRITERS = 16
+"""Threads that write job files: each waits for the disk, most of all for a shared one."""
 
 
 class Queue:
@@ -70,7 +74,8 @@ class Queue:
         for batch in batches(nodes, self._profile.resources, self._largest):
             inputs = ([jobs[up] for up in nodes[key].inputs.values() if up in jobs] for key in batch.keys)
             needs = waits([[*some, *holds.get(key, ())] for key, some in zip(batch.keys, inputs, strict=True)])
-            paths = [self._write(nodes[key]) for key in batch.keys]
+            with ThreadPoolExecutor(_WRITERS) as writers:
+                paths = list(writers.map(self._write, (nodes[key] for key in batch.keys)))
             array = self._put(run_job, paths, batch.stage, batch.resources, needs, batch.keys)
             self.arrays += 1
             jobs.update((key, array.element(index)) for index, key in enumerate(batch.keys))

@@ -18,7 +18,7 @@ from ablations.slurm.turns import turn
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from ablations.keys import StageNode
     from ablations.plan import Plan
@@ -47,9 +47,27 @@ class Submitted:
     queued: int = 0
     later: int = 0
 
+    def __str__(self) -> str:
+        lines = []
+        if self.launch is not None:
+            lines.append(f"submitted {self.jobs:,} stages in {self.arrays:,} arrays ({self.launch.folder})")
+        if self.rehearsed:
+            lines.append(f"{self.rehearsed:,} stages of a rehearsal go first; training waits for those of its shape")
+        if self.queued:
+            lines.append(f"{self.queued:,} stages were in the queue already")
+        if self.later:
+            lines.append(f"{self.later:,} stages are beyond the limit of the queue; the last job submits them")
+        return "\n".join(lines) or "nothing to submit: every stage is done"
+
 
 def submit(
-    plan: Plan, store: Store, profile: Profile, arguments: Mapping[str, Any], table: str = QSD, canary: bool = False
+    plan: Plan,
+    store: Store,
+    profile: Profile,
+    arguments: Mapping[str, Any],
+    table: str = QSD,
+    canary: bool = False,
+    only: Container[str] | None = None,
 ) -> Submitted:
     """Submit every stage that is neither done nor in the queue.
 
@@ -60,6 +78,7 @@ def submit(
         arguments: what tells the same sweep again: {"name", "experiment", "seeds"} of the command line.
         table: module with the stage table.
         canary: rehearse each shape first; training waits for it.
+        only: keys of the stages to submit, if not all; one whose inputs are not coming is left out.
 
     Raises:
         UserError: no SLURM here, or it refused; what was submitted before stays, and the same call goes on.
@@ -68,7 +87,7 @@ def submit(
         raise UserError("no SLURM on this machine (squeue is not found); use a login node, or --cluster local")
     with turn(store):
         undo_leftovers(store)
-        todo, queued = _todo(plan, store)
+        todo, queued = _todo(plan, store, only)
         if not todo:
             return Submitted(None, queued=len(queued))
         rehearsal = Canary(plan, store, table) if canary else None
@@ -98,7 +117,7 @@ def submit(
         return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), later)
 
 
-def _todo(plan: Plan, store: Store) -> tuple[dict[str, StageNode], dict[str, str]]:
+def _todo(plan: Plan, store: Store, only: Container[str] | None = None) -> tuple[dict[str, StageNode], dict[str, str]]:
     """The stages to submit, and key -> job of those in the queue."""
     present = {stage: store.present(stage) for stage in plan.order}
     left = {
@@ -107,7 +126,12 @@ def _todo(plan: Plan, store: Store) -> tuple[dict[str, StageNode], dict[str, str
         if key not in present[node.stage] or not store.is_done(node.stage, key)
     }
     queued = alive(store, left)
-    return {key: node for key, node in left.items() if key not in queued}, queued
+    todo: dict[str, StageNode] = {}
+    for key, node in left.items():
+        coming = all(up not in left or up in queued or up in todo for up in node.inputs.values())
+        if key not in queued and coming and (only is None or key in only):
+            todo[key] = node
+    return todo, queued
 
 
 def _last(plan: Plan, jobs: Mapping[str, str]) -> list[str]:

@@ -1,0 +1,113 @@
+"""What goes wrong in one place stays there, and is gone on with: failures, scancel, two launchers at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablations.slurm import query
+from ablations.slurm.launches import launches
+from ablations.store import Store
+from tests.ablations.conftest import SMALL, Planner
+from tests.conftest import ROOT
+from tests.slurm.conftest import PROFILE, Submit
+from tests.slurm.test_arrays import TWO_RANKS
+from tests.slurm.watch import command, job_of, logs, runs, scancel_all, undone, wait_for, wait_for_end
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_failing_stage_takes_only_its_followers_along(
+    plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path
+) -> None:
+    plan = plan_of("question: q\nexperiment: tiny\naxes: {loss.beta: [5, 666]}\nbaseline: {loss.beta: 5}\nseeds: [0]\n")
+    submit_plan(plan)
+    wait_for_end()
+    assert undone(plan, store) == [f"{stage} beta=666 seed 0" for stage in ("train", "generate", "evaluate")], logs(
+        store
+    )
+    ended = query.job_state(job_of(plan, store, "evaluate", 1))
+    assert ended is not None
+    assert (ended.state, ended.reason) == ("CANCELLED", "DependencyNeverSatisfied")
+    again = submit_plan(plan)
+    assert again.jobs == 3
+    wait_for_end()
+    assert sorted(runs(fake_log).values())[-2:] == [1, 2], "only the failed stage ran again"
+
+
+def test_scancel_of_one_element(
+    plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "1")
+    plan = plan_of(TWO_RANKS)
+    submit_plan(plan)
+    wait_for(lambda: "step-1 " in fake_log.read_text(), "a training step")
+    command("scancel", job_of(plan, store, "train", 1))
+    wait_for_end()
+    assert undone(plan, store) == [f"{stage} rank=8 seed 0" for stage in ("train", "generate", "evaluate")], logs(store)
+    assert submit_plan(plan).jobs == 3
+    wait_for_end()
+    assert undone(plan, store) == [], logs(store)
+
+
+def test_resume_after_scancel_of_everything(
+    plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "1")
+    plan = plan_of(TWO_RANKS)
+    submit_plan(plan)
+    wait_for(lambda: "step-1 " in fake_log.read_text(), "a training step")
+    scancel_all()
+    left = undone(plan, store)
+    assert left
+    assert submit_plan(plan).jobs == len(left)
+    assert submit_plan(plan).jobs == 0, "nothing is lost any more"
+    wait_for_end()
+    assert undone(plan, store) == [], logs(store)
+    steps = [line for line in fake_log.read_text().splitlines() if line.startswith("step-1 ")]
+    assert len(steps) == len(set(steps)), "training went on from its checkpoint"
+
+
+def test_two_launchers_at_once(
+    plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path, world: Path
+) -> None:
+    plan = plan_of(SMALL)
+    call = [sys.executable, "-m", "tests.slurm.launch", str(plan.sweep.shown), "runs", str(PROFILE)]
+    launchers = [subprocess.Popen(call, cwd=world, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [launcher.communicate(timeout=120)[0] for launcher in launchers]
+    assert [launcher.returncode for launcher in launchers] == [0, 0, 0]
+    assert len(launches(store)) == 1, said
+    assert sum("were in the queue already" in text for text in said) == 2, said
+    wait_for_end()
+    assert undone(plan, store) == [], logs(store)
+    assert set(runs(fake_log).values()) == {1}
+
+
+def test_a_second_sweep_waits_for_the_jobs_of_the_first(
+    plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path
+) -> None:
+    first, second = plan_of(TWO_RANKS), plan_of(TWO_RANKS.replace("[4, 8]", "[4, 16]"), "b")
+    command("scontrol", "update", "PartitionName=low", "State=DOWN")
+    try:
+        submit_plan(first)
+        done = submit_plan(second)
+    finally:
+        command("scontrol", "update", "PartitionName=low", "State=UP")
+    assert (done.jobs, done.queued) == (3, len(second.nodes) - 3)
+    wait_for_end()
+    assert undone(first, store) == undone(second, store) == [], logs(store)
+    assert set(runs(fake_log).values()) == {1}
+
+
+def test_without_slurm_there_is_a_plain_answer(tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "ablations.cli", "run", "demo", "--cluster", "generic", "--runs", str(tmp_path)]
+    done = subprocess.run(
+        call, cwd=ROOT, env={"PATH": "/nowhere", "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: no SLURM on this machine (squeue is not found); use a login node, or --cluster local\n"
+    )
