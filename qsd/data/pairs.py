@@ -36,7 +36,9 @@ class SourceRow:
         winner: file bytes of the preferred image, or None.
         loser: file bytes of the other image, or None.
         annotator: who preferred it, or None when the source does not say.
-        problem: why the row is no pair, as the reader sees it (``tie``, ``label_out_of_range``), or None.
+        problem: why the row is no pair, as the reader sees it (``tie``, ``missing_image``, …), or None.
+        winner_name: what the source calls the preferred image (a path or an id), or None.
+        loser_name: what it calls the other one, or None.
     """
 
     number: int
@@ -46,6 +48,8 @@ class SourceRow:
     loser: bytes | None
     annotator: str | None = None
     problem: str | None = None
+    winner_name: str | None = None
+    loser_name: str | None = None
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def test_images_are_found_again_by_row(tmp_path: Path) -> None:
         assert images.bytes_of(number, "winner") == rows[number][winner]
         assert images.image(number, "loser").tobytes() == decode(rows[number][loser]).tobytes()
     assert images.decoded == 4
-    assert len(source._cache) == 2
+    assert len(source._batches) == 4
     with pytest.raises(UserError, match="row 20"):
         images.image(20, "winner")
 

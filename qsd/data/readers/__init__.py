@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from qsd.data.source import PairSource
 
 
+def _never(_path: Path) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Reader:
     """A layout of preference data.
@@ -21,10 +25,14 @@ class Reader:
     Attributes:
         open: path of the data set -> source that streams its rows and gives random access to their images.
         version: raised whenever the same bytes give other pairs.
+        recognises: path -> whether it looks like this layout, for commands that are told no reader.
+        digest: path -> digest of what belongs to the data set but lies beside the path, where there is such.
     """
 
     open: Callable[[Path], PairSource]
     version: int = 1
+    recognises: Callable[[Path], bool] = _never
+    digest: Callable[[Path], str] | None = None
 
 
 REGISTRY: Registry[Reader] = Registry("data reader", "qsd.data.readers", "READER")

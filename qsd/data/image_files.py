@@ -1,0 +1,123 @@
+"""Image files that a list names by relative path: in folders, or in a zip archive that stands for a folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import zipfile
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_CACHED_FILES = 16
+"""Neighbours in a list share images: every image of a ranking stands in several pairs."""
+
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL}
+
+
+class RefusedImageError(Exception):
+    """Why a file is no image of the data set: a reason as in ``problems.json``."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ImageFiles:
+    """Bytes of images by relative path.
+
+    A folder ``a/b`` may be replaced by an archive ``a/b.zip``, whose members may or may not begin with ``b/``. A path
+    may not lead out of ``root``, neither by its words nor by a link.
+
+    Args:
+        root: the folder that holds the data set.
+        places: folders below ``root`` to look in, in this order; ``""`` is ``root`` itself.
+    """
+
+    def __init__(self, root: Path, places: tuple[str, ...] = ("",)) -> None:
+        self.root = root
+        self.places = places
+        self.read = lru_cache(_CACHED_FILES)(self._read)
+        self._root = root.resolve()
+        self._archives: dict[Path, zipfile.ZipFile | None] = {}
+
+    def _read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            RefusedImageError: ``path_outside_folder``, ``missing_image``, ``unreadable_image`` or ``corrupt_image``.
+        """
+        for relative in self._candidates(name):
+            try:
+                path = self.root / relative
+                if not path.resolve().is_relative_to(self._root):
+                    raise RefusedImageError("path_outside_folder")
+                return path.read_bytes()
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise RefusedImageError("unreadable_image") from None
+            except ValueError:  # NUL or half a surrogate pair: no file has such a name
+                raise RefusedImageError("missing_image") from None
+        for archive, member in self._members(name):
+            return _read_member(archive, member)
+        raise RefusedImageError("missing_image")
+
+    def fingerprint(self, name: str) -> str:
+        """What changes when the file does: size on disk, or size and checksum in an archive; empty when absent."""
+        for relative in self._candidates(name):
+            try:
+                return str((self.root / relative).stat().st_size)
+            except (OSError, ValueError):
+                continue
+        return next((f"{member.file_size}:{member.CRC:08x}" for _, member in self._members(name)), "")
+
+    def _candidates(self, name: str) -> list[PurePosixPath]:
+        """Where the file may be, relative to ``root``.
+
+        Raises:
+            RefusedImageError: the path is absolute or climbs out of the folder.
+        """
+        if not name:
+            raise RefusedImageError("missing_image")
+        plain = os.path.normpath(name)
+        if plain.split(os.sep, 1)[0] in ("", os.pardir):  # an absolute path begins with an empty part
+            raise RefusedImageError("path_outside_folder")
+        return [PurePosixPath(place, plain) for place in self.places]
+
+    def _members(self, name: str) -> Iterator[tuple[zipfile.ZipFile, zipfile.ZipInfo]]:
+        for relative in self._candidates(name):
+            for folder in relative.parents[:-1]:
+                archive = self._archive(self.root / folder.parent / f"{folder.name}.zip")
+                if archive is None:
+                    continue
+                inner = relative.relative_to(folder).as_posix()
+                for member in (f"{folder.name}/{inner}", inner):
+                    if member in archive.NameToInfo:
+                        yield archive, archive.NameToInfo[member]
+
+    def _archive(self, path: Path) -> zipfile.ZipFile | None:
+        if path not in self._archives:
+            try:
+                self._archives[path] = zipfile.ZipFile(path) if path.is_file() else None
+            except (zipfile.BadZipFile, OSError) as error:
+                raise UserError(f"{path}: not a readable zip archive: {error}; fetch or pack it again") from None
+            except ValueError:
+                return None
+        return self._archives[path]
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    import zlib
+
+    try:
+        return archive.read(member)
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        raise RefusedImageError("corrupt_image") from None
+    except (OSError, RuntimeError, NotImplementedError):  # the last two: encrypted, or packed in an unknown way
+        raise RefusedImageError("unreadable_image") from None
