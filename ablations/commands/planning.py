@@ -94,3 +94,25 @@ def explain(
     found = states.states(store, made.nodes)
     for line in explaining.explain(made, find_cell(made, cell), store, found):
         print(line)
+
+
+@app.command()
+def diff(
+    name: Name,
+    left: Annotated[str, typer.Argument(help="A cell by name, by 'NAME seed N' or by id.", show_default=False)],
+    right: Annotated[str, typer.Argument(help="Another cell.", show_default=False)],
+    experiment: Experiment = None,
+    runs: Runs = RUNS,
+    seeds: Seeds = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how two cells differ: configuration, stages, and the code and machines that ran them."""
+    from ablations import diff as comparing
+    from ablations.cells import find_cell
+
+    made, store = planned(name, experiment, runs, seeds)
+    found = comparing.diff(find_cell(made, left), find_cell(made, right), store)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        comparing.print_diff(found)
