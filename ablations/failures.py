@@ -36,6 +36,7 @@ class Failed:
         fingerprint: equal for failures of one kind at one place.
         reason: one line.
         error: as in ``exit.json``; None without a traceback.
+        job: the SLURM job that it was part of; None outside SLURM.
         log: of the attempt, or of its SLURM job if that never began one; None without either.
     """
 
@@ -44,6 +45,7 @@ class Failed:
     fingerprint: str
     reason: str
     error: Mapping[str, Any] | None
+    job: str | None
     log: Path | None
 
 
@@ -61,8 +63,9 @@ def failed_stages(plan: Plan, store: Store, seen: Look) -> list[Failed]:
         cause = cause_of(ending, job, "node-failure" if _machine_restarted(record) else "lost")
         reason = str((ending or {}).get("reason") or _without_record(cause, job))
         log = folder / LOG if folder else _job_log(store, seen, key)
-        error = (ending or {}).get("error")
-        found.append(Failed(node, cause, fingerprint(node.stage, cause, ending), reason, error, log))
+        mark = fingerprint(node.stage, cause, ending)
+        made_by = made_by if folder else seen.jobs.get(key)
+        found.append(Failed(node, cause, mark, reason, (ending or {}).get("error"), made_by, log))
     return found
 
 

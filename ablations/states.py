@@ -91,8 +91,8 @@ def look(store: Store, nodes: Mapping[str, StageNode], trust: bool = False) -> L
             owners.pop(key, None)
             folder = latest(store, node.stage, key) if key in tried[node.stage] else None
             state = _from_records(folder, tickets.get(key), answers)
-        blocked = state is None and any(found.get(up) in (FAILED, BLOCKED) for up in node.inputs.values())
-        found[key] = BLOCKED if blocked else state or NEW
+        blocked = state in (None, QUEUED) and any(found.get(up) in (FAILED, BLOCKED) for up in node.inputs.values())
+        found[key] = BLOCKED if blocked else state or NEW  # SLURM is about to drop a job that waits in vain
     jobs = {key: ticket.job for key, ticket in tickets.items()}
     jobs |= {key: owner.slurm_job for key, owner in owners.items() if owner.slurm_job}
     return Look(found, owners, jobs, {key: ticket.launch for key, ticket in tickets.items()}, answers)

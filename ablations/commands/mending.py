@@ -1,1 +1,80 @@
 """After a failure: try again, stop, and free space."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablations.commands.common import RUNS, Experiment, Gpus, Jobs, Name, Runs, Seeds, app, planned
+
+if TYPE_CHECKING:
+    from ablations.grid import Cell
+    from ablations.plan import Plan
+
+Cells = Annotated[
+    list[str] | None, typer.Option("--cell", help="Only this cell, by name, 'NAME seed N' or id; may be repeated.")
+]
+
+
+@app.command()
+def retry(
+    name: Name,
+    cause: Annotated[
+        str | None, typer.Option(help="Only failures of this cause, as 'ablate failures' names it.")
+    ] = None,
+    cell: Cells = None,
+    micro_batch_half: Annotated[
+        bool, typer.Option("--micro-batch-half", help="Halve the batches of stages that ran out of memory.")
+    ] = False,
+    jobs: Jobs = None,
+    gpus: Gpus = None,
+    experiment: Experiment = None,
+    runs: Runs = RUNS,
+    seeds: Seeds = None,
+) -> None:
+    """Run failed stages again and what waits for them, on the cluster if they failed there."""
+    from ablations import launch
+    from ablations import retry as again
+    from ablations.causes import names
+    from ablations.slots import read_gpus
+
+    made, store = planned(name, experiment, runs, seeds)
+    choice = again.choose(made, store, names(cause), _cells(made, cell))
+    others = f"; {choice.others} other failed stage(s) stay as they are" if choice.others else ""
+    if not choice.failed:
+        print(f"nothing to try again{others}")
+        return
+    for line in again.halve_batches(store, choice) if micro_batch_half else ():
+        print(line)
+    print(f"{len(choice.failed)} failed stage(s), {len(choice.keys)} with what waits for them{others}", flush=True)
+    submitted = again.submit(made, store, choice)
+    if submitted is not None:
+        print(submitted)
+        return
+    raise typer.Exit(launch.run(made, store, jobs, gpus=read_gpus(gpus), only=choice.keys))
+
+
+@app.command()
+def cancel(
+    name: Name, cell: Cells = None, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None
+) -> None:
+    """End what runs or waits for a sweep, here and on the cluster; checkpoints stay."""
+    from ablations import cancel as ending
+
+    made, store = planned(name, experiment, runs, seeds)
+    for line in ending.cancel(made, store, _cells(made, cell)):
+        print(line)
+
+
+def _cells(plan: Plan, names: list[str] | None) -> list[Cell] | None:
+    """The cells of ``--cell``, with all seeds where a name is given without one; None for all."""
+    from ablations.cells import find_cell
+
+    if not names:
+        return None
+    found: list[Cell] = []
+    for name in names:
+        matching = [cell for cell in plan.cells if name in (cell.name, cell.label, cell.cell_id)]
+        found += matching or [find_cell(plan, name)]
+    return found

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ablations.cells import find_cell
+from ablations.cli import app
 from ablations.explain import explain
 from ablations.states import states
 from ablations.status import status, status_lines
@@ -24,7 +25,8 @@ from tests.ablations.test_spec import ablate
 __all__ = ["fake_log"]
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "pandas", "numpy", "wandb", "pyarrow", "omegaconf", "diffusers", "matplotlib", "yaml")
-HELPS = [["--help"], *([name, "--help"] for name in ("plan", "run", "status", "table", "explain"))]
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+HELPS = [["--help"], *([name, "--help"] for name in COMMANDS)]
 _PROBE = """
 import resource, sys
 sys.argv = ["ablate", *{arguments!r}]

@@ -1,0 +1,101 @@
+"""``ablate cancel``: end what runs or waits for a sweep, on this machine and on the cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations.states import QUEUED, RUNNING, UNKNOWN, look
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from ablations.grid import Cell
+    from ablations.keys import StageNode
+    from ablations.owner import Owner
+    from ablations.plan import Plan
+    from ablations.states import Look
+    from ablations.store import Store
+
+
+def cancel(plan: Plan, store: Store, cells: Collection[Cell] | None = None) -> Iterator[str]:
+    """End the stages of a sweep that are alive, or those that only ``cells`` need; a line for each, what was done.
+
+    A stage that other cells need too goes on. Processes of this machine get SIGTERM and keep their last checkpoint;
+    jobs are cancelled by ``scancel``.
+    """
+    seen = look(store, plan.nodes, trust=True)
+    if cells is None:  # first, or they would start the next stage
+        for pid in sorted({launcher for owner in seen.owners.values() if (launcher := _launcher(owner, plan))}):
+            yield f"SIGTERM to the launcher, process {pid} on this machine"
+            _terminate(pid)
+    alive = [node for key, node in plan.nodes.items() if seen.states[key] in (RUNNING, QUEUED, UNKNOWN)]
+    chosen = None if cells is None else {cell.label for cell in cells}
+    jobs: list[str] = []
+    for node in alive:
+        label = plan.label(node)
+        users = {cell.label for cell in plan.users[node.key]}
+        if chosen is not None and not users <= chosen:
+            if users & chosen:
+                yield f"kept: {label}: other cells need it"
+            continue
+        job = seen.jobs.get(node.key)
+        if job is not None:
+            jobs.append(job)
+            yield f"scancel {job}: {label} ({seen.states[node.key]})"
+        else:
+            yield f"{_end(node, seen)}: {label}"
+    if jobs:
+        from ablations.slurm import query
+        from ablations.slurm.sbatch import scancel
+
+        scancel(*jobs)
+        if query.states(jobs) is None:
+            yield "the scheduler does not answer; the jobs may go on: run the same command again"
+    if not alive:
+        yield "nothing of this sweep runs or waits"
+
+
+def _launcher(owner: Owner, plan: Plan) -> int | None:
+    """The local run of this sweep that started an attempt; None if there is none, or it runs another sweep."""
+    if owner.host != socket.gethostname() or owner.gone():
+        return None
+    server = _arguments(_parent(owner.pid))
+    if "ablations.server" not in server:
+        return None
+    launcher = int(server[server.index("ablations.server") + 1])
+    named = {Path(word).stem for word in _arguments(launcher)} | set(_arguments(launcher))
+    return launcher if plan.sweep.name in named else None
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def _arguments(pid: int) -> list[str]:
+    """The command line of a process; empty where the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def _terminate(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+
+
+def _end(node: StageNode, seen: Look) -> str:
+    """Ask the process that works on a stage to end; what was done."""
+    owner = seen.owners.get(node.key)
+    if owner is None or owner.host != socket.gethostname() or owner.gone():
+        return f"not reached from here, it is {owner}" if owner else "nobody to ask"
+    _terminate(owner.pid)
+    return f"SIGTERM to {owner}"
