@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablations.commands.common import RUNS, Experiment, Gpus, Jobs, Name, Runs, Seeds, app, planned
+from ablations.commands.common import RUNS, AsJson, Experiment, Gpus, Jobs, Name, Runs, Seeds, app, planned
 
 if TYPE_CHECKING:
     from ablations.grid import Cell
@@ -78,3 +81,28 @@ def _cells(plan: Plan, names: list[str] | None) -> list[Cell] | None:
         matching = [cell for cell in plan.cells if name in (cell.name, cell.label, cell.cell_id)]
         found += matching or [find_cell(plan, name)]
     return found
+
+
+@app.command()
+def gc(
+    runs: Runs = RUNS,
+    delete: Annotated[bool, typer.Option("--delete", help="Free it; without this, only look.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what nobody needs any more, by kind with sizes, and free it if asked."""
+    from ablations import freeing
+    from ablations.garbage import find_garbage
+    from ablations.jobs import QSD, load_table
+    from ablations.slurm.turns import turn
+    from ablations.spec import SWEEPS
+    from ablations.store import Store
+
+    table = load_table(QSD)
+    store = Store(runs, table.key_of)
+    with turn(store) if delete else contextlib.nullcontext():  # nothing is submitted meanwhile
+        found = find_garbage(store, SWEEPS, table)
+        print(json.dumps(freeing.as_json(found), indent=1) if as_json else "\n".join(freeing.lines(found)))
+        if delete and found.items:
+            print(freeing.free(store, found), file=sys.stderr if as_json else sys.stdout)
+        elif found.items and not as_json:
+            print("'ablate gc --delete' frees it")
