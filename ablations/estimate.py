@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.cost_model import Machine, has_gpu, modelled_bytes, modelled_seconds
 from ablations.makespan import makespan
+from ablations.slots import default_jobs
+from ablations.slurm.profile import LOCAL, find_profile, read_profile
 from ablations.states import DONE, RUNNING, progress
 from ablations.timings import Judgement, Timing, counted_pairs, judge, read_timings
 from ablations.work import Counts, Work, work_of
@@ -40,13 +42,20 @@ class Site:
     @property
     def on_slurm(self) -> bool:
         """True anywhere but on this machine."""
-        return self.name != "local"
+        return self.name != LOCAL
 
 
-def local_site(device: str, parallel: int) -> Site:
-    """This machine; a stage that can use a GPU takes one if there is any."""
-    gpu = has_gpu(device)
-    return Site("local", parallel, lambda stage: int(gpu and stage not in _CPU_STAGES))
+def find_site(cluster: str, parallel: int | None, device: str) -> Site:
+    """This machine for ``local``, or else the place of a cluster profile; ``parallel`` replaces its own number.
+
+    Raises:
+        UserError: there is no such profile, or a mistake in it.
+    """
+    if cluster == LOCAL:  # a stage that can use a GPU takes one if there is any
+        gpu = has_gpu(device)
+        return Site(LOCAL, parallel or default_jobs(), lambda stage: int(gpu and stage not in _CPU_STAGES))
+    profile = read_profile(find_profile(cluster))
+    return Site(profile.path.stem, parallel or profile.parallel, lambda stage: profile.resources(stage).gpus)
 
 
 @dataclass(frozen=True)

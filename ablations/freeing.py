@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ablations.board import size
+from ablations.amounts import size
 from ablations.garbage import KINDS, delete
 
 if TYPE_CHECKING:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ablations.commands.common import RUNS, AsJson, Experiment, Name, Runs, Seeds, app, planned
 from qsd.errors import UserError
-
-if TYPE_CHECKING:
-    from ablations.estimate import Site
 
 
 @app.command()
@@ -29,27 +26,16 @@ def plan(
     """Show a sweep's cells and unique stages, what is done, and what the rest will cost."""
     from ablations import board, states
     from ablations import plan as planning
-    from ablations.estimate import estimate
+    from ablations.estimate import estimate, find_site
 
     made, store = planned(name, experiment, runs, seeds)
-    site = _site(cluster, parallel, str(made.cells[0].values["device"]))
+    site = find_site(cluster, parallel, str(made.cells[0].values["device"]))
     found = states.states(store, made.nodes)
     summary = planning.summary(made, found) | {"estimate": estimate(made, store, found, site)}
     if as_json:
         print(json.dumps(summary | {"list": board.cells_as_json(made, found)}, indent=1))
     else:
         board.print_plan(made, summary)
-
-
-def _site(cluster: str, parallel: int | None, device: str) -> Site:
-    from ablations.estimate import Site, local_site
-    from ablations.slots import default_jobs
-    from ablations.slurm.profile import LOCAL, find_profile, read_profile
-
-    if cluster == LOCAL:
-        return local_site(device, parallel or default_jobs())
-    profile = read_profile(find_profile(cluster))
-    return Site(profile.path.stem, parallel or profile.parallel, lambda stage: profile.resources(stage).gpus)
 
 
 @app.command()

@@ -52,10 +52,13 @@ def digest(path: Path) -> str:
 
 def location_digest(path: str) -> str:
     """What a location contributes to a key: a digest of local content, or ``hub:name@revision`` for a hub name."""
+    return f"hub:{path}" if is_hub_name(path) else digest(Path(path))
+
+
+def is_hub_name(path: str) -> bool:
+    """True for ``owner/name`` or ``owner/name@revision``, unless something, or its folder, is there on this machine."""
     local = Path(path)
-    if not local.exists() and _HUB_NAME.fullmatch(path) and not local.parent.exists():
-        return f"hub:{path}"
-    return digest(local)
+    return not local.exists() and _HUB_NAME.fullmatch(path) is not None and not local.parent.exists()
 
 
 def _file_digest(path: Path) -> str:

@@ -1,0 +1,112 @@
+"""What an experiment needs to be there before it runs: data, weights, prompts; on this disk, or by a hub name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.amounts import size
+from qsd.config.check import schema_fields
+from qsd.config.digest import is_hub_name
+from qsd.config.fields import Kind
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_DATA = "data.path"
+_MODEL = "model.path"
+_MODEL_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
+_OTHER_PRECISIONS = ["*.fp16.*", "*.non_ema.*", "*flax*"]
+
+
+@dataclass(frozen=True)
+class Supply:
+    """One thing that must be there.
+
+    Attributes:
+        field: the field of the experiment that names it.
+        place: a path, or a hub name with an optional ``@revision``.
+        what: what it is, for a person.
+    """
+
+    field: str
+    place: str
+    what: str
+
+    @property
+    def on_hub(self) -> bool:
+        """True if ``place`` is a hub name."""
+        return is_hub_name(self.place)
+
+
+def supplies(values: Mapping[str, Any], also: Mapping[str, Iterable[Any]] | None = None) -> list[Supply]:
+    """Everything that a flat configuration needs, each once; ``also``: further values of fields that a sweep varies."""
+    also = also or {}
+    found: dict[tuple[str, str], Supply] = {}
+    for name, info in schema_fields().items():
+        if info.kind is Kind.LOCATION:
+            for place in (values[name], *also.get(name, ())):
+                found.setdefault((name, place), Supply(name, place, name))
+    scorers = [values["reward.model"], *also.get("reward.model", ())]
+    for several in (values["evaluation.scorers"], *also.get("evaluation.scorers", ())):
+        scorers.extend(several)
+    for scorer in dict.fromkeys(scorers):
+        for place in _weights(scorer, values["reward.weights"]):
+            supply = Supply("reward.weights", str(place), f"weights of {scorer}")
+            found.setdefault((supply.field, supply.place), supply)
+    return list(found.values())
+
+
+def look(supply: Supply) -> str:
+    """What is there, without a network: files and size, or the folder of a download.
+
+    Raises:
+        UserError: nothing usable is there; the message says how to mend it.
+    """
+    if supply.on_hub:
+        return _snapshot(supply, download=False)
+    path = Path(supply.place)
+    if not path.exists():
+        raise UserError(f"{supply.place}: no such file or folder; put it there, or set {supply.field}")
+    if supply.field == _MODEL and not (path / "model_index.json").is_file():
+        raise UserError(f"{supply.place}: not a diffusers model: model_index.json is missing; check {supply.field}")
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    total = sum(file.stat().st_size for file in files)
+    if not total:
+        raise UserError(f"{supply.place}: empty; put it there again, or set {supply.field}")
+    return f"{len(files):,} file{'s' * (len(files) != 1)}, {size(total)}"
+
+
+def fetch(supply: Supply) -> str:
+    """Download what has a hub name, at its revision; only look at what is local. Raises like :func:`look`."""
+    return _snapshot(supply, download=True) if supply.on_hub else look(supply)
+
+
+def _weights(scorer: str, weights: str) -> list[Path]:
+    from qsd.rewards.scorers import REGISTRY
+
+    spec = REGISTRY.get(scorer)
+    return [Path(weights) / folder for folder in (spec.folder, *spec.needs)]
+
+
+def _snapshot(supply: Supply, download: bool) -> str:
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = supply.place.partition("@")
+    only: dict[str, Any] = {}
+    if supply.field == _MODEL:  # the repository of a model holds its weights several times over
+        only = {"allow_patterns": _MODEL_FILES, "ignore_patterns": _OTHER_PRECISIONS}
+    kind = "dataset" if supply.field == _DATA else "model"
+    try:
+        folder = snapshot_download(
+            name, repo_type=kind, revision=revision or None, local_files_only=not download, **only
+        )
+    except (OSError, ValueError) as error:
+        if not download:
+            mend = f"run 'ablate prefetch' where there is a network, or set {supply.field}"
+            raise UserError(f"{supply.place}: not on this disk, nor downloaded from the hub; {mend}") from None
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{supply.place}: cannot be downloaded as a {kind} ({reason}); check {supply.field}") from None
+    return f"downloaded to {folder}"
