@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ import pytest
 
 from qsd.files import read_table
 from qsd.stages import encode, generate, train
+from qsd.stages.context import Interrupted
+from qsd.training import checkpoint as checkpoints
+from tests.qsd import tiny_world
 from tests.qsd.tiny_stages import TinyStages
 
 if TYPE_CHECKING:
@@ -58,6 +62,23 @@ def test_a_stopped_training_ends_in_the_same_bytes(
     world.run(train, tmp_path, **SETTINGS)
     assert files(tmp_path) == uninterrupted
     assert set(uninterrupted) == {"adapter/pytorch_lora_weights.safetensors", "metrics.jsonl", "summary.json"}
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7, STEPS - 1])
+def test_a_training_asked_to_stop_loses_no_step(
+    world: TinyStages, tmp_path: Path, uninterrupted: dict[str, bytes], steps: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rarely = {**SETTINGS, "training__checkpoint_steps": 1000}
+    context = tiny_world.context(world.config(**rarely), tmp_path, **world.artefacts)
+    asked = iter([*[False] * steps, True])
+    with pytest.raises(Interrupted, match=f"stopped after {steps} of {STEPS} steps"):
+        train.run(replace(context, stopping=lambda: next(asked)))
+    kept = checkpoints.load(context.state)
+    assert (kept.step if kept else 0) == steps
+    capsys.readouterr()
+    train.run(context)
+    assert f"{STEPS - steps} steps in" in capsys.readouterr().out
+    assert files(tmp_path) == uninterrupted
 
 
 def test_at_most_the_steps_since_the_checkpoint_are_repeated(

@@ -1,0 +1,122 @@
+"""Signals to real trainings: each ends after a whole step with a checkpoint, and the result is the same bytes."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablations import attempt, local
+from ablations.display import Display, Lines
+from ablations.jobs import QSD, Job
+from ablations.keys import StageNode
+from ablations.plan import make_plan
+from ablations.server import PRELOAD
+from ablations.spec import read_sweep
+from ablations.stopping import SIGNALS
+from ablations.store import Store
+from ablations.workers import Workers
+from qsd.stages import spec
+from tests.ablations.kill import tree
+from tests.ablations.tiny_project import make_project
+
+STEPS = 120
+SWEEP = f"""\
+question: Does a stop change anything?
+experiment: tiny
+axes: {{quality.metric: [product]}}
+baseline: {{quality.metric: product}}
+overrides: {{training.steps: {STEPS}, training.checkpoint_steps: 1000, training.checkpoint_seconds: 1000}}
+seeds: [0]
+"""
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(project, train node, seconds of an undisturbed training)."""
+    root = make_project(tmp_path_factory.mktemp("stop"))
+    (root / "sweeps" / "one.yaml").write_text(SWEEP)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        plan = make_plan(read_sweep(Path("sweeps/one.yaml")), spec)
+        store = Store(root / "runs", spec.key_of)
+        with Path("log").open("w") as log:
+            display: Display = Lines(log)
+            result = local.run(plan, store, display, 1)
+        assert result.failures == []
+        node = next(node for node in plan.nodes.values() if node.stage == "train")
+        yield root, node, ending(store, node)["seconds"]
+
+
+def ending(store: Store, node: StageNode) -> dict[str, Any]:
+    folder = attempt.latest(store, node.stage, node.key)
+    assert folder is not None
+    found = attempt.outcome(folder)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_stopped_training_loses_no_step_and_ends_in_the_same_bytes(
+    number: int, whole: tuple[Path, StageNode, float], tmp_path: Path
+) -> None:
+    root, node, seconds = whole
+    done = Store(root / "runs", spec.key_of)
+    store = Store(tmp_path / "runs", spec.key_of)
+    for stage, key in node.inputs.items():
+        shutil.copytree(done.artefact(stage, key), store.artefact(stage, key))
+    job = Job.of(node, QSD, store.root, root).write()
+    draw = random.Random(number)
+    metrics = store.partial(node.stage, node.key) / "metrics.jsonl"
+    workers = Workers(PRELOAD, 1)
+    reached: list[int] = []
+    try:
+        for identity in range(STEPS):
+            before = size(metrics)
+            workers.start(identity, job, {})
+            code = wait(workers, lambda before=before: size(metrics) > before)
+            if code is None:  # it makes steps
+                time.sleep(draw.uniform(0, 0.2) * seconds)
+                workers.signal(identity, number)
+                code = wait(workers)
+            if code == attempt.EXIT_DONE:
+                break
+            assert code == attempt.EXIT_INTERRUPTED
+            found = ending(store, node)
+            assert (found["state"], found["signal"]) == ("interrupted", signal.Signals(number).name)
+            reached.append(found["progress"]["done"])
+            assert kept_step(store, node) == reached[-1], "every step that was made is kept"
+    finally:
+        workers.close()
+    assert len(reached) >= 2, "the signals must hit a running training"
+    assert reached == sorted(set(reached)), "each attempt goes on from where the one before it stopped"
+    assert tree(store.artefact("train", node.key)) == tree(done.artefact("train", node.key))
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def wait(workers: Workers, until: Callable[[], bool] = lambda: False) -> int | None:
+    """The exit status of the attempt, or None once ``until`` holds."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        for _, code in workers.ended(0.01):
+            return code
+        if until():
+            return None
+    raise AssertionError("the attempt does not end")
+
+
+def kept_step(store: Store, node: StageNode) -> int:
+    from safetensors import safe_open
+
+    with safe_open(store.partial(node.stage, node.key) / ".state" / "checkpoint.safetensors", "pt") as stored:
+        return int(stored.metadata()["step"])
