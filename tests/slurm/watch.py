@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from ablations.plan import Plan
@@ -55,11 +56,15 @@ def wait_for_end(seconds: float = 180) -> None:
 
 
 def release_requeued() -> None:
-    """SLURM lets a requeued job wait two minutes; not here."""
-    lines = command("squeue", "--noheader", "--array", "--states=PENDING", "--format=%i|%r").splitlines()
-    for job, reason in (line.split("|") for line in lines):
-        if reason == "BeginTime":
-            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
+    """SLURM lets a requeued job wait two minutes; here two seconds.
+
+    Started within the second in which it was stopped, its node would refuse it: "Job credential revoked".
+    """
+    asked = "--Format=JobArrayID:|,Reason:|,EligibleTime:|"
+    for line in command("squeue", "--noheader", "--array", "--states=PENDING", asked).splitlines():
+        job, reason, eligible = (part.strip() for part in line.split("|")[:3])
+        if reason == "BeginTime" and datetime.fromisoformat(eligible) > datetime.now() + timedelta(seconds=20):  # noqa: DTZ005
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now+2"], check=False)
 
 
 def job_of(plan: Plan, store: Store, stage: str, index: int = 0) -> str:
