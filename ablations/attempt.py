@@ -58,7 +58,8 @@ class ProgressFile:
         """``done`` of ``total``; the first call tells where a resumed stage began, so the rate is this attempt's."""
         now = time.monotonic()
         seconds = now - self._begin
-        self._first = self._first or (done, seconds)
+        if self._first is None or unit != self._latest["unit"]:
+            self._first = (done, seconds)
         first_done, first_seconds = self._first
         rate = (done - first_done) / (seconds - first_seconds) if seconds > first_seconds else 0.0
         self._latest = {"done": done, "total": total, "unit": unit, "seconds": seconds, "per_second": rate}

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import ablations.commands.planning
+
+# isort: split
+import ablations.commands.trying
+
+# isort: split
 import ablations.commands.running
 
 # isort: split

@@ -6,6 +6,7 @@ A cell joins the rehearsal if any of its stages has a shape that no earlier cell
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def shape(stage: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def dry_plan(plan: Plan, table: StageTable | None = None) -> Plan:
-    """The rehearsal of ``plan``: few cells, first seed, few steps, rows and prompts. Its stages have keys of their own.
+    """The rehearsal of ``plan``: few cells, first seed, few steps and batches. Its stages have keys of their own.
 
     Args:
         plan: the plan in full.
@@ -71,15 +72,23 @@ def dry_plan(plan: Plan, table: StageTable | None = None) -> Plan:
 
 
 def reduced(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same shapes with little work. Too few rows judge no data set, so the bound on damage is widened."""
-    rows = max(64, round(8 * 100 / values["selection.fraction"]))  # some pairs must be left by the selection
+    """The same shapes with little work: two full batches show the memory and the time of any number of them.
+
+    So few rows do not judge a data set, so the bound on damage is widened.
+    """
+    rows = max(
+        round(8 * 100 / values["selection.fraction"]),  # some pairs must be left by the selection
+        values["reward.batch_size"],
+        values["encode.batch_size"],
+    )
+    images = 2 * values["generation.batch_size"]
     most = {
         "data.max_rows": rows,
         "training.steps": STEPS,
         "training.checkpoint_steps": 2,
         "generation.steps": 2,
         "generation.images_per_prompt": 1,
-        "evaluation.prompts_per_split": 2,
+        "evaluation.prompts_per_split": math.ceil(images / len(values["evaluation.splits"])),
     }
     few = {name: limit if values[name] is None else min(values[name], limit) for name, limit in most.items()}
     return {**values, **few, "data.max_rejected_fraction": 0.5}

@@ -54,7 +54,8 @@ class Counts:
         path = values["data.path"]
         if path not in self._counted:
             self._counted[path] = _pairs_by_size(Path(path), values["model.resolution"])
-        return self._counted[path]
+        most = values["data.max_rows"]
+        return self._counted[path] if most is None else min(most, self._counted[path])
 
     def selected(self, values: Mapping[str, Any]) -> float:
         """Pairs that are kept; all of them where only the scores decide how many."""

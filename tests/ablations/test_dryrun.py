@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
 from ablations.dryrun import dry_plan
+from ablations.plan import Plan
+from ablations.rehearsal import lines, rehearse
+from ablations.store import Store
+from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner
+from tests.ablations.test_local import PRELOAD, events, fake_log
+
+__all__ = ["fake_log"]
 
 SHAPES = """
 question: q
@@ -54,3 +67,52 @@ def test_little_stays_little(plan_of: Planner) -> None:
         "overrides: {training.steps: 1}\n"
     )
     assert dry_plan(plan, fake_stages).cells[0].values["training.steps"] == 1
+
+
+def test_two_full_batches_show_memory_and_pace(plan_of: Planner) -> None:
+    text = "question: q\nexperiment: tiny\naxes: {selection.fraction: [50]}\nbaseline: {selection.fraction: 50}\n"
+    sizes = "reward.batch_size: 40, encode.batch_size: 300, generation.batch_size: 7"
+    (cell, base) = dry_plan(plan_of(f"{text}seeds: [0]\noverrides: {{{sizes}}}\n"), fake_stages).cells
+    assert cell.values["data.max_rows"] == 300
+    assert cell.values["evaluation.prompts_per_split"] == 7, "two splits, so 14 images"
+    assert base.values["evaluation.prompts_per_split"] == 7
+
+
+def rehearsed(plan: Plan, store: Store) -> dict[str, Any]:
+    return json.loads(json.dumps(rehearse(plan, store, table=fake_stages.HERE, preload=PRELOAD)))
+
+
+def test_a_rehearsal_measures_and_extrapolates(
+    plan_of: Planner, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.1")
+    plan = plan_of(SHAPES)
+    found = rehearsed(plan, store)
+    assert found["failed"]["groups"] == []
+    assert not (store.root / "artefacts").exists(), "the store of the sweep is not touched"
+    trains = [row for row in found["shapes"] if row["stage"] == "train"]
+    assert [row["full_stages"] for row in trains] == [4] * 4
+    for row in trains:
+        assert row["full_seconds"] == pytest.approx(50, rel=0.5), "500 steps of 0.1 s, judged by 3"
+        assert row["max_rss_bytes"] > 1e6
+        assert row["max_cuda_bytes"] is None
+        assert not row["at_most"]
+    assert found["full_stages"] == len(plan.nodes)
+    assert found["not_rehearsed"] == 0
+    assert found["full_hours"] * 3600 > 16 * 25
+    text = "\n".join(lines(found))
+    assert f"all {len(plan.nodes)} stages one after the other: about " in text
+    assert "train loss=dpo,rank=4,metric=product seed 3" in text
+
+
+def test_a_rehearsal_executes_afresh_and_tells_failures(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    plan = plan_of("question: q\nexperiment: tiny\naxes: {loss.beta: [610]}\nbaseline: {loss.beta: 610}\nseeds: [0]\n")
+    for _ in range(2):
+        found = rehearsed(plan, store)
+        assert "error in code or settings" in "\n".join(lines(found))
+        assert found["not_rehearsed"] == 2, "evaluation is rehearsed with the base model"
+    assert {count for line, count in events(fake_log).items() if line.startswith("run ")} == {2}
+    claim = Store(store.root / "dryrun", fake_stages.key_of).claims.take("k")
+    assert claim is not None
+    with pytest.raises(UserError, match="a rehearsal is under way in runs/dryrun"):
+        rehearsed(plan, store)
