@@ -70,18 +70,16 @@ def _print_estimate(found: Mapping[str, Any]) -> None:
     if not kinds:
         print("all is done")
         return
-    print(f"\n{'left':10}{'stages':>9}{'each':>12}{'hours':>10}{'GPU-hours':>11}{'disk':>10}  time from")
+    print(f"\n{'left':10}{'stages':>9}{'each':>12}{'together':>14}{'GPU-hours':>11}{'disk':>10}  time from")
     for stage, kind in kinds.items():
-        numbers = (
-            f"{kind['left']:>9,}{lasting(kind['seconds_each']):>12}{kind['hours']:>10,.2f}{kind['gpu_hours']:>11,.2f}"
-        )
-        print(f"{stage:10}{numbers}{size(kind['disk_bytes']):>10}  {_origin(kind)}")
-    total = f"{found['hours']:>10,.2f}{found['gpu_hours']:>11,.2f}{size(found['disk_bytes']):>10}"
+        times = f"{lasting(kind['seconds_each']):>12}{lasting(3600 * kind['hours']):>14}{kind['gpu_hours']:>11,.1f}"
+        print(f"{stage:10}{kind['left']:>9,}{times}{size(kind['disk_bytes']):>10}  {_origin(kind)}")
+    total = f"{lasting(3600 * found['hours']):>14}{found['gpu_hours']:>11,.1f}{size(found['disk_bytes']):>10}"
     print(f"{'all':10}{sum(kind['left'] for kind in kinds.values()):>9,}{'':>12}{total}")
     where = "this machine" if found["place"] == "local" else found["place"]
-    at_a_time = f"{found['parallel']} at a time on {where}"
-    print(f"\nabout {lasting(found['wall_clock_seconds'])} with {at_a_time}, {found['gpu_hours']:,.1f} GPU-hours")
-    print(f"sharing saves {found['saved_hours']:,.1f} hours of the whole sweep ({100 * found['saved_share']:.0f} %)")
+    print(f"\nabout {lasting(found['wall_clock_seconds'])} with {found['parallel']} at a time on {where}")
+    saved = f"{lasting(3600 * found['saved_hours'])} ({100 * found['saved_share']:.0f} %)"
+    print(f"sharing saves {saved} of what all cells would take on their own")
     if any("model" in kind["from"] for kind in kinds.values()):
         print("'model': nothing alike was run here yet; a rough guess from sizes (docs/sweeps.md has its assumptions)")
 

@@ -305,3 +305,15 @@ def test_what_a_merged_cell_ignores_is_judged_by_the_experiment(plan_of: Planner
     )
     assert [cell.name for cell in plan.cells] == ["rank=4", "rank=8", "metric=difference,strategy=random", "base"]
     assert plan.cells[0].axes == {"lora.rank": 4}
+
+
+def test_the_example_in_the_documentation_has_the_cells_that_it_says(plan_of: Planner) -> None:
+    page = (ROOT / "docs" / "sweeps.md").read_text()
+    (block,) = [text.split("```")[0] for text in page.split("```yaml\n")[1:] if "\nwhen:" in text.split("```")[0]]
+    sweep = plan_of(block.replace("experiment: emoji", "experiment: tiny")).sweep
+    assert len(combinations(sweep.groups, sweep.when)) == 16
+    assert "4 × 2 × 2 = 16 combinations" in page
+    kept = [point for point in points(sweep) if point.role == "grid"]
+    assert len(kept) == 13
+    assert "Above, 12 combinations are left" in page
+    assert "Above, 13." in page
