@@ -1,4 +1,4 @@
-"""One registry per kind, one file per member: the file's name is the member's name."""
+"""One registry per kind, one file per member: the file's name is the member's name, unless no module can have it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 T = TypeVar("T")
 
@@ -29,12 +29,14 @@ class Registry(Generic[T]):
         kind: what a member is called in messages, for example ``loss``.
         package: the package whose modules are the members, for example ``qsd.losses``.
         attribute: the module attribute that holds the member, for example ``LOSS``.
+        renamed: names that no module can have, by the name of their file, for example ``{"hps_v2_1": "hps_v2.1"}``.
     """
 
-    def __init__(self, kind: str, package: str, attribute: str) -> None:
+    def __init__(self, kind: str, package: str, attribute: str, renamed: Mapping[str, str] | None = None) -> None:
         self.kind = kind
         self.package = package
         self.attribute = attribute
+        self.renamed = dict(renamed or {})
 
     def names(self) -> list[str]:
         """Names of all members, sorted; reads the folder and imports no member."""
@@ -42,7 +44,8 @@ class Registry(Generic[T]):
         assert spec is not None, self.package
         assert spec.submodule_search_locations is not None, self.package
         folders = [Path(location) for location in spec.submodule_search_locations]
-        return sorted(path.stem for folder in folders for path in folder.glob("*.py") if not path.stem.startswith("_"))
+        stems = [path.stem for folder in folders for path in folder.glob("*.py") if not path.stem.startswith("_")]
+        return sorted(self.renamed.get(stem, stem) for stem in stems)
 
     def unknown(self, name: str) -> str:
         """The message for a name that is no member."""
@@ -57,7 +60,8 @@ class Registry(Generic[T]):
         """
         if name not in self.names():
             raise UserError(self.unknown(name))
-        module = importlib.import_module(f"{self.package}.{name}")
+        stem = next((stem for stem, renamed in self.renamed.items() if renamed == name), name)
+        module = importlib.import_module(f"{self.package}.{stem}")
         if not hasattr(module, self.attribute):
             raise UserError(f"{module.__file__}: a {self.kind} file must define {self.attribute}")
         return cast("T", getattr(module, self.attribute))

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from qsd.config.digest import digest, hash_of
 from qsd.errors import UserError
 from qsd.rewards import clip
-from qsd.rewards.folder import read_config, read_weights, save_weights
+from qsd.rewards.checkpoint import read_checkpoint
+from qsd.rewards.folder import read_config, save_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,10 +112,20 @@ def open_scorer(folder: Path, device: str = "cpu") -> AestheticScorer:
         UserError: a missing or damaged file, or a head that does not fit the CLIP's embedding.
     """
     clip_folder = folder / read_config(folder, ("clip",))["clip"]
-    below = clip.open_scorer(clip_folder, device)
-    weight, bias = fold(read_weights(folder / "head.safetensors"))
+    return on_clip(clip.open_scorer(clip_folder, device), clip_folder, folder / "head.safetensors")
+
+
+def on_clip(below: clip.ClipScorer, clip_folder: Path, head: Path) -> AestheticScorer:
+    """The scorer with the head in the file ``head`` on the CLIP ``below``, which was read from ``clip_folder``.
+
+    Raises:
+        UserError: a missing or damaged file, or a head that does not fit the CLIP's embedding.
+    """
+    folder = head.parent
+    weight, bias = fold(read_checkpoint(head))
     width = below.embedding_width
     if weight.shape[1] != width:
-        raise UserError(f"{folder}: the head takes {weight.shape[1]} numbers, {clip_folder} gives {width}")
+        raise UserError(f"{head}: the head takes {weight.shape[1]} numbers, {clip_folder} gives {width}")
     revision = hash_of([digest(folder), digest(clip_folder.resolve())])[:12]
+    device = below.model.logit_scale.device
     return AestheticScorer(folder.name, revision, below, weight.to(device), bias.to(device))

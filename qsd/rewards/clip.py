@@ -1,6 +1,7 @@
-"""CLIP-shaped scorers: ψ(image, caption) = cosine of the two embeddings, no logit scale.
+"""CLIP-shaped scorers: ψ(image, caption) = cosine of the two embeddings, or exp(logit_scale) times it.
 
-One architecture family (open_clip's CLIP, ViT or ResNet image tower) and one folder layout for all of them::
+One architecture family (open_clip's CLIP, ViT or ResNet image tower), and one folder layout for those that this
+project trains (``qsd.rewards.clip_published`` reads the published ones)::
 
     config.json        {"model_cfg": {...}, "preprocess": {...}, "context_length": 20}
     model.safetensors  weights, fp16 or fp32; always computed in fp32
@@ -14,10 +15,11 @@ token, and the text tower reads the caption's embedding off the first end token.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qsd.config.digest import digest
 from qsd.errors import UserError
+from qsd.rewards.bpe import tokenize_with
 from qsd.rewards.folder import load_weights, read_config, save_weights
 from qsd.rewards.preprocess import Preprocess
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
     from transformers import CLIPTokenizer
+
+    from qsd.rewards.bpe import Tokenize
 
 
 def create(model_cfg: dict[str, Any], seed: int = 0) -> CLIP:
@@ -100,16 +104,26 @@ def check_tokenizer(tokenizer: CLIPTokenizer, model_cfg: dict[str, Any]) -> None
 
 
 class ClipScorer:
-    """Cosine scorer on a CLIP. See :class:`qsd.rewards.scorer.Scorer` for the interface."""
+    """Scorer on a CLIP. See :class:`qsd.rewards.scorer.Scorer` for the interface.
 
-    unit = "cosine"
+    ``unit`` is ``cosine``, in [-1, 1], or ``logit``: the cosine times exp(logit_scale), about 100 in published models.
+    """
 
-    def __init__(self, name: str, revision: str, model: CLIP, preprocess: Preprocess, tokenizer: CLIPTokenizer) -> None:
+    def __init__(
+        self,
+        name: str,
+        revision: str,
+        model: CLIP,
+        preprocess: Preprocess,
+        tokenize: Tokenize,
+        unit: Literal["cosine", "logit"] = "cosine",
+    ) -> None:
         self.name = name
         self.revision = revision
         self.model = model.eval().requires_grad_(False)
         self.preprocess = preprocess
-        self.tokenizer = tokenizer
+        self.tokenize = tokenize
+        self.unit: str = unit
 
     @property
     def resolution(self) -> int:
@@ -135,37 +149,30 @@ class ClipScorer:
         return vectors[[place[caption] for caption in captions]]
 
     def tokens(self, captions: Sequence[str]) -> Tensor:
-        """Token ids, int64 (N, context length), padded with the end token."""
-        encoded = self.tokenizer(
-            list(captions),
-            padding="max_length",
-            truncation=True,
-            max_length=self.model.context_length,
-            return_tensors="pt",
-        )
-        ids: Tensor = encoded["input_ids"]
-        return ids
+        """Token ids, int64 (N, context length)."""
+        return self.tokenize(captions, self.model.context_length)
 
     def score(self, images: Sequence[Image.Image], captions: Sequence[str]) -> NDArray[np.float32]:
-        """Cosines of images and their captions, float32 (N,) in [-1, 1]."""
+        """Scores of images and their captions, float32 (N,)."""
         import numpy as np
         import torch
 
         if not images:
             return np.zeros(0, dtype=np.float32)
         with torch.inference_mode():
-            cosines = self._cosines(self.preprocess.pixels(images), captions)
-        values: NDArray[np.float32] = cosines.float().cpu().numpy()
+            scores = self._scores(self.preprocess.pixels(images), captions)
+        values: NDArray[np.float32] = scores.float().cpu().numpy()
         return values
 
     def score_tensor(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
-        """Cosines (N,) of float pixels (N, 3, H, W) in [0, 1], differentiable in the pixels."""
-        return self._cosines(self.preprocess.differentiable(pixels), captions)
+        """Scores (N,) of float pixels (N, 3, H, W) in [0, 1], differentiable in the pixels."""
+        return self._scores(self.preprocess.differentiable(pixels), captions)
 
-    def _cosines(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
+    def _scores(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
         if len(pixels) != len(captions):
             raise ValueError(f"{len(pixels)} images but {len(captions)} captions")
-        return (self.embed_pixels(pixels) * self.embed_captions(captions)).sum(dim=-1)
+        cosines = (self.embed_pixels(pixels) * self.embed_captions(captions)).sum(dim=-1)
+        return cosines * self.model.logit_scale.exp() if self.unit == "logit" else cosines
 
 
 def open_scorer(folder: Path, device: str = "cpu") -> ClipScorer:
@@ -184,4 +191,4 @@ def open_scorer(folder: Path, device: str = "cpu") -> ClipScorer:
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     check_tokenizer(tokenizer, config["model_cfg"])
     preprocess = Preprocess.from_config(config["preprocess"])
-    return ClipScorer(folder.name, digest(folder)[:12], model.to(device), preprocess, tokenizer)
+    return ClipScorer(folder.name, digest(folder)[:12], model.to(device), preprocess, tokenize_with(tokenizer))

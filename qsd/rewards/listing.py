@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Listed:
-    """One line of ``qsd rewards``; size and revision are None without weights."""
+    """One line of ``qsd rewards``; revision is None without weights, and so is a size that only they tell."""
 
     name: str
     unit: str
@@ -30,10 +30,12 @@ def listing(weights: Path) -> list[Listed]:
     lines = []
     for name in REGISTRY.names():
         spec = REGISTRY.get(name)
+        size = spec.preprocess.size if spec.preprocess else None
         try:
-            found, size = revision(name, str(weights)), input_size(weights / spec.folder)
+            found = revision(name, str(weights))
+            size = size or input_size(weights / spec.folder)
         except UserError:
-            found, size = None, None
+            found = None
         lines.append(Listed(name, spec.unit, spec.selects, size, found))
     return lines
 

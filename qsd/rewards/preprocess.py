@@ -2,11 +2,16 @@
 
 Two conventions of the field, chosen by ``resize``:
 
-* ``shortest`` (OpenAI CLIP, PickScore, LAION aesthetics): Pillow resizes the shorter side to ``size``, then the
-  centre is cropped. Pillow always antialiases and rounds to 8 bits.
-* ``longest`` (HPS v2): the float tensor is resized so that the longer side is ``size``, then padded with black,
-  centred, left and top getting the smaller half. Antialiasing is explicit, because its default changed in
-  torchvision 0.17 and with it the scores of the same image.
+* ``shortest`` (OpenAI CLIP, PickScore, ImageReward, LAION aesthetics): Pillow resizes the shorter side to ``size``,
+  the longer one to int(size · longer / shorter), then the centre is cropped. Pillow always antialiases and rounds to
+  8 bits. Where an odd number of pixels is cut, transformers leaves floor(n / 2) of them at the left and the top,
+  torchvision round(n / 2), which is one more for n = 3, 7, 11, …: ``crop`` says which.
+* ``longest`` (HPS v2): the float tensor is resized so that the longer side is ``size`` and the shorter one
+  round(shorter · size / longer), then padded with black, centred, left and top getting the smaller half. Antialiasing
+  is explicit, because its default changed in torchvision 0.17 and with it the scores of the same image.
+
+Images are made RGB first. The originals of HPS v2 and PickScore do so too; those of ImageReward and OpenAI's CLIP
+resize in the file's own mode, which is the same for RGB and grey images (``docs/reward_models.md`` has the others).
 """
 
 from __future__ import annotations
@@ -36,11 +41,13 @@ class Preprocess:
     resize: Literal["shortest", "longest"] = "shortest"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     antialias: bool = True
+    crop: Literal["floor", "round"] = "floor"
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("resize", self.resize, ("shortest", "longest")),
             ("interpolation", self.interpolation, ("bicubic", "bilinear")),
+            ("crop", self.crop, ("floor", "round")),
         ):
             if value not in known:
                 raise UserError(f"preprocess.{name} is {value!r}; it must be {known[0]!r} or {known[1]!r}")
@@ -76,11 +83,12 @@ class Preprocess:
         For images that need no resizing this equals :meth:`pixels`; else ``shortest`` differs from it by Pillow's
         rounding, below 1/255 per pixel.
         """
-        if self.resize == "shortest":
-            scaled = self._resized(pixels, self.size / min(pixels.shape[-2:]))
-            top, left = ((length - self.size) // 2 for length in scaled.shape[-2:])
-            return self._normalised(scaled[..., top : top + self.size, left : left + self.size])
-        return self._normalised(self._padded(self._resized(pixels, self.size / max(pixels.shape[-2:]))))
+        height, width = pixels.shape[-2:]
+        scaled = self._resized(pixels, self._target(height, width))
+        if self.resize == "longest":
+            return self._normalised(self._padded(scaled))
+        left, top = self._corner(scaled.shape[-1], scaled.shape[-2])
+        return self._normalised(scaled[..., top : top + self.size, left : left + self.size])
 
     def _one(self, image: Image.Image) -> Tensor:
         from PIL import Image
@@ -88,27 +96,34 @@ class Preprocess:
         rgb = image.convert("RGB")
         if self.resize == "longest":
             return self.differentiable(_unit_range(rgb))[0]
-        width, height = rgb.size
-        if min(width, height) != self.size:
-            scale = self.size / min(width, height)
-            target = (max(self.size, int(width * scale)), max(self.size, int(height * scale)))
+        height, width = self._target(rgb.height, rgb.width)
+        if (width, height) != rgb.size:
             filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-            rgb = rgb.resize(target, filters[self.interpolation])
-        width, height = rgb.size
-        left, top = (width - self.size) // 2, (height - self.size) // 2
+            rgb = rgb.resize((width, height), filters[self.interpolation])
+        left, top = self._corner(width, height)
         cropped = rgb.crop((left, top, left + self.size, top + self.size))
         return self._normalised(_unit_range(cropped))[0]
 
-    def _resized(self, pixels: Tensor, scale: float) -> Tensor:
+    def _target(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) in pixels after resizing; a side never gets lost."""
+        if self.resize == "longest":
+            scale = self.size / max(height, width)
+            return max(1, round(height * scale)), max(1, round(width * scale))
+        shorter = min(height, width)
+        return int(self.size * height / shorter), int(self.size * width / shorter)
+
+    def _corner(self, width: int, height: int) -> tuple[int, int]:
+        """Left and top of the central square."""
+        cut = (width - self.size, height - self.size)
+        left, top = (length // 2 if self.crop == "floor" else round(length / 2) for length in cut)
+        return left, top
+
+    def _resized(self, pixels: Tensor, target: tuple[int, int]) -> Tensor:
         from torch.nn.functional import interpolate
 
-        if scale == 1:
+        if target == tuple(pixels.shape[-2:]):
             return pixels
-        height, width = pixels.shape[-2:]
-        exact_longer = max if self.resize == "longest" else min
-        target = [self.size if side == exact_longer(height, width) else int(side * scale) for side in (height, width)]
-        shape = (max(1, target[0]), max(1, target[1]))
-        return interpolate(pixels, shape, mode=self.interpolation, align_corners=False, antialias=self.antialias)
+        return interpolate(pixels, target, mode=self.interpolation, align_corners=False, antialias=self.antialias)
 
     def _padded(self, pixels: Tensor) -> Tensor:
         from torch.nn.functional import pad

@@ -22,8 +22,9 @@ def revision(name: str, weights: str) -> str:
     for folder in (spec.folder, *spec.needs):
         place = Path(weights) / folder
         if not place.is_dir():
+            remedy = f", or fetch them: qsd fetch {name} --weights {weights}" if spec.files else ""
             raise UserError(
-                f"{place}: no weights of reward model '{name}'; set reward.weights to the folder that has them"
+                f"{place}: no weights of reward model '{name}'; set reward.weights to the folder that has them{remedy}"
             )
         digests[folder] = digest(place)
     return hash_of({"weights": digests, "version": spec.version})[:12]

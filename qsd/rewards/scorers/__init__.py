@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from qsd.rewards.hub import HubFile
+    from qsd.rewards.preprocess import Preprocess
     from qsd.rewards.scorer import Scorer
 
 
@@ -24,6 +26,8 @@ class ScorerSpec:
         needs: further folders it reads, for example the CLIP below an aesthetic head; they enter its revision.
         unit: of the score, for example ``cosine``.
         selects: False for a judge: it must never rank training pairs.
+        preprocess: of published weights; folders that this project writes state theirs in ``config.json``.
+        files: published weights on the hub; none for reward models that this project trains.
         version: raised whenever the same weights give other scores.
     """
 
@@ -32,7 +36,9 @@ class ScorerSpec:
     unit: str
     needs: tuple[str, ...] = ()
     selects: bool = True
+    preprocess: Preprocess | None = None
+    files: tuple[HubFile, ...] = ()
     version: int = 1
 
 
-REGISTRY: Registry[ScorerSpec] = Registry("reward model", "qsd.rewards.scorers", "SCORER")
+REGISTRY: Registry[ScorerSpec] = Registry("reward model", "qsd.rewards.scorers", "SCORER", {"hps_v2_1": "hps_v2.1"})
