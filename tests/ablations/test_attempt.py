@@ -23,7 +23,7 @@ from qsd.errors import UserError
 from qsd.stages.context import Interrupted
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.tiny_project import ROOT
+from tests.conftest import ROOT
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
 

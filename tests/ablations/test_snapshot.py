@@ -20,7 +20,7 @@ from ablations.store import Store
 from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.tiny_project import ROOT
+from tests.conftest import ROOT
 
 HEX = "0123456789abcdef" * 2 + "01234567"
 KEYS = {
