@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
-from ablations.commands.common import RUNS, AsJson, Experiment, Runs, app, planned
+from ablations.commands.common import RUNS, AsJson, Runs, app, planned
 from qsd.errors import UserError
 
 
 @app.command()
 def doctor(
     name: Annotated[str | None, typer.Argument(help="A sweep whose data and weights are looked for too.")] = None,
-    experiment: Experiment = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Look at this experiment, or use it instead of the sweep's own.")
+    ] = None,
     runs: Runs = RUNS,
     cluster: Annotated[str, typer.Option(help="Where it is to run: local, or a profile of a cluster.")] = "local",
     torch: Annotated[bool, typer.Option("--torch", help="Ask PyTorch for GPUs, too; takes seconds.")] = False,
@@ -23,13 +25,16 @@ def doctor(
 ) -> None:
     """Check this machine, a cluster and what a sweep needs, and say how to mend it; exit status 1 if a check fails."""
     from ablations import doctor as checking
-    from ablations.checkup import checks, subject_of
-    from ablations.spec import find_sweep, read_sweep
+    from ablations.checkup import Subject, checks, subject_of
+    from ablations.spec import find_experiment, find_sweep, read_sweep
+    from qsd.config.load import load_flat
 
     subject = None
     if name is not None:
         sweep = read_sweep(find_sweep(name))
         subject = subject_of(sweep, experiment, _disk_needed(name, experiment, runs, cluster))
+    elif experiment is not None:
+        subject = Subject(load_flat(find_experiment(experiment)), {}, None)
     findings = []
     for finding in checking.examine(checks(runs, subject, None if cluster == "local" else cluster, torch)):
         findings.append(finding)

@@ -50,6 +50,8 @@ def test_all_is_well(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert ablate("doctor") == 0
     assert "data.path" not in capsys.readouterr().out
+    assert ablate("doctor", "--experiment", "tiny") == 0
+    assert "ok    data.path" in capsys.readouterr().out
 
 
 def test_what_is_missing_fails_with_its_remedy(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ablations import cli
+from ablations.grid import expand
 from ablations.spec import read_sweep
+from qsd.config.load import defaults
+from qsd.errors import UserError
+from tests.ablations import fake_stages
 
 HEAD = "question: q\nexperiment: tiny\n"
 AXES = "axes:\n  quality.metric: [product, difference]\n"
@@ -430,6 +437,73 @@ def test_mistake_is_named_with_its_place(name: str, world: Path, capsys: pytest.
     assert message in error
     assert "Traceback" not in error
     assert error.count("\n") == 1
+
+
+REQUIRED = {"reward.model": "clip_emoji", "evaluation.scorers": ["clip_emoji"], "training.steps": 3}
+WHOLE = """\
+question: q
+experiment: tiny
+axes:
+  loss.name: [dpo, sft]
+  loss.beta: [100, 2e3]
+zip:
+  - {lora.rank: [4, 8], lora.alpha: [null, 16]}
+when: {loss.beta: {loss.name: dpo}}
+exclude:
+  - {loss.name: sft, lora.rank: [8]}
+include: [{lora.rank: 64}]
+controls: [{selection.strategy: random}]
+baseline: {loss.name: dpo, loss.beta: 100, lora.rank: 4}
+seeds: [0, 1]
+overrides: {training: {steps: 7}, lora.targets: [to_q]}
+"""
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_no_damage_to_a_file_gives_a_traceback(world: Path, data: st.DataObject) -> None:
+    """Pieces cut out, doubled, or replaced by what YAML finds hard: it is read, or refused with its place."""
+    text = WHOLE
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        stop = data.draw(st.integers(start, min(len(text), start + 30)))
+        hard = [
+            "",
+            ":",
+            "- ",
+            "[",
+            "]",
+            "{",
+            "}",
+            "\t",
+            "null",
+            "true",
+            "-1",
+            "1e400",
+            "'",
+            '"',
+            "&a ",
+            "*a",
+            "!!x ",
+            "\n",
+            "? ",
+            "~",
+        ]
+        piece = data.draw(
+            st.sampled_from([*hard, text[start:stop] * 2, "loss.name", "lora.rank", "[[to_q]]", "2001-01-01"])
+        )
+        text = text[:start] + piece + text[stop:]
+    path = Path("sweeps/x.yaml")
+    path.write_text(text)
+    refusal = ""
+    try:
+        sweep = read_sweep(path)
+    except UserError as error:
+        refusal = str(error)
+    if refusal:
+        assert re.fullmatch(r"sweeps/x\.yaml:\d+:\d+: .+", refusal)
+    else:
+        expand(sweep, defaults() | REQUIRED, fake_stages)
 
 
 @pytest.mark.parametrize(
