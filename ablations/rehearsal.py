@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablations import local
+from ablations.amounts import lasting, size
 from ablations.attempt import PROGRESS, latest, outcome
-from ablations.board import lasting, size
 from ablations.display import Board, Lines, on_terminal
 from ablations.dryrun import dry_plan, shape
 from ablations.failures import failure_lines, failures

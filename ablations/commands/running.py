@@ -32,11 +32,14 @@ def run(
     """Run what is not done: here, then show the tables; or on a cluster, where this submits and ends."""
     from ablations import launch
     from ablations.slots import read_gpus
+    from ablations.slurm.profile import find_profile
 
     if cluster != "local" and (jobs is not None or gpus is not None):
         raise UserError(f"--jobs and --gpus are for this machine; those of a cluster are in its profile ({cluster})")
     if cluster == "local" and canary:
         raise UserError("--canary is for clusters; 'ablate dryrun' rehearses on this machine")
+    if cluster != "local":
+        find_profile(cluster)  # a mistake in its name should not wait for the plan
     made, store = planned(name, experiment, runs, seeds)
     if cluster != "local" and _submit(made, store, cluster, canary, name, experiment):
         return

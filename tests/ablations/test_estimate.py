@@ -78,6 +78,7 @@ def test_work_counts_what_time_grows_with() -> None:
     assert work_of("encode", values, counted).amount == 100
     assert work_of("encode", values | {"encode.scope": "dataset"}, counted).amount == 1000
     assert work_of("encode", values | {"selection.strategy": "threshold"}, counted).amount == 1000
+    assert work_of("data", values | {"data.max_rows": 7}, counted).amount == 7
     assert work_of("something", values, counted).amount == 1
 
 
