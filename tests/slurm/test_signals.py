@@ -20,6 +20,7 @@ from ablations.slurm.profile import Profile
 from ablations.store import Store
 from tests.ablations.conftest import Planner
 from tests.slurm.conftest import Submit
+from tests.slurm.one_node import CPUS, OneNode
 from tests.slurm.watch import command, job_of, logs, queue, release_requeued, undone, wait_for, wait_for_end
 
 pytestmark = pytest.mark.slow
@@ -172,6 +173,25 @@ def test_a_node_without_scontrol_leaves_the_rest_to_a_later_launch(
     submit_plan(plan)
     wait_for_end()
     assert_done_without_loss(plan, store, fake_log)
+
+
+def test_a_preemption_that_sends_sigterm_alone(
+    plan: Plan, slurm: OneNode, submit_plan: Submit, store: Store, fake_log: Path
+) -> None:
+    """A site without ``preempt_send_user_signal``: the job still counts as running, which tells this from scancel."""
+    text = slurm.conf.read_text()
+    slurm.conf.write_text(text.replace("SlurmctldParameters=preempt_send_user_signal\n", ""))
+    command("scontrol", "reconfigure")
+    try:
+        submit_plan(plan)
+        await_step(fake_log, 3)
+        command("srun", "--partition=high", f"--cpus-per-task={CPUS}", "--mem=10", "true")
+        wait_for_end()
+    finally:
+        slurm.conf.write_text(text)
+        command("scontrol", "reconfigure")
+    assert_done_without_loss(plan, store, fake_log)
+    assert endings(store, plan) == [("interrupted", "SIGTERM"), ("done", None)]
 
 
 def test_the_time_limit(
