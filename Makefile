@@ -22,10 +22,10 @@ demo: ## a small true ablation on the emoji world, then its table and pictures
 	$(SETUP)
 	@$(BIN)/ablate run demo
 
-plan: ## what a sweep would run and what is done: NAME= [EXPERIMENT=]
+plan: ## what a sweep would run, what is done, what the rest costs: NAME= [EXPERIMENT=] [CLUSTER=local]
 	$(NEEDS_NAME)
 	$(SETUP)
-	@$(BIN)/ablate plan $(NAME) $(ABLATE_OPTIONS)
+	@$(BIN)/ablate plan $(NAME) $(ABLATE_OPTIONS) --cluster $(CLUSTER)
 
 sweep: ## run a sweep, or go on with it, then its table: NAME= [EXPERIMENT=] [CLUSTER=local]
 	$(NEEDS_NAME)
