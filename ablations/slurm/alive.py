@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from ablations.keys import StageNode
     from ablations.store import Store
 
+SILENT = "the SLURM controller does not answer (try 'squeue'); nothing was submitted"
 
-def alive(store: Store, left: Mapping[str, StageNode]) -> dict[str, str]:
+
+def alive(store: Store, left: Mapping[str, StageNode], here: str) -> dict[str, str]:
     """Key -> job of every stage in ``left`` that runs or waits in the queue and can still come to run.
 
     A job that waits for a stage which is neither done nor in the queue does not count: SLURM is about to drop it.
@@ -24,15 +26,15 @@ def alive(store: Store, left: Mapping[str, StageNode]) -> dict[str, str]:
     Args:
         store: where the launches are recorded.
         left: the stages that are not done by key, inputs before their users.
+        here: the name of this cluster; jobs of another one are not seen from here.
 
     Raises:
         UserError: the controller does not answer.
     """
-    here = query.cluster()
     held = {key: ticket.job for key, ticket in tickets(store).items() if key in left and ticket.cluster == here}
     states = query.states(held.values())
     if states is None:
-        raise UserError("the SLURM controller does not answer (try 'squeue'); nothing was submitted")
+        raise UserError(SILENT)
     found: dict[str, str] = {}
     for key, node in left.items():
         state = states[held[key]] if key in held else None
@@ -44,9 +46,8 @@ def alive(store: Store, left: Mapping[str, StageNode]) -> dict[str, str]:
     return found
 
 
-def undo_leftovers(store: Store) -> None:
+def undo_leftovers(store: Store, here: str) -> None:
     """Cancel what a launcher left that was killed between submitting an array and setting it free."""
-    here = query.cluster()
     for launch in launches(store):
         if launch.cluster != here:
             continue

@@ -5,7 +5,6 @@ No answer is never taken for an end: every function tells "the controller says s
 
 from __future__ import annotations
 
-import functools
 import getpass
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ ACTIVE = frozenset(
     {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
 )
 _PATIENCE_S = 60
+_answered: list[str] = []  # the cluster's name, once it is known
 _FORMAT = "JobArrayID:|,State:|,RestartCnt:|,NodeList:|,Reason:|"
 
 
@@ -54,11 +54,14 @@ def available() -> bool:
     return shutil.which("squeue") is not None
 
 
-@functools.cache
 def cluster() -> str | None:
-    """Name of the cluster whose controller answers here; None without an answer. Asked once per process."""
-    found = config()
-    return found.get("ClusterName") if found else None
+    """Name of the cluster whose controller answers here; None without an answer."""
+    if not _answered:
+        found = config()
+        if not found:
+            return None
+        _answered.append(found.get("ClusterName", ""))
+    return _answered[0]
 
 
 def config() -> dict[str, str] | None:

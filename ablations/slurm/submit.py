@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ablations import finish, snapshot
 from ablations.jobs import QSD
 from ablations.slurm import finish_job, query
-from ablations.slurm.alive import alive, undo_leftovers
+from ablations.slurm.alive import SILENT, alive, undo_leftovers
 from ablations.slurm.canary import Canary
 from ablations.slurm.launches import begin
 from ablations.slurm.limits import limits
@@ -85,13 +85,16 @@ def submit(
     """
     if not query.available():
         raise UserError("no SLURM on this machine (squeue is not found); use a login node, or --cluster local")
+    here = query.cluster()
+    if here is None:
+        raise UserError(SILENT)
     with turn(store):
-        undo_leftovers(store)
-        todo, queued = _todo(plan, store, only)
+        undo_leftovers(store, here)
+        todo, queued = _todo(plan, store, here, only)
         if not todo:
             return Submitted(None, queued=len(queued))
         rehearsal = Canary(plan, store, table) if canary else None
-        dry_todo, dry_queued = _todo(rehearsal.plan, rehearsal.store) if rehearsal else ({}, {})
+        dry_todo, dry_queued = _todo(rehearsal.plan, rehearsal.store, here) if rehearsal else ({}, {})
         bounds = limits(profile)
         now = dict(list(todo.items())[: max(0, bounds.room - len(dry_todo) - 1)])
         if not now:
@@ -102,7 +105,7 @@ def submit(
         code = snapshot.take(snapshot.CODE, store)
         for warning in code.warnings:
             print(f"warning: {warning}")
-        about = ({**arguments, "table": table}, str(profile.path), query.cluster() or "", code.id)
+        about = ({**arguments, "table": table}, str(profile.path), here, code.id)
         launch = begin(store, plan.sweep.name, plan.experiment, *about)
         folder = finish.write_cells(plan, store, Path.cwd())
         holds: Mapping[str, Sequence[str]] = {}
@@ -117,7 +120,9 @@ def submit(
         return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), later)
 
 
-def _todo(plan: Plan, store: Store, only: Container[str] | None = None) -> tuple[dict[str, StageNode], dict[str, str]]:
+def _todo(
+    plan: Plan, store: Store, here: str, only: Container[str] | None = None
+) -> tuple[dict[str, StageNode], dict[str, str]]:
     """The stages to submit, and key -> job of those in the queue."""
     present = {stage: store.present(stage) for stage in plan.order}
     left = {
@@ -125,7 +130,7 @@ def _todo(plan: Plan, store: Store, only: Container[str] | None = None) -> tuple
         for key, node in plan.nodes.items()
         if key not in present[node.stage] or not store.is_done(node.stage, key)
     }
-    queued = alive(store, left)
+    queued = alive(store, left, here)
     todo: dict[str, StageNode] = {}
     for key, node in left.items():
         coming = all(up not in left or up in queued or up in todo for up in node.inputs.values())

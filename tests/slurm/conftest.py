@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from ablations.plan import Plan
-from ablations.slurm import query
 from ablations.slurm.profile import Profile, read_profile
 from ablations.slurm.submit import Submitted, submit
 from ablations.store import Store
@@ -45,9 +44,8 @@ def daemons() -> Iterator[OneNode]:
 
 
 @pytest.fixture
-def slurm(daemons: OneNode, request: pytest.FixtureRequest) -> Iterator[OneNode]:
-    """The SLURM, with an empty queue; its logs are shown if the test fails."""
-    query.cluster.cache_clear()
+def slurm(daemons: OneNode) -> Iterator[OneNode]:
+    """The SLURM, with an empty queue."""
     yield daemons
     scancel_all()
     if daemons.changed:

@@ -54,7 +54,7 @@ MaxArraySize={max_array_size}
 MaxJobCount=10000
 MinJobAge=60
 KillWait=5
-UnkillableStepTimeout=20
+UnkillableStepTimeout=180
 GresTypes=gpu
 NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=8000 Gres=gpu:2 State=UNKNOWN
 PartitionName=low Nodes={node} Default=YES MaxTime=60 PriorityTier=1 GraceTime=20 State=UP
@@ -132,6 +132,10 @@ class OneNode:
             return
         self._wait(f"{daemon} does not end", lambda: not _alive(pid))
         file.unlink(missing_ok=True)
+
+    def lose_node(self) -> None:
+        """Tell the controller that the node is lost: its jobs are requeued."""
+        self._run("scontrol", "update", f"NodeName={_NODE}", "State=DOWN", "Reason=lost")
 
     def stop(self) -> None:
         """End all jobs and daemons."""

@@ -129,7 +129,7 @@ def test_what_a_killed_launcher_left_is_cancelled(
 def test_training_waits_for_the_rehearsal_of_its_shape(
     plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path
 ) -> None:
-    plan = plan_of(TWO_RANKS.replace("lora.rank", "loss.beta").replace("[4, 8]", "[666, 5]").replace("rank: 4", "x"))
+    plan = plan_of(TWO_RANKS.replace("lora.rank", "loss.beta").replace("[4, 8]", "[666, 5]").replace(": 4", ": 5"))
     done = submit_plan(plan, canary=True)
     assert done.rehearsed > 5
     wait_for_end()

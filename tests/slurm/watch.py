@@ -41,8 +41,12 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 120) -
     """Poll until ``condition`` holds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}\n{command('squeue', '--array')}"
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}\n{_scene()}"
         time.sleep(0.2)
+
+
+def _scene() -> str:
+    return command("squeue", "--array") + command("sinfo", "--Node", "--long")
 
 
 def wait_for_end(seconds: float = 180) -> None:
