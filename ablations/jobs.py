@@ -69,10 +69,10 @@ class Job:
     def write(self) -> Path:
         """Write the job into its store; the file's path.
 
-        ``jobs/<stage>/<key>.json``, or ``<key>@<snapshot>.json``: what is queued keeps its code when another launcher
+        ``jobs/<stage>/<key>.json``, or ``<key>.<snapshot>.json``: what is queued keeps its code when another launcher
         works on the same stage.
         """
-        suffix = f"@{Path(self.snapshot).name}" if self.snapshot else ""
+        suffix = f".{Path(self.snapshot).name}" if self.snapshot else ""
         path = Path(self.runs) / "jobs" / self.stage / f"{self.key}{suffix}.json"
         write_json(path, asdict(self))
         return path
@@ -80,6 +80,16 @@ class Job:
     def store(self) -> Store:
         """The store that the job works in."""
         return Store(Path(self.runs), load_table(self.table).key_of)
+
+
+def any_job(store: Store, stage: str, key: str) -> dict[str, Any] | None:
+    """The content of a job file of a stage, whoever wrote it; None without one."""
+    folder = store.root / "jobs" / stage
+    for path in (folder / f"{key}.json", *sorted(folder.glob(f"{key}.*.json"))):
+        content = read_json(path)
+        if isinstance(content, dict):
+            return content
+    return None
 
 
 def load_table(module: str) -> StageTable:

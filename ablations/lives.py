@@ -76,7 +76,7 @@ def _inputs(store: Store, keys: set[str]) -> set[str]:
     found: set[str] = set()
     for stage in names_in(store.root / "jobs"):
         for name in names_in(store.root / "jobs" / stage):
-            if name.removesuffix(".json") in keys:
+            if name.partition(".")[0] in keys:
                 content = read_json(store.root / "jobs" / stage / name)
                 if isinstance(content, dict):
                     found.update(content.get("inputs", {}).values())

@@ -192,7 +192,7 @@ def test_an_edit_after_the_launch_does_not_change_what_runs(plan_of: Planner, st
         Job.of(node, fake_stages.HERE, store.root, world, path).write().resolve()
         for node, path in zip(nodes, (made.path, None), strict=True)
     )
-    assert launched.name == f"{nodes[0].key}@{made.id}.json"
+    assert launched.name == f"{nodes[0].key}.{made.id}.json"
     assert later.name == f"{nodes[1].key}.json"
     (world / "qsd" / "config" / "load.py").write_text("raise RuntimeError('edited after the launch')\n")
 
