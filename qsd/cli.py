@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from qsd import console
+from qsd import cli_data, console
+from qsd.errors import UserError
 
 app = typer.Typer(
     help="Score, select, train and evaluate preference data, one stage at a time.",
@@ -17,10 +18,12 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich alone takes 0.2 s to import
 )
 
-Experiment = Annotated[Path, typer.Option("--experiment", "-e", help="YAML with everything that is held fixed.")]
+_EXPERIMENT = typer.Option("--experiment", "-e", help="YAML with everything that is held fixed.")
+_OUTPUT = typer.Option("--out", "-o", help="Folder for the result; continued if it was interrupted.")
+Experiment = Annotated[Path, _EXPERIMENT]
 Settings = Annotated[list[str] | None, typer.Option("--set", "-s", help="dotted.name=value over the experiment.")]
 Inputs = Annotated[list[str] | None, typer.Option("--input", "-i", help="name=FOLDER, the result of an earlier stage.")]
-Output = Annotated[Path, typer.Option("--out", "-o", help="Folder for the result; continued if it was interrupted.")]
+Output = Annotated[Path, _OUTPUT]
 
 
 def _run(stage: str, experiment: Path, settings: list[str] | None, inputs: list[str] | None, output: Path) -> None:
@@ -32,10 +35,26 @@ def _run(stage: str, experiment: Path, settings: list[str] | None, inputs: list[
     print(f"{stage}: {output}")
 
 
-@app.command()
-def data(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
-    """Read the preference pairs and refuse what is damaged."""
-    _run("data", experiment, settings, inputs, out)
+app.add_typer(cli_data.app, name="data")
+
+
+@cli_data.app.callback(invoke_without_command=True, subcommand_metavar="[describe PATH | validate PATH]")
+def data(
+    context: typer.Context,
+    experiment: Annotated[Path | None, _EXPERIMENT] = None,
+    out: Annotated[Path | None, _OUTPUT] = None,
+    settings: Settings = None,
+    inputs: Inputs = None,
+) -> None:
+    """Read the preference pairs and refuse what is damaged; or look at a data set: describe, validate."""
+    given = [experiment, out, settings or None, inputs or None]
+    if context.invoked_subcommand is not None:
+        if any(value is not None for value in given):
+            raise UserError(f"qsd data {context.invoked_subcommand}: the options of the stage have no use here")
+    elif experiment is None or out is None:
+        raise UserError("qsd data needs --experiment and --out; or qsd data describe PATH, qsd data validate PATH")
+    else:
+        _run("data", experiment, settings, inputs, out)
 
 
 @app.command()
@@ -88,22 +107,6 @@ def rewards(
         size = f"{line.size} px" if line.size else "?"
         role = "selects" if line.selects else "judges"
         print(f"{line.name:<18}{line.unit:<12}{size:<8}{role:<9}{line.revision or f'no weights in {weights}'}")
-
-
-@app.command()
-def data_describe(
-    path: Annotated[Path, typer.Argument(help="File or folder with preference pairs.")],
-    reader: Annotated[str, typer.Option(help="Layout of the data set.")] = "pickapic",
-) -> None:
-    """Print counts, problems, resolutions and captions of a data set."""
-    from qsd.data.describe import describe
-    from qsd.data.readers import REGISTRY
-    from qsd.progress import ShownProgress
-
-    with ShownProgress("describe") as report:
-        description = describe(REGISTRY.get(reader).open(path), threads=1, report=report)
-    for line in description.lines():
-        print(line)
 
 
 def main() -> None:

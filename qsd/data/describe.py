@@ -1,4 +1,4 @@
-"""A data set in numbers: counts, problems, resolutions, captions, annotators."""
+"""A data set in numbers: counts, problems, duplicates, resolutions, captions, annotators."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qsd.data.examine import examine_rows
-from qsd.data.pairs import PreferencePair, SourceRow
+from qsd.data.pairs import PreferencePair, SourceRow, pair_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,15 +16,22 @@ if TYPE_CHECKING:
     from qsd.data.source import PairSource
     from qsd.stages.context import Report
 
+CLIP_WORDS = 75
+"""CLIP reads 77 tokens, two of them marks; a caption of more words is cut for sure."""
+
+_SHOWN_SIZES = 5
+
 
 @dataclass
 class Description:
-    """What :func:`describe` counts."""
+    """What :func:`describe` counts. Ids, captions and sizes are held; images are not."""
 
     rows: int = 0
     pairs: set[str] = field(default_factory=set)
+    opposite: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     images: dict[str, tuple[int, int]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
     captions: Counter[str] = field(default_factory=Counter)
     annotators: Counter[str] = field(default_factory=Counter)
 
@@ -38,35 +45,58 @@ class Description:
             self.problems["duplicate_pair"] += 1
             return
         self.pairs.add(found.pair_id)
+        self.opposite += pair_id(found.caption, found.loser_uid, found.winner_uid) in self.pairs
         self.captions[found.caption] += 1
         if found.annotator_id is not None:
             self.annotators[found.annotator_id] += 1
-        for uid, data in ((found.winner_uid, row.winner), (found.loser_uid, row.loser)):
+        sides = ((found.winner_uid, row.winner, row.winner_name), (found.loser_uid, row.loser, row.loser_name))
+        for uid, data, name in sides:
             if uid not in self.images and data:
                 self.images[uid] = _size(data)
+            if name is not None:
+                self.names[name] = uid
 
     def lines(self) -> Iterator[str]:
         """The description as text, one fact a line."""
         yield f"rows              {self.rows:,}"
         yield f"pairs             {len(self.pairs):,}"
         for reason, count in sorted(self.problems.items()):
-            yield f"  {reason:<15} {count:,}"
+            yield f"  {reason:<19} {count:,}"
+        if self.opposite:
+            yield f"  opposite opinions   {self.opposite:,} (same caption and images, other winner)"
         yield f"unique images     {len(self.images):,} in {2 * len(self.pairs):,} places"
-        for (width, height), count in Counter(self.images.values()).most_common(5):
-            yield f"  {f'{width} x {height}':<15} {count:,}"
-        yield f"unique captions   {len(self.captions):,}"
-        if self.captions:
-            words = sorted(len(caption.split()) for caption in self.captions)
-            yield f"  words           {words[0]} to {words[-1]}, median {words[len(words) // 2]}"
+        if copies := len(self.names) - len(set(self.names.values())):
+            yield f"  copies              {copies:,} (same content under another name)"
+        yield from self._sizes()
+        yield from self._captions()
         if self.annotators:
             most = self.annotators.most_common(1)[0][1]
             yield f"annotators        {len(self.annotators):,}, the busiest with {most:,} pairs"
         else:
             yield "annotators        not given"
 
+    def _sizes(self) -> Iterator[str]:
+        sizes = Counter(self.images.values())
+        for (width, height), count in sizes.most_common(_SHOWN_SIZES):
+            yield f"  {f'{width} x {height}':<19} {count:,}"
+        if len(sizes) > _SHOWN_SIZES:
+            sides = sorted(min(size) for size in self.images.values())
+            others = len(sizes) - _SHOWN_SIZES
+            yield f"  {others:,} further sizes; shorter side {sides[0]} to {sides[-1]}, median {sides[len(sides) // 2]}"
+
+    def _captions(self) -> Iterator[str]:
+        yield f"unique captions   {len(self.captions):,}"
+        if not self.captions:
+            return
+        words = sorted(len(caption.split()) for caption in self.captions)
+        yield f"  words               {words[0]:,} to {words[-1]:,}, median {words[len(words) // 2]:,}"
+        if long := sum(count > CLIP_WORDS for count in words):
+            yield f"  over {CLIP_WORDS} words       {long:,} (CLIP cuts them)"
+        yield f"  pairs per caption   {len(self.pairs) / len(self.captions):.1f}, most {max(self.captions.values()):,}"
+
 
 def describe(source: PairSource, threads: int, report: Report) -> Description:
-    """Look at every row once; image sizes and captions of pairs are held, images are not."""
+    """Look at every row once."""
     description = Description()
     for row, found in examine_rows(source, 0, len(source), threads):
         description.add(row, found)

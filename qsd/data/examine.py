@@ -17,19 +17,37 @@ if TYPE_CHECKING:
 HARMLESS = ("tie",)
 """Reasons that are no damage: they do not count against the bound."""
 
-_ROWS_IN_MEMORY = 64
+REASONS = {
+    "tie": "both images were liked equally: no pair, and no damage",
+    "label_out_of_range": "the label is no choice between two images; see docs/data.md for what the layout allows",
+    "uneven_lists": "there are not as many labels as images",
+    "single_image": "a ranking of one image makes no pair",
+    "wrong_cell_count": "not as many cells as the first line has columns; put texts with commas in double quotes",
+    "empty_caption": "there is no caption",
+    "undecodable_caption": "the caption holds characters that are none (halves of surrogate pairs)",
+    "missing_image": "no such file, or no bytes in it",
+    "path_outside_folder": "the path is absolute, or leads out of the data folder by .. or by a link",
+    "unreadable_image": "the file is there and cannot be read: its rights, the disk, or an encrypted archive",
+    "corrupt_image": "the file is damaged, cut off, or no image",
+    "identical_images": "winner and loser are the same file content",
+    "duplicate_pair": "the same caption, winner and loser came before",
+}
+"""Every reason why a row is no pair, explained."""
+
+_ROWS_IN_MEMORY = 32
 
 
 def problem_of(row: SourceRow) -> str | None:
     """Why a row is no usable pair, or None.
 
-    ``tie`` and ``label_out_of_range`` (the reader's finding), then ``empty_caption``, ``missing_image`` (null or no
-    bytes), ``identical_images``, ``corrupt_image``.
+    A key of :data:`REASONS`: the reader's own finding first, then those about the caption, then those about images.
     """
     if row.problem is not None:
         return row.problem
     if row.caption is None or not row.caption.strip():
         return "empty_caption"
+    if not _is_encodable(row.caption):
+        return "undecodable_caption"
     if not row.winner or not row.loser:
         return "missing_image"
     if row.winner == row.loser:
@@ -37,6 +55,14 @@ def problem_of(row: SourceRow) -> str | None:
     if not is_readable(row.winner) or not is_readable(row.loser):
         return "corrupt_image"
     return None
+
+
+def _is_encodable(caption: str) -> bool:
+    try:
+        caption.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def examine(row: SourceRow) -> tuple[str, str] | PreferencePair:

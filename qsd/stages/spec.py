@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from qsd.config.check import schema_fields
@@ -56,7 +58,18 @@ def _versions(*members: tuple[str, int]) -> dict[str, Any]:
 def _data_extra(values: Values) -> dict[str, Any]:
     from qsd.data.readers import REGISTRY
 
-    return _versions(("data.reader", REGISTRY.get(values["data.reader"]).version))
+    version = _versions(("data.reader", REGISTRY.get(values["data.reader"]).version))
+    images = _images_digest(values["data.reader"], values["data.path"])
+    return {**version, "data.images": images} if images else version
+
+
+@cache
+def _images_digest(reader: str, path: str) -> str | None:
+    """What the path's own digest does not cover: image files beside a list. Looked up once per process."""
+    from qsd.data.readers import REGISTRY
+
+    digest = REGISTRY.get(reader).digest
+    return digest(Path(path)) if digest else None
 
 
 def _score_extra(values: Values) -> dict[str, Any]:

@@ -83,8 +83,11 @@ def test_mistakes_are_one_line_and_exit_code_two(
         (("data", "--experiment", folder / "nothing.yaml", *out), "nothing.yaml"),
         (("data", *experiment, "--out", tmp_path / "full"), "not empty"),
         (("data", *experiment, "--out", tmp_path / "cut"), "other settings"),
-        (("data-describe", tmp_path / "nowhere"), "no such file or folder"),
-        (("data-describe", folder, "--reader", "pickapick"), "did you mean 'pickapic'?"),
+        (("data", "describe", tmp_path / "nowhere"), "no such file or folder"),
+        (("data",), "needs --experiment and --out"),
+        (("data", "-e", folder / "experiment.yaml"), "needs --experiment and --out"),
+        (("data", *experiment, "describe", folder), "have no use here"),
+        (("data", "describe", folder, "--reader", "pickapick"), "did you mean 'pickapic'?"),
     ]
     for arguments, message in mistakes:
         assert qsd(monkeypatch, *arguments) == 2, arguments
@@ -102,12 +105,14 @@ def test_listing_and_description(
     shown = capsys.readouterr().out
     assert "clip_emoji        cosine      32 px   selects" in shown
     assert "judge_emoji       cosine      32 px   judges" in shown
-    assert qsd(monkeypatch, "data-describe", folder / "pairs.parquet") == 0
+    assert qsd(monkeypatch, "data", "describe", folder / "pairs.parquet") == 0
     assert "pairs             20" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["rewards", "--help"]])
-def test_help_imports_nothing_heavy(arguments: list[str], root: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments", ["--help", "score --help", "rewards --help", "data --help", "data describe --help"]
+)
+def test_help_imports_nothing_heavy(arguments: str, root: Path) -> None:
     code = (
         "import sys, qsd.cli\n"
         "try: qsd.cli.main()\n"
@@ -115,4 +120,4 @@ def test_help_imports_nothing_heavy(arguments: list[str], root: Path) -> None:
         "heavy = {'torch', 'numpy', 'pandas', 'pyarrow', 'omegaconf', 'yaml', 'PIL', 'transformers', 'rich'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code, *arguments], cwd=root, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", code, *arguments.split()], cwd=root, check=True, stdout=subprocess.DEVNULL)

@@ -212,9 +212,9 @@ def test_description(tmp_path: Path) -> None:
     rows[4]["label_0"] = 0.5
     rows[8] = dict(rows[0])
     text = "\n".join(describe(PickAPic(write_rows(tmp_path / "pairs.parquet", rows)), 1, silent).lines())
-    for line in ("rows              9", "pairs             7", "tie             1", "duplicate_pair  1"):
+    for line in ("rows              9", "pairs             7", "tie                 1", "duplicate_pair      1"):
         assert line in text
-    assert "words           4 to 4" in text
+    assert "words               4 to 4" in text
     assert "annotators        3" in text
     assert "40 x 28" in text
 

@@ -32,7 +32,7 @@ _REQUIRED = {
     "caption": (is_text, "text"),
 }
 _OPTIONAL = ("ranking_id", "user_id", "image_0_uid", "image_1_uid")
-_STREAMED_ROWS = 64
+_STREAMED_ROWS = 16
 _KEPT_BATCHES = 4
 _SPLIT = re.compile(r"(?P<split>.+)-\d{5}-of-\d{5}(-\w+)?\.parquet")
 _HUB_NAME = re.compile(r"[\w-]+/[\w.-]+(@[\w.-]+)?")

@@ -1,0 +1,45 @@
+"""What ``qsd data`` can do beside running the data stage: ``qsd data describe`` and ``qsd data validate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None)
+
+DataSet = Annotated[Path, typer.Argument(metavar="PATH", help="File or folder with preference pairs.")]
+ReaderName = Annotated[str | None, typer.Option("--reader", help="Layout of the data set; recognised if not given.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads that decode images.")]
+
+
+@app.command()
+def describe(path: DataSet, reader: ReaderName = None, threads: Threads = 1) -> None:
+    """Print counts, problems, duplicates, resolutions and captions of a data set."""
+    from qsd.data.describe import describe
+    from qsd.data.detect import open_path
+    from qsd.progress import ShownProgress
+
+    name, source = open_path(path, reader)
+    with ShownProgress("describe") as report:
+        description = describe(source, threads, report)
+    print(f"reader            {name}")
+    for line in description.lines():
+        print(line)
+
+
+@app.command()
+def validate(path: DataSet, reader: ReaderName = None, threads: Threads = 1) -> None:
+    """List what is wrong with a data set; exit status 1 if anything is."""
+    from qsd.data.detect import open_path
+    from qsd.data.validate import validate
+    from qsd.progress import ShownProgress
+
+    name, source = open_path(path, reader)
+    with ShownProgress("validate") as report:
+        validation = validate(source, threads, report)
+    for line in validation.lines():
+        print(line)
+    print(f"{path}: {'good' if validation.passed else 'not good'}, read as {name}")
+    raise typer.Exit(0 if validation.passed else 1)

@@ -1,0 +1,69 @@
+"""Check a data set before work is spent on it: every row that is no pair, by reason and name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from qsd.data.examine import HARMLESS, REASONS, examine_rows
+from qsd.data.pairs import PreferencePair, SourceRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qsd.data.source import PairSource
+    from qsd.stages.context import Report
+
+
+@dataclass
+class Validation:
+    """What :func:`validate` found: names of rows by reason, in the order of the source."""
+
+    rows: int = 0
+    pairs: set[str] = field(default_factory=set)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def damaged(self) -> int:
+        """Rows that are no pair and should be one."""
+        return sum(len(names) for reason, names in self.problems.items() if reason not in HARMLESS)
+
+    @property
+    def passed(self) -> bool:
+        """True when there are pairs and no damage."""
+        return bool(self.pairs) and not self.damaged
+
+    def add(self, row: SourceRow, found: tuple[str, str] | PreferencePair) -> None:
+        """Take in one row."""
+        self.rows += 1
+        if not isinstance(found, PreferencePair):
+            reason = found[1]
+        elif found.pair_id in self.pairs:
+            reason = "duplicate_pair"
+        else:
+            self.pairs.add(found.pair_id)
+            return
+        images = ", ".join(name for name in (row.winner_name, row.loser_name) if name)
+        self.problems.setdefault(reason, []).append(f"{row.name} ({images})" if images else row.name)
+
+    def lines(self) -> Iterator[str]:
+        """Every problem, a line each below its reason; then the verdict."""
+        for reason, names in sorted(self.problems.items()):
+            yield f"{reason}: {len(names):,} ({REASONS[reason]})"
+            if reason not in HARMLESS:
+                yield from (f"  {name.encode(errors='replace').decode()}" for name in names)
+        yield f"{len(self.pairs):,} pairs in {self.rows:,} rows; {self._verdict()}"
+
+    def _verdict(self) -> str:
+        if self.damaged:
+            return f"{self.damaged:,} damaged ({100 * self.damaged / self.rows:.2f} %)"
+        return "no damage" if self.pairs else "nothing to train on"
+
+
+def validate(source: PairSource, threads: int, report: Report) -> Validation:
+    """Look at every row once."""
+    validation = Validation()
+    for row, found in examine_rows(source, 0, len(source), threads):
+        validation.add(row, found)
+        report(validation.rows, len(source), "rows")
+    return validation
