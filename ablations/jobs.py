@@ -82,14 +82,11 @@ class Job:
         return Store(Path(self.runs), load_table(self.table).key_of)
 
 
-def any_job(store: Store, stage: str, key: str) -> dict[str, Any] | None:
-    """The content of a job file of a stage, whoever wrote it; None without one."""
+def job_file(store: Store, stage: str, key: str) -> Path:
+    """A job file of a stage, of whatever launch; it need not exist."""
     folder = store.root / "jobs" / stage
-    for path in (folder / f"{key}.json", *sorted(folder.glob(f"{key}.*.json"))):
-        content = read_json(path)
-        if isinstance(content, dict):
-            return content
-    return None
+    usual = folder / f"{key}.json"
+    return usual if usual.exists() else next(iter(sorted(folder.glob(f"{key}.*.json"))), usual)
 
 
 def load_table(module: str) -> StageTable:

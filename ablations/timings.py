@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.attempt import ATTEMPT, EXIT, PROGRESS
 from ablations.files import numbered, read_json
-from ablations.jobs import any_job
+from ablations.jobs import job_file
 from ablations.work import count_of, work_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def counted_pairs(store: Store, keys: Iterable[tuple[str, str]]) -> dict[str, in
 
 def _timing(store: Store, stage: str, key: str, counts: Counts) -> Timing | None:
     record: Any = read_json(store.artefact(stage, key) / "record.json")
-    job: Any = any_job(store, stage, key)
+    job: Any = read_json(job_file(store, stage, key))
     try:
         work = work_of(stage, job["values"], counts)
         size = sum(int(entry["bytes"]) for entry in record["files"].values())
