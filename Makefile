@@ -13,7 +13,7 @@ NEEDS_NAME = @test -n "$(NAME)" || { echo "error: which sweep? make $@ NAME=$(fi
 SWEEPS = $(basename $(notdir $(wildcard sweeps/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep plan status table emoji-world lint types lock clean
+.PHONY: help demo test sweep resume plan status table emoji-world lint types lock clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,10 +27,15 @@ plan: ## what a sweep would run, what is done, what the rest costs: NAME= [EXPER
 	$(SETUP)
 	@$(BIN)/ablate plan $(NAME) $(ABLATE_OPTIONS) --cluster $(CLUSTER)
 
-sweep: ## run a sweep, or go on with it, then its table: NAME= [EXPERIMENT=] [CLUSTER=local]
+sweep: ## run a sweep, or go on with it, then its table: NAME= [EXPERIMENT=] [CLUSTER=local] [CANARY=1]
 	$(NEEDS_NAME)
 	$(SETUP)
-	@$(BIN)/ablate run $(NAME) $(ABLATE_OPTIONS) --cluster $(CLUSTER)
+	@$(BIN)/ablate run $(NAME) $(ABLATE_OPTIONS) --cluster $(CLUSTER) $(if $(CANARY),--canary)
+
+resume: ## submit what a launch on a cluster has lost: NAME=
+	$(NEEDS_NAME)
+	$(SETUP)
+	@$(BIN)/ablate resume $(NAME)
 
 status: ## how far a sweep is: NAME= [EXPERIMENT=]
 	$(NEEDS_NAME)

@@ -139,8 +139,10 @@ def _convert(node: yaml.Node, shown: str, depth: int) -> Node:
 
 
 def _number(node: yaml.ScalarNode) -> Any:
-    """A scalar by the safe constructor; ``1e-4`` counts as a number, which YAML 1.1 reads as text."""
+    """A scalar by the safe constructor; ``1e-4`` counts as a number, which YAML 1.1 reads as text, ``1:30`` as text."""
     value = yaml.constructor.SafeConstructor().construct_object(node)
+    if isinstance(value, int | float) and ":" in node.value:
+        return node.value
     if isinstance(value, str) and node.style is None:
         try:
             return float(value) if value[:1] in "+-.0123456789" and "_" not in value else value

@@ -37,7 +37,7 @@ def scancel_all() -> None:
     wait_for(lambda: not command("squeue", "--noheader"), "an empty queue", 60)
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 300) -> None:
     """Poll until ``condition`` holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -49,7 +49,7 @@ def _scene() -> str:
     return command("squeue", "--array") + command("sinfo", "--Node", "--long")
 
 
-def wait_for_end(seconds: float = 180) -> None:
+def wait_for_end(seconds: float = 600) -> None:
     """Until no stage waits or runs; requeued jobs are made eligible at once."""
 
     def ended() -> bool:

@@ -1,0 +1,101 @@
+"""Cluster profiles: what the shipped ones say, and a place for every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ablations.slurm.profile import FINISH, Profile, find_profile, read_profile
+from qsd.errors import UserError
+from tests.conftest import ROOT
+
+GOOD = """\
+partition: gpu
+parallel: 4
+signal_seconds: 60
+setup: ["module load cuda"]
+environment: {HF_HOME: /shared/hub, THREADS: 4, RATE: 1.0}
+options: {reservation: paper, exclusive: true}
+resources:
+  default: {gpus: 1, cpus: 8, memory_gb: 32, minutes: 60}
+  select: {gpus: 0, partition: cpu, parallel: 1}
+"""
+MISTAKES = {
+    "": "1:1: the file is empty",
+    "- a": "1:1: the top level must be a mapping",
+    "partition: gpu": "1:1: 'resources' is missing",
+    "resources: 3": "1:12: resources must be a mapping, not 3",
+    "resources: {}": "1:12: 'default' is missing in 'resources'",
+    "resources: {train: {gpus: 1}}": "1:12: 'default' is missing in 'resources'",
+    "resources: {default: {}}": "1:22: 'gpus' is missing in 'default'",
+    "resources: {default: [1]}": "1:22: default must be a mapping, not [1]",
+    GOOD.replace("memory_gb: 32", "memory_mb: 32"): "8:31: unknown key 'memory_mb' (did you mean 'memory_gb'?)",
+    GOOD.replace("gpus: 1", "gpus: one"): "8:19: gpus must be a whole number from 0 to 64, not one",
+    GOOD.replace("gpus: 1", "gpus: true"): "8:19: gpus must be a whole number from 0 to 64, not true",
+    GOOD.replace("cpus: 8", "cpus: 0"): "8:28: cpus must be a whole number from 1",
+    GOOD.replace("memory_gb: 32", "memory_gb: -1"): "8:42: memory_gb must be a number of gigabytes above 0, not -1",
+    GOOD.replace("memory_gb: 32", "memory_gb: 32G"): "8:42: memory_gb must be a number of gigabytes above 0, not 32G",
+    GOOD.replace("minutes: 60", "minutes: 1"): "8:12: 1 minutes are no longer than the warning of 60 s",
+    GOOD.replace("minutes: 60", "minutes: 1:00:00"): "8:55: minutes must be a whole number from 1 to",
+    GOOD.replace("select", "selects"): "9:3: unknown stage 'selects' (did you mean 'select'?)",
+    GOOD.replace("partition: gpu", "partition: [gpu]"): "1:12: partition must be one line of text, not [gpu]",
+    GOOD.replace("partition: gpu", 'partition: "a\\nb"'): "1:12: partition must be one line of text",
+    GOOD.replace("partition: gpu", "partitions: gpu"): "1:1: unknown key 'partitions' (did you mean 'partition'?)",
+    GOOD.replace("partition: gpu", "partition: gpu\npartition: x"): "2:1: duplicate key 'partition'",
+    GOOD.replace("partition: gpu", "requeue: maybe"): "1:10: requeue must be true or false, not maybe",
+    GOOD.replace("partition: gpu", "max_submit: 1"): "1:13: max_submit must be a whole number from 2",
+    GOOD.replace("partition: gpu", "python: 3"): "1:9: python must be one line of text, not 3",
+    GOOD.replace("parallel: 4", "parallel: 0"): "2:11: parallel must be a whole number from 1",
+    GOOD.replace('["module load cuda"]', "module load"): "4:8: setup must be a list of shell lines, not module load",
+    GOOD.replace("HF_HOME", "WANDB_API_KEY"): "5:15: 'WANDB_API_KEY' looks like a secret",
+    GOOD.replace("HF_HOME", "hf_token"): "5:15: 'hf_token' looks like a secret",
+    GOOD.replace("HF_HOME", "MY_PASSWORD"): "5:15: 'MY_PASSWORD' looks like a secret",
+    GOOD.replace("HF_HOME", "HF-HOME"): "5:15: 'HF-HOME' is no name of a variable",
+    GOOD.replace("/shared/hub", "[a]"): "5:24: the variable HF_HOME must be text or a number, not [a]",
+    GOOD.replace("{HF_HOME: /shared/hub, THREADS: 4, RATE: 1.0}", "3"): "5:14: environment must be a mapping, not 3",
+    GOOD.replace("reservation", "--reservation"): "6:11: '--reservation' is no long option of sbatch",
+    GOOD.replace("reservation", "dependency"): "6:11: 'dependency' is set by the runner",
+    GOOD.replace(
+        "exclusive: true", "exclusive: false"
+    ): "6:42: the option exclusive must be text, a whole number or true",
+    GOOD.replace("  default", "\tdefault"): "8:1: a tab; indent with spaces",
+}
+
+
+def read(folder: Path, text: str) -> Profile:
+    path = folder / "site.yaml"
+    path.write_text(text)
+    return read_profile(path)
+
+
+def test_stages_differ_from_the_default_only_where_they_say_so(tmp_path: Path) -> None:
+    profile = read(tmp_path, GOOD)
+    train, select, finish = (profile.resources(stage) for stage in ("train", "select", FINISH))
+    assert (train.gpus, train.partition, train.parallel, train.minutes) == (1, "gpu", 4, 60)
+    assert (select.gpus, select.partition, select.parallel, select.memory_gb) == (0, "cpu", 1, 32.0)
+    assert (finish.gpus, finish.cpus) == (0, 1)
+    assert profile.environment == {"HF_HOME": "/shared/hub", "THREADS": "4", "RATE": "1"}
+    assert profile.options == {"reservation": "paper", "exclusive": True}
+    assert (profile.max_array_size, profile.requeue, profile.python) == (None, True, None)
+
+
+@pytest.mark.parametrize("text, message", MISTAKES.items(), ids=range(len(MISTAKES)))
+def test_every_mistake_has_a_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError) as mistake:
+        read(tmp_path, text)
+    assert f"site.yaml:{message}" in str(mistake.value)
+
+
+@pytest.mark.parametrize(
+    "path", [*(ROOT / "experiments" / "clusters").glob("*.yaml"), ROOT / "tests/slurm/one_node.yaml"]
+)
+def test_shipped_profiles_are_right(path: Path) -> None:
+    assert read_profile(path).resources("train").gpus == 1
+
+
+def test_a_profile_is_found_by_name_or_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert find_profile("generic") == find_profile("experiments/clusters/generic.yaml")
+    with pytest.raises(UserError, match=r"unknown cluster 'genric'.*did you mean 'generic'.*known: local, generic"):
+        find_profile("genric")
