@@ -1,4 +1,4 @@
-"""The prompts of an evaluation: a CSV or parquet file with prompt_id, caption, split."""
+"""The prompts of an evaluation: a CSV or parquet file with prompt_id, caption, split; or a folder of style lists."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ def read_prompts(evaluation: EvaluationConfig) -> list[Prompt]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows with their line (CSV) or row number (parquet), from 1."""
+    """Rows with their line (CSV) or row number (parquet, lists), from 1."""
+    if path.is_dir():
+        yield from enumerate(_of_styles(path), start=1)
+        return
     if not path.is_file():
         raise UserError(f"{path}: no such file; set evaluation.prompts to a CSV with {', '.join(COLUMNS)}")
     if path.suffix == ".parquet":
@@ -73,6 +76,18 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         _check_columns(path, reader.fieldnames or ())
         for row in reader:
             yield reader.line_num, row
+
+
+def _of_styles(folder: Path) -> Iterator[dict[str, Any]]:
+    """The HPS v2 benchmark's lists: the style is the split, and with the place in the list the prompt's id."""
+    from qsd.evaluation.hps_benchmark import read_styles
+
+    styles = sorted(file.stem for file in folder.glob("*.json"))
+    if not styles:
+        raise UserError(f"{folder}: a folder without *.json; set evaluation.prompts to a CSV with {', '.join(COLUMNS)}")
+    for style, captions in read_styles(folder, styles).items():
+        for number, caption in enumerate(captions):
+            yield {"prompt_id": f"{style}/{number:05d}", "caption": caption, "split": style}
 
 
 def _check_columns(path: Path, found: Iterable[str]) -> None:
