@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ablations.slurm.launches import Launch
     from ablations.slurm.profile import Profile
     from ablations.store import Store
+
+_PROGRAMS = ("squeue", "sbatch", "srun", "scontrol", "scancel")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class Submitted:
         if self.launch is not None:
             lines.append(f"submitted {self.jobs:,} stages in {self.arrays:,} arrays ({self.launch.folder})")
         if self.rehearsed:
-            lines.append(f"{self.rehearsed:,} stages of a rehearsal go first; training waits for those of its shape")
+            lines.append(
+                f"{self.rehearsed:,} stages of a rehearsal go first (runs/dryrun); training waits for its shape"
+            )
         if self.queued:
             lines.append(f"{self.queued:,} stages were in the queue already")
         if self.later:
@@ -83,41 +88,64 @@ def submit(
     Raises:
         UserError: no SLURM here, or it refused; what was submitted before stays, and the same call goes on.
     """
-    if not query.available():
-        raise UserError("no SLURM on this machine (squeue is not found); use a login node, or --cluster local")
+    missing = [name for name in _PROGRAMS if shutil.which(name) is None]
+    if missing:
+        raise UserError(f"no SLURM on this machine ({missing[0]} is not found); use a login node, or --cluster local")
     here = query.cluster()
     if here is None:
         raise UserError(SILENT)
     with turn(store):
-        undo_leftovers(store, here)
-        todo, queued = _todo(plan, store, here, only)
-        if not todo:
-            return Submitted(None, queued=len(queued))
-        rehearsal = Canary(plan, store, table) if canary else None
-        dry_todo, dry_queued = _todo(rehearsal.plan, rehearsal.store, here) if rehearsal else ({}, {})
-        bounds = limits(profile)
-        now = dict(list(todo.items())[: max(0, bounds.room - len(dry_todo) - 1)])
-        if not now:
+        try:
+            return _submit(plan, store, profile, arguments, table, canary, only, here)
+        except OSError as error:
             raise UserError(
-                f"the queue has room for {bounds.room} more of your jobs, which is not enough (see max_submit in "
-                f"{profile.path}); run the same command again when some have ended"
-            )
-        code = snapshot.take(snapshot.CODE, store)
-        for warning in code.warnings:
-            print(f"warning: {warning}")
-        about = ({**arguments, "table": table}, str(profile.path), here, code.id)
-        launch = begin(store, plan.sweep.name, plan.experiment, *about)
-        folder = finish.write_cells(plan, store, Path.cwd())
-        holds: Mapping[str, Sequence[str]] = {}
-        if rehearsal:
-            dry_launch = begin(rehearsal.store, plan.sweep.name, plan.experiment, *about)
-            dry = Queue(dry_launch, rehearsal.store, profile, code.path, table, bounds.array)
-            holds = rehearsal.holds(now, dry.submit(dry_todo, dry_queued, {}))
-        queue = Queue(launch, store, profile, code.path, table, bounds.array)
-        jobs = queue.submit(now, queued, holds)
-        later = len(todo) - len(now)
-        queue.submit_last(finish_job.run, finish_job.write(launch, plan, store, folder, later), _last(plan, jobs))
-        return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), later)
+                f"{error.filename or store.root}: {error.strerror}; what was submitted before stays in the queue, "
+                "and the same command goes on when that is mended"
+            ) from None
+
+
+def _submit(
+    plan: Plan,
+    store: Store,
+    profile: Profile,
+    arguments: Mapping[str, Any],
+    table: str,
+    canary: bool,
+    only: Container[str] | None,
+    here: str,
+) -> Submitted:
+    """As :func:`submit`, while no other launcher submits; ``here`` is the name of this cluster."""
+    undo_leftovers(store, here)
+    todo, queued = _todo(plan, store, here, only)
+    if not todo:
+        return Submitted(None, queued=len(queued))
+    rehearsal = Canary(plan, store, table) if canary else None
+    if rehearsal:
+        undo_leftovers(rehearsal.store, here)
+    dry_todo, dry_queued = _todo(rehearsal.plan, rehearsal.store, here) if rehearsal else ({}, {})
+    bounds = limits(profile)
+    now = dict(list(todo.items())[: max(0, bounds.room - len(dry_todo) - 1)])
+    if not now:
+        raise UserError(
+            f"the queue has room for {bounds.room} more of your jobs, which is not enough (see max_submit in "
+            f"{profile.path}); run the same command again when some have ended"
+        )
+    code = snapshot.take(snapshot.CODE, store)
+    for warning in code.warnings:
+        print(f"warning: {warning}")
+    about = ({**arguments, "table": table}, str(profile.path), here, code.id)
+    launch = begin(store, plan.sweep.name, plan.experiment, *about)
+    folder = finish.write_cells(plan, store, Path.cwd())
+    holds: Mapping[str, Sequence[str]] = {}
+    if rehearsal:
+        dry_launch = begin(rehearsal.store, plan.sweep.name, plan.experiment, *about)
+        dry = Queue(dry_launch, rehearsal.store, profile, code.path, table, bounds.array)
+        holds = rehearsal.holds(now, dry.submit(dry_todo, dry_queued, {}))
+    queue = Queue(launch, store, profile, code.path, table, bounds.array)
+    jobs = queue.submit(now, queued, holds)
+    later = len(todo) - len(now)
+    queue.submit_last(finish_job.run, finish_job.write(launch, plan, store, folder, later), _last(plan, jobs))
+    return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), later)
 
 
 def _todo(
