@@ -192,21 +192,3 @@ def test_a_preemption_that_sends_sigterm_alone(
         command("scontrol", "reconfigure")
     assert_done_without_loss(plan, store, fake_log)
     assert endings(store, plan) == [("interrupted", "SIGTERM"), ("done", None)]
-
-
-def test_the_time_limit(
-    plan: Plan,
-    submit_plan: Submit,
-    store: Store,
-    fake_log: Path,
-    profile: Profile,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """One minute, the least there is; SLURM sends the signal some seconds before."""
-    monkeypatch.setenv("FAKE_STEP_S", "2.5")
-    short = replace(profile.default, minutes=1)
-    submit_plan(plan, replace(profile, default=short, stages={}, signal_seconds=20))
-    wait_for_end(400)
-    assert_done_without_loss(plan, store, fake_log)
-    assert endings(store, plan)[-1] == ("done", None)
-    assert ("interrupted", "SIGUSR2") in endings(store, plan)
