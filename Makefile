@@ -13,7 +13,7 @@ NEEDS_NAME = @test -n "$(NAME)" || { echo "error: which sweep? make $@ NAME=$(fi
 SWEEPS = $(basename $(notdir $(wildcard sweeps/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep resume plan status table emoji-world lint types lock clean
+.PHONY: help demo test sweep resume plan dryrun status table emoji-world lint types lock clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,11 @@ plan: ## what a sweep would run, what is done, what the rest costs: NAME= [EXPER
 	$(NEEDS_NAME)
 	$(SETUP)
 	@$(BIN)/ablate plan $(NAME) $(ABLATE_OPTIONS) --cluster $(CLUSTER)
+
+dryrun: ## rehearse each shape of a sweep here: time and memory per stage: NAME= [EXPERIMENT=]
+	$(NEEDS_NAME)
+	$(SETUP)
+	@$(BIN)/ablate dryrun $(NAME) $(ABLATE_OPTIONS)
 
 sweep: ## run a sweep, or go on with it, then its table: NAME= [EXPERIMENT=] [CLUSTER=local] [CANARY=1]
 	$(NEEDS_NAME)

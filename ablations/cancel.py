@@ -35,7 +35,8 @@ def cancel(plan: Plan, store: Store, cells: Collection[Cell] | None = None) -> I
             _terminate(pid)
     alive = [node for key, node in plan.nodes.items() if seen.states[key] in (RUNNING, QUEUED, UNKNOWN)]
     chosen = None if cells is None else {cell.label for cell in cells}
-    jobs: list[str] = []
+    jobs = [] if cells is not None else _last_jobs(plan, store)
+    yield from (f"scancel {job}: the last job of a launch, which would submit what is left" for job in jobs)
     for node in alive:
         label = plan.label(node)
         users = {cell.label for cell in plan.users[node.key]}
@@ -56,8 +57,27 @@ def cancel(plan: Plan, store: Store, cells: Collection[Cell] | None = None) -> I
         scancel(*jobs)
         if query.states(jobs) is None:
             yield "the scheduler does not answer; the jobs may go on: run the same command again"
-    if not alive:
+    if not alive and not jobs:
         yield "nothing of this sweep runs or waits"
+
+
+def _last_jobs(plan: Plan, store: Store) -> list[str]:
+    """The jobs that end the launches of a sweep, as far as they are alive."""
+    if not (store.root / "launches").is_dir():
+        return []
+    from ablations.slurm import query
+    from ablations.slurm.launches import launches
+
+    here = query.cluster()
+    jobs = [
+        array.job
+        for launch in launches(store)
+        if (launch.sweep, launch.experiment) == (plan.sweep.name, plan.experiment) and launch.cluster == here
+        for array in launch.arrays()
+        if not array.keys
+    ]
+    answers = query.states(jobs)
+    return [job for job in jobs if answers is None or answers[job].alive]
 
 
 def _launcher(owner: Owner, plan: Plan) -> int | None:

@@ -32,7 +32,7 @@ KINDS = {
     "artefacts": "no sweep refers to them",
     "work": "left over from stages that are done or that no sweep refers to",
     "attempts": "logs of all but the latest attempt, and of stages that no sweep refers to",
-    "records": "of stages that no sweep refers to: jobs, adjustments, stops",
+    "records": "jobs, adjustments and stops of stages that no sweep refers to; claims on stages that are done",
     "damaged": "artefacts that were found damaged, and made anew",
     "rehearsals": "of 'ablate dryrun' and canaries",
     "launches": "scripts, pickles and logs of submissions of which nothing is alive, and older ones' records",
@@ -158,6 +158,9 @@ def _records(store: Store, wanted: set[str] | None, living: Lives) -> Iterator[I
             key = name.partition(".")[0]
             if not _wanted(key, wanted, living):
                 yield Item("records", file, size(file), key)
+    done = {key for _, key in _folders(store.root / "artefacts")}
+    for key in sorted(names_in(store.claims.folder) & done - living.keys):  # its owner was killed after sealing
+        yield Item("records", store.claims.folder / key, size(store.claims.folder / key), key)
 
 
 def _wanted(key: str, wanted: set[str] | None, living: Lives) -> bool:

@@ -31,9 +31,10 @@ def run_with_kills(
     cwd: Path,
     log: Path,
     env: Mapping[str, str] | None = None,
-    everything: bool = False,
+    everything: bool | Sequence[bool] = False,
     timeout_s: float = 600,
     begun: Callable[[], object] | None = None,
+    finish: bool = True,
 ) -> list[Kill]:
     """Run ``command`` again and again, killing it by SIGKILL at each instant, then once more undisturbed.
 
@@ -44,9 +45,10 @@ def run_with_kills(
         log: gets the output of all runs.
         env: environment beside the present one.
         everything: kill every process that the command started at once; otherwise only the command itself, and its
-            processes must end by themselves.
+            processes must end by themselves. One for all instants, or one for each.
         timeout_s: the longest that the undisturbed run may take.
         begun: its value changes when the command has got to work; the instants count from there, not from the start.
+        finish: whether to run it to its end after the kills.
 
     Returns:
         the kills that hit a running command.
@@ -55,7 +57,8 @@ def run_with_kills(
         AssertionError: a process outlived its killed parent, or the undisturbed run failed.
     """
     kills = []
-    for instant in instants:
+    for number, instant in enumerate(instants):
+        whole = everything if isinstance(everything, bool) else everything[number]
         before = begun() if begun else None
         process, token = _start(command, cwd, log, env)
         while begun and begun() == before and process.poll() is None:
@@ -64,11 +67,13 @@ def run_with_kills(
             process.wait(timeout=instant)
         except subprocess.TimeoutExpired:
             family = processes_with(token)
-            for pid in family if everything else [process.pid]:
+            for pid in family if whole else [process.pid]:
                 _kill(pid)
             process.wait()
             _await_end(token)
             kills.append(Kill(instant, len(family)))
+    if not finish:
+        return kills
     process, token = _start(command, cwd, log, env)
     code = process.wait(timeout=timeout_s)
     assert code == 0, f"exit status {code}:\n{log.read_text()[-3000:]}"

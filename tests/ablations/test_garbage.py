@@ -13,6 +13,7 @@ from ablations.files import write_json
 from ablations.finish import write_cells
 from ablations.freeing import as_json, free, lines
 from ablations.garbage import Garbage, find_garbage
+from ablations.owner import Owner
 from ablations.plan import Plan
 from ablations.slurm import launches, query
 from ablations.slurm.query import JobState
@@ -119,6 +120,19 @@ def test_left_overs_but_no_checkpoint_that_is_needed(finished: tuple[Plan, Plan]
     assert not (store.root / "damaged" / "train" / f"{done.key}-ab").exists()
 
 
+def test_a_claim_left_on_a_finished_stage_goes(finished: tuple[Plan, Plan], store: Store) -> None:
+    kept, _ = finished
+    key = next(iter(kept.nodes))
+    gone = {"owner": Owner.here().fields() | {"pid": 2**22 + 1}}
+    write_json(store.claims.folder / key / "1", gone)
+    write_json(store.claims.folder / "open" / "1", gone)
+    found = garbage(store)
+    assert store.claims.folder / key in {item.path for item in found.items}
+    free(store, found)
+    assert [path.name for path in store.claims.folder.iterdir()] == ["open"], "a claim on an open stage is history"
+    assert store.is_done(kept.nodes[key].stage, key)
+
+
 def test_what_somebody_works_on_or_reads_stays(finished: tuple[Plan, Plan], store: Store) -> None:
     kept, gone = finished
     only = {key: node for key, node in gone.nodes.items() if key not in kept.nodes}
@@ -134,7 +148,7 @@ def test_what_somebody_works_on_or_reads_stays(finished: tuple[Plan, Plan], stor
     assert by_kind(found)["artefacts"] == set(only)
     claim = store.claims.take(evaluate.key)
     assert claim is not None
-    assert free(store, found).endswith("3 kept, for somebody works there now")
+    assert free(store, found).endswith("4 kept, for somebody works there now")
     assert store.is_done("evaluate", evaluate.key)
 
 

@@ -23,7 +23,7 @@ from ablations.store import Store
 from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.kill import random_instants, run_with_kills, tree
+from tests.ablations.kill import tree
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV = {"PYTHONPATH": str(ROOT)}
@@ -188,48 +188,6 @@ def test_a_stop_signal_ends_politely_and_the_next_run_continues(
     steps = events(fake_log)
     assert steps[f"step-1 train/{interrupted[0]}"] == 1, "work before the last checkpoint is not repeated"
     assert steps[f"run train/{interrupted[0]}"] == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("everything", [False, True], ids=["launcher", "everything"])
-def test_sigkill_at_random_instants_gives_the_same_bytes(
-    everything: bool, plan_of: Planner, store: Store, world: Path, fake_log: Path
-) -> None:
-    plan = plan_of(SMALL + "overrides: {training.steps: 8}\n")
-    run_plan(plan, store)
-    undisturbed = tree(Path("runs/artefacts"))
-    fake_log.unlink()
-    instants = random_instants(10, longest_s=0.2, seed=int(everything))
-    env = {**ENV, "FAKE_STEP_S": "0.1"}
-    kills = run_with_kills(
-        command(runs="killed"), instants, world, world / "log", env, everything, begun=lambda: events(fake_log).total()
-    )
-    assert len(kills) >= 5, "the instants must hit a running command"
-    assert tree(world / "killed" / "artefacts") == undisturbed
-    counts = events(fake_log)
-    stages = len(plan.nodes)
-    runs = sum(count for line, count in counts.items() if line.startswith("run "))
-    assert runs <= stages + 2 * len(kills), "at most the running stages are started again"
-    steps = sum(count for line, count in counts.items() if line.startswith("step-"))
-    trains = sum(node.stage == "train" for node in plan.nodes.values())
-    assert steps <= 8 * trains + 2 * len(kills), "at most the step in work is repeated"
-    assert not list((world / "killed" / "claims").iterdir())
-
-
-@pytest.mark.slow
-def test_two_launchers_run_each_stage_once(plan_of: Planner, world: Path, fake_log: Path) -> None:
-    plan = plan_of(SMALL)
-    for number in range(4):
-        env = {**os.environ, **ENV, "FAKE_STEP_S": "0.01"}
-        pair = [
-            subprocess.Popen(command(runs=f"race{number}"), cwd=world, env=env, stdout=subprocess.PIPE, text=True)
-            for _ in range(2)
-        ]
-        outputs = [process.communicate(timeout=60)[0] for process in pair]
-        assert [process.returncode for process in pair] == [0, 0], outputs
-        ran = {line: count for line, count in events(fake_log).items() if line.startswith("run ")}
-        assert ran == {f"run {node.stage}/{key}": 1 for key, node in plan.nodes.items()}
-        fake_log.unlink()
 
 
 @pytest.mark.slow
