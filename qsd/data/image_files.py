@@ -6,7 +6,6 @@ import errno
 import os
 import zipfile
 from functools import lru_cache
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from qsd.errors import UserError
@@ -45,7 +44,7 @@ class ImageFiles:
         self.places = places
         self.read = lru_cache(_CACHED_FILES)(self._read)
         self._root = root.resolve()
-        self._archives: dict[Path, zipfile.ZipFile | None] = {}
+        self._archives: dict[str, zipfile.ZipFile | None] = {}
 
     def _read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -72,12 +71,12 @@ class ImageFiles:
         """What changes when the file does: size on disk, or size and checksum in an archive; empty when absent."""
         for relative in self._candidates(name):
             try:
-                return str((self.root / relative).stat().st_size)
+                return str(os.stat(f"{self.root}/{relative}").st_size)  # noqa: PTH116 -- ten times as quick as a Path
             except (OSError, ValueError):
                 continue
         return next((f"{member.file_size}:{member.CRC:08x}" for _, member in self._members(name)), "")
 
-    def _candidates(self, name: str) -> list[PurePosixPath]:
+    def _candidates(self, name: str) -> list[str]:
         """Where the file may be, relative to ``root``.
 
         Raises:
@@ -88,28 +87,32 @@ class ImageFiles:
         plain = os.path.normpath(name)
         if plain.split(os.sep, 1)[0] in ("", os.pardir):  # an absolute path begins with an empty part
             raise RefusedImageError("path_outside_folder")
-        return [PurePosixPath(place, plain) for place in self.places]
+        return [f"{place}/{plain}" if place else plain for place in self.places]
 
     def _members(self, name: str) -> Iterator[tuple[zipfile.ZipFile, zipfile.ZipInfo]]:
+        """Where an archive that stands for one of the file's folders, outermost first, has it."""
         for relative in self._candidates(name):
-            for folder in relative.parents[:-1]:
-                archive = self._archive(self.root / folder.parent / f"{folder.name}.zip")
+            for slash in (place for place, character in enumerate(relative) if character == "/"):
+                folder, inner = relative[:slash], relative[slash + 1 :]
+                archive = self._archive(f"{folder}.zip")
                 if archive is None:
                     continue
-                inner = relative.relative_to(folder).as_posix()
-                for member in (f"{folder.name}/{inner}", inner):
+                for member in (f"{os.path.basename(folder)}/{inner}", inner):  # noqa: PTH119
                     if member in archive.NameToInfo:
                         yield archive, archive.NameToInfo[member]
 
-    def _archive(self, path: Path) -> zipfile.ZipFile | None:
-        if path not in self._archives:
+    def _archive(self, name: str) -> zipfile.ZipFile | None:
+        if name not in self._archives:
+            path = self.root / name
             try:
-                self._archives[path] = zipfile.ZipFile(path) if path.is_file() else None
+                if not path.resolve().is_relative_to(self._root):
+                    raise RefusedImageError("path_outside_folder")
+                self._archives[name] = zipfile.ZipFile(path) if path.is_file() else None
             except (zipfile.BadZipFile, OSError) as error:
                 raise UserError(f"{path}: not a readable zip archive: {error}; fetch or pack it again") from None
-            except ValueError:
+            except ValueError:  # NUL in the name
                 return None
-        return self._archives[path]
+        return self._archives[name]
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from qsd.errors import UserError
@@ -15,52 +16,61 @@ _CHUNK = 1 << 20
 _MOST_OF_AN_ITEM = 1 << 24
 """Characters; without a bound, one missing bracket would gather the rest of the file."""
 
-_SPACE = " \t\r\n"
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class _Text:
-    """The unread part of a file, and the line it begins on."""
+    """A file being read, and how far it was understood."""
 
     def __init__(self, path: Path) -> None:
         self._stream = path.open(encoding="utf-8-sig", newline="")
-        self.rest = ""
+        self._decode = json.JSONDecoder().raw_decode
+        self._text = ""
+        self._place = 0
         self.line = 1
-
-    def more(self) -> bool:
-        """Read on; False at the end of the file."""
-        chunk = self._stream.read(_CHUNK)
-        self.rest += chunk
-        return bool(chunk)
-
-    def drop(self, count: int) -> None:
-        """Forget what was understood."""
-        self.line += self.rest.count("\n", 0, count)
-        self.rest = self.rest[count:]
 
     def peek(self) -> str:
         """The next character that is no space, or the empty string at the end."""
         while True:
-            self.drop(len(self.rest) - len(self.rest.lstrip(_SPACE)))
-            if self.rest or not self.more():
-                return self.rest[:1]
+            space = _SPACE.match(self._text, self._place)
+            assert space is not None
+            self._understood(space.end())
+            if self._place < len(self._text) or not self._more():
+                return self._text[self._place : self._place + 1]
+
+    def skip(self) -> None:
+        """Go past the character that :meth:`peek` gave."""
+        self._place += 1
 
     def item(self) -> Any:
         """The next value."""
-        decoder = json.JSONDecoder()
         while True:
             try:
-                value, end = decoder.raw_decode(self.rest)
+                value, end = self._decode(self._text, self._place)
             except (ValueError, RecursionError) as error:
-                if len(self.rest) > _MOST_OF_AN_ITEM or not self.more():
-                    line = self.line + (getattr(error, "lineno", 1) - 1)
-                    raise ValueError(f"line {line}: {getattr(error, 'msg', 'a value that cannot be read')}") from None
+                if len(self._text) - self._place > _MOST_OF_AN_ITEM or not self._more():
+                    raise ValueError(f"line {self._line_of(error)}: {getattr(error, 'msg', 'unreadable')}") from None
                 continue
-            self.drop(end)
+            self._understood(end)
             return value
 
     def close(self) -> None:
         """Let go of the file."""
         self._stream.close()
+
+    def _understood(self, end: int) -> None:
+        self.line += self._text.count("\n", self._place, end)
+        self._place = end
+
+    def _line_of(self, error: Exception) -> int:
+        return self.line + self._text.count("\n", self._place, getattr(error, "pos", self._place))
+
+    def _more(self) -> bool:
+        """Read on, and forget what was understood; False at the end of the file."""
+        chunk = self._stream.read(_CHUNK)
+        self._text = self._text[self._place :] + chunk
+        self._place = 0
+        return bool(chunk)
 
 
 def read_list(path: Path, kind: type[dict[str, Any]] | type[str]) -> Iterator[Any]:
@@ -87,7 +97,7 @@ def _items(path: Path, text: _Text, kind: type[dict[str, Any]] | type[str]) -> I
     wanted = "objects {…}" if kind is dict else "texts"
     if text.peek() != "[":
         raise UserError(f"{path}:{text.line}: must be a JSON list of {wanted}")
-    text.drop(1)
+    text.skip()
     if text.peek() == "]":
         return
     while True:
@@ -102,4 +112,4 @@ def _items(path: Path, text: _Text, kind: type[dict[str, Any]] | type[str]) -> I
             return
         if after != ",":
             raise ValueError(f"line {text.line}: a comma or the list's end is missing")
-        text.drop(1)
+        text.skip()

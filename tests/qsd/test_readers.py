@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 from qsd.config.load import defaults
 from qsd.data.detect import open_path
 from qsd.data.examine import REASONS
+from qsd.data.json_list import read_list
 from qsd.data.pairs import image_uid, pair_id
 from qsd.data.readers import REGISTRY
 from qsd.errors import UserError
@@ -257,6 +259,15 @@ def test_a_member_outside_is_not_read_from_an_archive(tmp_path: Path) -> None:
     assert problems == {"path_outside_folder": {"count": 1, "ids": ["item-0"]}}
 
 
+def test_an_archive_may_be_no_link_out(tmp_path: Path) -> None:
+    path = lists.hpd_emoji(tmp_path / "set", lists.some_pairs(3))
+    archive = path.with_name("images.zip")
+    archive.rename(tmp_path / "elsewhere.zip")
+    archive.symlink_to(tmp_path / "elsewhere.zip")
+    source = open_path(path)[1]
+    assert {row.problem for row in source.rows(0, 3)} == {"path_outside_folder"}
+
+
 def test_an_image_that_vanished_after_the_data_stage_is_named(tmp_path: Path) -> None:
     path = lists.own_csv(tmp_path / "set", lists.some_pairs(3))
     source = REGISTRY.get("own_pairs").open(path)
@@ -329,6 +340,16 @@ def test_a_list_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
     path.write_text(path.read_text()[:-50])
     with pytest.raises(UserError, match=r"train\.json: not readable as JSON, line \d+"):
         run(path, "hpd_v2")
+
+
+def test_a_list_is_read_about_as_quickly_as_at_once(tmp_path: Path) -> None:
+    item = {"prompt": "a word " * 14, "file_path": ["a.jpg", "b.jpg"]}
+    path = lists.write_list(tmp_path / "set" / "train.json", [item] * 40_000)
+    start = time.process_time()
+    assert len(json.loads(path.read_text())) == 40_000
+    at_once = time.process_time() - start
+    assert sum(1 for _ in read_list(path, dict)) == 40_000
+    assert time.process_time() - start - at_once < 12 * at_once
 
 
 @pytest.mark.parametrize(

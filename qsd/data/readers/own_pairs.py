@@ -38,7 +38,11 @@ def open_own_pairs(path: Path) -> ListedPairs:
 
 
 def _csv_rows(path: Path) -> Iterator[Listed]:
-    with path.open(encoding="utf-8-sig", newline="") as stream_:
+    try:
+        opened = path.open(encoding="utf-8-sig", newline="")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+    with opened as stream_:
         lines = csv.reader(stream_, strict=True)
         line = 1
         try:
