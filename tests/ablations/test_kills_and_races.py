@@ -23,7 +23,7 @@ KILLS = 100
 EARLY = 20
 """So many of them at any instant from the start of Python on; the others hit stages in work."""
 ROUNDS = 20
-STEPS = 150
+STEPS = 130
 
 
 @pytest.mark.slow
@@ -32,7 +32,7 @@ def test_a_hundred_kills_end_in_the_same_bytes(plan_of: Planner, store: Store, w
     run_plan(plan, store)
     undisturbed = tree(Path("runs/artefacts"))
     fake_log.unlink()
-    work = {**ENV, "FAKE_STEP_S": "0.05", "FAKE_LINGER_S": "0.1"}
+    work = {**ENV, "FAKE_STEP_S": "0.04", "FAKE_LINGER_S": "0.05"}
     alone = command(runs="killed", jobs=1)
     early, later = random_instants(EARLY, 0.5, seed=1), random_instants(KILLS - EARLY, 0.1, seed=2)
     whole = [random.Random(number).random() < 0.5 for number in range(KILLS)]
