@@ -24,6 +24,7 @@ class PairScores:
         first: places [M] in the concatenation (winner, loser) [2N] where each distinct (image, caption) stands first.
         item: number of the distinct (image, caption) [2N], so that ``first[item]`` has the score of every place.
         pair_ids: for messages.
+        prompt: number of the caption of every place [2N]; places with equal captions have equal numbers.
     """
 
     winner: NDArray[np.float64]
@@ -31,6 +32,7 @@ class PairScores:
     first: NDArray[np.int64]
     item: NDArray[np.int64]
     pair_ids: list[str]
+    prompt: NDArray[np.int64]
 
 
 def normalized(scores: PairScores, normalization: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -38,7 +40,7 @@ def normalized(scores: PairScores, normalization: str) -> tuple[NDArray[np.float
     import numpy as np
 
     distinct = np.concatenate([scores.winner, scores.loser])[scores.first]
-    values = NORMALIZATIONS.get(normalization).function(distinct)[scores.item]
+    values = NORMALIZATIONS.get(normalization).function(distinct, scores.prompt[scores.first])[scores.item]
     return values[: len(scores.winner)], values[len(scores.winner) :]
 
 
@@ -77,9 +79,10 @@ def _check_unit_interval(
     outside = (np.minimum(winner, loser) < 0) | (np.maximum(winner, loser) > 1)
     if not outside.any():
         return
+    bounded = [name for name in NORMALIZATIONS.names() if NORMALIZATIONS.get(name).unit_interval]
     low, high = min(winner.min(), loser.min()), max(winner.max(), loser.max())
     raise UserError(
         f"quality.metric '{metric}' needs scores in [0, 1], but with quality.normalization '{normalization}' {scorer} "
         f"gives {low:.4g} to {high:.4g} ({outside.sum()} of {len(winner)} pairs have one outside, such as "
-        f"{scores.pair_ids[int(outside.argmax())]}); set quality.normalization to min_max or percentile_rank"
+        f"{scores.pair_ids[int(outside.argmax())]}); set quality.normalization to {' or '.join(bounded)}"
     )

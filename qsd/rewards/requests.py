@@ -27,11 +27,13 @@ class Distinct:
         first: place [M] where each distinct one stands first.
         item: number of the distinct one at every place [2N].
         image: number of the image at every place [2N]; images are numbered in the order of the source.
+        caption: number of the caption at every place [2N], in no order.
     """
 
     first: NDArray[np.int64]
     item: NDArray[np.int64]
     image: NDArray[np.int64]
+    caption: NDArray[np.int64]
 
 
 def distinct(pairs: pa.Table) -> Distinct:
@@ -43,7 +45,7 @@ def distinct(pairs: pa.Table) -> Distinct:
     captions = np.tile(_codes(pairs["caption"].chunks), 2)
     image, _ = _numbered(uids, along)
     item, first = _numbered(image * (captions.max(initial=0) + 1) + captions, along)
-    return Distinct(first, item, image)
+    return Distinct(first, item, image, captions)
 
 
 @dataclass(frozen=True)

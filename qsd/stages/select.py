@@ -94,7 +94,7 @@ def _quality(context: StageContext, pairs: pa.Table) -> NDArray[np.float64]:
         return metric.function(unknown, unknown, uniform)
     winner, loser = (pairs[name].to_numpy().astype(np.float64) for name in ("winner_score", "loser_score"))
     found = distinct(pairs)
-    scores = PairScores(winner, loser, found.first, found.item, pair_ids)
+    scores = PairScores(winner, loser, found.first, found.item, pair_ids, found.caption)
     scorer = pairs["scorer"][0].as_py() if pair_ids else config.reward.model
     return quality(scores, config.quality.metric, config.quality.normalization, uniform, scorer)
 

@@ -13,6 +13,7 @@ from qsd.quality.metrics import REGISTRY as METRICS
 from qsd.quality.normalizations import REGISTRY as NORMALIZATIONS
 from qsd.quality.pairs import PairScores, normalized, quality
 
+ONE_PROMPT = np.zeros(100, dtype=np.int64)
 unit = st.floats(0, 1, width=32)
 scores = arrays(np.float64, st.integers(1, 30), elements=st.floats(-50, 50, width=32))
 
@@ -57,7 +58,8 @@ def test_the_product_is_in_the_unit_interval(winner: float, loser: float) -> Non
 def pair_scores(winner: list[float], loser: list[float]) -> PairScores:
     """Every image and caption distinct."""
     places = np.arange(2 * len(winner))
-    return PairScores(np.array(winner), np.array(loser), places, places, [f"pair-{row}" for row in range(len(winner))])
+    names = [f"pair-{row}" for row in range(len(winner))]
+    return PairScores(np.array(winner), np.array(loser), places, places, names, places % len(winner))
 
 
 @pytest.mark.parametrize("winner, loser", [([0.5, 1.2], [0.1, 0.1]), ([0.5, 0.5], [0.1, -0.01])])
@@ -65,19 +67,19 @@ def test_the_product_refuses_scores_outside_the_unit_interval(winner: list[float
     given_scores, uniform = pair_scores(winner, loser), np.zeros(2)
     with pytest.raises(UserError, match=r"clip_emoji gives .*1 of 2 pairs.*pair-1\); set quality.normalization"):
         quality(given_scores, "product", "raw", uniform, "clip_emoji")
-    for normalization in ("min_max", "percentile_rank"):
+    for normalization in ("min_max", "percentile_rank", "sigmoid_z"):
         assert np.isfinite(quality(given_scores, "product", normalization, uniform)).all()
     assert np.isfinite(quality(given_scores, "difference", "raw", uniform)).all()
 
 
 @given(values=scores, data=st.data())
-@pytest.mark.parametrize("name", ["raw", "min_max", "percentile_rank"])
+@pytest.mark.parametrize("name", ["raw", "min_max", "percentile_rank", "sigmoid_z"])
 def test_normalisations_keep_the_order_whatever_the_order_of_rows(
     name: str, values: np.ndarray, data: st.DataObject
 ) -> None:
     function = NORMALIZATIONS.get(name).function
     before = values.copy()
-    result = function(values)
+    result = function(values, ONE_PROMPT[: len(values)])
     np.testing.assert_array_equal(values, before)
     if name != "raw":
         assert result.min() >= 0
@@ -85,21 +87,53 @@ def test_normalisations_keep_the_order_whatever_the_order_of_rows(
     order = np.argsort(values, kind="stable")
     assert (np.diff(result[order]) >= 0).all()
     shuffled = np.array(data.draw(st.permutations(range(len(values)))))
-    np.testing.assert_array_equal(function(values[shuffled]), result[shuffled])
+    np.testing.assert_array_equal(function(values[shuffled], ONE_PROMPT[: len(values)]), result[shuffled])
 
 
 def test_normalisations_by_hand() -> None:
     values = np.array([3.0, 1.0, 2.0, 2.0])
-    assert NORMALIZATIONS.get("min_max").function(values).tolist() == [1.0, 0.0, 0.5, 0.5]
-    assert NORMALIZATIONS.get("percentile_rank").function(values).tolist() == [0.875, 0.125, 0.5, 0.5]
-    assert NORMALIZATIONS.get("min_max").function(np.full(3, 7.0)).tolist() == [0.5] * 3
+    assert NORMALIZATIONS.get("min_max").function(values, ONE_PROMPT[:4]).tolist() == [1.0, 0.0, 0.5, 0.5]
+    assert NORMALIZATIONS.get("percentile_rank").function(values, ONE_PROMPT[:4]).tolist() == [0.875, 0.125, 0.5, 0.5]
+    assert NORMALIZATIONS.get("min_max").function(np.full(3, 7.0), ONE_PROMPT[:3]).tolist() == [0.5] * 3
 
 
 def test_an_image_of_many_pairs_counts_once() -> None:
     """One image of score 1 wins three pairs: its rank is among the four distinct images, not among six places."""
     item = np.array([0, 0, 0, 1, 2, 3])
     first = np.array([0, 3, 4, 5])
-    given_scores = PairScores(np.full(3, 1.0), np.array([0.0, 2.0, 3.0]), first, item, ["a", "b", "c"])
+    given_scores = PairScores(np.full(3, 1.0), np.array([0.0, 2.0, 3.0]), first, item, ["a", "b", "c"], ONE_PROMPT[:6])
     winner, loser = normalized(given_scores, "percentile_rank")
     assert winner.tolist() == [0.375] * 3
     assert loser.tolist() == [0.125, 0.625, 0.875]
+
+
+def test_the_sigmoid_of_the_z_score_by_hand() -> None:
+    values = np.array([1.0, 2.0, 3.0])
+    function = NORMALIZATIONS.get("sigmoid_z").function
+    high = 1 / (1 + np.exp(-np.sqrt(1.5)))
+    np.testing.assert_allclose(function(values, ONE_PROMPT[:3]), [1 - high, 0.5, high], atol=1e-15)
+    np.testing.assert_allclose(function(100 * values - 7, ONE_PROMPT[:3]), function(values, ONE_PROMPT[:3]), atol=1e-12)
+    assert function(np.full(3, 0.1), ONE_PROMPT[:3]).tolist() == [0.5] * 3
+
+
+def test_the_z_score_within_a_prompt_by_hand() -> None:
+    """Prompt 7 has three images, prompt 2 two, prompt 5 one, prompt 9 two equal ones."""
+    prompts = np.array([7, 2, 7, 5, 2, 7, 9, 9])
+    values = np.array([1.0, 10.0, 2.0, 4.0, 30.0, 3.0, 0.1, 0.1])
+    z = NORMALIZATIONS.get("per_prompt_z").function(values, prompts)
+    edge = np.sqrt(1.5)
+    np.testing.assert_allclose(z, [-edge, -1, 0, 0, 1, edge, 0, 0], atol=1e-15)
+    assert z[-2:].tolist() == [0, 0]
+    shifted = NORMALIZATIONS.get("per_prompt_z").function(values + np.where(prompts == 2, 100.0, 0.0), prompts)
+    np.testing.assert_allclose(shifted, z, atol=1e-12)
+
+
+def test_z_scores_within_a_prompt_reach_the_metric_and_product_refuses_them() -> None:
+    """Two pairs under one caption share its four images; a third caption's pair does not move them."""
+    winner, loser = np.array([4.0, 3.0, 90.0]), np.array([1.0, 2.0, 50.0])
+    places = np.arange(6)
+    given_scores = PairScores(winner, loser, places, places, ["a", "b", "c"], np.array([0, 0, 1, 0, 0, 1]))
+    found = quality(given_scores, "difference", "per_prompt_z", np.zeros(3))
+    np.testing.assert_allclose(found, np.array([3.0, 1.0, 0]) / np.sqrt(1.25) + np.array([0, 0, 2.0]), atol=1e-12)
+    with pytest.raises(UserError, match=r"normalization 'per_prompt_z' .* to min_max or percentile_rank or sigmoid_z$"):
+        quality(given_scores, "product", "per_prompt_z", np.zeros(3))

@@ -1,4 +1,10 @@
-"""Normalisations of psi before a quality metric: raw, min-max, percentile rank. One file per member."""
+"""Normalisations of psi before a quality metric. One file per member.
+
+The default is ``raw``: the paper's formula is on the scores of HPS v2 themselves and names no normalisation, cosines of
+captions with images lie in [0, 1] as they are, and scores of another unit are refused by name rather than changed
+silently. What the others change is the weight of the two factors of ``product``: on raw cosines near 0.3 the winner's
+score counts about 2.6 times the loser's; spread over [0, 1] both count alike in the middle.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    NormalizationFunction = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    NormalizationFunction = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -21,11 +27,14 @@ class Normalization:
     """A normalisation of scores over a data set.
 
     Attributes:
-        function: scores of all distinct (image, caption) of the data set [M] -> normalised scores [M], float64.
+        function: (scores of all distinct (image, caption) of the data set [M], number of the prompt of each [M]) ->
+            normalised scores [M], float64.
+        unit_interval: True when the result is in [0, 1] whatever the scores.
         version: raised whenever the same inputs give other values.
     """
 
     function: NormalizationFunction
+    unit_interval: bool = False
     version: int = 1
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def min_max(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def min_max(scores: NDArray[np.float64], _prompts: NDArray[np.int64]) -> NDArray[np.float64]:
     """(ψ - min) / (max - min), in [0, 1]; 0.5 everywhere when all scores are equal. One outlier squeezes the rest."""
     low, high = scores.min(), scores.max()
     if high == low:
@@ -20,4 +20,4 @@ def min_max(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-NORMALIZATION = Normalization(min_max)
+NORMALIZATION = Normalization(min_max, unit_interval=True)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def percentile_rank(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def percentile_rank(scores: NDArray[np.float64], _prompts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of the scores below ψ, equal ones counted half: (average rank - 1/2) / M, in (0, 1).
 
     Keeps the order and forgets the spacing, so units and outliers do not matter.
@@ -22,4 +22,4 @@ def percentile_rank(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return (ranks - 0.5) / len(scores)
 
 
-NORMALIZATION = Normalization(percentile_rank)
+NORMALIZATION = Normalization(percentile_rank, unit_interval=True)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def raw(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def raw(scores: NDArray[np.float64], _prompts: NDArray[np.int64]) -> NDArray[np.float64]:
     """ψ unchanged, in the scorer's own unit."""
     return scores.copy()
 
