@@ -452,3 +452,10 @@ def test_the_data_stage_means_its_images_too(tmp_path: Path) -> None:
     assert {name for name in after if after[name] != before[name]} == {"data.images"}
     pairs = lists.pickapic(tmp_path / "other", lists.some_pairs(2))
     assert "data.images" not in stage_meaning("data", {**defaults(), "data.path": str(pairs)})
+
+
+def test_images_are_grouped_by_prompt_id_and_not_by_text(tmp_path: Path) -> None:
+    pairs = [pair._replace(caption="the same") for pair in lists.some_pairs(4)]
+    found, problems = run(lists.reward_db(tmp_path / "set", pairs), "image_reward")
+    assert [pair["pair_id"] for pair in found] == ids(pairs)
+    assert problems == {}
