@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from experiments.emoji.build import annotators, captions, corruptions, icons, manifest, tokenizer
+from experiments.emoji.build import annotators, captions, corruptions, icons, manifest, preferences, tokenizer
 from experiments.emoji.build.world import ASSETS, MAX_TOKENS, RESOLUTION, STYLES
 from qsd.data.readers import REGISTRY as READERS
 
@@ -23,12 +23,12 @@ from qsd.data.readers import REGISTRY as READERS
 def test_assets_are_what_the_manifest_says() -> None:
     assert manifest.differences(ASSETS) == []
     total = sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file())
-    assert total <= 45e6
+    assert total <= 40e6
     assert not [path for path in ASSETS.rglob("*") if path.suffix in (".pt", ".pkl", ".bin", ".ckpt")]
 
 
 def test_splits_hold_out_a_tenth_and_at_most_one_style_per_emoji() -> None:
-    table = pd.read_parquet(ASSETS / "icons.parquet", columns=["emoji", "style", "caption", "split"])
+    table = pd.read_parquet(ASSETS / "captions.parquet")
     held = table[table["split"] != "train"]
     assert abs(len(held) / len(table) - icons.HELD_OUT_FRACTION) < 0.005
     assert held["emoji"].is_unique
@@ -68,8 +68,8 @@ def test_pairs_have_the_columns_of_pick_a_pic() -> None:
 
 
 def test_choices_are_in_the_layout_of_hpd() -> None:
-    with tarfile.open(ASSETS / "choices" / "images.tar") as tar:
-        files = set(tar.getnames())
+    with zipfile.ZipFile(ASSETS / "choices" / "images.zip") as archive:
+        files = set(archive.namelist())
     train = json.loads((ASSETS / "choices" / "train.json").read_text(encoding="utf-8"))
     for choice in train:
         assert sorted(choice["human_preference"]) == [0, 1]
@@ -85,7 +85,7 @@ def test_cut_tokenizer_agrees_with_the_full_one() -> None:
 
     full, ours = SimpleTokenizer(), CLIPTokenizer.from_pretrained(ASSETS / "model" / "tokenizer")
     names = {number: token for token, number in full.encoder.items()}
-    texts = pd.read_parquet(ASSETS / "icons.parquet", columns=["caption"])["caption"].tolist()
+    texts = pd.read_parquet(ASSETS / "captions.parquet")["caption"].tolist()
     for text in texts[::7]:
         assert ours.convert_ids_to_tokens(ours(text)["input_ids"])[1:-1] == [names[i] for i in full.encode(text)]
     assert tokenizer.longest(ours, texts) <= MAX_TOKENS
@@ -129,6 +129,19 @@ def test_minority_annotators_contradict_and_ties_happen() -> None:
     assert np.mean([annotators.label(1.0, follower, rng) for _ in range(300)]) > 0.9
     assert np.mean([annotators.label(1.0, contrarian, rng) for _ in range(300)]) < 0.1
     assert annotators.label(0.01, follower, rng) == 0.5
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_sides_are_drawn_by_chance_and_kept(seed: int) -> None:
+    path = [(0, 1), (1, 2), (2, 3)]
+    ordered = preferences.sided(path, np.random.default_rng(seed))
+    assert [set(pair) for pair in ordered] == [set(pair) for pair in path]
+    assert not {first for first, _ in ordered} & {second for _, second in ordered}
+
+
+def test_no_side_wins_more_often() -> None:
+    labels = pd.read_parquet(ASSETS / "pairs.parquet", columns=["label_0"])["label_0"]
+    assert abs(float(labels.mean()) - 0.5) < 3 * 0.5 / len(labels) ** 0.5
 
 
 def test_a_changed_file_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from experiments.emoji.build import (
     manifest,
     preferences,
     prompts,
+    samples,
     text_to_image,
     tokenizer,
     vae,
@@ -42,7 +43,9 @@ def main() -> None:
     preferences.build_pairs(world, autoencoder, words)
     preferences.build_choices(world, autoencoder, words)
     manifest.build(world)
-    manifest.sample_sheet(world, world.work / "samples.png")
+    samples.sample_sheet(world, world.work / "samples.png")
+    for (split, judge), share in samples.recognised(world, guidance_scale=2.0).items():
+        print(f"samples: {judge} finds the caption of {share:.0%} of the {split} prompts among all captions")
     print(f"samples to look at: {world.work / 'samples.png'}")
 
 

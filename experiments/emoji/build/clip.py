@@ -59,7 +59,7 @@ CLIP_EMOJI = ScorerRecipe(
     "clip_emoji",
     {"patch_size": 8, "width": 128, "layers": 4, "head_width": 32},
     ("train",),
-    Recipe(steps=1_200, learning_rate=1e-3, weight_decay=0.1),
+    Recipe(steps=2_400, learning_rate=1e-3, weight_decay=0.1),
     SEED + 1,
     rating=True,
 )
@@ -184,4 +184,5 @@ def build(world: World, what: ScorerRecipe, vae: AutoencoderKL | None = None, sc
     if vae is not None:
         kinds = (*kinds, corruptions.latent_noise(vae, scale))
     model = train(world, what, words, kinds)
-    clip.save(target, model.cpu(), what.model_cfg(len(words)), preprocess(), words)
+    clip.save(target, model.cpu(), what.model_cfg(len(words)), preprocess(), tokenizer.build(world))
+    tokenizer.compact(target / "tokenizer")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -95,7 +96,7 @@ def assign_splits(names: list[str], styles: list[str]) -> dict[tuple[str, str], 
 
 
 def build(world: World) -> None:
-    """Write ``icons.parquet``; does nothing when it is there."""
+    """Write ``icons.parquet``, and without its pictures ``captions.parquet``; does nothing when the first is there."""
     if world.icons.exists():
         return
     folder = world.scratch("npm")
@@ -122,4 +123,6 @@ def build(world: World) -> None:
     world.icons.parent.mkdir(parents=True, exist_ok=True)
     temporary = world.icons.with_suffix(".tmp")
     pq.write_table(pa.Table.from_pylist(rows), temporary, compression="none", row_group_size=512)
+    world.assets.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).drop(columns="image").to_parquet(world.captions, compression="zstd", index=False)
     temporary.replace(world.icons)

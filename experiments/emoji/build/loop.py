@@ -63,7 +63,7 @@ def fit(
     """
     snapshots = snapshots or {}
     parameters = [p for p in modules.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     averaged = copy.deepcopy(modules).requires_grad_(False)
     state_file, step = folder / "state.pt", 0
     if state_file.exists():

@@ -6,7 +6,8 @@ import hashlib
 import io
 import itertools
 import json
-import tarfile
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,10 @@ def build_pairs(world: World, vae: AutoencoderKL, words: CLIPTokenizer) -> None:
     rows: list[dict[str, Any]] = []
     for _, group in table.groupby("caption", sort=False):
         possible = list(itertools.combinations(range(len(group)), 2))
-        for number in rng.permutation(len(possible))[:PAIRS_PER_CAPTION]:
-            order = rng.permutation(possible[number])
+        chosen = [possible[number] for number in rng.permutation(len(possible))[:PAIRS_PER_CAPTION]]
+        for left, right in sided(chosen, rng):
             person = people[int(rng.integers(len(people)))]
-            rows.append(_pair(group.iloc[order[0]], group.iloc[order[1]], person, len(rows), rng))
+            rows.append(_pair(group.iloc[left], group.iloc[right], person, len(rows), rng))
     packed = pa.Table.from_pylist(rows)
     temporary = target.with_suffix(".tmp")
     images = {"use_dictionary": True, "dictionary_pagesize_limit": 64 * 1024 * 1024}
@@ -70,6 +71,23 @@ def build_pairs(world: World, vae: AutoencoderKL, words: CLIPTokenizer) -> None:
     labels = pd.Series([row["label_0"] for row in rows])
     agree = np.mean([row["follows_judge"] for row in rows if row["label_0"] != 0.5])
     print(f"pairs: {len(rows)}, {np.mean(labels == 0.5):.1%} ties; {agree:.1%} of the labels follow the judge")
+
+
+def sided(pairs: Sequence[tuple[int, int]], rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Which image of each pair stands first: by chance, but an image keeps its side within a caption where it can.
+
+    A column of the table then holds it once. Sides are drawn without a look at the images, so they tell nothing.
+    """
+    side: dict[int, int] = {}
+    ordered = []
+    for pair in pairs:
+        first, second = rng.permutation(pair).tolist()
+        if side.get(first, 0) == 1 or side.get(second, 1) == 0:
+            first, second = second, first
+        side.setdefault(first, 0)
+        side.setdefault(second, 1)
+        ordered.append((first, second))
+    return ordered
 
 
 def _pair(
@@ -99,7 +117,7 @@ def _pair(
 
 
 def build_choices(world: World, vae: AutoencoderKL, words: CLIPTokenizer) -> None:
-    """Write ``choices/``: train.json (pairs of images), test.json (four images ranked by four people), images.tar."""
+    """Write ``choices/``: train.json (pairs of images), test.json (four images ranked by four people), images.zip."""
     folder = world.assets / "choices"
     if (folder / "test.json").exists():
         return
@@ -118,7 +136,7 @@ def build_choices(world: World, vae: AutoencoderKL, words: CLIPTokenizer) -> Non
             continue
         for left, right in itertools.combinations(range(len(group)), 2):
             train.extend(_choice(str(caption), group.iloc[left], group.iloc[right], people, rng))
-    _tar(folder / "images.tar", dict(zip(table["file"], table["image"], strict=True)))
+    _zip(folder / "images.zip", dict(zip(table["file"], table["image"], strict=True)))
     for name, content in (("train.json", train), ("test.json", test)):
         (folder / name).write_text(json.dumps(content, indent=0) + "\n", encoding="utf-8")
     print(f"choices: {len(train)} for training, {len(test)} ranked groups for testing")
@@ -155,11 +173,10 @@ def _ranking(
     }
 
 
-def _tar(path: Path, files: dict[str, bytes]) -> None:
+def _zip(path: Path, files: dict[str, bytes]) -> None:
+    """Stored, not packed again, and with the format's first date, so that the same images give the same bytes."""
     temporary = path.with_suffix(".tmp")
-    with tarfile.open(temporary, "w") as tar:
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(files.items()):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
+            archive.writestr(zipfile.ZipInfo(name), data)
     temporary.replace(path)

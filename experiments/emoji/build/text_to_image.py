@@ -16,17 +16,17 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from experiments.emoji.build import images
+from experiments.emoji.build import images, tokenizer
 from experiments.emoji.build.loop import Recipe, device, fit
 from experiments.emoji.build.vae import scaling_factor
 from experiments.emoji.build.world import LATENT_CHANNELS, MAX_TOKENS, RESOLUTION, SEED, World
 
 TEXT_WIDTH = 128
-CHANNELS = (64, 128)
+CHANNELS = (80, 160)
 BATCH = 64
 CAPTION_DROPOUT = 0.1
 SNR_GAMMA = 5.0
-STEPS = 8_000
+STEPS = 12_000
 RECIPE = Recipe(steps=STEPS, learning_rate=1e-3, warmup=200, ema=0.999)
 EARLY = {0.25: "early", 0.5: "middle"}
 """Shares of the training after which the averaged weights are kept as weaker generators."""
@@ -171,6 +171,8 @@ def build(world: World, vae: AutoencoderKL, words: CLIPTokenizer) -> StableDiffu
     trained = train(world, vae, words)
     built = pipeline(vae, trained["final"], words, factor_of(world, vae))
     if not (world.model / "model_index.json").exists():
-        half = pipeline(copy.deepcopy(vae), copy.deepcopy(trained["final"]), words, vae.config.scaling_factor)
+        unused = tokenizer.build(world)  # ``words`` has been called, and would be saved with the padding of that call
+        half = pipeline(copy.deepcopy(vae), copy.deepcopy(trained["final"]), unused, vae.config.scaling_factor)
         half.to(torch.float16).save_pretrained(world.model, safe_serialization=True)
+        tokenizer.compact(world.model / "tokenizer")
     return built

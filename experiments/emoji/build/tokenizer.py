@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import json
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -89,9 +90,17 @@ def build(world: World) -> CLIPTokenizer:
     if not (folder / "tokenizer_config.json").exists():
         captions = pd.read_parquet(world.icons, columns=["caption"])["caption"].tolist()
         create(**cut(captions)).save_pretrained(folder)
+        compact(folder)
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     assert isinstance(tokenizer, CLIPTokenizer)
     return tokenizer
+
+
+def compact(folder: Path) -> None:
+    """Write a tokenizer's JSON without line breaks: it is shipped once for each model that reads it."""
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
 def longest(tokenizer: CLIPTokenizer, captions: list[str]) -> int:

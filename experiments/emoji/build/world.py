@@ -25,8 +25,13 @@ class World:
 
     @property
     def icons(self) -> Path:
-        """4,680 rendered icons: emoji, style, caption, split, category, image (lossless WebP)."""
-        return self.assets / "icons.parquet"
+        """4,683 rendered icons: emoji, style, caption, category, split, image (lossless WebP). Not shipped."""
+        return self.work / "icons.parquet"
+
+    @property
+    def captions(self) -> Path:
+        """The same rows without the images."""
+        return self.assets / "captions.parquet"
 
     @property
     def model(self) -> Path:
