@@ -109,6 +109,19 @@ def rewards(
         print(f"{line.name:<18}{line.unit:<12}{size:<8}{role:<9}{line.revision or f'no weights in {weights}'}")
 
 
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A reward model, as `qsd rewards` lists it.")],
+    weights: Annotated[Path, typer.Option(help="Folder with one folder per reward model.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+) -> None:
+    """Download the published weights of a reward model."""
+    from qsd.rewards.hub import fetch as fetch_weights
+
+    for path in fetch_weights(name, weights, revision):
+        print(path)
+
+
 def main() -> None:
     """The console command."""
     console.run(app)

@@ -37,6 +37,10 @@ class RewardConfig:
     """The reward model that ranks pairs."""
 
     model: str = meaning(REQUIRED, "scores the pairs", registry="qsd.rewards.scorers")
+    members: list[str] | None = meaning(None, "reward models of the ensemble", registry="qsd.rewards.scorers")
+    combine: str = meaning(
+        "z_score", "what an ensemble averages, each relative to the data set", choices=("z_score", "percentile_rank")
+    )
     weights: str = execution(REQUIRED, "folder with one folder per reward model; revisions enter keys by digest")
     batch_size: int = execution(256, "images per forward pass", least=1)
 

@@ -1,8 +1,8 @@
-"""CLIP's full vocabulary, as the two families of published CLIP scorers cut captions into tokens.
+"""CLIP's full vocabulary, as the families of published CLIP scorers cut captions into tokens.
 
-Both use the same 49,408 tokens, which open_clip ships, so nothing is downloaded. They differ in cleaning: open_clip
-mends mis-decoded text (ftfy) and HTML entities first, transformers does not. They also differ in padding (0 or the end
-token), which no score sees: the text tower is causal and read at the first end token.
+All use the same 49,408 tokens, which open_clip ships, so nothing is downloaded. They differ in cleaning: open_clip and
+OpenAI mend mis-decoded text (ftfy) and HTML entities first, transformers does not. They also differ in padding (0 or
+the end token), which no score sees: the text tower is causal and read at the first end token.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ def as_open_clip(captions: Sequence[str], length: int) -> Tensor:
     """Token ids as open_clip makes them, int64 [N, length], padded with 0."""
     ids: Tensor = _open_clip()(list(captions), context_length=length)
     return ids
+
+
+def as_openai(captions: Sequence[str], length: int) -> Tensor:
+    """Token ids as OpenAI's CLIP makes them: open_clip's, but for the spelling of the special tokens in a caption."""
+    spelt = [caption.replace(_START, "<start_of_text>").replace(_END, "<end_of_text>") for caption in captions]
+    return as_open_clip(spelt, length)
 
 
 def as_transformers(captions: Sequence[str], length: int) -> Tensor:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from open_clip.model import CLIP
     from torch import Tensor
 
+    from qsd.rewards.bpe import Tokenize
     from qsd.rewards.preprocess import Preprocess
 
 VIT_H_14: dict[str, Any] = {
@@ -64,8 +65,9 @@ def transformers_layout(
     preprocess: Preprocess,
     device: str = "cpu",
     unit: Literal["cosine", "logit"] = "cosine",
+    tokenize: Tokenize = bpe.as_transformers,
 ) -> ClipScorer:
-    """A scorer from a checkpoint of transformers' ``CLIPModel``, captions cut as its processor does.
+    """A scorer from a checkpoint of transformers' ``CLIPModel``.
 
     Args:
         folder: has ``model.safetensors`` or ``pytorch_model.bin``.
@@ -73,13 +75,14 @@ def transformers_layout(
         preprocess: of the images.
         device: torch device.
         unit: ``cosine``, or ``logit`` for exp(logit_scale) times it.
+        tokenize: how captions become tokens.
 
     Raises:
         UserError: no such file, or tensors that do not fit the architecture.
     """
     path = first_of(folder, ("model.safetensors", "pytorch_model.bin"))
     model = _model(model_cfg, to_open_clip(read_checkpoint(path)), path).to(device)
-    return ClipScorer(folder.name, digest(folder)[:12], model, preprocess, bpe.as_transformers, unit)
+    return ClipScorer(folder.name, digest(folder)[:12], model, preprocess, tokenize, unit)
 
 
 def _model(model_cfg: dict[str, Any], state: Mapping[str, Tensor], path: Path) -> CLIP:

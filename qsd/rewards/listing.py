@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qsd.errors import UserError
 from qsd.rewards.folder import read_config
 from qsd.rewards.revision import revision
-from qsd.rewards.scorers import REGISTRY
+from qsd.rewards.scorers import ENSEMBLE, REGISTRY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +30,9 @@ def listing(weights: Path) -> list[Listed]:
     lines = []
     for name in REGISTRY.names():
         spec = REGISTRY.get(name)
+        if name == ENSEMBLE:
+            lines.append(Listed(name, spec.unit, spec.selects, None, "of reward.members"))
+            continue
         size = spec.preprocess.size if spec.preprocess else None
         try:
             found = revision(name, str(weights))

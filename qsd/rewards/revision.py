@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qsd.config.digest import digest, hash_of
 from qsd.errors import UserError
-from qsd.rewards.scorers import REGISTRY
+from qsd.rewards.scorers import ENSEMBLE, REGISTRY
 
 
 @cache
@@ -17,6 +17,11 @@ def revision(name: str, weights: str) -> str:
     Raises:
         UserError: no such reward model, or its weights are not below the folder ``weights``.
     """
+    if name == ENSEMBLE:
+        raise UserError(
+            "reward model 'ensemble' is relative to a data set of pairs: it ranks them (reward.model), and evaluates "
+            "no images; name its members in evaluation.scorers instead"
+        )
     spec = REGISTRY.get(name)
     digests = {}
     for folder in (spec.folder, *spec.needs):

@@ -1,7 +1,8 @@
 """Stage score: ψ of winner and loser of every pair, each distinct (image, caption) scored once.
 
 Input ``data``. Output: ``scores.parquet`` (pair_id, winner_score, loser_score, scorer, revision, unit) in the order of
-the pairs, ``problems.json``. Work is kept by shard; a batch holds the same images whether or not a run was interrupted.
+the pairs, ``problems.json``. An ensemble is scored member by member and combined over the whole data set. Work is
+kept by shard; a batch holds the same images whether or not a run was interrupted.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from qsd.data.problems import Problems
 from qsd.data.source import open_source
 from qsd.device import prepare
 from qsd.files import read_table, texts, write_table
+from qsd.rewards.ensemble import UNITS, combined, ensemble_revision, members_of
 from qsd.rewards.requests import Requests, distinct, requests_of
 from qsd.rewards.scorer import Scorer, open_reward
+from qsd.rewards.scorers import ENSEMBLE
 from qsd.stages.shards import sharded
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 SHARD_BATCHES = 8
 
+Origin = tuple[str, str, str]
+"""Name, revision and unit of what scored."""
+
 
 def run(context: StageContext) -> None:
     """Score the pairs of stage data with ``config.reward.model``.
@@ -41,28 +47,39 @@ def run(context: StageContext) -> None:
 
     config = context.config
     device = prepare(config.device, config.threads)
-    scorer = open_reward(config.reward.model, config.reward.weights, device)
+    members = members_of(config.reward.model, config.reward.members)
     pairs = read_table(context.inputs["data"] / "pairs.parquet")
     found = distinct(pairs)
     requests = requests_of(pairs, found)
     images = PairImages(open_source(config.data))
     size = config.reward.batch_size
 
-    def compute(start: int, stop: int) -> pa.Table:
-        import pyarrow as pa
+    def scored_by(name: str) -> tuple[Origin, NDArray[np.float32]]:
+        """Name, revision and unit of a reward model, and its scores [M]; the model is let go afterwards."""
+        scorer = open_reward(name, config.reward.weights, device)
 
-        batches = []
-        for done, batch in _scores(scorer, images, requests, start, stop, size):
-            context.report(done, len(requests), "images")
-            batches.append(batch)
-        return pa.table({"score": pa.array(np.concatenate(batches))})
+        def compute(start: int, stop: int) -> pa.Table:
+            import pyarrow as pa
 
-    folder = context.state / f"scores-{size}"
-    shards = sharded(folder, len(requests), SHARD_BATCHES * size, compute, context.report, "images")
-    scores = np.empty(len(requests), dtype=np.float32)
-    scores[requests.item] = np.concatenate([shard["score"].to_numpy() for shard in shards])
-    table, problems = _pair_scores(pairs, scores[found.item], scorer)
-    problems.check_bound(scorer.name, pairs.num_rows, config.data.max_rejected_fraction)
+            batches = []
+            for done, batch in _scores(scorer, images, requests, start, stop, size):
+                context.report(done, len(requests), "images")
+                batches.append(batch)
+            return pa.table({"score": pa.array(np.concatenate(batches))})
+
+        folder = context.state / (f"scores-{size}" if len(members) == 1 else f"scores-{size}-{name}")
+        shards = sharded(folder, len(requests), SHARD_BATCHES * size, compute, context.report, "images")
+        scores = np.empty(len(requests), dtype=np.float32)
+        scores[requests.item] = np.concatenate([shard["score"].to_numpy() for shard in shards])
+        return (scorer.name, scorer.revision, scorer.unit), scores
+
+    origin, scores = scored_by(members[0])
+    if config.reward.model == ENSEMBLE:
+        others = [scored_by(name)[1] for name in members[1:]]
+        scores = combined(np.stack([scores, *others]), config.reward.combine)
+        origin = (ENSEMBLE, ensemble_revision(config.reward), UNITS[config.reward.combine])
+    table, problems = _pair_scores(pairs, scores[found.item], origin)
+    problems.check_bound(origin[0], pairs.num_rows, config.data.max_rejected_fraction)
     problems.write(context.output / "problems.json")
     write_table(context.output / "scores.parquet", table)
 
@@ -84,7 +101,7 @@ def _scores(
             yield last, scorer.score(batch, requests.captions_of(first, last))
 
 
-def _pair_scores(pairs: pa.Table, scores: NDArray[np.float32], scorer: Scorer) -> tuple[pa.Table, Problems]:
+def _pair_scores(pairs: pa.Table, scores: NDArray[np.float32], origin: Origin) -> tuple[pa.Table, Problems]:
     """The table of finite scores, and the pairs that have none. ``scores`` [2N]: winners, then losers."""
     import numpy as np
     import pyarrow as pa
@@ -103,8 +120,8 @@ def _pair_scores(pairs: pa.Table, scores: NDArray[np.float32], scorer: Scorer) -
         "pair_id": pairs["pair_id"].filter(pa.array(finite)).combine_chunks(),
         "winner_score": pa.array(winner[finite]),
         "loser_score": pa.array(loser[finite]),
-        "scorer": constant(scorer.name),
-        "revision": constant(scorer.revision),
-        "unit": constant(scorer.unit),
+        "scorer": constant(origin[0]),
+        "revision": constant(origin[1]),
+        "unit": constant(origin[2]),
     }
     return pa.table(columns), problems

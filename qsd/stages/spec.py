@@ -73,9 +73,22 @@ def _images_digest(reader: str, path: str) -> str | None:
 
 
 def _score_extra(values: Values) -> dict[str, Any]:
+    from qsd.config.schema import RewardConfig
+    from qsd.rewards.ensemble import ensemble_revision
     from qsd.rewards.revision import revision
+    from qsd.rewards.scorers import ENSEMBLE
 
-    return {"reward.revision": revision(values["reward.model"], values["reward.weights"])}
+    if values["reward.model"] != ENSEMBLE:
+        return {"reward.revision": revision(values["reward.model"], values["reward.weights"])}
+    reward = RewardConfig(**{name: values[f"reward.{name}"] for name in RewardConfig.__dataclass_fields__})
+    return {"reward.revision": ensemble_revision(reward)}
+
+
+def _score_reads(values: Values) -> tuple[str, ...]:
+    from qsd.rewards.scorers import ENSEMBLE
+
+    of_ensemble = ("reward.members", "reward.combine") if values["reward.model"] == ENSEMBLE else ()
+    return ("reward.model", *of_ensemble)
 
 
 def _uses_quality(values: Values) -> bool:
@@ -161,7 +174,7 @@ STAGES: dict[str, StageSpec] = {
     spec.name: spec
     for spec in (
         StageSpec("data", "qsd.stages.data:run", _fixed(), _fixed(*_section("data")), _data_extra),
-        StageSpec("score", "qsd.stages.score:run", _fixed("data"), _fixed("reward.model"), _score_extra),
+        StageSpec("score", "qsd.stages.score:run", _fixed("data"), _score_reads, _score_extra),
         StageSpec("select", "qsd.stages.select:run", _select_inputs, _select_reads, _select_extra),
         StageSpec(
             "encode",

@@ -162,3 +162,40 @@ def test_killed_and_continued_gives_the_same_bytes(world: Path, tmp_path: Path, 
     assert after.items() > written.items(), "finished shards are not computed again, the others are"
     for name in ("scores.parquet", "problems.json"):
         assert (output / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("how, unit", [("z_score", "mean z-score"), ("percentile_rank", "mean percentile rank")])
+def test_an_ensemble_is_the_mean_of_what_its_members_say_relative_to_the_data_set(
+    world: Path, tmp_path: Path, how: str, unit: str
+) -> None:
+    """By hand from the members' own score artefacts, over distinct (image, caption)."""
+    from scipy.stats import rankdata, zscore
+
+    members = ["clip_emoji", "aesthetic_emoji"]
+    expected = 0.0
+    for name in members:
+        rows = run(world, tmp_path / name, reward__model=name)
+        scores = np.array([[row["winner_score"], row["loser_score"]] for row in rows], dtype=np.float64).T.ravel()
+        values = zscore(scores) if how == "z_score" else (rankdata(scores) - 0.5) / len(scores)
+        expected = expected + values / len(members)
+    found = run(world, tmp_path / "both", reward__model="ensemble", reward__members=members, reward__combine=how)
+    scores = np.array([[row["winner_score"], row["loser_score"]] for row in found], dtype=np.float64).T.ravel()
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert {row["scorer"] for row in found} == {"ensemble"}
+    assert {row["unit"] for row in found} == {unit}
+
+
+@pytest.mark.parametrize(
+    "members, message",
+    [
+        (None, "needs reward.members"),
+        (["clip_emoji"], "at least two"),
+        (["clip_emoji", "judge_emoji"], "'judge_emoji', which is an independent judge"),
+        (["clip_emoji", "ensemble"], "'ensemble', which is an ensemble itself"),
+    ],
+)
+def test_an_ensemble_of_the_wrong_members_is_refused(
+    world: Path, tmp_path: Path, members: list[str] | None, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run(world, tmp_path, reward__model="ensemble", reward__members=members)

@@ -66,6 +66,7 @@ FROM_TRAIN = {"train", "generate", "evaluate"}
         ({"quality__metric": "difference"}, FROM_SELECT | {"encode"}),
         ({"quality__metric": "difference", "encode__scope": "dataset"}, FROM_SELECT | {"encode"}),
         ({"reward__model": "aesthetic_emoji"}, FROM_SELECT | {"score", "encode"}),
+        ({"reward__members": ["clip_emoji", "aesthetic_emoji"], "reward__combine": "percentile_rank"}, set()),
         ({"loss__name": "sft"}, FROM_TRAIN),
         ({"lora__rank": 4}, FROM_TRAIN),
         ({"seed": 1}, FROM_TRAIN),
@@ -99,6 +100,8 @@ def test_every_meaning_field_changes_some_key(values: Flat) -> None:
         moved = False
         for strategy in ("top_k", "threshold", "weighted_sampling"):
             base = {**values, "selection.strategy": strategy}
+            if name in ("reward.members", "reward.combine"):
+                base |= {"reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]}
             try:
                 moved |= keys(base) != keys({**base, name: _other(info.name, base[name])})
             except Exception as error:  # a member that does not exist also shows that it is read

@@ -41,4 +41,7 @@ class ScorerSpec:
     version: int = 1
 
 
+ENSEMBLE = "ensemble"
+"""The one member without weights: it combines others over a data set."""
+
 REGISTRY: Registry[ScorerSpec] = Registry("reward model", "qsd.rewards.scorers", "SCORER", {"hps_v2_1": "hps_v2.1"})

@@ -1,7 +1,7 @@
 """CLIP score: the cosine of OpenAI's CLIP ViT-L/14, as it is.
 
 Not times 100 (torchmetrics), and not 2.5 · max(cosine, 0) (Hessel et al., "CLIPScore", arXiv 2104.08718, on ViT-B/32):
-all three order images alike wherever the cosine is positive.
+all three order images alike wherever the cosine is positive. Captions are cleaned as OpenAI's own code does.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ PREPROCESS = Preprocess(size=224, crop="round")
 
 def open_scorer(folder: Path, device: str) -> ClipScorer:
     """Load the CLIP from ``folder``."""
+    from qsd.rewards.bpe import as_openai
     from qsd.rewards.clip_published import VIT_L_14, transformers_layout
 
-    return transformers_layout(folder, VIT_L_14, PREPROCESS, device)
+    return transformers_layout(folder, VIT_L_14, PREPROCESS, device, tokenize=as_openai)
 
 
 SCORER = ScorerSpec(

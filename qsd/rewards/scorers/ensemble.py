@@ -1,0 +1,20 @@
+"""The mean of ``reward.members``, each relative to the data set (``qsd.rewards.ensemble``); ranks pairs only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qsd.errors import UserError
+from qsd.rewards.scorers import ScorerSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qsd.rewards.scorer import Scorer
+
+
+def _refuse(_folder: Path, _device: str) -> Scorer:
+    raise UserError("reward model 'ensemble' is made of its members' scores of a whole data set and opens no weights")
+
+
+SCORER = ScorerSpec(_refuse, "", "relative")
