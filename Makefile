@@ -58,7 +58,7 @@ emoji-world: ## rebuild the emoji world from the icon sets (hours on a CPU, need
 
 test: ## all tests
 	$(SETUP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: ## ruff: rules and format
 	$(SETUP)
