@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from qsd.config.remembered import Remembered
 from qsd.errors import UserError
 
 WHOLE_FILE_BYTES = 256 * 1024 * 1024
@@ -28,7 +28,7 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
 
 
-@cache
+@Remembered
 def digest(path: Path) -> str:
     """Digest of a file's bytes, or of a folder's relative names and bytes; read once per process.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 from qsd.config.digest import digest, hash_of
+from qsd.config.remembered import Remembered
 from qsd.errors import UserError
 from qsd.rewards.scorers import ENSEMBLE, REGISTRY
 
 
-@cache
+@Remembered
 def revision(name: str, weights: str) -> str:
     """12 hex digits that change with the weights, or with the version, of reward model ``name``.
 

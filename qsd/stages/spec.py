@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from qsd.config.check import schema_fields
 from qsd.config.digest import hash_of, location_digest
 from qsd.config.fields import Kind
+from qsd.config.remembered import Remembered
 
 Values = Mapping[str, Any]
 """A flat configuration (``qsd.config.load.Flat``)."""
@@ -63,7 +63,7 @@ def _data_extra(values: Values) -> dict[str, Any]:
     return {**version, "data.images": images} if images else version
 
 
-@cache
+@Remembered
 def _images_digest(reader: str, path: str) -> str | None:
     """What the path's own digest does not cover: image files beside a list. Looked up once per process."""
     from qsd.data.readers import REGISTRY

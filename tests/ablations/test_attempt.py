@@ -245,3 +245,14 @@ def test_a_data_file_edited_after_the_launch_is_refused(plan_of: Planner, store:
     pairs.unlink()
     assert run(job) == attempt.EXIT_FAILED
     assert ending(store, node)["reason"] == "world/pairs: no such file or folder"
+
+
+def test_peak_memory_is_that_of_the_process_not_of_its_parent() -> None:
+    """A program started by a large process has not taken the memory that its parent had."""
+    parent = (
+        "import subprocess, sys; ballast = bytearray(400_000_000); "
+        "child = 'from ablations.ending import max_rss_bytes; print(max_rss_bytes())'; "
+        "subprocess.run([sys.executable, '-c', child], check=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 200_000_000

@@ -161,6 +161,18 @@ def test_defaults_are_frozen() -> None:
         assert meanings[name].default == default, name
 
 
+def test_a_relative_path_is_another_file_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.bin").write_text(name)
+    found = []
+    for name in ("a", "b", "a"):
+        monkeypatch.chdir(tmp_path / name)
+        found.append(digests.digest(Path("x.bin")))
+    assert found[0] != found[1]
+    assert found[0] == found[2]
+
+
 def test_digest_follows_content_not_place(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name / "inner").mkdir(parents=True)
