@@ -30,7 +30,7 @@ def daemons() -> Iterator[OneNode]:
     """The daemons of a SLURM with one node; ``SLURM_CONF`` points every command at them."""
     reason = install()
     if reason:
-        pytest.skip(f"no SLURM: {reason}")
+        pytest.skip(f"waits for a SLURM on this machine: {reason}")
     with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:  # short: sockets have short names
         node = OneNode(Path(folder))
         with pytest.MonkeyPatch.context() as patch:
