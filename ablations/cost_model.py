@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.work import BYTES_PER_PIXEL
+from qsd.rewards.ensemble import members_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,7 +71,8 @@ def _data(values: Mapping[str, Any], pairs: float, _machine: Machine) -> float:
 
 
 def _score(values: Mapping[str, Any], pairs: float, machine: Machine) -> float:
-    flop = 2 * pairs * _scorer_flop(values["reward.weights"], values["reward.model"])
+    names = members_of(values["reward.model"], values["reward.members"])
+    flop = 2 * pairs * sum(_scorer_flop(values["reward.weights"], name) for name in names)
     return _decoding(values, pairs) + machine.seconds(flop, "fp32", 2 * pairs / values["reward.batch_size"])
 
 
@@ -133,8 +135,7 @@ def _denoiser_flop(values: Mapping[str, Any]) -> float:
 def _scorer_flop(weights: str, name: str) -> float:
     from qsd.rewards.scorers import REGISTRY
 
-    spec = REGISTRY.get(name)
-    folders = [str(Path(weights) / folder) for folder in (spec.folder, *spec.needs)]
+    folders = [str(Path(weights) / folder) for folder in REGISTRY.get(name).folders]
     parameters = sum(_parameters(folder, "scorer") for folder in folders)
     return 2.0 * parameters * SCORER_POSITIONS["small" if parameters < 50_000_000 else "large"]
 

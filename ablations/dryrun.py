@@ -26,7 +26,7 @@ STEPS = 3
 _MODEL = ("model.path", "model.resolution")
 _SHAPE: dict[str, tuple[str, ...]] = {
     "data": ("data.reader",),
-    "score": ("reward.model", "reward.batch_size"),
+    "score": ("reward.model", "reward.members", "reward.batch_size"),
     "encode": (*_MODEL, "encode.batch_size", "training.flip"),
     "train": (
         *_MODEL,

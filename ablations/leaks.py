@@ -1,4 +1,4 @@
-"""Recognise what must never be copied: files that hold keys, and texts in which a key can be seen."""
+"""Recognise what must never be copied: files and variables that hold keys, and texts in which a key can be seen."""
 
 from __future__ import annotations
 
@@ -33,12 +33,18 @@ _TEXTS = {
     "an API key": r"\bsk-[A-Za-z0-9_-]{32,}",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
 }
+_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|JWT|COOKIE", re.IGNORECASE)
 _PATTERNS = {kind: re.compile(pattern.encode()) for kind, pattern in _TEXTS.items()}
 
 
 def named_secret(name: str) -> bool:
     """True for a file name under which people keep keys."""
     return any(fnmatch(name.lower(), pattern) for pattern in _NAMES)
+
+
+def secret_variable(name: str) -> bool:
+    """True for names of environment variables whose values must not be written or passed on."""
+    return _VARIABLE.search(name) is not None
 
 
 def secret_in(content: bytes) -> str | None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ablations.files import read_json
+from ablations.leaks import secret_variable
 
 ORIGIN = "origin.json"
 """In a snapshot: the commit it was taken from and what had changed since."""
 _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "open_clip_torch", "numpy", "pyarrow", "pillow")
 _SHOWN = re.compile(r"SLURM_\w+|OMP_\w+|CUDA_VISIBLE_DEVICES")
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|JWT|COOKIE")
 
 
 def code_state(root: Path, snapshot: str) -> dict[str, Any]:
@@ -32,8 +32,8 @@ def code_state(root: Path, snapshot: str) -> dict[str, Any]:
 @cache
 def git_state(root: Path) -> dict[str, Any]:
     """{"commit": hash or None outside a repository, "dirty": True with uncommitted changes of tracked files}."""
-    commit = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    commit = git_text(root, "rev-parse", "HEAD")
+    changes = git_text(root, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "dirty": bool(changes)}
 
 
@@ -69,13 +69,19 @@ def environment() -> dict[str, str]:
     return {
         name: value
         for name, value in sorted(os.environ.items())
-        if _SHOWN.fullmatch(name) and not _SECRET.search(name.upper())
+        if _SHOWN.fullmatch(name) and not secret_variable(name)
     }
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def git_text(root: Path, *arguments: str) -> str | None:
+    """What git prints, without white space around it; None where it fails."""
+    output = git(root, *arguments)
+    return None if output is None else output.decode().strip()
+
+
+def git(root: Path, *arguments: str) -> bytes | None:
+    """What git prints in the folder ``root``; None where there is no git or no repository, or where it fails."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=20, check=True)
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()

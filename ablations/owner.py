@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ablations.origin import slurm_job
+from ablations.slurm import query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ablations.slurm.query import JobState
-
-_WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
 _ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")
-_NO_PROCESS = frozenset((*_WAITS, *_ENDED, "PREEMPTED", "GONE"))
+_NO_PROCESS = query.WAITING | {*_ENDED, "PREEMPTED", query.GONE}
 """States of a SLURM job in which none of its processes runs. COMPLETING is none of them."""
-Query: TypeAlias = "Callable[[str], JobState | None]"
+Query: TypeAlias = "Callable[[str], query.JobState | None]"
 
 
 @dataclass(frozen=True)
@@ -74,14 +72,14 @@ class Owner:
         """As plain values for JSON."""
         return asdict(self)
 
-    def gone(self, query: Query | None = None) -> bool:
+    def gone(self, ask: Query | None = None) -> bool:
         """True only if the process provably no longer runs; never judged by age.
 
         Args:
-            query: answers the state of a SLURM job, or None; by default it asks the scheduler.
+            ask: answers the state of a SLURM job, or None; by default it asks the scheduler.
         """
         if self.host != socket.gethostname() or (self.boot == _boot() and self.namespace != _namespace()):
-            return self._job_gone(query)
+            return self._job_gone(ask)
         if self.boot != _boot():
             return True
         try:
@@ -96,18 +94,16 @@ class Owner:
         """True if it ran on this machine before the machine's last start."""
         return self.host == socket.gethostname() and bool(self.boot) and self.boot != _boot()
 
-    def _job_gone(self, query: Query | None) -> bool:
+    def _job_gone(self, ask: Query | None) -> bool:
         """Whether SLURM has ended the job of a process that can not be looked at from here."""
         if not self.slurm_job:
             return False
-        from ablations.slurm import query as slurm
-
         here = slurm_job()
-        if self.cluster and self.cluster != (here["cluster"] if here else slurm.cluster()):
+        if self.cluster and self.cluster != (here["cluster"] if here else query.cluster()):
             return False
         if here is not None and here["job"] == self.slurm_job:
             return bool(here["restarts"] > self.restarts)
-        state = (query or slurm.job_state)(self.slurm_job)
+        state = (ask or query.job_state)(self.slurm_job)
         if state is None:
             return False
         return state.state in _NO_PROCESS or state.restarts > self.restarts

@@ -14,14 +14,13 @@ import os
 import platform
 import secrets
 import shutil
-import subprocess
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablations.leaks import named_secret, secret_in
-from ablations.origin import ORIGIN
+from ablations.origin import ORIGIN, git, git_text
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def _content(root: Path) -> _Content:
             raise UserError(f"{root / package}: no such package; run from the project's folder")
     patch, changed = _patch(root, content)
     origin = {
-        "commit": _git_text(root, "rev-parse", "HEAD") if tracked else None,
+        "commit": git_text(root, "rev-parse", "HEAD") if tracked else None,
         "dirty": bool(changed),
         "untracked": [name for name in taken if name in untracked],
     }
@@ -147,7 +146,7 @@ def _patch(root: Path, content: _Content) -> tuple[bytes, set[str]]:
     changed = _git_names(root, "diff", "HEAD", "--name-only")
     parts = []
     for name in sorted(changed):
-        part = _git(root, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--", name) or b""
+        part = git(root, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--", name) or b""
         if named_secret(PurePosixPath(name).name) or secret_in(part):
             content.warnings.append(f"{name}: its changes seem to hold a key; they are not in {DIFF}")
         else:
@@ -179,17 +178,5 @@ def _write(final: Path, files: dict[str, bytes]) -> None:
 
 
 def _git_names(root: Path, *arguments: str) -> set[str]:
-    output = _git(root, *arguments, "-z", "--", *PACKAGES)
+    output = git(root, *arguments, "-z", "--", *PACKAGES)
     return {os.fsdecode(name) for name in (output or b"").split(b"\0") if name}
-
-
-def _git_text(root: Path, *arguments: str) -> Any:
-    output = _git(root, *arguments)
-    return None if output is None else output.decode().strip()
-
-
-def _git(root: Path, *arguments: str) -> bytes | None:
-    try:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None

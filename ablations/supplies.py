@@ -11,6 +11,7 @@ from qsd.config.check import schema_fields
 from qsd.config.digest import is_hub_name
 from qsd.config.fields import Kind
 from qsd.errors import UserError
+from qsd.rewards.scorers import ENSEMBLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -52,7 +53,9 @@ def supplies(values: Mapping[str, Any], also: Mapping[str, Iterable[Any]] | None
     scorers = [values["reward.model"], *also.get("reward.model", ())]
     for several in (values["evaluation.scorers"], *also.get("evaluation.scorers", ())):
         scorers.extend(several)
-    for scorer in dict.fromkeys(scorers):
+    if ENSEMBLE in scorers:
+        scorers.extend(values["reward.members"] or ())
+    for scorer in dict.fromkeys(name for name in scorers if name != ENSEMBLE):
         for place in _weights(scorer, values["reward.weights"]):
             supply = Supply("reward.weights", str(place), f"weights of {scorer}")
             found.setdefault((supply.field, supply.place), supply)
@@ -87,8 +90,7 @@ def fetch(supply: Supply) -> str:
 def _weights(scorer: str, weights: str) -> list[Path]:
     from qsd.rewards.scorers import REGISTRY
 
-    spec = REGISTRY.get(scorer)
-    return [Path(weights) / folder for folder in (spec.folder, *spec.needs)]
+    return [Path(weights) / folder for folder in REGISTRY.get(scorer).folders]
 
 
 def _snapshot(supply: Supply, download: bool) -> str:

@@ -6,6 +6,7 @@ import heapq
 import math
 import os
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ablations.attempt import ATTEMPT, EXIT, PROGRESS
@@ -63,8 +64,8 @@ def judge(timings: Iterable[Timing], work: Work, on_slurm: bool) -> Judgement | 
     if not chosen:
         return None
     return Judgement(
-        seconds=work.amount * _median([timing.seconds / timing.work.amount for timing in chosen]),
-        size=work.volume * _median([timing.size / timing.work.volume for timing in chosen]),
+        seconds=work.amount * median([timing.seconds / timing.work.amount for timing in chosen]),
+        size=work.volume * median([timing.size / timing.work.volume for timing in chosen]),
         records=len(chosen),
         same_place=bool(here),
     )
@@ -113,9 +114,3 @@ def _seconds(attempt: Path) -> float:
         if isinstance(content, dict) and isinstance(content.get("seconds"), int | float):
             return float(content["seconds"])
     return 0.0
-
-
-def _median(values: list[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ablations.leaks import secret_variable
 from ablations.values import show
 
 if TYPE_CHECKING:
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 
     from qsd.config.yaml_nodes import Node
 
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
 _SET_BY_RUNNER = re.compile(
@@ -72,7 +72,7 @@ def environment(name: str, node: Node) -> dict[str, str]:
     for variable, key, value in mapping(name, node).items():
         if not _VARIABLE.fullmatch(variable):
             raise key.error(f"'{variable}' is no name of a variable")
-        if is_secret(variable):
+        if secret_variable(variable):
             raise key.error(f"'{variable}' looks like a secret; a profile is no place for one (docs/slurm.md)")
         if isinstance(value.value, bool) or not isinstance(value.value, str | int | float):
             raise value.error(f"the variable {variable} must be text or a number, not {show(value.plain())}")
@@ -99,8 +99,3 @@ def mapping(name: str, node: Node) -> Node:
     if not isinstance(node.value, dict):
         raise node.error(f"{name} must be a mapping, not {show(node.plain())}")
     return node
-
-
-def is_secret(variable: str) -> bool:
-    """True for names of environment variables whose values must not be written or passed on."""
-    return _SECRET.search(variable) is not None

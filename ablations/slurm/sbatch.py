@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ablations.slurm.checks import is_secret
+from ablations.leaks import secret_variable
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def clean_environment() -> Iterator[None]:
     hidden = {
         name: os.environ.pop(name)
         for name in list(os.environ)
-        if name not in _KEPT and (name.startswith(_OF_A_JOB) or is_secret(name))
+        if name not in _KEPT and (name.startswith(_OF_A_JOB) or secret_variable(name))
     }
     try:
         yield

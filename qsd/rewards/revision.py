@@ -24,7 +24,7 @@ def revision(name: str, weights: str) -> str:
         )
     spec = REGISTRY.get(name)
     digests = {}
-    for folder in (spec.folder, *spec.needs):
+    for folder in spec.folders:
         place = Path(weights) / folder
         if not place.is_dir():
             remedy = f", or fetch them: qsd fetch {name} --weights {weights}" if spec.files else ""

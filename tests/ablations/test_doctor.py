@@ -217,6 +217,13 @@ def test_a_downloaded_snapshot_of_the_named_revision_is_found(tmp_path: Path, mo
         look(Supply("model.path", "someone/some-model@v2", "model"))
 
 
+def test_an_ensemble_needs_the_weights_of_its_members() -> None:
+    found = supplies({**FLAT, "reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]})
+    weights = {Path(supply.place).name for supply in found if supply.what.startswith("weights of")}
+    assert {"clip_emoji", "aesthetic_emoji"} <= weights
+    assert not [supply for supply in found if supply.what == "weights of ensemble"]
+
+
 def test_supplies_follow_the_schema() -> None:
     found = supplies(FLAT, {"reward.model": ["aesthetic_emoji"], "evaluation.scorers": [["judge_emoji"]]})
     places = [(supply.field, supply.place) for supply in found]

@@ -227,6 +227,9 @@ def test_the_model_grows_with_work(assets: Path) -> None:
     for stage in ("data", "encode", "train", "generate"):
         assert modelled_seconds(stage, values, 2000, slow) > modelled_seconds(stage, values, 1000, slow) > 0
         assert modelled_seconds(stage, values, 10**6, fast) <= modelled_seconds(stage, values, 10**6, slow)
+    one = values | {"reward.model": "clip_emoji"}
+    two = values | {"reward.model": "ensemble", "reward.members": ["clip_emoji", "clip_emoji"]}
+    assert modelled_seconds("score", two, 1000, slow) > modelled_seconds("score", one, 1000, slow)
     bf16 = values | {"training.precision": "bf16"}
     assert modelled_seconds("train", bf16, 10**6, fast) < modelled_seconds("train", values, 10**6, fast)
     hours = (

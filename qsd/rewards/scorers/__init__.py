@@ -40,6 +40,11 @@ class ScorerSpec:
     files: tuple[HubFile, ...] = ()
     version: int = 1
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Every folder below ``reward.weights`` that it reads."""
+        return (self.folder, *self.needs)
+
 
 ENSEMBLE = "ensemble"
 """The one member without weights: it combines others over a data set."""
