@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ablations.keys import StageTable
     from ablations.plan import Plan
 
+FOLDER = "dryrun"
+"""Below a store: the store of its rehearsals."""
 STEPS = 3
 """Optimiser steps: the first is slow, the second has the optimiser's state in memory, the third gives the time."""
 _MODEL = ("model.path", "model.resolution")

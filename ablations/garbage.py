@@ -12,6 +12,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ablations.dryrun import FOLDER
 from ablations.files import numbered, read_json
 from ablations.finish import CELLS
 from ablations.lives import Lives, lives
@@ -40,7 +41,6 @@ KINDS = {
     "trash": "left by a deletion that was killed",
 }
 """Kind -> what it is."""
-DRYRUN = "dryrun"
 _TRASH = "trash"
 
 
@@ -179,7 +179,7 @@ def _damaged(store: Store) -> Iterator[Item]:
 
 
 def _rehearsals(store: Store) -> Iterator[Item]:
-    folder = store.root / DRYRUN
+    folder = store.root / FOLDER
     if folder.is_dir():
         inner = lives(Store(folder, lambda *_: ""))
         if not inner.keys and not inner.launches:

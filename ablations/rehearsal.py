@@ -13,10 +13,9 @@ from ablations import local
 from ablations.amounts import lasting, size
 from ablations.attempt import PROGRESS, latest, outcome
 from ablations.display import Board, Lines, on_terminal
-from ablations.dryrun import dry_plan, shape
+from ablations.dryrun import FOLDER, dry_plan, shape
 from ablations.failures import failure_lines, failures
 from ablations.files import read_json
-from ablations.garbage import DRYRUN
 from ablations.jobs import QSD, load_table
 from ablations.lives import lives
 from ablations.server import PRELOAD
@@ -86,7 +85,7 @@ def rehearse(
     """
     stages = load_table(table)
     dry = dry_plan(plan, stages)
-    inner = Store(store.root / DRYRUN, stages.key_of)
+    inner = Store(store.root / FOLDER, stages.key_of)
     _clear(inner)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open(os.devnull, "w")) if quiet else sys.stdout  # noqa: PTH123

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.attempt import ATTEMPT, PROGRESS, latest, outcome
 from ablations.files import read_json
+from ablations.slurm.query import WAITING
 from ablations.store import Store, names_in
 
 if TYPE_CHECKING:
@@ -136,8 +137,6 @@ def _from_records(folder: Path | None, ticket: Ticket | None, answers: Mapping[s
     if ticket is not None and job is None:
         return UNKNOWN
     if job is not None and job.alive:
-        from ablations.slurm.query import WAITING
-
         return QUEUED if job.state in WAITING else RUNNING
     if ending is None and job is not None and job.state in _FATAL:
         return FAILED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ablations.dryrun import dry_plan, shape
+from ablations.dryrun import FOLDER, dry_plan, shape
 from ablations.jobs import load_table
 from ablations.store import Store
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ablations.keys import StageNode
     from ablations.plan import Plan
 
-FOLDER = "dryrun"
-"""Below the store: the rehearsal's own store."""
 _HELD = ("train", "generate")
 
 
