@@ -79,5 +79,5 @@ def read_shard(path: Path) -> Iterator[GeneratedImage]:
 
 def _webp(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, format="WEBP", lossless=True, method=4)
+    image.save(stream, format="WEBP", lossless=True, method=1)  # 4 takes four times as long to save 5 % of the bytes
     return stream.getvalue()
