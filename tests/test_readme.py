@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from ablations import cli as ablate
-from ablations.spec import read_sweep
+from ablations.grid.spec import read_sweep
 from qsd import cli as qsd
 from tests.conftest import ROOT
 
@@ -136,7 +136,8 @@ def test_the_added_metric_is_an_axis(copy: Path) -> None:
     (copy / "sweeps").mkdir()
     (copy / "sweeps" / "mine.yaml").write_text(sweep)
     read = (
-        "from pathlib import Path; from ablations.spec import read_sweep as r; print(r(Path('sweeps/mine.yaml')).axes)"
+        "from pathlib import Path; from ablations.grid.spec import read_sweep; "
+        "print(read_sweep(Path('sweeps/mine.yaml')).axes)"
     )
     done = run(copy, "-c", read)
     assert done.returncode == 0, done.stderr

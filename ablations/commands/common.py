@@ -11,8 +11,8 @@ import typer
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
-    from ablations.plan import Plan
-    from ablations.store import Store
+    from ablations.planning.plan import Plan
+    from ablations.store.artefacts import Store
 
 app = typer.Typer(
     help="Ablation grids: a question in YAML becomes cells, shared stages, and a table with intervals.",
@@ -39,9 +39,9 @@ RUNS = Path("runs")
 
 def planned(name: str, experiment: str | None, runs: Path, seeds: str | None) -> tuple[Plan, Store]:
     """The plan of a sweep and the store it works in. Raises UserError for any mistake in the sweep."""
-    from ablations.plan import make_plan
-    from ablations.spec import find_sweep, read_sweep
-    from ablations.store import Store
+    from ablations.grid.spec import find_sweep, read_sweep
+    from ablations.planning.plan import make_plan
+    from ablations.store.artefacts import Store
     from qsd.stages import spec as stages
 
     sweep = read_sweep(find_sweep(name))

@@ -24,9 +24,9 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show how far a sweep is, on a terminal live: each cell's stage, progress, time left and place; and failures."""
-    from ablations import status as looking
-    from ablations import watch
-    from ablations.display import on_terminal
+    from ablations.watching import status as looking
+    from ablations.watching import watch
+    from ablations.watching.display import on_terminal
 
     made, store = planned(name, experiment, runs, seeds)
     live = on_terminal() and not once and not as_json
@@ -42,7 +42,7 @@ def failures(
     name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None, as_json: AsJson = False
 ) -> None:
     """Group what failed or was lost by cause and place in the code, with the log of one example each."""
-    from ablations import failures as triage
+    from ablations.mending import failures as triage
 
     found = triage.failures(*planned(name, experiment, runs, seeds))
     if as_json:
@@ -62,9 +62,9 @@ def logs(
     seeds: Seeds = None,
 ) -> None:
     """Show the log of a stage's latest attempt."""
-    from ablations import attempt
-    from ablations import logs as reading
-    from ablations.cells import find_cell
+    from ablations.grid.cells import find_cell
+    from ablations.running import attempt
+    from ablations.watching import logs as reading
 
     made, store = planned(name, experiment, runs, seeds)
     node = reading.stage_to_read(find_cell(made, cell), store, stage)
@@ -81,7 +81,8 @@ def logs(
 @app.command()
 def table(name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None) -> None:
     """Rebuild and show the tables of a sweep."""
-    from ablations import finish, states
+    from ablations.running import finish
+    from ablations.store import states
 
     made, store = planned(name, experiment, runs, seeds)
     found = states.states(store, made.nodes)

@@ -12,8 +12,8 @@ import typer
 from ablations.commands.common import RUNS, AsJson, Experiment, Gpus, Jobs, Name, Runs, Seeds, app, planned
 
 if TYPE_CHECKING:
-    from ablations.grid import Cell
-    from ablations.plan import Plan
+    from ablations.grid.expand import Cell
+    from ablations.planning.plan import Plan
 
 Cells = Annotated[
     list[str] | None, typer.Option("--cell", help="Only this cell, by name, 'NAME seed N' or id; may be repeated.")
@@ -37,10 +37,10 @@ def retry(
     seeds: Seeds = None,
 ) -> None:
     """Run failed stages again and what waits for them, on the cluster if they failed there."""
-    from ablations import launch
-    from ablations import retry as again
-    from ablations.causes import names
-    from ablations.slots import read_gpus
+    from ablations.mending import retry as again
+    from ablations.mending.causes import names
+    from ablations.running import launch
+    from ablations.running.slots import read_gpus
 
     made, store = planned(name, experiment, runs, seeds)
     choice = again.choose(made, store, names(cause), _cells(made, cell))
@@ -63,7 +63,7 @@ def cancel(
     name: Name, cell: Cells = None, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None
 ) -> None:
     """End what runs or waits for a sweep, here and on the cluster; checkpoints stay."""
-    from ablations import cancel as ending
+    from ablations.mending import cancel as ending
 
     made, store = planned(name, experiment, runs, seeds)
     for line in ending.cancel(made, store, _cells(made, cell)):
@@ -72,7 +72,7 @@ def cancel(
 
 def _cells(plan: Plan, names: list[str] | None) -> list[Cell] | None:
     """The cells of ``--cell``, with all seeds where a name is given without one; None for all."""
-    from ablations.cells import find_cell
+    from ablations.grid.cells import find_cell
 
     if not names:
         return None
@@ -90,12 +90,12 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Show what nobody needs any more, by kind with sizes, and free it if asked."""
-    from ablations import freeing
-    from ablations.garbage import find_garbage
-    from ablations.jobs import QSD, load_table
+    from ablations.grid.spec import SWEEPS
     from ablations.slurm.turns import turn
-    from ablations.spec import SWEEPS
-    from ablations.store import Store
+    from ablations.store import freeing
+    from ablations.store.artefacts import Store
+    from ablations.store.garbage import find_garbage
+    from ablations.store.jobs import QSD, load_table
 
     table = load_table(QSD)
     store = Store(runs, table.key_of)

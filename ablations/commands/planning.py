@@ -24,9 +24,11 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show a sweep's cells and unique stages, what is done, and what the rest will cost."""
-    from ablations import ahead, board, states
-    from ablations import plan as planning
-    from ablations.estimate import estimate, find_site
+    from ablations.cost.estimate import estimate, find_site
+    from ablations.planning import board
+    from ablations.planning import plan as planning
+    from ablations.running import ahead
+    from ablations.store import states
     from qsd.stages import spec as stages
 
     made, store = planned(name, experiment, runs, seeds)
@@ -50,7 +52,7 @@ def cells(
     as_json: AsJson = False,
 ) -> None:
     """Print all that a sweep means: every cell with its role, its seed, its id and what it sets."""
-    from ablations import cells as listing
+    from ablations.grid import cells as listing
 
     if as_csv and as_json:
         raise UserError("--csv and --json exclude each other")
@@ -75,9 +77,9 @@ def explain(
     seeds: Seeds = None,
 ) -> None:
     """Say, field by field, why each stage of a cell is or is not done."""
-    from ablations import explain as explaining
-    from ablations import states
-    from ablations.cells import find_cell
+    from ablations.grid.cells import find_cell
+    from ablations.planning import explain as explaining
+    from ablations.store import states
 
     made, store = planned(name, experiment, runs, seeds)
     found = states.states(store, made.nodes)
@@ -96,8 +98,8 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show how two cells differ: configuration, stages, and the code and machines that ran them."""
-    from ablations import diff as comparing
-    from ablations.cells import find_cell
+    from ablations.grid.cells import find_cell
+    from ablations.planning import diff as comparing
 
     made, store = planned(name, experiment, runs, seeds)
     found = comparing.diff(find_cell(made, left), find_cell(made, right), store)

@@ -10,8 +10,8 @@ from ablations.commands.common import RUNS, Experiment, Gpus, Jobs, Name, Runs, 
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
-    from ablations.plan import Plan
-    from ablations.store import Store
+    from ablations.planning.plan import Plan
+    from ablations.store.artefacts import Store
 
 
 @app.command()
@@ -30,8 +30,8 @@ def run(
     gpus: Gpus = None,
 ) -> None:
     """Run what is not done: here, then show the tables; or on a cluster, where this submits and ends."""
-    from ablations import launch
-    from ablations.slots import read_gpus
+    from ablations.running import launch
+    from ablations.running.slots import read_gpus
     from ablations.slurm.profile import find_profile
 
     if cluster != "local" and (jobs is not None or gpus is not None):
@@ -49,11 +49,11 @@ def run(
 @app.command()
 def resume(name: Name, runs: Runs = RUNS) -> None:
     """Go on with a sweep where it was last launched; on a cluster, submit exactly what is missing."""
-    from ablations import launch
+    from ablations.grid.spec import find_sweep
+    from ablations.running import launch
     from ablations.slurm.again import again
     from ablations.slurm.launches import latest_launch
-    from ablations.spec import find_sweep
-    from ablations.store import Store
+    from ablations.store.artefacts import Store
     from qsd.stages import spec as stages
 
     last = latest_launch(Store(runs, stages.key_of), find_sweep(name).stem)

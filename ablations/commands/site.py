@@ -24,9 +24,9 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check this machine, a cluster and what a sweep needs, and say how to mend it; exit status 1 if a check fails."""
-    from ablations import doctor as checking
-    from ablations.checkup import Subject, checks, subject_of
-    from ablations.spec import find_experiment, find_sweep, read_sweep
+    from ablations.checks import doctor as checking
+    from ablations.checks.checkup import Subject, checks, subject_of
+    from ablations.grid.spec import find_experiment, find_sweep, read_sweep
     from qsd.config.load import load_flat
 
     subject = None
@@ -47,8 +47,8 @@ def doctor(
 
 def _disk_needed(name: str, experiment: str | None, runs: Path, cluster: str) -> float | None:
     """Bytes that the rest of a sweep will write; None where it cannot be planned, because something is missing."""
-    from ablations.estimate import estimate, find_site
-    from ablations.states import states
+    from ablations.cost.estimate import estimate, find_site
+    from ablations.store.states import states
 
     try:
         made, store = planned(name, experiment, runs, None)
@@ -63,8 +63,8 @@ def prefetch(
     experiment: Annotated[str, typer.Argument(help="An experiment: a name or a path.", show_default=False)],
 ) -> None:
     """Download what an experiment names by hub names, and verify that the rest is there; for nodes without internet."""
-    from ablations.spec import find_experiment
-    from ablations.supplies import fetch, supplies
+    from ablations.checks.supplies import fetch, supplies
+    from ablations.grid.spec import find_experiment
     from qsd.config.load import load_flat
 
     needed = supplies(load_flat(find_experiment(experiment)))

@@ -19,8 +19,8 @@ def dryrun(
     as_json: AsJson = False,
 ) -> None:
     """Take each distinct shape through every stage with a handful of steps; time, memory, and what all would take."""
-    from ablations import rehearsal
-    from ablations.slots import read_gpus
+    from ablations.cost import rehearsal
+    from ablations.running.slots import read_gpus
 
     made, store = planned(name, experiment, runs, seeds)
     found = rehearsal.rehearse(made, store, read_gpus(gpus), quiet=as_json)

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.jobs import load_table
-from ablations.plan import make_plan
+from ablations.grid.spec import find_sweep, read_sweep
+from ablations.planning.plan import make_plan
 from ablations.slurm.profile import read_profile
 from ablations.slurm.submit import Submitted, submit
-from ablations.spec import find_sweep, read_sweep
-from ablations.store import Store
+from ablations.store.artefacts import Store
+from ablations.store.jobs import load_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,8 +12,8 @@ from qsd.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ablations.keys import StageNode
-    from ablations.store import Store
+    from ablations.planning.keys import StageNode
+    from ablations.store.artefacts import Store
 
 SILENT = "the SLURM controller does not answer (try 'squeue'); nothing was submitted"
 

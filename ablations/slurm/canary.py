@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ablations.dryrun import FOLDER, dry_plan, shape
-from ablations.jobs import load_table
-from ablations.store import Store
+from ablations.cost.dryrun import FOLDER, dry_plan, shape
+from ablations.store.artefacts import Store
+from ablations.store.jobs import load_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ablations.keys import StageNode
-    from ablations.plan import Plan
+    from ablations.planning.keys import StageNode
+    from ablations.planning.plan import Plan
 
 _HELD = ("train", "generate")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ablations.grid.values import show
 from ablations.leaks import secret_variable
-from ablations.values import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ablations.doctor import FAIL, OK, WARN, Finding
+from ablations.checks.doctor import FAIL, OK, WARN, Finding
 from ablations.slurm import query
 from qsd.registry import suggest
 

@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations import attempt
-from ablations.family import die_with_parent
-from ablations.jobs import Job
+from ablations.running import attempt
+from ablations.running.family import die_with_parent
+from ablations.running.stopping import SIGNALS
 from ablations.slurm import requeue
-from ablations.stopping import SIGNALS
+from ablations.store.jobs import Job
 
 if TYPE_CHECKING:
     from types import FrameType

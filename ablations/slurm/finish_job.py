@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ablations.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from ablations.plan import Plan
+    from ablations.planning.plan import Plan
     from ablations.slurm.launches import Launch
-    from ablations.store import Store
+    from ablations.store.artefacts import Store
 
 _FILE = "finish.json"
 
@@ -65,9 +65,9 @@ def _go_on(content: dict[str, Any]) -> None:
 
 
 def _show(content: dict[str, Any]) -> None:
-    from ablations import finish
-    from ablations.jobs import load_table
-    from ablations.store import Store
+    from ablations.running import finish
+    from ablations.store.artefacts import Store
+    from ablations.store.jobs import load_table
     from qsd.tracking.project import project_sweep
 
     runs, folder = Path(content["runs"]), Path(content["folder"])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from ablations.store import Store
+    from ablations.store.artefacts import Store
 
 _LAUNCH = "launch.json"
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.grid.values import show
 from ablations.slurm import checks
-from ablations.values import show
 from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
 from qsd.registry import suggest

@@ -12,23 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.ahead import AHEAD
-from ablations.jobs import Job
+from ablations.running.ahead import AHEAD
 from ablations.slurm.arrays import ANY, batches, waits
 from ablations.slurm.entry import run_job
 from ablations.slurm.launches import Array
 from ablations.slurm.profile import FINISH
 from ablations.slurm.sbatch import RefusedError, Sbatch, scancel, scontrol
+from ablations.store.jobs import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ablations.ahead import Group
-    from ablations.keys import StageNode
+    from ablations.planning.keys import StageNode
+    from ablations.running.ahead import Group
     from ablations.slurm.arrays import Waits
     from ablations.slurm.launches import Launch
     from ablations.slurm.profile import Profile, Resources
-    from ablations.store import Store
+    from ablations.store.artefacts import Store
 
 _WRITERS = 16
 """Threads that write job files: each waits for the disk, most of all for a shared one."""

@@ -12,15 +12,15 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations import attempt
 from ablations.files import numbered, read_json, write_json
-from ablations.origin import slurm_job
+from ablations.running import attempt
+from ablations.running.origin import slurm_job
 from ablations.slurm.query import job_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ablations.jobs import Job
+    from ablations.store.jobs import Job
 
 NO_PROGRESS = "no progress"
 """How the reason of a stage begins that was stopped for standing still."""

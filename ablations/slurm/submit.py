@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations import finish, snapshot
-from ablations.ahead import groups
-from ablations.jobs import QSD, load_table
+from ablations.running import finish, snapshot
+from ablations.running.ahead import groups
 from ablations.slurm import finish_job, query
 from ablations.slurm.alive import SILENT, alive, undo_leftovers
 from ablations.slurm.canary import Canary
@@ -17,17 +16,18 @@ from ablations.slurm.launches import begin
 from ablations.slurm.limits import limits
 from ablations.slurm.queue import Queue
 from ablations.slurm.turns import turn
+from ablations.store.jobs import QSD, load_table
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
-    from ablations.ahead import Group
-    from ablations.keys import StageNode, StageTable
-    from ablations.plan import Plan
+    from ablations.planning.keys import StageNode, StageTable
+    from ablations.planning.plan import Plan
+    from ablations.running.ahead import Group
     from ablations.slurm.launches import Launch
     from ablations.slurm.profile import Profile
-    from ablations.store import Store
+    from ablations.store.artefacts import Store
 
 _PROGRAMS = ("squeue", "sbatch", "srun", "scontrol", "scancel")
 

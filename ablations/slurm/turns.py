@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ablations.store import Store
+    from ablations.store.artefacts import Store
 
 _KEY = "submit"
 _POLL_S = 0.5

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ablations.plan import Plan, make_plan
-from ablations.spec import read_sweep
-from ablations.store import Store
+from ablations.grid.spec import read_sweep
+from ablations.planning.plan import Plan, make_plan
+from ablations.store.artefacts import Store
 from tests.ablations import fake_stages
 
 EXPERIMENT = """\

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ablations import local
-from ablations.display import Lines
-from ablations.plan import make_plan
-from ablations.slots import read_gpus
-from ablations.spec import read_sweep
-from ablations.store import Store
+from ablations.grid.spec import read_sweep
+from ablations.planning.plan import make_plan
+from ablations.running import local
+from ablations.running.slots import read_gpus
+from ablations.store.artefacts import Store
+from ablations.watching.display import Lines
 from tests.ablations import fake_stages
 
 

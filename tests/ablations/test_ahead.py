@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from ablations import ahead
-from ablations.cancel import cancel
-from ablations.display import Lines
+from ablations.cost.timings import read_timings
+from ablations.cost.work import Counts
 from ablations.files import read_json
-from ablations.garbage import find_garbage
-from ablations.keys import StageNode
-from ablations.local import Result, run
-from ablations.plan import Plan
-from ablations.schedule import Schedule
+from ablations.mending.cancel import cancel
+from ablations.planning.keys import StageNode
+from ablations.planning.plan import Plan
+from ablations.running import ahead
+from ablations.running.local import Result, run
+from ablations.running.schedule import Schedule
 from ablations.slurm.arrays import ANY, waits
 from ablations.slurm.submit import _fitting
-from ablations.status import alive, status, status_lines
-from ablations.store import Store
-from ablations.timings import read_timings
-from ablations.work import Counts
+from ablations.store.artefacts import Store
+from ablations.store.garbage import find_garbage
+from ablations.watching.display import Lines
+from ablations.watching.status import alive, status, status_lines
 from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner
 from tests.ablations.kill import tree

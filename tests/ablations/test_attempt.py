@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from ablations import adjust, attempt, stopping
-from ablations.jobs import Job
-from ablations.keys import StageNode
-from ablations.plan import Plan
-from ablations.stopping import Stop
-from ablations.store import Store
+from ablations.planning.keys import StageNode
+from ablations.planning.plan import Plan
+from ablations.running import adjust, attempt, stopping
+from ablations.running.stopping import Stop
+from ablations.store.artefacts import Store
+from ablations.store.jobs import Job
 from qsd.errors import UserError
 from qsd.stages.context import Interrupted
 from tests.ablations import fake_stages
@@ -38,7 +38,7 @@ def job_of(node: StageNode, store: Store, table: str = fake_stages.HERE) -> Path
 
 def start(job: Path, **environment: str) -> subprocess.Popen[bytes]:
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.Popen([sys.executable, "-m", "ablations.attempt", str(job)], env=env)
+    return subprocess.Popen([sys.executable, "-m", "ablations.running.attempt", str(job)], env=env)
 
 
 def run(job: Path, **environment: str) -> int:
@@ -252,7 +252,7 @@ def test_peak_memory_is_that_of_the_process_not_of_its_parent() -> None:
     """A program started by a large process has not taken the memory that its parent had."""
     parent = (
         "import subprocess, sys; ballast = bytearray(400_000_000); "
-        "child = 'from ablations.ending import max_rss_bytes; print(max_rss_bytes())'; "
+        "child = 'from ablations.running.ending import max_rss_bytes; print(max_rss_bytes())'; "
         "subprocess.run([sys.executable, '-c', child], check=True)"
     )
     done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ablations.cells import about, fields, find_cell
-from ablations.finish import cells_json
+from ablations.grid.cells import about, fields, find_cell
+from ablations.running.finish import cells_json
 from tests.ablations.conftest import Planner
 from tests.ablations.test_plan import assets
 from tests.ablations.test_spec import ablate

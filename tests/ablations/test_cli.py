@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ablations.cells import find_cell
 from ablations.cli import app
-from ablations.explain import explain
-from ablations.states import states
-from ablations.status import status, status_lines
-from ablations.store import Store
+from ablations.grid.cells import find_cell
+from ablations.planning.explain import explain
+from ablations.store.artefacts import Store
+from ablations.store.states import states
+from ablations.watching.status import status, status_lines
 from qsd.errors import UserError
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.test_local import fake_log, run_plan
@@ -61,10 +61,10 @@ def test_planning_imports_no_framework(plan_of: Planner, world: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from ablations.plan import make_plan
-from ablations.spec import read_sweep
-from ablations.states import states
-from ablations.store import Store
+from ablations.planning.plan import make_plan
+from ablations.grid.spec import read_sweep
+from ablations.store.states import states
+from ablations.store.artefacts import Store
 from tests.ablations import fake_stages
 plan = make_plan(read_sweep(Path("sweeps/light.yaml")), fake_stages)
 states(Store(Path("runs"), fake_stages.key_of), plan.nodes)

@@ -14,10 +14,19 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from ablations.combinations import Choice, CyclicError, Group, TooManyError, combinations, existing, matches, product
-from ablations.grid import expand, points
-from ablations.plan import make_plan
-from ablations.spec import Sweep, read_sweep
+from ablations.grid.combinations import (
+    Choice,
+    CyclicError,
+    Group,
+    TooManyError,
+    combinations,
+    existing,
+    matches,
+    product,
+)
+from ablations.grid.expand import expand, points
+from ablations.grid.spec import Sweep, read_sweep
+from ablations.planning.plan import make_plan
 from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner
 from tests.ablations.test_grid import FLAT, POOLS
@@ -192,8 +201,8 @@ if sys.argv[1] == "added":
         setattr(schema, section, new)
 from qsd.config.check import schema_fields
 from pathlib import Path
-from ablations.plan import make_plan
-from ablations.spec import read_sweep
+from ablations.planning.plan import make_plan
+from ablations.grid.spec import read_sweep
 from qsd.stages import spec
 assert ("lora.brand_new" in schema_fields()) == (sys.argv[1] == "added")
 plan = make_plan(read_sweep(Path("sweeps/metric_formula.yaml")), spec)

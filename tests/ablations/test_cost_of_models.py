@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ablations import cost_model
-from ablations.cost_model import Machine, modelled_bytes, modelled_seconds
+from ablations.cost import cost_model
+from ablations.cost.cost_model import Machine, modelled_bytes, modelled_seconds
 from tests.ablations.test_grid import FLAT
 from tests.qsd import tiny_pipeline
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ablations.display import Board, Lines, clock, describe
-from ablations.owner import Owner
+from ablations.store.owner import Owner
+from ablations.watching.display import Board, Lines, clock, describe
 
 REPORT: dict[str, Any] = {"done": 30, "total": 60, "unit": "steps", "seconds": 15.0, "per_second": 2.0}
 
@@ -52,7 +52,7 @@ SAID = (
 
 def test_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    monkeypatch.setattr("ablations.display._PLAIN_EVERY_S", 0)
+    monkeypatch.setattr("ablations.watching.display._PLAIN_EVERY_S", 0)
     tell(Lines(stream))
     output = stream.getvalue()
     assert "[3/5] start score ahead for 2 stages\n" in output, "it counts as no stage"

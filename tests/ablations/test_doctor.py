@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ablations import machine_checks
-from ablations.doctor import FAIL, OK, WARN, Finding, examine, line
+from ablations.checks import machine_checks
+from ablations.checks.doctor import FAIL, OK, WARN, Finding, examine, line
+from ablations.checks.supplies import Supply, fetch, look, supplies
 from ablations.slurm.cluster_checks import read_partitions
-from ablations.supplies import Supply, fetch, look, supplies
 from qsd.errors import UserError
 from tests.ablations.test_grid import FLAT
 from tests.ablations.test_plan import assets

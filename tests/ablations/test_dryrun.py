@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ablations.dryrun import dry_plan
-from ablations.plan import Plan
-from ablations.rehearsal import lines, rehearse
-from ablations.store import Store
+from ablations.cost.dryrun import dry_plan
+from ablations.cost.rehearsal import lines, rehearse
+from ablations.planning.plan import Plan
+from ablations.store.artefacts import Store
 from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from ablations import attempt
 from ablations.files import write_json
-from ablations.jobs import Job
-from ablations.keys import StageNode
+from ablations.planning.keys import StageNode
+from ablations.running import attempt
 from ablations.slurm import entry, requeue
-from ablations.store import Store
+from ablations.store.artefacts import Store
+from ablations.store.jobs import Job
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
 from tests.conftest import ROOT

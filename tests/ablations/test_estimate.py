@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from ablations import timings
-from ablations.estimate import ELSEWHERE, MODEL, RECORDS, Estimator, Site, estimate
+from ablations.cost import timings
+from ablations.cost.estimate import ELSEWHERE, MODEL, RECORDS, Estimator, Site, estimate
+from ablations.cost.work import Counts, work_of
 from ablations.files import write_json
-from ablations.keys import StageNode
-from ablations.plan import Plan
-from ablations.states import states
-from ablations.store import Store
-from ablations.work import Counts, work_of
+from ablations.planning.keys import StageNode
+from ablations.planning.plan import Plan
+from ablations.store.artefacts import Store
+from ablations.store.states import states
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.test_grid import FLAT
 from tests.ablations.test_local import fake_log, run_plan
@@ -231,7 +231,7 @@ def test_plan_prints_and_gives_the_estimate(assets: Path, capsys: pytest.Capture
 
 
 def test_the_model_grows_with_work(assets: Path) -> None:
-    from ablations.cost_model import Machine, modelled_seconds
+    from ablations.cost.cost_model import Machine, modelled_seconds
 
     values = FLAT | {"model.path": "m", "training.steps": 100, "training.pairs_per_step": 16}
     slow, fast = Machine(gpu=False), Machine(gpu=True)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from ablations.causes import CAUSES, cause_of, names
-from ablations.failures import failure_lines, failures
 from ablations.files import write_json
-from ablations.owner import Owner
-from ablations.plan import Plan
+from ablations.mending.causes import CAUSES, cause_of, names
+from ablations.mending.failures import failure_lines, failures
+from ablations.planning.plan import Plan
 from ablations.slurm.query import JobState
-from ablations.store import Store
+from ablations.store.artefacts import Store
+from ablations.store.owner import Owner
 from qsd.errors import UserError
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.faults import EXPECTED, FAULTS

@@ -10,10 +10,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ablations.grid import expand
-from ablations.keys import Remembered
-from ablations.names import short_names
-from ablations.spec import Sweep
+from ablations.grid.expand import expand
+from ablations.grid.names import short_names
+from ablations.grid.spec import Sweep
+from ablations.planning.keys import Remembered
 from qsd.config.load import defaults
 from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner
@@ -218,7 +218,7 @@ def test_remembered_function_is_called_once_per_combination_that_it_reads() -> N
 
 
 def test_every_shipped_sweep_is_sound() -> None:
-    from ablations.spec import read_sweep
+    from ablations.grid.spec import read_sweep
 
     folder = Path(__file__).resolve().parents[2] / "sweeps"
     files = sorted(folder.glob("*.yaml"))

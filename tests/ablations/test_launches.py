@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ablations.slurm import launches
 from ablations.slurm.launches import Array, Ticket
-from ablations.store import Store
+from ablations.store.artefacts import Store
 
 
 def begin(store: Store, sweep: str = "a") -> launches.Launch:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from ablations.attempt import latest, outcome
-from ablations.display import Lines
 from ablations.files import read_json
-from ablations.local import Result, run
-from ablations.plan import Plan
-from ablations.slots import make_slots, read_gpus
-from ablations.states import states
-from ablations.store import Store
+from ablations.planning.plan import Plan
+from ablations.running.attempt import latest, outcome
+from ablations.running.local import Result, run
+from ablations.running.slots import make_slots, read_gpus
+from ablations.store.artefacts import Store
+from ablations.store.states import states
+from ablations.watching.display import Lines
 from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
@@ -194,7 +194,7 @@ def test_a_stop_signal_ends_politely_and_the_next_run_continues(
 def test_preloading_starts_no_thread_and_no_cuda() -> None:
     """A fork of a process with threads may find their locks held for ever, and CUDA reads its devices only once."""
     code = (
-        "import importlib, os; from ablations.server import PRELOAD\n"
+        "import importlib, os; from ablations.running.server import PRELOAD\n"
         "for name in PRELOAD: importlib.import_module(name)\n"
         "import torch; assert not torch.cuda.is_initialized()\n"
         "print([open(f'/proc/self/task/{task}/comm').read().strip() for task in os.listdir('/proc/self/task')])"

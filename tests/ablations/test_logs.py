@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ablations.files import write_json
-from ablations.logs import follow, stage_to_read, tail
-from ablations.store import Store
+from ablations.store.artefacts import Store
+from ablations.watching.logs import follow, stage_to_read, tail
 from qsd.errors import UserError
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.test_failures import faulty
@@ -47,7 +47,7 @@ def test_the_stage_that_is_meant(plan_of: Planner, store: Store, fake_log: Path)
 def test_following_a_stage_through_its_attempts(
     plan_of: Planner, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ablations.logs._POLL_S", 0.01)
+    monkeypatch.setattr("ablations.watching.logs._POLL_S", 0.01)
     node = next(node for node in plan_of(SMALL).nodes.values() if node.stage == "train")
     claim = store.claims.take(node.key)
     assert claim is not None

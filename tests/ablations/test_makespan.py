@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablations.keys import StageNode
-from ablations.makespan import makespan
+from ablations.cost.makespan import makespan
+from ablations.planning.keys import StageNode
 
 
 def graph(*edges: tuple[str, tuple[str, ...]]) -> dict[str, StageNode]:

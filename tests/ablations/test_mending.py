@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from ablations import adjust
-from ablations.attempt import latest
-from ablations.cancel import cancel
-from ablations.causes import names
-from ablations.display import Lines
 from ablations.files import read_json
-from ablations.local import run
-from ablations.plan import Plan
-from ablations.retry import choose, halve_batches
-from ablations.states import states
-from ablations.store import Store
+from ablations.mending.cancel import cancel
+from ablations.mending.causes import names
+from ablations.mending.retry import choose, halve_batches
+from ablations.planning.plan import Plan
+from ablations.running import adjust
+from ablations.running.attempt import latest
+from ablations.running.local import run
+from ablations.store.artefacts import Store
+from ablations.store.states import states
+from ablations.watching.display import Lines
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.test_failures import faulty

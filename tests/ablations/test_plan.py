@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from ablations.plan import Plan, make_plan, summary
-from ablations.spec import read_sweep
-from ablations.states import states
-from ablations.store import Store
+from ablations.grid.spec import read_sweep
+from ablations.planning.plan import Plan, make_plan, summary
+from ablations.store.artefacts import Store
+from ablations.store.states import states
 from qsd.stages import spec as real_stages
 from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner
@@ -143,7 +143,7 @@ try:
     main()
 except SystemExit as exit_:
     assert not exit_.code, exit_.code
-from ablations.ending import max_rss_bytes
+from ablations.running.ending import max_rss_bytes
 used = resource.getrusage(resource.RUSAGE_SELF)
 print("PROBE", used.ru_utime + used.ru_stime, max_rss_bytes())
 """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations.keys import StageNode
-from ablations.schedule import Schedule
+from ablations.planning.keys import StageNode
+from ablations.running.schedule import Schedule
 
 
 def node(key: str, *inputs: str) -> StageNode:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from ablations import attempt
-from ablations.jobs import Job
 from ablations.leaks import named_secret, secret_in
-from ablations.snapshot import CODE, PACKAGES, take
-from ablations.store import Store
+from ablations.running import attempt
+from ablations.running.snapshot import CODE, PACKAGES, take
+from ablations.store.artefacts import Store
+from ablations.store.jobs import Job
 from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
@@ -218,7 +218,7 @@ def test_code_that_is_not_the_snapshots_refuses_to_run(plan_of: Planner, store: 
     node = plan_of(SMALL).cells[0].stages["score"]
     job = Job.of(node, fake_stages.HERE, store.root, world, take(world, store).path).write()
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-P", "-m", "ablations.attempt", str(job)]
+    command = [sys.executable, "-P", "-m", "ablations.running.attempt", str(job)]
     assert subprocess.run(command, env=env, timeout=60).returncode == attempt.EXIT_FAILED
     folder = attempt.latest(store, "score", node.key)
     assert folder is not None

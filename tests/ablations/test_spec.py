@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ablations import cli
-from ablations.grid import expand
-from ablations.spec import read_sweep
+from ablations.grid.expand import expand
+from ablations.grid.spec import read_sweep
 from qsd.config.load import defaults
 from qsd.errors import UserError
 from tests.ablations import fake_stages

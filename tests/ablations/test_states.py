@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from ablations.files import write_json
-from ablations.keys import StageNode
-from ablations.owner import Owner
-from ablations.plan import Plan
+from ablations.planning.keys import StageNode
+from ablations.planning.plan import Plan
 from ablations.slurm import launches, query
 from ablations.slurm.query import JobState
-from ablations.states import states
-from ablations.status import alive, status, status_lines
-from ablations.store import Store
+from ablations.store.artefacts import Store
+from ablations.store.owner import Owner
+from ablations.store.states import states
+from ablations.watching.status import alive, status, status_lines
 from tests.ablations.conftest import SMALL, Planner
 
 FAILED = {"state": "failed", "reason": "ValueError: x"}

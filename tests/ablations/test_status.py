@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablations import watch
 from ablations.files import write_json
-from ablations.owner import Owner
-from ablations.plan import Plan, make_plan
-from ablations.spec import read_sweep
-from ablations.status import status
-from ablations.store import Store
+from ablations.grid.spec import read_sweep
+from ablations.planning.plan import Plan, make_plan
+from ablations.store.artefacts import Store
+from ablations.store.owner import Owner
+from ablations.watching import watch
+from ablations.watching.status import status
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
 
@@ -103,7 +103,7 @@ def test_watching_follows_and_fits_the_screen(plan_of: Planner, store: Store, mo
         if len(waits) == 2:
             claim.release()
 
-    monkeypatch.setattr("ablations.watch.time.sleep", sleep)
+    monkeypatch.setattr("ablations.watching.watch.time.sleep", sleep)
     found = watch.watch(plan, store, console)
     assert "running" not in found["states"]
     assert len(waits) == 3

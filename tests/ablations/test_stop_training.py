@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from ablations import attempt, local
-from ablations.display import Display, Lines
-from ablations.jobs import QSD, Job
-from ablations.keys import StageNode
-from ablations.plan import make_plan
-from ablations.server import PRELOAD
-from ablations.spec import read_sweep
-from ablations.stopping import SIGNALS
-from ablations.store import Store
-from ablations.workers import Workers
+from ablations.grid.spec import read_sweep
+from ablations.planning.keys import StageNode
+from ablations.planning.plan import make_plan
+from ablations.running import attempt, local
+from ablations.running.server import PRELOAD
+from ablations.running.stopping import SIGNALS
+from ablations.running.workers import Workers
+from ablations.store.artefacts import Store
+from ablations.store.jobs import QSD, Job
+from ablations.watching.display import Display, Lines
 from qsd.stages import spec
 from tests.ablations.kill import tree
 from tests.ablations.tiny_project import make_project

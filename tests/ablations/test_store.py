@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from ablations.claims import Claims
 from ablations.files import read_json, write_json
-from ablations.owner import Owner
-from ablations.store import Record, Store
+from ablations.store.artefacts import Record, Store
+from ablations.store.claims import Claims
+from ablations.store.owner import Owner
 from tests.ablations import fake_stages
 
 MEANING = {"quality.metric": "difference"}

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ablations.plan import Plan
+from ablations.planning.plan import Plan
 from ablations.slurm.profile import Profile, read_profile
 from ablations.slurm.submit import Submitted, submit
-from ablations.store import Store
+from ablations.store.artefacts import Store
 from tests.ablations import fake_stages
 from tests.ablations.conftest import plan_of, store, world
 from tests.conftest import ROOT

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ablations.plan import make_plan
+from ablations.grid.spec import read_sweep
+from ablations.planning.plan import make_plan
 from ablations.slurm.profile import read_profile
 from ablations.slurm.submit import submit
-from ablations.spec import read_sweep
-from ablations.store import Store
+from ablations.store.artefacts import Store
 from tests.ablations import fake_stages
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ablations.slurm.launches import launches
 from ablations.slurm.profile import Profile, read_profile
-from ablations.store import Store
+from ablations.store.artefacts import Store
 from qsd.errors import UserError
 from tests.ablations.conftest import SMALL, Planner
 from tests.slurm.conftest import PROFILE, Submit

@@ -10,7 +10,7 @@ import pytest
 
 from ablations.slurm import query
 from ablations.slurm.launches import launches
-from ablations.store import Store
+from ablations.store.artefacts import Store
 from tests.ablations.conftest import SMALL, Planner
 from tests.conftest import ROOT
 from tests.slurm.conftest import PROFILE, Submit

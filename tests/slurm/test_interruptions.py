@@ -11,7 +11,7 @@ import pytest
 
 from ablations.slurm import query
 from ablations.slurm.launches import tickets
-from ablations.store import Store
+from ablations.store.artefacts import Store
 from qsd.errors import UserError
 from tests.ablations.conftest import Planner
 from tests.slurm.conftest import Submit

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ablations.cancel import cancel
-from ablations.causes import names
-from ablations.failures import failures
-from ablations.garbage import find_garbage
-from ablations.plan import Plan
-from ablations.retry import choose, submit
-from ablations.states import states
-from ablations.status import status
-from ablations.store import Store
+from ablations.mending.cancel import cancel
+from ablations.mending.causes import names
+from ablations.mending.failures import failures
+from ablations.mending.retry import choose, submit
+from ablations.planning.plan import Plan
+from ablations.store.artefacts import Store
+from ablations.store.garbage import find_garbage
+from ablations.store.states import states
+from ablations.watching.status import status
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.test_failures import faulty

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from ablations.plan import make_plan
+from ablations.grid.spec import read_sweep
+from ablations.planning.plan import make_plan
 from ablations.slurm.launches import launches
 from ablations.slurm.profile import Profile
 from ablations.slurm.submit import submit
-from ablations.spec import read_sweep
-from ablations.status import status
-from ablations.store import Store
+from ablations.store.artefacts import Store
+from ablations.watching.status import status
 from qsd.config.load import build
 from qsd.stages import score
 from qsd.stages import spec as stages

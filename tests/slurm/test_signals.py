@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from ablations import attempt
 from ablations.files import numbered
-from ablations.keys import StageNode
-from ablations.plan import Plan
+from ablations.planning.keys import StageNode
+from ablations.planning.plan import Plan
+from ablations.running import attempt
 from ablations.slurm import query
 from ablations.slurm.profile import Profile
-from ablations.store import Store
+from ablations.store.artefacts import Store
 from tests.ablations.conftest import Planner
 from tests.slurm.conftest import Submit
 from tests.slurm.one_node import CPUS, OneNode

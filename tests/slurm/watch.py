@@ -9,10 +9,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ablations.plan import Plan
+from ablations.planning.plan import Plan
 from ablations.slurm.launches import tickets
 from ablations.slurm.profile import FINISH
-from ablations.store import Store
+from ablations.store.artefacts import Store
 
 
 def command(*words: str) -> str:

@@ -1,0 +1,1 @@
+"""Is all there that a sweep needs? The checks of ``ablate doctor``."""

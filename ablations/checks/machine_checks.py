@@ -1,0 +1,136 @@
+"""Checks of the machine that asks: Python, packages, GPU, disk, W&B. They read, and change nothing."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+
+from ablations.amounts import size
+from ablations.checks.doctor import FAIL, OK, WARN, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OLDEST, TOO_NEW = (3, 11), (3, 14)
+LOCK = Path("requirements.lock")
+_RENEW = "run 'make demo' or any other verb of the Makefile: it renews .venv from requirements.lock"
+_LITTLE_DISK = 10e9
+_PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)")
+_SHOWN = 5
+
+
+def python() -> Iterator[Finding]:
+    """The version of Python."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = OLDEST <= sys.version_info[:2] < TOO_NEW
+    yield Finding(OK if good else FAIL, "python", version, "" if good else f"use Python 3.11, 3.12 or 3.13; {_RENEW}")
+
+
+def packages(lock: Path = LOCK) -> Iterator[Finding]:
+    """Installed packages against the lock; packages that are not installed are not needed on this platform."""
+    if not lock.is_file():
+        yield Finding(WARN, "packages", f"{lock} is not here", "run ablate in the folder of the project")
+        return
+    wanted: dict[str, set[str]] = {}
+    for match in map(_PINNED.match, lock.read_text(encoding="utf-8").splitlines()):
+        if match:
+            wanted.setdefault(_normal(match[1]), set()).add(match[2])
+    installed = {_normal(found.name): found.version for found in metadata.distributions()}
+    both = sorted(set(wanted) & set(installed))
+    other = [f"{name} {installed[name]}" for name in both if installed[name].partition("+")[0] not in wanted[name]]
+    if other:
+        listed = ", ".join(other[:_SHOWN]) + (", ..." if len(other) > _SHOWN else "")
+        yield Finding(WARN, "packages", f"{len(other)} are not of the version in {lock}: {listed}", _RENEW)
+    else:
+        yield Finding(OK, "packages", f"{len(both)} of the versions in {lock}")
+
+
+def gpu(with_torch: bool) -> Iterator[Finding]:
+    """GPUs by nvidia-smi, and by PyTorch if asked, which takes seconds to import."""
+    found = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+    names = [name.strip() for name in (found or "").splitlines() if name.strip()]
+    if names:
+        yield Finding(OK, "gpu", "; ".join(names))
+    else:
+        yield Finding(WARN, "gpu", "nvidia-smi shows none", "without a GPU stages run on the CPU, or use --cluster")
+    if with_torch:
+        import torch
+
+        if torch.cuda.is_available():
+            yield Finding(OK, "torch", f"PyTorch {torch.__version__} sees {torch.cuda.device_count()} GPUs")
+        else:
+            mend = "check the driver, and that PyTorch was built for its CUDA version" if names else ""
+            yield Finding(FAIL if names else WARN, "torch", f"PyTorch {torch.__version__} sees no GPU", mend)
+
+
+def disk(runs: Path, needed: float | None) -> Iterator[Finding]:
+    """Space below ``runs`` and leave to write there; ``needed``: bytes that a plan is estimated to write."""
+    place = runs.resolve()
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        yield Finding(FAIL, "disk", f"{place} cannot be written", "choose another folder with --runs or ABLATE_RUNS")
+        return
+    free = shutil.disk_usage(place).free
+    text = f"{size(free)} free for {runs}"
+    if needed is not None:
+        text += f", about {size(needed)} needed"
+    mend = "free space ('ablate gc' shows what can go), or choose another folder with --runs or ABLATE_RUNS"
+    if needed is not None and free < needed:
+        yield Finding(FAIL, "disk", text, mend)
+    elif free < 2 * (needed if needed is not None else _LITTLE_DISK / 2):
+        yield Finding(WARN, "disk", text, mend)
+    else:
+        yield Finding(OK, "disk", text)
+
+
+def wandb(mode: str) -> Iterator[Finding]:
+    """Whether W&B can do what ``tracking.wandb`` asks. Whether there is a key is told, never the key."""
+    if mode == "disabled":
+        yield Finding(OK, "wandb", "disabled")
+        return
+    try:
+        version = metadata.version("wandb")
+    except metadata.PackageNotFoundError:
+        yield Finding(WARN, "wandb", f"tracking.wandb is {mode}, but wandb is not installed", _RENEW)
+        return
+    if mode == "offline":
+        yield Finding(OK, "wandb", f"offline, wandb {version}; nothing is uploaded")
+    elif _has_login():
+        yield Finding(OK, "wandb", f"online, wandb {version}, logged in")
+    else:
+        mend = "run 'wandb login', or set tracking.wandb: offline in the experiment"
+        yield Finding(FAIL, "wandb", f"tracking.wandb is online, but there is no login for {_host()}", mend)
+
+
+def _has_login() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    try:
+        return netrc.netrc(str(path)).authenticators(_host()) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _host() -> str:
+    return urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _output(*command: str) -> str | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,153 @@
+"""What a plan will cost: time, GPU-hours and disk of every stage, from earlier records or from a stated model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ablations.cost.cost_model import Machine, has_gpu, modelled_bytes, modelled_seconds
+from ablations.cost.makespan import makespan
+from ablations.cost.timings import Judgement, Timing, counted_pairs, judge, read_timings
+from ablations.cost.work import Counts, Work, work_of
+from ablations.running.slots import default_jobs
+from ablations.slurm.profile import LOCAL, find_profile, read_profile
+from ablations.store.states import DONE, RUNNING, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ablations.planning.keys import StageNode
+    from ablations.planning.plan import Plan
+    from ablations.store.artefacts import Store
+
+RECORDS, ELSEWHERE, MODEL = "records", "records of another place", "model"
+_CPU_STAGES = ("data", "select")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a plan is to run.
+
+    Attributes:
+        name: ``local`` or the cluster's.
+        parallel: stages at a time.
+        gpus: kind of stage -> GPUs that one takes.
+    """
+
+    name: str
+    parallel: int
+    gpus: Callable[[str], int]
+
+    @property
+    def on_slurm(self) -> bool:
+        """True anywhere but on this machine."""
+        return self.name != LOCAL
+
+
+def find_site(cluster: str, parallel: int | None, device: str) -> Site:
+    """This machine for ``local``, or else the place of a cluster profile; ``parallel`` replaces its own number.
+
+    Raises:
+        UserError: there is no such profile, or a mistake in it.
+    """
+    if cluster == LOCAL:  # a stage that can use a GPU takes one if there is any
+        gpu = has_gpu(device)
+        return Site(LOCAL, parallel or default_jobs(), lambda stage: int(gpu and stage not in _CPU_STAGES))
+    profile = read_profile(find_profile(cluster))
+    return Site(profile.path.stem, parallel or profile.parallel, lambda stage: profile.resources(stage).gpus)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The estimate of one stage, and what it comes from."""
+
+    seconds: float
+    size: float
+    origin: str
+    records: int
+
+
+class Estimator:
+    """Estimates of stages; stages that do the same work are worked out once.
+
+    Args:
+        plan: its stages are estimated.
+        store: has the records.
+        site: where they are to run.
+    """
+
+    def __init__(self, plan: Plan, store: Store, site: Site) -> None:
+        self._site = site
+        data = {(node.values["data.path"], node.key) for node in plan.nodes.values() if node.stage == "data"}
+        self._counts = Counts(counted_pairs(store, data))
+        kinds = {node.stage for node in plan.nodes.values()}
+        self._timings: dict[str, list[Timing]] = {
+            stage: read_timings(store, stage, self._counts) for stage in sorted(kinds)
+        }
+        self._known: dict[tuple[str, Work], Cost] = {}
+
+    def cost(self, node: StageNode) -> Cost:
+        """The estimate of a stage."""
+        work = work_of(node.stage, node.values, self._counts)
+        cost = self._known.get((node.stage, work))
+        if cost is None:
+            cost = self._known[node.stage, work] = self._cost(node, work)
+        return cost
+
+    def _cost(self, node: StageNode, work: Work) -> Cost:
+        judged: Judgement | None = judge(self._timings[node.stage], work, self._site.on_slurm)
+        if judged is not None:
+            origin = RECORDS if judged.same_place else ELSEWHERE
+            return Cost(judged.seconds, judged.size, origin, judged.records)
+        machine = Machine(self._site.gpus(node.stage) > 0, int(node.values["threads"]))
+        seconds = modelled_seconds(node.stage, node.values, work.amount, machine)
+        return Cost(seconds, modelled_bytes(node.stage, node.values, work.volume), MODEL, 0)
+
+
+def estimate(plan: Plan, store: Store, states: Mapping[str, str], site: Site) -> dict[str, Any]:
+    """Hours, GPU-hours, wall-clock and disk of what is left of a plan, as plain values; ``states``: key -> state."""
+    estimator = Estimator(plan, store, site)
+    costs = {key: estimator.cost(node) for key, node in plan.nodes.items()}
+    left = {key: cost.seconds for key, cost in costs.items() if states[key] != DONE}
+    for key in left:
+        if states[key] == RUNNING:
+            left[key] *= 1 - _share_done(store, plan.nodes[key])
+    done = [key for key in plan.nodes if key not in left]
+    once = sum(cost.seconds for cost in costs.values())
+    alone = sum(cost.seconds * len(plan.users[key]) for key, cost in costs.items())
+    kinds = {stage: _kind(stage, plan, costs, left, site) for stage in plan.order if plan.unique[stage]}
+    return {
+        "place": site.name,
+        "parallel": site.parallel,
+        "hours": sum(left.values()) / 3600,
+        "gpu_hours": sum(kind["gpu_hours"] for kind in kinds.values()),
+        "wall_clock_seconds": makespan(plan.nodes, done, left, site.parallel),
+        "disk_bytes": round(sum(costs[key].size for key in left)),
+        "saved_hours": (alone - once) / 3600,
+        "saved_share": 1 - once / alone if alone else 0.0,
+        "stages": kinds,
+    }
+
+
+def _kind(stage: str, plan: Plan, costs: Mapping[str, Cost], left: Mapping[str, float], site: Site) -> dict[str, Any]:
+    """The numbers of one kind of stage; seconds each are of those that are left, or of all if none is."""
+    keys = [key for key, node in plan.nodes.items() if node.stage == stage]
+    remaining = [key for key in keys if key in left]
+    looked_at = remaining or keys
+    hours = sum(left[key] for key in remaining) / 3600
+    each = sorted(costs[key].seconds for key in looked_at)
+    return {
+        "left": len(remaining),
+        "seconds_each": each[len(each) // 2],
+        "hours": hours,
+        "gpu_hours": hours * site.gpus(stage),
+        "disk_bytes": round(sum(costs[key].size for key in remaining)),
+        "from": dict(Counter(costs[key].origin for key in looked_at)),
+        "records": max(costs[key].records for key in looked_at),
+    }
+
+
+def _share_done(store: Store, node: StageNode) -> float:
+    report = progress(store, node)
+    return min(1.0, report["done"] / report["total"]) if report and report["total"] else 0.0

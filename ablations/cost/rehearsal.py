@@ -1,0 +1,197 @@
+"""``ablate dryrun``: run the rehearsal of a sweep here, measure it, and say what the whole sweep would take."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ablations.amounts import lasting, size
+from ablations.cost.dryrun import FOLDER, dry_plan, shape
+from ablations.cost.timings import counted_pairs
+from ablations.cost.work import Counts, work_of
+from ablations.files import read_json
+from ablations.mending.failures import failure_lines, failures
+from ablations.running import local
+from ablations.running.attempt import PROGRESS, latest, outcome
+from ablations.running.server import PRELOAD
+from ablations.store.artefacts import Store
+from ablations.store.jobs import QSD, load_table
+from ablations.store.lives import lives
+from ablations.watching.display import Board, Lines, on_terminal
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ablations.planning.keys import StageNode
+    from ablations.planning.plan import Plan
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One rehearsed stage.
+
+    Attributes:
+        node: the stage.
+        seconds: from its attempt's start to its end.
+        start: of these, before and after its work: loading, writing.
+        amount: work that it did (``ablations.cost.work``).
+        unit: of that.
+        paced: False if it reported too rarely to tell start from work; then all of it counts as work.
+        rss, cuda: most memory, in bytes; None without CUDA.
+    """
+
+    node: StageNode
+    seconds: float
+    start: float
+    amount: float
+    unit: str
+    paced: bool
+    rss: int
+    cuda: int | None
+
+    def seconds_for(self, amount: float) -> float:
+        """What a stage of the same shape with another amount of work would take."""
+        return self.start + (self.seconds - self.start) * amount / self.amount
+
+
+def rehearse(
+    plan: Plan,
+    store: Store,
+    gpus: tuple[str, ...] = (),
+    table: str = QSD,
+    preload: Sequence[str] = PRELOAD,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run the rehearsal of a plan afresh, one stage at a time, and measure it.
+
+    Args:
+        plan: the plan in full.
+        store: its store; the rehearsal has one of its own inside.
+        gpus: GPUs, of which the first is used; without any, what this process sees.
+        table: module with the stage table.
+        preload: modules that attempts should find imported.
+        quiet: tell nothing while it runs.
+
+    Returns:
+        what was measured, per shape and in total, as plain values.
+
+    Raises:
+        UserError: another rehearsal is under way in this store.
+    """
+    stages = load_table(table)
+    dry = dry_plan(plan, stages)
+    inner = Store(store.root / FOLDER, stages.key_of)
+    _clear(inner)
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(open(os.devnull, "w")) if quiet else sys.stdout  # noqa: PTH123
+        display = stack.enter_context(Board()) if on_terminal() and not quiet else Lines(stream)
+        result = local.run(dry, inner, display, 1, table, preload, gpus[:1], together=False)
+    if result.signal is not None:
+        raise SystemExit(128 + result.signal)
+    return _figures(plan, store, dry, inner)
+
+
+def _clear(inner: Store) -> None:
+    """Forget the last rehearsal, so that every stage is executed."""
+    alive = lives(inner)
+    if alive.keys or alive.launches:
+        raise UserError(f"a rehearsal is under way in {inner.root}; wait for it, or end it with 'ablate cancel'")
+    shutil.rmtree(inner.root, ignore_errors=True)
+
+
+def _figures(plan: Plan, store: Store, dry: Plan, inner: Store) -> dict[str, Any]:
+    data = {(node.values["data.path"], node.key) for node in plan.nodes.values() if node.stage == "data"}
+    counts = Counts(counted_pairs(store, data))
+    measured: dict[tuple[Any, ...], Measured] = {}
+    for node in dry.nodes.values():
+        found = _measure(inner, node, counts)
+        if found is not None:
+            measured.setdefault(shape(node.stage, node.values), found)
+    rows = [_row(plan, dry, place, found, counts) for place, found in measured.items()]
+    known = [row["full_seconds"] * row["full_stages"] for row in rows]
+    return {
+        "sweep": plan.sweep.name,
+        "experiment": plan.experiment,
+        "cells": len(dry.cells),
+        "shapes": sorted(rows, key=lambda row: plan.order.index(row["stage"])),
+        "full_stages": sum(row["full_stages"] for row in rows),
+        "full_hours": sum(known) / 3600,
+        "not_rehearsed": len(plan.nodes) - sum(row["full_stages"] for row in rows),
+        "failed": failures(dry, inner),
+    } | _peaks(rows)
+
+
+def _peaks(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    cuda = [row["max_cuda_bytes"] for row in rows if row["max_cuda_bytes"] is not None]
+    return {
+        "max_rss_bytes": max((row["max_rss_bytes"] for row in rows), default=0),
+        "max_cuda_bytes": max(cuda, default=None),
+    }
+
+
+def _measure(inner: Store, node: StageNode, counts: Counts) -> Measured | None:
+    folder = latest(inner, node.stage, node.key)
+    ending = outcome(folder) if folder else None
+    if folder is None or ending is None or ending["state"] != "done":
+        return None
+    report = read_json(folder / PROGRESS) or {}
+    seconds, rate = float(ending["seconds"]), float(report.get("per_second") or 0)
+    working = min(seconds, report["total"] / rate) if rate > 0 else seconds
+    work = work_of(node.stage, node.values, counts)
+    return Measured(
+        node,
+        seconds,
+        seconds - working,
+        work.amount,
+        work.unit,
+        rate > 0,
+        int(ending["max_rss_bytes"]),
+        ending.get("max_cuda_bytes"),
+    )
+
+
+def _row(plan: Plan, dry: Plan, place: tuple[Any, ...], found: Measured, counts: Counts) -> dict[str, Any]:
+    alike = [node for node in plan.nodes.values() if node.stage == place[0] and shape(node.stage, node.values) == place]
+    each = [found.seconds_for(work_of(node.stage, node.values, counts).amount) for node in alike]
+    return {
+        "stage": found.node.stage,
+        "label": dry.label(found.node),
+        "shape": [str(part) for part in place[1:]],
+        "seconds": round(found.seconds, 3),
+        "start_seconds": round(found.start, 3),
+        "amount": found.amount,
+        "unit": found.unit,
+        "max_rss_bytes": found.rss,
+        "max_cuda_bytes": found.cuda,
+        "full_stages": len(alike),
+        "full_seconds": sum(each) / len(each) if each else 0.0,
+        "at_most": not found.paced,
+    }
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """The figures for a person."""
+    if found["failed"]["groups"]:
+        yield from failure_lines(found["failed"])
+        yield ""
+    width = max((len(row["label"]) for row in found["shapes"]), default=0)
+    yield f"{'rehearsed':{width}}  {'time':>8} {'memory':>8} {'CUDA':>8}   in full: each x stages"
+    for row in found["shapes"]:
+        cuda = "" if row["max_cuda_bytes"] is None else size(row["max_cuda_bytes"])
+        most = "at most " if row["at_most"] else "about "
+        yield (
+            f"{row['label']:{width}}  {row['seconds']:6.1f} s {size(row['max_rss_bytes']):>8} {cuda:>8}   "
+            f"{most}{lasting(row['full_seconds'])} x {row['full_stages']:,}"
+        )
+    yield ""
+    yield f"all {found['full_stages']:,} stages one after the other: about {lasting(3600 * found['full_hours'])}"
+    if found["not_rehearsed"]:
+        yield f"{found['not_rehearsed']:,} stages are of shapes whose rehearsal failed, and not counted"
+    yield f"most memory: {size(found['max_rss_bytes'])}" + (
+        f", on the GPU {size(found['max_cuda_bytes'])}" if found["max_cuda_bytes"] is not None else ""
+    )

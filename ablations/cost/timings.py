@@ -1,0 +1,131 @@
+"""What finished stages took: the newest records of each kind, read from the files that their attempts left."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import os
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from ablations.cost.work import count_of, work_of
+from ablations.files import numbered, read_json
+from ablations.running import ahead
+from ablations.running.attempt import ATTEMPT, EXIT, PROGRESS
+from ablations.store.jobs import job_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from ablations.cost.work import Counts, Work
+    from ablations.store.artefacts import Store
+
+MOST_LOOKED_AT = 500
+"""Stages of a kind whose age is asked of the disk."""
+MOST_READ = 24
+"""Records of a kind that are read, the newest of those."""
+NEAREST = 5
+"""Records that an estimate is the median of, those nearest in the amount of work."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One finished stage.
+
+    Attributes:
+        seconds: of all its attempts together, and its part of common work done beforehand
+            (``ablations.running.ahead``).
+        size: bytes of its artefact.
+        work: what it did.
+        on_slurm: whether its last attempt was a job of SLURM.
+    """
+
+    seconds: float
+    size: int
+    work: Work
+    on_slurm: bool
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """An estimate from records: seconds and bytes, from how many of them, and whether they ran in the same place."""
+
+    seconds: float
+    size: float
+    records: int
+    same_place: bool
+
+
+def judge(timings: Iterable[Timing], work: Work, on_slurm: bool) -> Judgement | None:
+    """What records say about ``work``, or None if none of them is alike. Those of the same place come first."""
+    alike = [timing for timing in timings if timing.work.alike == work.alike]
+    here = [timing for timing in alike if timing.on_slurm == on_slurm]
+    chosen = heapq.nsmallest(NEAREST, here or alike, key=lambda timing: abs(math.log(timing.work.amount / work.amount)))
+    if not chosen:
+        return None
+    return Judgement(
+        seconds=work.amount * median([timing.seconds / timing.work.amount for timing in chosen]),
+        size=work.volume * median([timing.size / timing.work.volume for timing in chosen]),
+        records=len(chosen),
+        same_place=bool(here),
+    )
+
+
+def read_timings(store: Store, stage: str, counts: Counts) -> list[Timing]:
+    """The newest records of a kind of stage."""
+    folder = store.root / "attempts" / stage
+    try:
+        with os.scandir(folder) as entries:
+            looked = [entry for _, entry in zip(range(MOST_LOOKED_AT), entries, strict=False)]
+        newest = heapq.nlargest(MOST_READ, looked, key=lambda entry: entry.stat().st_mtime)
+    except OSError:
+        return []
+    beforehand = _seconds_ahead(store)
+    found = (_timing(store, stage, entry.name, counts, beforehand) for entry in newest)
+    return [timing for timing in found if timing is not None]
+
+
+def counted_pairs(store: Store, keys: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """Path of a data set -> pairs, for the (path, key) of data stages that are finished."""
+    counts = ((path, count_of(store.artefact("data", key) / "summary.json")) for path, key in keys)
+    return {path: count for path, count in counts if count}
+
+
+def _seconds_ahead(store: Store) -> dict[str, float]:
+    """Key of a stage -> seconds of common work that was done for it beforehand, shared out among its stages alike."""
+    found: dict[str, float] = {}
+    for path, content in ahead.job_files(store):
+        attempts = store.attempts(ahead.AHEAD, path.name.partition(".")[0])
+        seconds = sum(_seconds(attempts / str(number)) for number in numbered(attempts))
+        members = content["meaning"]["members"]
+        for key in members:
+            found[key] = found.get(key, 0.0) + seconds / len(members)
+    return found
+
+
+def _timing(store: Store, stage: str, key: str, counts: Counts, beforehand: Mapping[str, float]) -> Timing | None:
+    record: Any = read_json(store.artefact(stage, key) / "record.json")
+    job: Any = read_json(job_file(store, stage, key))
+    try:
+        work = work_of(stage, job["values"], counts)
+        size = sum(int(entry["bytes"]) for entry in record["files"].values())
+    except (KeyError, TypeError, ValueError, AttributeError):  # not finished, or written by another version
+        return None
+    attempts = store.attempts(stage, key)
+    folders = [attempts / str(number) for number in numbered(attempts)]
+    seconds = sum(_seconds(folder) for folder in folders) + beforehand.get(key, 0.0)
+    if not folders or seconds <= 0 or work.amount <= 0 or work.volume <= 0:
+        return None
+    about: Any = read_json(folders[-1] / ATTEMPT)
+    return Timing(seconds, size, work, isinstance(about, dict) and about.get("slurm") is not None)
+
+
+def _seconds(attempt: Path) -> float:
+    """How long an attempt lasted, by its own end or else by its last report."""
+    for name in (EXIT, PROGRESS):
+        content = read_json(attempt / name)
+        if isinstance(content, dict) and isinstance(content.get("seconds"), int | float):
+            return float(content["seconds"])
+    return 0.0

@@ -1,0 +1,204 @@
+"""A sweep: the YAML that says which question is asked and what varies. Every mistake names its line and column."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.grid import clauses
+from ablations.grid.combinations import Group, TooManyError, combinations
+from ablations.grid.values import axis_value, show
+from qsd.config.check import convert, schema_fields
+from qsd.config.load import flatten
+from qsd.config.yaml_nodes import Node, load
+from qsd.errors import UserError
+from qsd.registry import suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ablations.grid.combinations import Choice, Point, When
+
+SWEEPS = Path("sweeps")
+EXPERIMENTS = Path("experiments")
+MOST_CELLS = 100_000
+_REQUIRED = ("question", "experiment", "axes", "baseline", "seeds")
+_KEYS = (*_REQUIRED, "zip", "when", "exclude", "include", "controls", "overrides")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep file says, checked.
+
+    Attributes:
+        name: the file's name without suffix.
+        shown: the path as messages show it.
+        question: what the sweep is to answer.
+        experiment: name of the experiment (``experiments/<name>.yaml``) or a path to one.
+        axes: dotted name -> the values it takes, in the order of the file.
+        controls: cells beside the grid: values put over the baseline's.
+        baseline: dotted name -> value for every axis that exists there: the cell that others are compared with.
+        seeds: training seeds; every cell runs once with each.
+        overrides: dotted name -> value, put over the experiment for all cells.
+        zips: groups of axes that vary together.
+        when: axis -> what must hold for it to exist; elsewhere it keeps the experiment's value.
+        exclude: combinations that are left out.
+        include: combinations added to the grid; what one does not name is the baseline's.
+    """
+
+    name: str
+    shown: str
+    question: str
+    experiment: str
+    axes: Mapping[str, tuple[Any, ...]]
+    controls: tuple[Mapping[str, Any], ...]
+    baseline: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    overrides: Mapping[str, Any]
+    zips: tuple[Mapping[str, tuple[Any, ...]], ...] = ()
+    when: When = field(default_factory=dict)
+    exclude: tuple[Choice, ...] = ()
+    include: tuple[Choice, ...] = ()
+
+    @property
+    def groups(self) -> list[Group]:
+        """What varies, as the product takes it: the axes one by one, then the zip groups."""
+        return _groups(self.axes, self.zips)
+
+    @property
+    def varies(self) -> dict[str, tuple[Any, ...]]:
+        """Every axis, also those of zip groups, with its values."""
+        return {name: values for group in self.groups for name, values in group.values.items()}
+
+
+def find_sweep(name: str) -> Path:
+    """The file of a sweep given by name (``sweeps/<name>.yaml``) or by path.
+
+    Raises:
+        UserError: there is no such sweep.
+    """
+    return _find(name, SWEEPS, "sweep")
+
+
+def find_experiment(name: str) -> Path:
+    """The file of an experiment given by name (``experiments/<name>.yaml``) or by path; raises like find_sweep."""
+    return _find(name, EXPERIMENTS, "experiment")
+
+
+def read_sweep(path: Path) -> Sweep:
+    """Read and check a sweep file.
+
+    Raises:
+        UserError: what is wrong and where: ``path:line:column: ...``.
+    """
+    root = load(path)
+    if not _NAME.fullmatch(path.stem):
+        raise UserError(f"{path}: a sweep's file name may have letters, digits, '_', '-' and '.' only")
+    for name, key, _ in root.items():
+        if name not in _KEYS:
+            raise key.error(f"unknown key '{name}'{suggest(name, _KEYS)}; known: {', '.join(_KEYS)}")
+    for name in _REQUIRED:
+        if name not in root.value and not (name == "axes" and "zip" in root.value):
+            raise root.error(f"'{name}' is missing")
+    parts: dict[str, Node] = {name: node for name, _, node in root.items()}
+    axes = clauses.read_axes(parts["axes"]) if "axes" in parts else {}
+    zips = clauses.read_zip(parts["zip"], axes) if "zip" in parts else ()
+    groups = _groups(axes, zips)
+    when = clauses.read_when(parts["when"], groups) if "when" in parts else {}
+    seeds = _seeds(parts["seeds"])
+    most = MOST_CELLS // len(seeds)
+    points = _points(groups, when, len(seeds), parts.get("axes") or parts["zip"])
+    if "when" in parts:
+        clauses.check_existence(parts["when"], points)
+    baseline = clauses.read_baseline(parts["baseline"], groups, when)
+    return Sweep(
+        name=path.stem,
+        shown=str(path),
+        question=_text(parts["question"], "question"),
+        experiment=_experiment(parts["experiment"]),
+        axes=axes,
+        controls=_controls(parts["controls"]) if "controls" in parts else (),
+        baseline=baseline,
+        seeds=seeds,
+        overrides=_overrides(parts["overrides"], groups) if "overrides" in parts else {},
+        zips=zips,
+        when=when,
+        exclude=clauses.read_exclude(parts["exclude"], groups, points, baseline) if "exclude" in parts else (),
+        include=clauses.read_include(parts["include"], groups, when, baseline, most) if "include" in parts else (),
+    )
+
+
+def _groups(axes: Mapping[str, tuple[Any, ...]], zips: tuple[Mapping[str, tuple[Any, ...]], ...]) -> list[Group]:
+    return [*(Group({name: values}) for name, values in axes.items()), *map(Group, zips)]
+
+
+def _points(groups: list[Group], when: When, seeds: int, node: Node) -> list[Point]:
+    try:
+        return combinations(groups, when, MOST_CELLS // seeds)
+    except TooManyError as error:
+        raise node.error(f"at least {error.least * seeds:,} cells; at most {MOST_CELLS:,} are planned") from None
+
+
+def _find(name: str, folder: Path, kind: str) -> Path:
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
+        path = folder / f"{name}.yaml"
+    if path.is_file():
+        return path
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    raise UserError(
+        f"unknown {kind} {name!r}: there is no {path}{suggest(name, known)}; known: {', '.join(known) or 'none'}"
+    )
+
+
+def _text(node: Node, what: str) -> str:
+    if not isinstance(node.value, str) or not node.value.strip():
+        raise node.error(f"{what} must be text, not {show(node.plain())}")
+    return node.value.strip()
+
+
+def _experiment(node: Node) -> str:
+    name = _text(node, "experiment")
+    try:
+        find_experiment(name)
+    except UserError as error:
+        raise node.error(str(error)) from None
+    return name
+
+
+def _controls(node: Node) -> tuple[Mapping[str, Any], ...]:
+    return tuple(
+        {name: axis_value(name, key, value) for name, key, value in clauses.mapping(control, "a control").items()}
+        for control in clauses.listing(node, "controls")
+    )
+
+
+def _seeds(node: Node) -> tuple[int, ...]:
+    items = clauses.listing(node, "seeds", of="whole numbers")
+    if not items:
+        raise node.error("seeds is empty; give at least one, such as [0]")
+    seeds: list[int] = []
+    for item in items:
+        if isinstance(item.value, bool) or not isinstance(item.value, int) or not 0 <= item.value < 2**31:
+            raise item.error(f"a seed must be a whole number from 0 to 2147483647, not {show(item.plain())}")
+        if item.value in seeds:
+            raise item.error(f"seed {item.value} is given twice")
+        seeds.append(item.value)
+    return tuple(seeds)
+
+
+def _overrides(node: Node, groups: list[Group]) -> dict[str, Any]:
+    leaves = flatten(clauses.mapping(node, "overrides"))
+    refusals: dict[str, Callable[[], str]] = {
+        "seed": lambda: "the seed is given by 'seeds'",
+        "adapter": lambda: "the base model is always a cell; 'adapter' is not set",
+    }
+    for name, leaf in leaves.items():
+        if name in refusals:
+            raise leaf.error(refusals[name]())
+        if any(name in group.values for group in groups):
+            raise leaf.error(f"'{name}' is an axis of this sweep; an override would have no effect")
+    return {name: convert(schema_fields()[name], leaf.plain()) for name, leaf in leaves.items()}

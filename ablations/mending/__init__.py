@@ -1,0 +1,1 @@
+"""What failed and why, and what mends it: try again, or end it."""

@@ -1,0 +1,138 @@
+"""A plan: the unique stages of all cells, what they need, and what of them is already there."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ablations.grid.expand import Cell, Grid, expand
+from ablations.grid.spec import Sweep, find_experiment
+from qsd.config.load import load_flat, override
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ablations.planning.keys import StageNode, StageTable
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep, ready to run.
+
+    Attributes:
+        sweep: what was asked.
+        experiment: name of the experiment that is held fixed.
+        grid: its cells.
+        order: names of all stage kinds, inputs before their users.
+    """
+
+    sweep: Sweep
+    experiment: str
+    grid: Grid
+    order: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """``sweep@experiment``, the name of its folder."""
+        return f"{self.sweep.name}@{self.experiment}"
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells, the base model last."""
+        return self.grid.cells
+
+    @cached_property
+    def nodes(self) -> Mapping[str, StageNode]:
+        """Every unique stage by key, inputs before their users."""
+        found: dict[str, StageNode] = {}
+        for cell in self.cells:
+            for node in cell.stages.values():
+                found.setdefault(node.key, node)
+        return found
+
+    @cached_property
+    def users(self) -> Mapping[str, list[Cell]]:
+        """The cells that need each stage."""
+        found: dict[str, list[Cell]] = {key: [] for key in self.nodes}
+        for cell in self.cells:
+            for node in cell.stages.values():
+                found[node.key].append(cell)
+        return found
+
+    @property
+    def naive(self) -> Counter[str]:
+        """Stages per kind if every cell ran on its own."""
+        return Counter(stage for cell in self.cells for stage in cell.stages)
+
+    @property
+    def unique(self) -> Counter[str]:
+        """Stages per kind that have to be done once."""
+        return Counter(node.stage for node in self.nodes.values())
+
+    def label(self, node: StageNode) -> str:
+        """What a person calls a stage: its kind and its cell, or the number of cells that share it."""
+        users = self.users[node.key]
+        names = list(dict.fromkeys(cell.name for cell in users))
+        if len(users) == 1:
+            return f"{node.stage} {users[0].label}"
+        if len(names) == 1:
+            return f"{node.stage} {names[0]} (all seeds)"
+        return f"{node.stage} (shared by {len(users)} cells)"
+
+
+def make_plan(sweep: Sweep, table: StageTable, experiment: str | None = None) -> Plan:
+    """Expand a sweep over its experiment.
+
+    Args:
+        sweep: a checked sweep.
+        table: the stages.
+        experiment: name or path that replaces the sweep's own experiment.
+
+    Raises:
+        UserError: the experiment is missing or damaged, or a path in it leads nowhere.
+    """
+    path: Path = find_experiment(experiment or sweep.experiment)
+    flat = override(load_flat(path), sweep.overrides)
+    gc.disable()  # a large plan is a million small objects without cycles; looking for some takes a fifth of the time
+    try:
+        return Plan(sweep, path.stem, expand(sweep, flat, table), tuple(table.STAGES))
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def summary(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
+    """The plan in numbers, by kind and in total; ``states`` is key -> state (``ablations.store.states``)."""
+    naive, unique = plan.naive, plan.unique
+    counts: dict[str, Counter[str]] = {stage: Counter() for stage in plan.order}
+    shared: Counter[str] = Counter()
+    for key, node in plan.nodes.items():
+        counts[node.stage][states[key]] += 1
+        shared[node.stage] = max(shared[node.stage], len(plan.users[key]))
+    kinds = {
+        stage: {
+            "unique": unique[stage],
+            "naive": naive[stage],
+            "shared_by_up_to": shared[stage],
+            "states": dict(counts[stage]),
+        }
+        for stage in plan.order
+        if naive[stage]
+    }
+    total = sum((counts[stage] for stage in plan.order), Counter[str]())
+    return {
+        "sweep": plan.sweep.name,
+        "experiment": plan.experiment,
+        "question": plan.sweep.question,
+        "cells": len({cell.name for cell in plan.cells}),
+        "runs": len(plan.cells),
+        "unique": sum(unique.values()),
+        "naive": sum(naive.values()),
+        "states": dict(total),
+        "stages": kinds,
+        "notices": list(plan.grid.notices),
+    }

@@ -1,0 +1,249 @@
+"""One try at running a stage, in a process of its own: claim, run, seal, and leave a record of how it went.
+
+``python -m ablations.running.attempt JOB.json`` and the local runner's workers enter by the same :func:`main`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.files import numbered, read_json, write_json
+from ablations.running import adjust, ahead, ending
+from ablations.running.ahead import AHEAD
+from ablations.running.drift import check_code, check_meaning
+from ablations.running.origin import code_state, environment, slurm_job, versions
+from ablations.running.stopping import Stop
+from ablations.store.artefacts import Record, Store
+from ablations.store.jobs import Job, load_table
+from ablations.store.owner import Owner
+from qsd.errors import UserError
+from qsd.stages.context import Interrupted, StageContext
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ablations.store.claims import Claim
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_BUSY = 75
+EXIT_INTERRUPTED = 143
+LOG, ATTEMPT, PROGRESS, EXIT = "log.txt", "attempt.json", "progress.json", "exit.json"
+_REPORT_EVERY_S = 1.0
+
+
+class ProgressFile:
+    """A stage's report, written at most once per second; it ends a stage that was asked to stop.
+
+    Args:
+        path: the file.
+        stop: looked at after every report.
+    """
+
+    def __init__(self, path: Path, stop: Stop) -> None:
+        self._path = path
+        self._stop = stop
+        self._begin = time.monotonic()
+        self._written = float("-inf")
+        self._first: tuple[int, float] | None = None
+        self._latest: dict[str, Any] = {}
+
+    def __call__(self, done: int, total: int, unit: str) -> None:
+        """``done`` of ``total``; the first call tells where a resumed stage began, so the rate is this attempt's."""
+        now = time.monotonic()
+        seconds = now - self._begin
+        if self._first is None or unit != self._latest["unit"]:
+            self._first = (done, seconds)
+        first_done, first_seconds = self._first
+        rate = (done - first_done) / (seconds - first_seconds) if seconds > first_seconds else 0.0
+        self._latest = {"done": done, "total": total, "unit": unit, "seconds": seconds, "per_second": rate}
+        if now - self._written >= _REPORT_EVERY_S:
+            self.flush()
+            self._written = now
+        self._stop.check()
+
+    def reached(self) -> dict[str, Any] | None:
+        """{"done", "total", "unit"} of the latest report; None before the first."""
+        return {name: self._latest[name] for name in ("done", "total", "unit")} if self._latest else None
+
+    def flush(self) -> None:
+        """Write the latest report now."""
+        if self._latest:
+            write_json(self._path, self._latest)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job whose file is the only argument; the exit status of the process.
+
+    0: the stage is done. 1: it failed. 75: another process works on it. 143: this process was asked to end.
+    """
+    (path,) = arguments
+    job = Job.read(Path(path))
+    os.chdir(job.root)
+    return run(job)
+
+
+def run(job: Job) -> int:
+    """Run one stage unless it is done or another process works on it; returns as :func:`main`."""
+    store = job.store()
+    if store.is_done(job.stage, job.key):
+        return EXIT_DONE
+    claim = store.claims.take(job.key)
+    if claim is None:
+        return EXIT_BUSY
+    if store.is_done(job.stage, job.key) or store.finish_interrupted_seal(job.stage, job.key):
+        claim.forget()
+        return EXIT_DONE
+    return _attempt(job, store, claim)
+
+
+def latest(store: Store, stage: str, key: str) -> Path | None:
+    """Folder of the newest attempt at a stage."""
+    folder = store.attempts(stage, key)
+    numbers = numbered(folder)
+    return folder / str(numbers[-1]) if numbers else None
+
+
+def outcome(folder: Path) -> dict[str, Any] | None:
+    """How an attempt ended; None while it runs and after a kill that nobody saw.
+
+    {"state": done, failed or interrupted, "reason"}, and unless it died silently "seconds", "max_rss_bytes",
+    "max_cuda_bytes", "end", "signal" that stopped it, "progress" that it reached, and "error"
+    (``ablations.running.ending.describe``); what does not apply is null.
+    """
+    content = read_json(folder / EXIT)
+    return content if isinstance(content, dict) else None
+
+
+def record_death(folder: Path, reason: str) -> None:
+    """Record the end of an attempt that could not do so itself; called by whoever saw it end."""
+    if outcome(folder) is None:
+        write_json(folder / EXIT, {"state": "failed", "reason": reason})
+
+
+def give_up(folder: Path, reason: str) -> None:
+    """Turn an interrupted attempt into a failed one: it would end the same way again."""
+    write_json(folder / EXIT, {**(outcome(folder) or {}), "state": "failed", "reason": reason})
+
+
+def _attempt(job: Job, store: Store, claim: Claim) -> int:
+    stop = Stop()
+    stop.watch()
+    folder = _new_folder(store.attempts(job.stage, job.key))
+    _log_to(folder / LOG)
+    begin = time.monotonic()
+    origin = _origin(job)
+    write_json(folder / ATTEMPT, origin)
+    report = ProgressFile(folder / PROGRESS, stop)
+    state, reason, code, error = "done", None, EXIT_DONE, None
+    try:
+        try:
+            adjusted = adjust.read(store, job.stage, job.key)
+            if adjusted:
+                write_json(folder / ATTEMPT, {**origin, "adjusted": adjusted})
+            _run_stage(job, store, {**job.values, **adjusted}, report, stop)
+            claim.forget()
+        finally:
+            stop.unwatch()
+    except Interrupted as interruption:
+        state, reason, code = "interrupted", str(interruption), EXIT_INTERRUPTED
+    except UserError as mistake:
+        print(f"error: {mistake}", flush=True)
+        state, reason, code, error = "failed", str(mistake), EXIT_FAILED, ending.describe(mistake)
+    except BaseException as fault:
+        traceback.print_exc()
+        state, reason, code, error = "failed", ending.one_line(fault), EXIT_FAILED, ending.describe(fault)
+    report.flush()
+    write_json(
+        folder / EXIT,
+        {
+            "state": state,
+            "reason": reason,
+            "seconds": round(time.monotonic() - begin, 3),
+            "max_rss_bytes": ending.max_rss_bytes(),
+            "max_cuda_bytes": ending.max_cuda_bytes(),
+            "end": datetime.now(UTC).isoformat(timespec="seconds"),
+            "signal": stop.signal if state == "interrupted" else None,
+            "progress": report.reached(),
+            "error": error,
+        },
+    )
+    if code != EXIT_DONE:
+        claim.release()
+    return code
+
+
+def _origin(job: Job) -> dict[str, Any]:
+    return {
+        "stage": job.stage,
+        "key": job.key,
+        "start": datetime.now(UTC).isoformat(timespec="seconds"),
+        "owner": Owner.here().fields(),
+        "git": code_state(Path(job.root), job.snapshot),
+        "versions": versions(),
+        "slurm": slurm_job(),
+        "snapshot": Path(job.snapshot).name if job.snapshot else None,
+        "adjusted": {},
+        "environment": environment(),
+    }
+
+
+def _run_stage(job: Job, store: Store, values: Mapping[str, Any], report: ProgressFile, stop: Stop) -> None:
+    _limit_threads(int(values["threads"]))
+    table = load_table(job.table)
+    check_code(job)
+    if job.stage == AHEAD:
+        ahead.run(job, store, table, report)
+        return
+    check_meaning(job, table)
+    for name, key in job.inputs.items():
+        problem = store.problem(name, key)
+        if problem is not None:
+            raise UserError(f"input {name}/{key}: {problem}; run the sweep again to make it anew")
+    from qsd.config.load import build
+
+    module, _, function = table.STAGES[job.stage].entry.partition(":")
+    output = store.partial(job.stage, job.key)
+    output.mkdir(parents=True, exist_ok=True)
+    inputs = {name: store.artefact(name, key) for name, key in job.inputs.items()}
+    shared = store.shared(job.stage, job.version, job.inputs) if table.STAGES[job.stage].ahead else None
+    context = StageContext(build(values), inputs, output, report, stop.stopping, shared, store.reference_errors)
+    getattr(importlib.import_module(module), function)(context)
+    store.seal(Record(job.stage, job.version, job.key, job.meaning, job.inputs, files={}))
+
+
+def _new_folder(attempts: Path) -> Path:
+    """The next numbered folder; only the holder of the claim makes one."""
+    numbers = numbered(attempts)
+    folder = attempts / str(numbers[-1] + 1 if numbers else 1)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _log_to(path: Path) -> None:
+    """Send standard output and error of this process, C libraries included, to ``path``."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def _limit_threads(threads: int) -> None:
+    """The same thread count everywhere: sums in another order are other bytes."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,254 @@
+"""Run a plan on this machine: a bounded queue, one process per stage attempt."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations.running import ahead, attempt
+from ablations.running.ahead import AHEAD
+from ablations.running.schedule import Schedule
+from ablations.running.server import PRELOAD
+from ablations.running.slots import make_slots
+from ablations.running.workers import Workers
+from ablations.store.jobs import QSD, Job, load_table
+from ablations.store.states import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Sequence
+    from types import FrameType
+
+    from ablations.planning.keys import StageNode
+    from ablations.planning.plan import Plan
+    from ablations.running.slots import Slot
+    from ablations.store.artefacts import Store
+    from ablations.watching.display import Display
+
+_POLL_S = 0.2
+_OTHERS_S = 1.0
+_PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A stage that failed here.
+
+    Attributes:
+        label: what a person calls the stage.
+        reason: one line.
+        log: the attempt's log.
+        blocked: how many stages wait for it in vain.
+    """
+
+    label: str
+    reason: str
+    log: Path | None
+    blocked: int
+
+
+@dataclass
+class Result:
+    """How a run ended: ``signal`` is the number of the signal that stopped it, if one did."""
+
+    ran: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    signal: int | None = None
+
+
+def run(
+    plan: Plan,
+    store: Store,
+    display: Display,
+    jobs: int | None = None,
+    table: str = QSD,
+    preload: Sequence[str] = PRELOAD,
+    gpus: tuple[str, ...] = (),
+    only: Container[str] | None = None,
+    together: bool = True,
+) -> Result:
+    """Run every stage that is not done.
+
+    Args:
+        plan: what to run.
+        store: where results are kept.
+        display: told what happens.
+        jobs: attempts at a time, at least 1; with ``gpus`` on each of them. ``slots.make_slots`` has the default.
+        table: module with the stage table, for the attempts.
+        preload: modules that attempts should find imported.
+        gpus: GPUs to share out, as CUDA names them; without any, attempts see what this process sees.
+        only: keys of the stages to run; all if not given. What they need is done or among them.
+        together: do the common work of stages beforehand (``ablations.running.ahead``); otherwise each does its own.
+
+    Returns:
+        the failures, if any; stages that do not depend on them were run.
+    """
+    nodes = {key: node for key, node in plan.nodes.items() if only is None or key in only}
+    done = [key for key, node in nodes.items() if store.is_done(node.stage, key)]
+    left = {key: node for key, node in nodes.items() if key not in set(done)}
+    found = ahead.groups(left, load_table(table), ahead.MOST) if together else []
+    after = {member.key: [process.key for process in group.processes] for group in found for member in group.members}
+    schedule = Schedule(ahead.woven(nodes, found), done, after)
+    display.begin(len(nodes), len(done))
+    if schedule.left == 0:
+        return Result()
+    threads = max(int(cell.values["threads"]) for cell in plan.cells)
+    workers = Workers(preload, threads)
+    try:
+        with _stop_signals() as stopped:
+            return _Loop(plan, store, display, make_slots(jobs, gpus), table, schedule, workers).run(stopped)
+    finally:
+        workers.close()
+
+
+class _Loop:
+    """The launcher's loop; one instance per run."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        display: Display,
+        slots: list[Slot],
+        table: str,
+        schedule: Schedule,
+        workers: Workers,
+    ) -> None:
+        self._plan, self._store, self._display = plan, store, display
+        self._free, self._table = slots[::-1], table
+        self._schedule, self._workers = schedule, workers
+        self._running: dict[int, StageNode] = {}
+        self._slots: dict[int, Slot] = {}
+        self._elsewhere: dict[str, StageNode] = {}
+        self._started = 0
+        self._looked = 0.0
+        self._result = Result()
+
+    def run(self, stopped: list[int]) -> Result:
+        while self._schedule.left and not stopped:
+            self._start_ready()
+            self._collect(_POLL_S)
+            self._look_elsewhere()
+            self._show()
+        if stopped:
+            self._stop()
+            self._result.signal = stopped[0]
+        return self._result
+
+    def _start_ready(self) -> None:
+        while self._free:
+            node = self._schedule.next()
+            if node is None:
+                return
+            owner = self._store.claims.holder(node.key)
+            if owner is not None:
+                self._display.elsewhere(self._label(node), owner, self._store.claims.folder / node.key)
+                self._elsewhere[node.key] = node
+                continue
+            job = Job.of(node, self._table, self._store.root, Path.cwd()).write()
+            self._started += 1
+            self._running[self._started] = node
+            self._slots[self._started] = self._free.pop()
+            self._workers.start(self._started, job, self._slots[self._started])
+            self._display.started(node.key, self._label(node))
+
+    def _collect(self, timeout: float) -> None:
+        for identity, code in self._workers.ended(timeout):
+            node = self._running.pop(identity)
+            self._free.append(self._slots.pop(identity))
+            if code == attempt.EXIT_BUSY:
+                self._display.stopped(node.key)
+                self._elsewhere[node.key] = node
+            elif node.stage == AHEAD:
+                self._helped(node, code)
+            elif code == attempt.EXIT_DONE and self._store.is_done(node.stage, node.key):
+                self._result.ran += 1
+                self._done(node)
+            elif code == attempt.EXIT_INTERRUPTED:
+                self._display.stopped(node.key)
+                self._fail(node, "it was asked to end by another process")
+            else:
+                self._fail(node, self._reason(node, code))
+
+    def _done(self, node: StageNode) -> None:
+        self._schedule.finished(node.key)
+        self._display.finished(node.key, self._label(node))
+
+    def _helped(self, node: StageNode, code: int) -> None:
+        """Work ahead of stages has ended; they do what is missing themselves, and fail of what it failed of."""
+        problem = None if code == attempt.EXIT_DONE else self._reason(node, code)
+        folder = attempt.latest(self._store, node.stage, node.key)
+        if problem is not None and folder is not None:
+            attempt.record_death(folder, problem)
+        self._schedule.finished(node.key)
+        self._display.helped(node.key, self._label(node), problem)
+
+    def _label(self, node: StageNode) -> str:
+        return ahead.label(node) if node.stage == AHEAD else self._plan.label(node)
+
+    def _fail(self, node: StageNode, reason: str) -> None:
+        blocked = self._schedule.failed(node.key)
+        folder = attempt.latest(self._store, node.stage, node.key)
+        log = folder / attempt.LOG if folder else None
+        if folder is not None:
+            attempt.record_death(folder, reason)
+        failure = Failure(self._plan.label(node), reason, log, len(blocked))
+        self._result.failures.append(failure)
+        self._display.failed(node.key, failure.label, reason, log, len(blocked))
+
+    def _reason(self, node: StageNode, code: int) -> str:
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = "; the machine may be out of memory, try --jobs 1" if -code == signal.SIGKILL else ""
+            return f"killed by {name}{hint}"
+        folder = attempt.latest(self._store, node.stage, node.key)
+        ending = attempt.outcome(folder) if folder else None
+        if ending is None or not ending["reason"]:
+            return f"ended with status {code} and no artefact"
+        return str(ending["reason"])
+
+    def _look_elsewhere(self) -> None:
+        """Stages that another launcher runs: done there, or free again."""
+        if not self._elsewhere or time.monotonic() - self._looked < _OTHERS_S:
+            return
+        self._looked = time.monotonic()
+        for key, node in list(self._elsewhere.items()):
+            if self._store.is_done(node.stage, key):
+                del self._elsewhere[key]
+                self._done(node)
+            elif self._store.claims.holder(key) is None:
+                del self._elsewhere[key]
+                self._schedule.release(key)
+
+    def _show(self) -> None:
+        self._display.progress({node.key: progress(self._store, node) for node in self._running.values()})
+
+    def _stop(self) -> None:
+        """Ask the attempts to end, and give them time to leave a record."""
+        self._display.stopping(len(self._running))
+        for identity in self._running:
+            self._workers.signal(identity, signal.SIGTERM)
+        deadline = time.monotonic() + _PATIENCE_S
+        while self._running and time.monotonic() < deadline:
+            for identity, _ in self._workers.ended(_POLL_S):
+                self._display.stopped(self._running.pop(identity).key)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect the first SIGINT or SIGTERM instead of dying of it; a second one ends the launcher at once."""
+    received: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,182 @@
+"""Snapshots: the code that a launch runs, kept so that edits in the work tree do not reach queued jobs.
+
+``runs/snapshots/<id>/`` holds the packages, ``origin.json`` (commit, whether there were changes, untracked files),
+``diff.patch`` (the changes of the packages since that commit) and ``environment.txt`` (Python and every installed
+distribution). The id is a hash of all that, so the same code in the same environment is one folder however often it is
+launched. Whoever runs from it puts it first on ``PYTHONPATH`` and starts Python with ``-P``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import secrets
+import shutil
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from ablations.leaks import named_secret, secret_in
+from ablations.running.origin import ORIGIN, git, git_text
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ablations.store.artefacts import Store
+
+PACKAGES = ("qsd", "ablations", "analysis")
+CODE = Path(__file__).resolve().parents[2]
+"""The folder that holds the packages that run now."""
+DIFF, ENVIRONMENT = "diff.patch", "environment.txt"
+_UNTRACKED = frozenset({".py", ".typed", ".json", ".yaml", ".yml", ".toml", ".csv", ".txt", ".html", ".css", ".js"})
+"""Kinds of files that are taken although git does not know them."""
+_MOST_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot in a store.
+
+    Attributes:
+        id: hash of its content.
+        path: its folder.
+        warnings: what was left out, one line each.
+    """
+
+    id: str
+    path: Path
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class _Content:
+    """Name -> bytes of every file to be written."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def id(self) -> str:
+        total = hashlib.sha256()
+        for name, content in sorted(self.files.items()):
+            total.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+        return total.hexdigest()[:16]
+
+
+def take(root: Path, store: Store) -> Snapshot:
+    """Copy the packages below ``root`` into the store, unless the same are there.
+
+    Raises:
+        UserError: a package is missing, or its code seems to hold a key.
+    """
+    content = _content(root)
+    identity = content.id()
+    final = store.root.resolve() / "snapshots" / identity
+    if not final.is_dir():
+        _write(final, content.files)
+    return Snapshot(identity, final, tuple(content.warnings))
+
+
+def _content(root: Path) -> _Content:
+    content = _Content()
+    tracked, untracked = _listed(root)
+    taken: list[str] = []
+    for name in sorted({*tracked, *untracked}):
+        reason = _unfit(root, name, name in untracked)
+        if reason is None:
+            content.files[name] = (root / name).read_bytes()
+            taken.append(name)
+        elif reason:
+            content.warnings.append(f"{name}: {reason}; it is not in the snapshot")
+    for package in PACKAGES:
+        if f"{package}/__init__.py" not in content.files:
+            raise UserError(f"{root / package}: no such package; run from the project's folder")
+    patch, changed = _patch(root, content)
+    origin = {
+        "commit": git_text(root, "rev-parse", "HEAD") if tracked else None,
+        "dirty": bool(changed),
+        "untracked": [name for name in taken if name in untracked],
+    }
+    content.files[ORIGIN] = (json.dumps(origin, indent=1) + "\n").encode()
+    content.files[DIFF] = patch
+    content.files[ENVIRONMENT] = _environment().encode()
+    return content
+
+
+def _listed(root: Path) -> tuple[set[str], set[str]]:
+    """Tracked and untracked files of the packages; without git all that there are count as untracked."""
+    tracked = _git_names(root, "ls-files", "--cached")
+    if tracked:
+        return tracked, _git_names(root, "ls-files", "--others", "--exclude-standard")
+    return set(), {path.relative_to(root).as_posix() for package in PACKAGES for path in _walk(root / package)}
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path
+
+
+def _unfit(root: Path, name: str, untracked: bool) -> str | None:
+    """Why a file is not taken: "" needs no word, None means that it is.
+
+    Raises:
+        UserError: code with a key in it; without the file the code would not run.
+    """
+    path = root / name
+    if not path.is_file() or (untracked and path.suffix not in _UNTRACKED):
+        return ""
+    if named_secret(path.name):
+        return "its name is one for keys"
+    if not path.resolve().is_relative_to(root.resolve()):
+        return "it is a link out of the project"
+    if path.stat().st_size > _MOST_BYTES:
+        return f"it is larger than {_MOST_BYTES // 2**20} MB"
+    found = secret_in(path.read_bytes())
+    if found and path.suffix == ".py":
+        raise UserError(f"{name}: seems to hold {found}; move it to an environment variable before launching")
+    return f"seems to hold {found}" if found else None
+
+
+def _patch(root: Path, content: _Content) -> tuple[bytes, set[str]]:
+    """What changed in tracked files since the commit, and their names; no change in which a key can be seen."""
+    changed = _git_names(root, "diff", "HEAD", "--name-only")
+    parts = []
+    for name in sorted(changed):
+        part = git(root, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--", name) or b""
+        if named_secret(PurePosixPath(name).name) or secret_in(part):
+            content.warnings.append(f"{name}: its changes seem to hold a key; they are not in {DIFF}")
+        else:
+            parts.append(part)
+    return b"".join(parts), changed
+
+
+def _environment() -> str:
+    found = {f"{each.metadata['Name']}=={each.version}" for each in metadata.distributions()}
+    return "\n".join([f"python=={platform.python_version()}", *sorted(found, key=str.lower)]) + "\n"
+
+
+def _write(final: Path, files: dict[str, bytes]) -> None:
+    """Write aside, rename into place; who comes second finds the first's."""
+    aside = final.with_name(f".{final.name}.{secrets.token_hex(4)}")
+    try:
+        for name, content in files.items():
+            path = aside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            path.chmod(0o444)
+        try:
+            aside.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _git_names(root: Path, *arguments: str) -> set[str]:
+    output = git(root, *arguments, "-z", "--", *PACKAGES)
+    return {os.fsdecode(name) for name in (output or b"").split(b"\0") if name}

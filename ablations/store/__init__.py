@@ -1,0 +1,1 @@
+"""The artefact store: finished stages, claims on those under way, the state of each, and freeing space."""

@@ -1,0 +1,146 @@
+"""Who is working on a stage: a process on a machine, told apart from a later process with the same number."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ablations.running.origin import slurm_job
+from ablations.slurm import query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")
+_NO_PROCESS = query.WAITING | {*_ENDED, "PREEMPTED", query.GONE}
+"""States of a SLURM job in which none of its processes runs. COMPLETING is none of them."""
+Query: TypeAlias = "Callable[[str], query.JobState | None]"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process.
+
+    Attributes:
+        host: name of the machine.
+        boot: the machine's boot id; a reboot ends every process. Empty where the system does not tell.
+        namespace: the process-number space (containers have their own). Empty where the system does not tell.
+        pid: process number.
+        started: clock ticks from boot to the start of the process; -1 where the system does not tell.
+        slurm_job: the SLURM job that the process is part of, ``123_4`` or ``123``; empty outside SLURM.
+        restarts: how often that job had been requeued.
+        cluster: the SLURM cluster's name; job numbers of another cluster mean other jobs.
+    """
+
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    started: int
+    slurm_job: str = ""
+    restarts: int = 0
+    cluster: str = ""
+
+    @staticmethod
+    def here() -> Owner:
+        """The calling process."""
+        pid = os.getpid()
+        here = Owner(socket.gethostname(), _boot(), _namespace(), pid, _started(pid))
+        slurm = slurm_job()
+        if slurm is None:
+            return here
+        return replace(here, slurm_job=slurm["job"], restarts=slurm["restarts"], cluster=slurm["cluster"])
+
+    @staticmethod
+    def of(fields: dict[str, Any]) -> Owner:
+        """The inverse of :meth:`fields`. Raises KeyError or ValueError on anything else."""
+        return Owner(
+            host=str(fields["host"]),
+            boot=str(fields["boot"]),
+            namespace=str(fields["namespace"]),
+            pid=int(fields["pid"]),
+            started=int(fields["started"]),
+            slurm_job=str(fields.get("slurm_job", "")),
+            restarts=int(fields.get("restarts", 0)),
+            cluster=str(fields.get("cluster", "")),
+        )
+
+    def fields(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return asdict(self)
+
+    def gone(self, ask: Query | None = None) -> bool:
+        """True only if the process provably no longer runs; never judged by age.
+
+        Args:
+            ask: answers the state of a SLURM job, or None; by default it asks the scheduler.
+        """
+        if self.host != socket.gethostname() or (self.boot == _boot() and self.namespace != _namespace()):
+            return self._job_gone(ask)
+        if self.boot != _boot():
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+        return _started(self.pid) != self.started or _is_zombie(self.pid)
+
+    def machine_restarted(self) -> bool:
+        """True if it ran on this machine before the machine's last start."""
+        return self.host == socket.gethostname() and bool(self.boot) and self.boot != _boot()
+
+    def _job_gone(self, ask: Query | None) -> bool:
+        """Whether SLURM has ended the job of a process that can not be looked at from here."""
+        if not self.slurm_job:
+            return False
+        here = slurm_job()
+        if self.cluster and self.cluster != (here["cluster"] if here else query.cluster()):
+            return False
+        if here is not None and here["job"] == self.slurm_job:
+            return bool(here["restarts"] > self.restarts)
+        state = (ask or query.job_state)(self.slurm_job)
+        if state is None:
+            return False
+        return state.state in _NO_PROCESS or state.restarts > self.restarts
+
+    def __str__(self) -> str:
+        job = f" (SLURM job {self.slurm_job})" if self.slurm_job else ""
+        return f"process {self.pid} on {self.host}{job}"
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _boot() -> str:
+    return _read("/proc/sys/kernel/random/boot_id").strip()
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _after_name(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the third on; the second, the name in brackets, may hold spaces."""
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+
+
+def _started(pid: int) -> int:
+    fields = _after_name(pid)
+    return int(fields[19]) if len(fields) > 19 else -1
+
+
+def _is_zombie(pid: int) -> bool:
+    fields = _after_name(pid)
+    return bool(fields) and fields[0] in "ZX"

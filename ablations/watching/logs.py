@@ -1,0 +1,76 @@
+"""The log of a stage: its last lines, and what is added to it while a person watches."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from ablations.running.attempt import LOG, latest, outcome
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ablations.grid.expand import Cell
+    from ablations.planning.keys import StageNode
+    from ablations.store.artefacts import Store
+
+_TAIL_BYTES = 16_384
+_POLL_S = 0.5
+
+
+def tail(path: Path, lines: int) -> list[str]:
+    """The last lines of a file, read from its end; carriage returns (progress bars) leave only the last state."""
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - _TAIL_BYTES))
+            text = stream.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    return [line.rpartition("\r")[2] for line in text.rstrip().split("\n")[-lines:]] if text.strip() else []
+
+
+def stage_to_read(cell: Cell, store: Store, stage: str | None) -> StageNode:
+    """The stage of a cell whose log is meant: the named one, or the last that was ever tried.
+
+    Raises:
+        UserError: the cell has no such stage, or no stage of it was tried.
+    """
+    if stage is not None:
+        if stage not in cell.stages:
+            raise UserError(f"{cell.label} has no stage {stage!r}; it has {', '.join(cell.stages)}")
+        if latest(store, stage, cell.stages[stage].key) is None:
+            raise UserError(f"{stage} of {cell.label} was never tried here; 'ablate explain' tells what is there")
+        return cell.stages[stage]
+    tried = [node for node in cell.stages.values() if latest(store, node.stage, node.key) is not None]
+    if not tried:
+        raise UserError(f"no stage of {cell.label} was ever tried here; 'ablate explain' tells what is there")
+    open_ = [node for node in tried if not store.is_done(node.stage, node.key)]
+    return (open_ or tried)[-1]
+
+
+def follow(store: Store, node: StageNode) -> Iterator[str]:
+    """The log of a stage's newest attempt, then what comes, through later attempts, until nobody works on it."""
+    folder = latest(store, node.stage, node.key)
+    assert folder is not None
+    place = 0
+    while True:
+        over = outcome(folder) is not None or store.claims.holder(node.key) is None  # looked at before the last reading
+        log = folder / LOG
+        if log.exists():
+            with log.open("rb") as stream:
+                stream.seek(place)
+                data = stream.read()
+            place += len(data)
+            if data:
+                yield data.decode(errors="replace")
+        newest = latest(store, node.stage, node.key)
+        if newest is not None and newest != folder:
+            folder, place = newest, 0
+        elif over:
+            return
+        else:
+            time.sleep(_POLL_S)

@@ -1,0 +1,171 @@
+"""How far a sweep is: counts, where each cell stands, what runs where, and what failed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from ablations.running import ahead
+from ablations.running.attempt import LOG, latest
+from ablations.store.states import (
+    BLOCKED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    NEW,
+    QUEUED,
+    RUNNING,
+    STATES,
+    UNKNOWN,
+    attempt_record,
+    failure,
+    look,
+    progress,
+    seconds_left,
+)
+from ablations.watching.display import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ablations.grid.expand import Cell
+    from ablations.planning.keys import StageNode
+    from ablations.planning.plan import Plan
+    from ablations.store.artefacts import Store
+    from ablations.store.states import Look
+
+_MOST_CELLS = 60
+_MOST_FAILURES = 10
+_TELLING = (FAILED, RUNNING, UNKNOWN, QUEUED, INTERRUPTED, BLOCKED, NEW, DONE)
+"""A cell's state is the first of these that one of its stages has."""
+_URGENT = (RUNNING, FAILED, UNKNOWN, INTERRUPTED, QUEUED, BLOCKED, NEW, DONE)
+"""The order of cells where not all can be shown."""
+
+
+def status(plan: Plan, store: Store) -> dict[str, Any]:
+    """The sweep's state as plain values: counts by state, one entry per cell and seed, active and failed stages.
+
+    Artefacts are told by their folders (``states.look``), so that large sweeps are quick to see.
+    """
+    helpers = ahead.on_record(store, plan.nodes)
+    seen = look(store, {**plan.nodes, **helpers}, trust=True)
+    active = {
+        key: _activity(ahead.label(node) if key in helpers else plan.label(node), store, node, seen)
+        for key, node in (*helpers.items(), *plan.nodes.items())
+        if seen.states[key] in (RUNNING, QUEUED, UNKNOWN)
+    }
+    failures = []
+    for key, node in plan.nodes.items():
+        if seen.states[key] == FAILED:
+            failed = failure(store, node)
+            reason, log = (failed[0], str(failed[1] / LOG)) if failed else (_word(seen, key), None)
+            failures.append({"label": plan.label(node), "stage": node.stage, "key": key, "reason": reason, "log": log})
+    return {
+        "sweep": plan.sweep.name,
+        "experiment": plan.experiment,
+        "scheduler": _scheduler(seen),
+        "states": dict(Counter(seen.states[key] for key in plan.nodes)),
+        "cells": [_cell(cell, seen.states, active) for cell in plan.cells],
+        "running": [entry for entry in active.values() if entry["state"] == RUNNING],
+        "queued": [entry for entry in active.values() if entry["state"] in (QUEUED, UNKNOWN)],
+        "failures": failures,
+    }
+
+
+def _scheduler(seen: Look) -> str:
+    """``not asked``, ``answered`` or ``silent``."""
+    if seen.answers is None:
+        return "silent"
+    return "answered" if seen.answers else "not asked"
+
+
+def _word(seen: Look, key: str) -> str:
+    job = seen.job_state(key)
+    return f"SLURM job {job.job}: {job.state} {job.reason}".rstrip() if job else "no record"
+
+
+def _activity(label: str, store: Store, node: StageNode, seen: Look) -> dict[str, Any]:
+    """What is known of a stage in work or in the queue. Keys that do not apply are null."""
+    owner, job = seen.owners.get(node.key), seen.job_state(node.key)
+    running = seen.states[node.key] == RUNNING
+    report = progress(store, node) if running else None
+    folder = latest(store, node.stage, node.key) if running else None
+    environment = attempt_record(folder).get("environment") or {} if folder else {}
+    return {
+        "label": label,
+        "stage": node.stage,
+        "key": node.key,
+        "state": seen.states[node.key],
+        "progress": report,
+        "seconds_left": seconds_left(report) if report else None,
+        "host": owner.host if owner else job.node or None if job and running else None,
+        "pid": owner.pid if owner else None,
+        "slurm_job": seen.jobs.get(node.key),
+        "gpu": environment.get("CUDA_VISIBLE_DEVICES"),
+        "reason": job.reason or None if job and not running else None,
+    }
+
+
+def _cell(cell: Cell, found: Mapping[str, str], active: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    states_of_cell = {found[node.key] for node in cell.stages.values()}
+    state = next(state for state in _TELLING if state in states_of_cell)
+    current = next((node for node in cell.stages.values() if found[node.key] == state != DONE), None)
+    work = active.get(current.key, {}) if current else {}
+    return {
+        "name": cell.name,
+        "seed": cell.seed,
+        "cell_id": cell.cell_id,
+        "state": state,
+        "stage": current.stage if current else None,
+        "done": sum(found[node.key] == DONE for node in cell.stages.values()),
+        "stages": len(cell.stages),
+        **{name: work.get(name) for name in ("progress", "seconds_left", "host", "slurm_job", "gpu")},
+    }
+
+
+def alive(found: Mapping[str, Any]) -> bool:
+    """True while something runs, waits in a queue, or can not be told."""
+    return bool(found["running"] or found["queued"])
+
+
+def status_lines(found: Mapping[str, Any], most: int = _MOST_CELLS, urgent_first: bool = False) -> Iterator[str]:
+    """The state for a person: counts, then up to ``most`` cells, then what failed."""
+    counts = ", ".join(f"{found['states'][state]:,} {state}" for state in STATES if state in found["states"])
+    total = sum(found["states"].values())
+    yield f"{found['sweep']}@{found['experiment']}: {total:,} stages: {counts}"
+    if found["scheduler"] == "silent":
+        yield "the scheduler does not answer: what it may hold is shown as unknown"
+    cells = sorted(found["cells"], key=_urgency) if urgent_first else found["cells"]
+    width = max(len(cell["name"]) for cell in cells[:most])
+    for cell in cells[:most]:
+        seed = "" if cell["seed"] is None else f"seed {cell['seed']}"
+        yield f"  {cell['name']:{width}}  {seed:9} {cell['done']}/{cell['stages']} {cell['state']}{_where(cell)}"
+    if len(cells) > most:
+        yield f"  ... and {len(cells) - most:,} more{'' if urgent_first else ' (--json lists all)'}"
+    for entry in (*found["running"], *found["queued"]):
+        if entry["stage"] == ahead.AHEAD:
+            yield f"  {entry['label']}: {entry['state']}{_where(entry).removeprefix(': ' + ahead.AHEAD)}"
+    for entry in found["failures"][:_MOST_FAILURES]:
+        log = f"\n    log: {entry['log']}" if entry["log"] else ""
+        yield f"failed: {entry['label']}: {entry['reason']}{log}"
+    if found["failures"]:
+        more = len(found["failures"]) - _MOST_FAILURES
+        yield f"{f'... and {more:,} more failed; ' if more > 0 else ''}'ablate failures {found['sweep']}' groups them"
+
+
+def _urgency(cell: Mapping[str, Any]) -> int:
+    return _URGENT.index(cell["state"])
+
+
+def _where(cell: Mapping[str, Any]) -> str:
+    """What a cell does now and where: ``: train 30/60 steps, 2 per second, 15 s left, on node7, job 12_3, GPU 0``."""
+    if cell["stage"] is None:
+        return ""
+    parts = [f"{cell['stage']} {describe(cell['progress'])}" if cell["progress"] else cell["stage"]]
+    if cell["host"]:
+        parts.append(f"on {cell['host']}")
+    if cell["slurm_job"]:
+        parts.append(f"job {cell['slurm_job']}")
+    if cell["gpu"]:
+        parts.append(f"GPU {cell['gpu']}")
+    return f": {', '.join(parts)}"
