@@ -1,6 +1,6 @@
 """SD1.5 or SDXL at full size with random weights: encode, train and generate on a CPU, with time and peak memory.
 
-    .venv/bin/python -m scripts.full_size sd15 FOLDER [--resolution 128] [--steps 2] [--precision fp32]
+    .venv/bin/python -m scripts.full_size sd15 FOLDER [--resolution 128] [--steps 2] [--precision fp32] [--guidance 5]
 
 Writes the pipeline and two pairs into FOLDER, then runs every stage as ``qsd`` does, each in a process of its own, and
 at last loads the adapter into the stock pipeline of diffusers and compares its picture with the project's. What it
@@ -30,13 +30,14 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=128)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--guidance", type=float, default=5, help="1 draws without guidance, in half the time")
     parser.add_argument("--weights", choices=("fp32", "bf16"), default="bf16", help="type of the written files")
     parser.add_argument("--until", choices=(*STAGES, "generate"), help="the last stage; finished ones are kept")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     _measured(given.folder, "write", ["scripts.full_size.write", given.name, str(given.folder), given.weights])
     experiment = given.folder / "experiment.yaml"
-    experiment.write_text(json.dumps(_experiment(given.folder, given.resolution, given.steps, given.precision)))
+    experiment.write_text(json.dumps(_experiment(given)))
     stages = {**STAGES, "generate": ("train",)}
     for stage, inputs in stages.items():
         out = given.folder / stage
@@ -49,23 +50,24 @@ def main() -> None:
     print((given.folder / "stock.log").read_text().splitlines()[-1])
 
 
-def _experiment(folder: Path, resolution: int, steps: int, precision: str) -> dict[str, object]:
+def _experiment(given: argparse.Namespace) -> dict[str, object]:
     """Few steps on two pairs, one prompt, one image; the learning rate is high, so that the adapter is seen."""
+    folder = given.folder
     return {
         "data": {"path": str(folder / "pairs.parquet"), "labels": "simulated"},
-        "model": {"path": str(folder / "model"), "resolution": resolution},
+        "model": {"path": str(folder / "model"), "resolution": given.resolution},
         "reward": {"model": "clip_emoji", "weights": str(folder)},
         "selection": {"strategy": "random", "fraction": 100},
         "training": {
-            "steps": steps,
+            "steps": given.steps,
             "pairs_per_step": 1,
             "micro_batch": 1,
             "learning_rate": 1e-2,
             "caption_dropout": 0.2,
-            "precision": precision,
+            "precision": given.precision,
             "reference_errors": "online",
         },
-        "generation": {"steps": 2, "guidance_scale": 5, "precision": precision},
+        "generation": {"steps": 2, "guidance_scale": given.guidance, "precision": given.precision},
         "evaluation": {"prompts": str(folder / "prompts.csv"), "splits": ["evaluation"], "scorers": ["clip_emoji"]},
         "tracking": {"wandb": "disabled"},
         "device": "cpu",

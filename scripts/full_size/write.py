@@ -18,8 +18,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from qsd.models.precision import torch_type
 from scripts.full_size.architectures import ARCHITECTURES, NOISE
-from tests.qsd.tiny_pipeline import tokenizer
-from tests.qsd.tiny_world import good_rows, write_rows
+from scripts.synthetic.pairs import good_rows, write_rows
+from scripts.synthetic.tokenizer import byte_tokenizer
 
 if TYPE_CHECKING:
     from scripts.full_size.architectures import Architecture
@@ -43,8 +43,7 @@ def write(folder: Path, architecture: Architecture, dtype: torch.dtype) -> None:
     names = ("text_encoder", "text_encoder_2")
     kinds: tuple[Any, ...] = (CLIPTextModel, CLIPTextModelWithProjection)
     for number, settings in enumerate(architecture.texts):
-        words = tokenizer()
-        words.model_max_length = TOKENS
+        words = byte_tokenizer(TOKENS)
         words.save_pretrained(folder / ("tokenizer" if number == 0 else "tokenizer_2"))
         config = CLIPTextConfig(
             vocab_size=VOCABULARY,

@@ -13,10 +13,14 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from scripts.synthetic.tokenizer import byte_tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from transformers import CLIPTokenizer
 
 RESOLUTION = 32
 LATENT_SHAPE = (4, 8, 8)
@@ -26,13 +30,7 @@ NOISE: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedul
 
 def tokenizer() -> CLIPTokenizer:
     """CLIP's byte tokens without merges: one token per character."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    letters = [chr(byte) for byte in printable] + [chr(256 + place) for place in range(len(others))]
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(
-        vocab={token: place for place, token in enumerate(tokens)}, merges=[], model_max_length=MAX_TOKENS
-    )
+    return byte_tokenizer(MAX_TOKENS)
 
 
 def text_config(words: CLIPTokenizer, **settings: Any) -> CLIPTextConfig:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from PIL import Image
 
 from qsd.config.load import build, defaults, override
 from qsd.rewards import aesthetic, clip
 from qsd.rewards.preprocess import Preprocess
 from qsd.stages.context import StageContext, silent
+from scripts.synthetic.pairs import SIZE, good_rows, picture, write_rows
 from tests.qsd.tiny_pipeline import tokenizer
 
 if TYPE_CHECKING:
@@ -23,7 +19,19 @@ if TYPE_CHECKING:
     from qsd.config.schema import ExperimentConfig
     from qsd.stages.context import Report
 
-SIZE = 32
+__all__ = [
+    "REQUIRED",
+    "SIZE",
+    "clip_config",
+    "config",
+    "context",
+    "good_rows",
+    "picture",
+    "write_clip",
+    "write_rewards",
+    "write_rows",
+]
+
 REQUIRED = {
     "model.path": "model",
     "evaluation.prompts": "prompts.csv",
@@ -33,39 +41,6 @@ REQUIRED = {
     "training.learning_rate": 1e-3,
     "reward.model": "clip_emoji",
 }
-
-
-def picture(seed: int, width: int = SIZE, height: int = SIZE, kind: str = "PNG") -> bytes:
-    """The file of a random picture."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, kind)
-    return stream.getvalue()
-
-
-def good_rows(count: int) -> list[dict[str, Any]]:
-    """Rows without damage; the images of row 2k come again in row 2k + 1 under another caption."""
-    return [
-        {
-            "jpg_0": picture(4 * (number // 2)),
-            "jpg_1": picture(4 * (number // 2) + 1, SIZE + 8, SIZE - 4, "JPEG"),
-            "label_0": float(number % 3 == 0),
-            "caption": f"picture {number}, tiny style",
-            "ranking_id": 1000 + number,
-            "user_id": f"user {number % 3}",
-        }
-        for number in range(count)
-    ]
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]], group: int = 8) -> Path:
-    """A parquet file in Pick-a-Pic's layout."""
-    table = pa.Table.from_pylist(rows)
-    for place, name in enumerate(table.schema.names):
-        if name.startswith("jpg"):
-            table = table.set_column(place, name, table[name].cast(pa.binary()))
-    pq.write_table(table, path, row_group_size=group)
-    return path
 
 
 def clip_config(image_tower: dict[str, Any] | None = None) -> dict[str, Any]:
