@@ -11,6 +11,8 @@ from qsd.models.precision import torch_type
 from qsd.models.source import load_part, load_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
@@ -91,11 +93,15 @@ def load_denoiser(path: str, device: torch.device, precision: str = "fp32") -> D
     return Denoiser(unet.requires_grad_(False).eval().to(device), schedule, 2 ** (len(vae["block_out_channels"]) - 1))
 
 
-def load_unet(path: str, precision: str) -> UNet2DConditionModel:
-    """The UNet, its weights in ``precision``."""
+def load_unet(path: str, precision: str, exact: Sequence[str] = ()) -> UNet2DConditionModel:
+    """The UNet, its weights in ``precision``; those with a word of `exact` in their dotted name in fp32."""
     import diffusers
 
-    unet = load_weights(diffusers.UNet2DConditionModel.from_pretrained, path, "unet", dtype=torch_type(precision))
+    plain = diffusers.UNet2DConditionModel
+    # How diffusers' own models name the layers that a loader must not cast; there is no argument for it.
+    kind: Any = type(plain.__name__, (plain,), {"_keep_in_fp32_modules": list(exact)}) if exact else plain
+    unet: Any = load_weights(kind.from_pretrained, path, "unet", dtype=torch_type(precision))
+    unet.__class__ = plain
     return cast("UNet2DConditionModel", unet)
 
 

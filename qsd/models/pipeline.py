@@ -9,6 +9,7 @@ from qsd.models.adapter import FILE
 from qsd.models.denoiser import check_schedule, load_unet
 from qsd.models.encoders import TextEncoder, TextTower, latent_scale, load_image_encoder, load_text_encoder
 from qsd.models.family import FAMILIES, family_of
+from qsd.models.merge import load_merged
 from qsd.models.source import load_part
 
 if TYPE_CHECKING:
@@ -46,13 +47,7 @@ def load_pipeline(
     family = family_of(path)
     if adapter is not None and not (adapter / FILE).is_file():
         raise UserError(f"{adapter / FILE}: the adapter is missing; run the train stage again")
-    unet: Any = load_unet(path, "fp32" if adapter else precision)
-    if adapter is not None:
-        unet.load_lora_adapter(adapter, weight_name=FILE, prefix="unet")
-        unet.fuse_lora()
-        unet.unload_lora()
-    if precision == "bf16":
-        unet = unet.bfloat16()
+    unet = load_unet(path, precision) if adapter is None else load_merged(path, adapter, precision)
     parts: dict[str, Any] = {
         "unet": unet.requires_grad_(False).eval(),
         "vae": load_image_encoder(path, device, vae_precision).vae,
