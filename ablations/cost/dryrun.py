@@ -69,7 +69,8 @@ def dry_plan(plan: Plan, table: StageTable | None = None) -> Plan:
     cells = []
     for cell in chosen:
         values = reduced(cell.values)
-        cells.append(replace(cell, values=values, stages=keys.nodes(values)))
+        base = keys.nodes({**values, "adapter": "none"})
+        cells.append(replace(cell, values=values, stages=keys.nodes(values), base=base))
     return replace(plan, grid=Grid(tuple(cells), ()))
 
 

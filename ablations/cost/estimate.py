@@ -115,7 +115,7 @@ def estimate(plan: Plan, store: Store, states: Mapping[str, str], site: Site) ->
             left[key] *= 1 - _share_done(store, plan.nodes[key])
     done = [key for key in plan.nodes if key not in left]
     once = sum(cost.seconds for cost in costs.values())
-    alone = sum(cost.seconds * len(plan.users[key]) for key, cost in costs.items())
+    alone = sum(cost.seconds * plan.alone[key] for key, cost in costs.items())
     kinds = {stage: _kind(stage, plan, costs, left, site) for stage in plan.order if plan.unique[stage]}
     return {
         "place": site.name,

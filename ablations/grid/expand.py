@@ -36,6 +36,7 @@ class Cell:
         seed: training seed; None for the base model, which is not trained.
         values: its flat configuration.
         stages: stage name -> node, inputs before their users.
+        base: the stages of the base model that it is compared with; the base model's are its own.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Cell:
     seed: int | None
     values: Flat
     stages: Mapping[str, StageNode]
+    base: Mapping[str, StageNode]
 
     @property
     def cell_id(self) -> str:
@@ -109,6 +111,7 @@ def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
     groups: dict[tuple[str, ...], list[_Point]] = {}
     cells: dict[tuple[str, ...], list[tuple[int, Flat, dict[str, StageNode]]]] = {}
     bases: dict[tuple[str, ...], tuple[Flat, dict[str, StageNode]]] = {}
+    compared: dict[tuple[str, ...], dict[str, StageNode]] = {}
     for point in found:
         runs = []
         for seed in sweep.seeds:
@@ -120,14 +123,15 @@ def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
         values = {**experiment, **point.axes, "seed": sweep.seeds[0], "adapter": "none"}
         nodes = keys.nodes(values)
         bases.setdefault(tuple(node.key for node in nodes.values()), (values, nodes))
+        compared.setdefault(identity, nodes)
 
     set_here = sorted(varying - {"seed", "adapter"})
     short = short_names(set_here)
     merged = [_merge(group, experiment) for group in groups.values()]
     names = _unique([cell_name(point.shown, short) for point in merged], [cell_name(p.axes, short) for p in merged])
     made = [
-        Cell(name, point.role, point.is_baseline, point.axes, seed, values, nodes)
-        for name, point, runs in zip(names, merged, cells.values(), strict=True)
+        Cell(name, point.role, point.is_baseline, point.axes, seed, values, nodes, compared[identity])
+        for name, point, (identity, runs) in zip(names, merged, cells.items(), strict=True)
         for seed, values, nodes in runs
     ]
     notices = [
@@ -192,4 +196,4 @@ def _base_cells(
     for values, nodes in bases:
         axes = {name: values[name] for name in differs}
         name = f"{BASE},{cell_name(axes, short)}" if axes else BASE
-        yield Cell(name, "base", False, axes, None, values, nodes)
+        yield Cell(name, BASE, False, axes, None, values, nodes, nodes)

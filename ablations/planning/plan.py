@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ablations.grid.expand import Cell, Grid, expand
+from ablations.grid.expand import BASE, Cell, Grid, expand
 from ablations.grid.spec import Sweep, find_experiment
 from qsd.config.load import load_flat, override
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from ablations.planning.keys import StageNode, StageTable
@@ -63,10 +63,25 @@ class Plan:
                 found[node.key].append(cell)
         return found
 
+    @cached_property
+    def alone(self) -> Counter[str]:
+        """How many cells would have to do each stage, by key, if every one ran on its own.
+
+        To be compared with the base model, a cell on its own needs the base model's images and scores too.
+        """
+        return Counter(key for needs in self._needs for key in needs)
+
     @property
     def naive(self) -> Counter[str]:
         """Stages per kind if every cell ran on its own."""
-        return Counter(stage for cell in self.cells for stage in cell.stages)
+        return Counter(stage for needs in self._needs for stage in needs.values())
+
+    @property
+    def _needs(self) -> Iterator[Mapping[str, str]]:
+        """The stages, key -> kind, of each trained cell on its own; of the base model where there is nothing else."""
+        trained = [cell for cell in self.cells if cell.role != BASE]
+        for cell in trained or self.cells:
+            yield {node.key: node.stage for stages in (cell.stages, cell.base) for node in stages.values()}
 
     @property
     def unique(self) -> Counter[str]:
@@ -112,7 +127,7 @@ def summary(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
     shared: Counter[str] = Counter()
     for key, node in plan.nodes.items():
         counts[node.stage][states[key]] += 1
-        shared[node.stage] = max(shared[node.stage], len(plan.users[key]))
+        shared[node.stage] = max(shared[node.stage], plan.alone[key])
     kinds = {
         stage: {
             "unique": unique[stage],
