@@ -179,6 +179,9 @@ class TrainingConfig:
     validation_pairs: int = meaning(0, "pairs that were not selected, on which accuracy is measured; 0: none", least=0)
     validation_steps: int = meaning(50, "steps between two validations; there is one after the last step", least=1)
     micro_batch: int = execution(16, "pairs per forward pass; the rest is accumulated", least=1)
+    processes: int | None = execution(
+        None, "that share each step, on a GPU each; null: one, or one per GPU that a cluster profile gives", least=1
+    )
     reference_errors: str = execution(
         "shared", "computed once for all cells of a store, or online in every step", choices=("shared", "online")
     )

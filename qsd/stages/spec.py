@@ -48,6 +48,8 @@ class StageSpec:
         extra: values -> further parts of its meaning, such as revisions of weights.
         version: raised whenever the same meaning gives another result.
         ahead: work that stages of this kind can do together beforehand; None for none.
+        processes: (values, GPUs) -> how many processes run it together; None: always one. The GPUs are those that its
+            place gives each stage, or None where it gives as many as there are processes. May raise UserError.
     """
 
     name: str
@@ -57,6 +59,7 @@ class StageSpec:
     extra: Callable[[Values], dict[str, Any]]
     version: int = 1
     ahead: Ahead | None = None
+    processes: Callable[[Values, int | None], int] | None = None
 
 
 def _section(name: str) -> tuple[str, ...]:
@@ -191,6 +194,27 @@ def _train_extra(values: Values) -> dict[str, Any]:
     return _versions(("loss", REGISTRY.get(values["loss.name"]).version))
 
 
+def _train_processes(values: Values, gpus: int | None) -> int:
+    """One per GPU unless the experiment says how many.
+
+    Raises:
+        UserError: more processes than GPUs, or than pairs of a step.
+    """
+    asked, device, pairs = values["training.processes"], values["device"], values["training.pairs_per_step"]
+    spread = device in ("auto", "cuda")
+    count = int(asked or (gpus if spread and gpus else 1))
+    if spread and gpus and count > gpus:
+        raise UserError(
+            f"training.processes is {count}, but a training gets {gpus} GPUs; lower it, or give gpus: {count}"
+        )
+    if count > pairs:
+        raise UserError(
+            f"training.pairs_per_step is {pairs}, but {count} processes would share it; use at most {pairs} "
+            "(training.processes, or gpus of train in the cluster profile)"
+        )
+    return count
+
+
 def _generate_inputs(values: Values) -> tuple[str, ...]:
     return ("train",) if values["adapter"] == "trained" else ()
 
@@ -229,7 +253,14 @@ STAGES: dict[str, StageSpec] = {
             _none,
             version=2,
         ),
-        StageSpec("train", "qsd.stages.train:run", _fixed("select", "encode"), _train_reads, _train_extra),
+        StageSpec(
+            "train",
+            "qsd.stages.train:run",
+            _fixed("select", "encode"),
+            _train_reads,
+            _train_extra,
+            processes=_train_processes,
+        ),
         StageSpec(
             "generate",
             "qsd.stages.generate:run",
