@@ -55,7 +55,7 @@ class TextEncoder:
     device: torch.device
 
     def conditioning(self, captions: Sequence[str]) -> Conditioning:
-        """What the UNet is told of B captions; longer ones are cut at the models' length.
+        """What the UNet is told of B captions, computed in fp32; longer ones are cut at the models' length.
 
         Returns:
             With one text model (SD): ``hidden_states`` [B, tokens, width], its last layer after the final norm. With
@@ -64,7 +64,8 @@ class TextEncoder:
         """
         import torch
 
-        with torch.no_grad():
+        # Captions are also encoded inside the loop that draws, whose UNet may be in autocast.
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             if len(self.towers) == 1:
                 return {"hidden_states": self._output(self.towers[0], captions)[0]}
             outputs = [self._output(tower, captions, output_hidden_states=True) for tower in self.towers]

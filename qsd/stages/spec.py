@@ -219,6 +219,11 @@ def _generate_inputs(values: Values) -> tuple[str, ...]:
     return ("train",) if values["adapter"] == "trained" else ()
 
 
+def _generate_extra(values: Values) -> dict[str, Any]:
+    """The first version encoded captions in bf16 where the UNet computes in it."""
+    return _versions(("generation.bf16", 2 if values["generation.precision"] == "bf16" else 1))
+
+
 _PROMPTS = ("evaluation.prompts", "evaluation.splits", "evaluation.prompts_per_split")
 
 
@@ -266,7 +271,7 @@ STAGES: dict[str, StageSpec] = {
             "qsd.stages.generate:run",
             _generate_inputs,
             _fixed(*_section("model"), "adapter", *_section("generation"), *_PROMPTS),
-            _none,
+            _generate_extra,
         ),
         StageSpec(
             "evaluate", "qsd.stages.evaluate:run", _fixed("generate"), _fixed("evaluation.scorers"), _evaluate_extra

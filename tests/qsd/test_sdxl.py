@@ -17,6 +17,7 @@ from qsd.generation.images import read_images
 from qsd.models.denoiser import load_denoiser
 from qsd.models.encoders import load_image_encoder, load_text_encoder
 from qsd.models.pipeline import load_pipeline
+from qsd.models.precision import compute
 from qsd.stages import encode, generate
 from tests.qsd import tiny_pipeline
 from tests.qsd.stock import drawn
@@ -133,6 +134,15 @@ def test_stages_compute_in_the_precision_that_they_are_told(world: TinyStages, f
             for one, two in zip(plain, other, strict=True)
         ]
         assert 0 < max(apart) < 24
+
+
+def test_captions_are_encoded_in_fp32_where_the_unet_computes_in_bf16(folder: Path) -> None:
+    """The loop that draws is in autocast, and captions are encoded inside it."""
+    encoder = load_text_encoder(str(folder), CPU)
+    plain = encoder.conditioning(CAPTIONS)
+    with compute("cpu", "bf16"):
+        inside = encoder.conditioning(CAPTIONS)
+    assert all(torch.equal(inside[field], plain[field]) for field in ("hidden_states", "pooled"))
 
 
 def test_parts_of_a_pipeline_in_bf16(folder: Path) -> None:

@@ -175,3 +175,10 @@ def test_the_order_of_fields_does_not_change_keys(order: list[str]) -> None:
     values["reward.weights"] = ""
     shuffled = {name: values[name] for name in order if name in values}
     assert spec.stage_meaning("generate", shuffled) == spec.stage_meaning("generate", values)
+
+
+def test_only_images_drawn_in_bf16_have_another_version() -> None:
+    """Captions were once encoded in bf16 there; images drawn in fp32 keep their keys."""
+    extra = spec.STAGES["generate"].extra
+    assert extra({"generation.precision": "fp32"}) == {}
+    assert extra({"generation.precision": "bf16"}) == {"generation.bf16.version": 2}
