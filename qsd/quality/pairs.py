@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from qsd.quality.places import Places
+    from qsd.data.distinct import Distinct
 
 
 @dataclass(frozen=True)
@@ -26,26 +26,26 @@ class PairScores:
         winner: ψ_w [N], float64.
         loser: ψ_l [N], float64.
         pair_ids: for messages.
-        places: which of the scores are of the same image and caption; a normalisation that is not relative needs none.
+        distinct: which scores are of the same image and caption; a normalisation that is not relative needs none.
     """
 
     winner: NDArray[np.float64]
     loser: NDArray[np.float64]
     pair_ids: Sequence[str]
-    places: Places | None = None
+    distinct: Distinct | None = None
 
 
 def normalized(scores: PairScores, normalization: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(ψ_w, ψ_l) [N] each after normalisation; an image that occurs in many pairs counts once per caption."""
     import numpy as np
 
-    member, places = NORMALIZATIONS.get(normalization), scores.places
+    member, distinct = NORMALIZATIONS.get(normalization), scores.distinct
     if not member.relative:
         nobody = np.zeros(len(scores.winner), dtype=np.int64)
         return member.function(scores.winner, nobody), member.function(scores.loser, nobody)
-    assert places is not None, normalization
-    distinct = np.concatenate([scores.winner, scores.loser])[places.one]
-    values = member.function(distinct, places.prompt[places.one])[places.item]
+    assert distinct is not None, normalization
+    once = np.concatenate([scores.winner, scores.loser])[distinct.one]
+    values = member.function(once, distinct.caption[distinct.one])[distinct.item]
     return values[: len(scores.winner)], values[len(scores.winner) :]
 
 

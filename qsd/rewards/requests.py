@@ -15,38 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from qsd.data.distinct import Distinct
     from qsd.data.pairs import Side
-
-
-@dataclass(frozen=True)
-class Distinct:
-    """The distinct (image, caption) among winners and losers of N pairs.
-
-    Places count along the concatenation (winners, losers), 0 to 2N - 1.
-
-    Attributes:
-        first: place [M] where each distinct one stands first.
-        item: number of the distinct one at every place [2N].
-        image: number of the image at every place [2N]; images are numbered in the order of the source.
-        caption: number of the caption at every place [2N], in no order.
-    """
-
-    first: NDArray[np.int64]
-    item: NDArray[np.int64]
-    image: NDArray[np.int64]
-    caption: NDArray[np.int64]
-
-
-def distinct(pairs: pa.Table) -> Distinct:
-    """The distinct (image, caption) of a table with winner_uid, loser_uid and caption, in the order of the source."""
-    import numpy as np
-
-    along = _along_the_source(pairs.num_rows)
-    uids = _codes([*pairs["winner_uid"].chunks, *pairs["loser_uid"].chunks])
-    captions = np.tile(_codes(pairs["caption"].chunks), 2)
-    image, _ = _numbered(uids, along)
-    item, first = _numbered(image * (captions.max(initial=0) + 1) + captions, along)
-    return Distinct(first, item, image, captions)
 
 
 @dataclass(frozen=True)
@@ -89,47 +59,27 @@ class Requests:
 
 
 def requests_of(pairs: pa.Table, found: Distinct) -> Requests:
-    """The requests of ``pairs`` (with source_row and caption)."""
+    """The requests of ``pairs`` (with source_row and caption), by the first place of the image, then of the item."""
     import numpy as np
 
     count = pairs.num_rows
-    item = np.argsort(found.image[found.first], kind="stable")
-    place = found.first[item]
-    _, first_of_image = _numbered(found.image, _along_the_source(count))
-    met = first_of_image[found.image[place]]
+    first_of_image, first_of_item = _first(found.image), _first(found.item)
+    met = first_of_image[found.image[found.one]]
+    item = np.argsort(met * (2 * count) + first_of_item)
+    row, is_loser = np.divmod(met[item], 2)
     return Requests(
-        source_rows=pairs["source_row"].to_numpy()[met % max(count, 1)],
-        winners=met < count,
-        captions=pairs["caption"].take(place % max(count, 1)),
+        source_rows=pairs["source_row"].to_numpy()[row],
+        winners=is_loser == 0,
+        captions=pairs["caption"].take(found.one[item] % max(count, 1)),
         item=item,
     )
 
 
-def _along_the_source(count: int) -> NDArray[np.int64]:
-    """Places [2N] in the order in which the source has them: winner and loser of a pair next to each other."""
+def _first(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each number [2N] stands first along the source, which has winner and loser of a pair next to each other."""
     import numpy as np
 
-    return np.arange(2 * count).reshape(2, count).T.ravel()
-
-
-def _codes(chunks: list[pa.Array[Any]]) -> NDArray[np.int64]:
-    """Equal texts get equal numbers."""
-    import numpy as np
-    import pyarrow as pa
-
-    encoded = pa.chunked_array(chunks, pa.string()).combine_chunks().dictionary_encode()
-    codes: NDArray[np.int64] = encoded.indices.to_numpy().astype(np.int64)
-    return codes
-
-
-def _numbered(values: NDArray[np.int64], along: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Values renumbered by first appearance in the order ``along``, and the place where each stands first."""
-    import numpy as np
-
-    _, first, inverse = np.unique(values[along], return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    numbers = np.empty(len(values), dtype=np.int64)
-    numbers[along] = rank[inverse]
-    return numbers, along[first[order]]
+    along = numbers.reshape(2, -1).T.ravel()
+    first = np.empty(int(along.max(initial=-1)) + 1, dtype=np.int64)
+    first[along[::-1]] = np.arange(len(along))[::-1]
+    return first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qsd.quality.places import distinct_count, numbers
+from qsd.data.distinct import distinct_count, numbers
 from qsd.selection.pairs import codes, dictionary
 from qsd.selection.strata import styles
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qsd.config.digest import canonical_json
+from qsd.data.distinct import Distinct, distinct
 from qsd.data.images import PairImages
 from qsd.data.problems import Problems
 from qsd.data.source import open_source
@@ -23,7 +24,7 @@ from qsd.device import prepare
 from qsd.errors import UserError
 from qsd.files import read_table, texts, write_json, write_table
 from qsd.rewards.ensemble import MAJORITY, UNITS, combined, ensemble_revision, members_of, votes
-from qsd.rewards.requests import Distinct, distinct, requests_of
+from qsd.rewards.requests import requests_of
 from qsd.rewards.scorers import ENSEMBLE
 from qsd.scoring.agreement import rank_correlation
 from qsd.scoring.columns import Column, column_of, versions

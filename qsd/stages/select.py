@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qsd.data import flips
+from qsd.data.distinct import distinct
 from qsd.data.problems import Problems
 from qsd.draws import uniforms
 from qsd.errors import UserError
@@ -17,7 +18,6 @@ from qsd.files import read_table, texts, write_json, write_table
 from qsd.quality.metrics import REGISTRY as METRICS
 from qsd.quality.normalizations import REGISTRY as NORMALIZATIONS
 from qsd.quality.pairs import PairScores, quality
-from qsd.quality.places import places
 from qsd.selection.pairs import codes, dictionary, read_pairs
 from qsd.selection.strata import strata
 from qsd.selection.strategies import REGISTRY as STRATEGIES
@@ -93,9 +93,8 @@ def _quality(context: StageContext, pairs: pa.Table) -> NDArray[np.float64]:
         return metric.function(unknown, unknown, uniform)
     winner, loser = (pairs[name].to_numpy().astype(np.float64) for name in ("winner_score", "loser_score"))
     relative = NORMALIZATIONS.get(config.quality.normalization).relative
-    found = places(pairs["winner_uid"], pairs["loser_uid"], codes(pairs, "caption")) if relative else None
     scorer = pairs["scorer"][0].as_py() if pair_ids else config.reward.model
-    scores = PairScores(winner, loser, pair_ids, found)
+    scores = PairScores(winner, loser, pair_ids, distinct(pairs) if relative else None)
     return quality(scores, config.quality.metric, config.quality.normalization, uniform, scorer)
 
 

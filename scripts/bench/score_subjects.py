@@ -15,13 +15,14 @@ import torch
 from PIL import Image
 
 from qsd.config.load import build, defaults, override
+from qsd.data.distinct import distinct
 from qsd.data.images import PairImages, decode
 from qsd.data.source import open_source
 from qsd.files import read_table
 from qsd.rewards.aesthetic import AestheticScorer
 from qsd.rewards.clip import ClipScorer
 from qsd.rewards.image_reward import ImageRewardScorer
-from qsd.rewards.requests import distinct, requests_of
+from qsd.rewards.requests import requests_of
 from qsd.rewards.scorer import Scorer, open_reward
 from qsd.scoring.columns import Column, column_of
 from qsd.scoring.filling import Work, fill

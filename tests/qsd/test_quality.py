@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
 
+from qsd.data.distinct import Distinct
 from qsd.errors import UserError
 from qsd.quality.domains import OPEN_UNIT_INTERVAL, POSITIVE, REALS, UNIT_INTERVAL, Domain
 from qsd.quality.metrics import REGISTRY as METRICS
 from qsd.quality.normalizations import REGISTRY as NORMALIZATIONS
 from qsd.quality.pairs import PairScores, normalized, quality
-from qsd.quality.places import Places, distinct_count, numbers, places
 from qsd.quality.ranks import share_below
 
 ONE_PROMPT = np.zeros(100, dtype=np.int64)
@@ -107,9 +106,7 @@ def pair_scores(winner: list[float], loser: list[float]) -> PairScores:
     """Every image and caption distinct."""
     all_places = np.arange(2 * len(winner))
     names = [f"pair-{row}" for row in range(len(winner))]
-    return PairScores(
-        np.array(winner), np.array(loser), names, Places(all_places, all_places, all_places % len(winner))
-    )
+    return PairScores(np.array(winner), np.array(loser), names, Distinct(*[all_places] * 3, all_places % len(winner)))
 
 
 @pytest.mark.parametrize("winner, loser", [([0.5, 1.2], [0.1, 0.1]), ([0.5, 0.5], [0.1, -0.01])])
@@ -201,7 +198,7 @@ def test_an_image_of_many_pairs_counts_once() -> None:
     """One image of score 1 wins three pairs: its rank is among the four distinct images, not among six places."""
     item = np.array([0, 0, 0, 1, 2, 3])
     first = np.array([0, 3, 4, 5])
-    found = Places(first, item, ONE_PROMPT[:6])
+    found = Distinct(first, item, item, ONE_PROMPT[:6])
     given_scores = PairScores(np.full(3, 1.0), np.array([0.0, 2.0, 3.0]), ["a", "b", "c"], found)
     winner, loser = normalized(given_scores, "percentile_rank")
     assert winner.tolist() == [0.375] * 3
@@ -232,38 +229,10 @@ def test_the_z_score_within_a_prompt_by_hand() -> None:
 def test_z_scores_within_a_prompt_reach_the_metric_and_product_refuses_them() -> None:
     """Two pairs under one caption share its four images; a third caption's pair does not move them."""
     winner, loser = np.array([4.0, 3.0, 90.0]), np.array([1.0, 2.0, 50.0])
-    found_places = Places(np.arange(6), np.arange(6), np.array([0, 0, 1, 0, 0, 1]))
-    given_scores = PairScores(winner, loser, ["a", "b", "c"], found_places)
+    six = np.arange(6)
+    distinct = Distinct(six, six, six, np.array([0, 0, 1, 0, 0, 1]))
+    given_scores = PairScores(winner, loser, ["a", "b", "c"], distinct)
     found = quality(given_scores, "difference", "per_prompt_z", np.zeros(3))
     np.testing.assert_allclose(found, np.array([3.0, 1.0, 0]) / np.sqrt(1.25) + np.array([0, 0, 2.0]), atol=1e-12)
     with pytest.raises(UserError, match=r"normalization 'per_prompt_z' .* to min_max or percentile_rank or sigmoid_z$"):
         quality(given_scores, "product", "per_prompt_z", np.zeros(3))
-
-
-uids = st.one_of(
-    st.lists(st.text(alphabet="0123456789abcdef", min_size=16, max_size=16), max_size=12),
-    st.lists(st.text(alphabet="0aé", max_size=17), max_size=12),
-    st.lists(st.sampled_from(["0" * 16, "f" * 16, "0" * 15 + "g", "0" * 15 + "A", "0" * 15]), max_size=12),
-)
-
-
-@given(first=uids, second=uids, cut=st.integers(0, 12))
-def test_equal_texts_have_equal_numbers_and_others_have_not(first: list[str], second: list[str], cut: int) -> None:
-    """Whatever the chunks, and also for slices of a longer column."""
-    column = pa.chunked_array([pa.array(first[:cut], pa.string()), pa.array(first[cut:], pa.string())])
-    sliced = pa.chunked_array([pa.array(["x", *second, "y"], pa.string()).slice(1, len(second))])
-    found = numbers(column, sliced).tolist()
-    both = first + second
-    assert [found.index(number) for number in found] == [both.index(text) for text in both]
-    assert distinct_count(numbers(column, sliced)) == len(set(both))
-
-
-def test_an_image_counts_once_per_caption() -> None:
-    """w wins three pairs, two of them under one caption, and loses one under the other."""
-    winner = pa.chunked_array([["w", "w", "w", "v"]])
-    loser = pa.chunked_array([["a", "b", "a", "w"]])
-    found = places(winner, loser, np.array([0, 0, 1, 1]))
-    assert len(found.one) == len({("w", 0), ("w", 1), ("v", 1), ("a", 0), ("b", 0), ("a", 1)})
-    np.testing.assert_array_equal(found.item[found.one], np.arange(6))
-    assert found.item[0] == found.item[1] != found.item[2] == found.item[7]
-    assert found.prompt.tolist() == [0, 0, 1, 1, 0, 0, 1, 1]

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from qsd.data.distinct import distinct
 from qsd.data.images import PairImages, decode
 from qsd.data.source import open_source
 from qsd.errors import UserError
 from qsd.files import read_table
 from qsd.rewards.preprocess import Preprocess
-from qsd.rewards.requests import Requests, distinct, requests_of
+from qsd.rewards.requests import Requests, requests_of
 from qsd.scoring import columns, filling, memory, prefetch
 from qsd.scoring.columns import Column, column_of
 from qsd.scoring.filling import Work, fill
