@@ -68,7 +68,7 @@ def test_the_distinct_are_those_of_the_texts(encoded: bool, rows: list[tuple[str
     found = distinct(table(rows, cut, encoded))
     pictures = [row[0] for row in rows] + [row[1] for row in rows]
     captions = [row[2] for row in rows] * 2
-    both = list(zip(pictures, captions, strict=True))
+    both = [f"{picture} {caption}" for picture, caption in zip(pictures, captions, strict=True)]
     for numbered, texts in ((found.item, both), (found.image, pictures), (found.caption, captions)):
         listed = numbered.tolist()
         assert [listed.index(number) for number in listed] == [texts.index(text) for text in texts]

@@ -106,7 +106,8 @@ def pair_scores(winner: list[float], loser: list[float]) -> PairScores:
     """Every image and caption distinct."""
     all_places = np.arange(2 * len(winner))
     names = [f"pair-{row}" for row in range(len(winner))]
-    return PairScores(np.array(winner), np.array(loser), names, Distinct(*[all_places] * 3, all_places % len(winner)))
+    distinct = Distinct(all_places, all_places, all_places, all_places % len(winner))
+    return PairScores(np.array(winner), np.array(loser), names, distinct)
 
 
 @pytest.mark.parametrize("winner, loser", [([0.5, 1.2], [0.1, 0.1]), ([0.5, 0.5], [0.1, -0.01])])
