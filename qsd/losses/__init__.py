@@ -25,7 +25,7 @@ class PairErrors:
 
     Attributes:
         winner: of the model in training, with gradients.
-        loser: likewise, same timestep and noise.
+        loser: likewise, same timestep and noise; without gradients when the loss needs no loser.
         ref_winner: of the frozen reference; None when the loss needs no reference.
         ref_loser: likewise.
         averaged: (winner, loser) of each moving average of the adapter that the loss asks for, without gradients.
@@ -75,6 +75,7 @@ class Loss:
         function: (errors, settings) -> loss per pair [B], float32.
         fields: the fields of ``loss`` that this function reads; others do not enter its key.
         needs_reference: False spares the reference pass.
+        needs_loser: False: the loser's error is only reported, so it is computed without gradients.
         version: raised whenever the same errors give another value.
         statistics: for a loss coupled over the batch: (detached errors of all pairs of the optimiser step, over
             micro-batches and processes, in order of position; settings) -> [S], which ``function`` then finds in
@@ -87,6 +88,7 @@ class Loss:
     function: Callable[[PairErrors, LossConfig], Tensor]
     fields: tuple[str, ...] = ()
     needs_reference: bool = True
+    needs_loser: bool = True
     version: int = 1
     statistics: Callable[[PairErrors, LossConfig], Tensor] | None = None
     averages: Callable[[LossConfig], tuple[float, ...]] | None = None

@@ -2,7 +2,7 @@
 
     L = e_θ^w
 
-No β, no reference; the loser has no influence.
+No β, no reference; the loser has no influence: its error is reported only, and computed without gradients.
 """
 
 from __future__ import annotations
@@ -22,4 +22,4 @@ def sft(errors: PairErrors, settings: LossConfig) -> Tensor:
     return errors.winner
 
 
-LOSS = Loss(sft, needs_reference=False)
+LOSS = Loss(sft, needs_reference=False, needs_loser=False)

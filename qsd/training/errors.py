@@ -25,11 +25,12 @@ def pair_errors(
     precision: str,
     known: Errors | None = None,
     averaged: tuple[Errors, ...] = (),
+    needs_loser: bool = True,
 ) -> PairErrors:
     """Errors of the model in training (with gradients) and of the reference, which is the same UNet without adapter.
 
-    Winner and loser go through the UNet in one batch with the same timestep and noise; model and reference see the same
-    input through the same kernels, so that a fresh adapter gives equal errors.
+    Winner and loser have the same timestep and noise and go through the UNet in one batch, unless the loss needs no
+    loser; model and reference see the same input through the same kernels, so that a fresh adapter gives equal errors.
 
     Args:
         denoiser: UNet with adapter, and noise schedule.
@@ -38,21 +39,31 @@ def pair_errors(
         precision: of the forward pass: ``fp32`` or ``bf16`` (autocast). The reduction is always fp32.
         known: the reference errors, when they are there already.
         averaged: errors of moving averages of the adapter, passed on to the loss.
+        needs_loser: False spares the backward pass through the loser.
     """
     ref_winner, ref_loser = None, None
     if needs_reference:
         ref_winner, ref_loser = known or reference_errors(denoiser, batch, precision)
-    winner, loser = model_errors(denoiser, batch, precision)
+    winner, loser = trained_errors(denoiser, batch, needs_loser, precision)
     return PairErrors(winner, loser, ref_winner, ref_loser, averaged)
+
+
+def trained_errors(denoiser: Denoiser, batch: PairBatch, needs_loser: bool, precision: str) -> Errors:
+    """Errors of the model in training: of the winner with gradients, of the loser only where the loss needs them."""
+    import torch
+
+    if needs_loser:
+        return model_errors(denoiser, batch, precision)
+    pairs = len(batch.pair_ids)
+    winner = _image_errors(denoiser, batch, slice(None, pairs), precision)
+    with torch.no_grad():
+        loser = _image_errors(denoiser, batch, slice(pairs, None), precision)
+    return winner, loser
 
 
 def model_errors(denoiser: Denoiser, batch: PairBatch, precision: str) -> Errors:
     """Errors of the UNet as it is."""
-    noisy = denoiser.add_noise(batch.latents, batch.noise, batch.timesteps)
-    target = denoiser.target(batch.latents, batch.noise, batch.timesteps)
-    with compute(noisy.device.type, precision):
-        prediction = denoiser.predict(noisy, batch.timesteps, batch.conditioning)
-    winner, loser = (target - prediction.float()).square().mean(dim=(1, 2, 3)).chunk(2)
+    winner, loser = _image_errors(denoiser, batch, slice(None), precision).chunk(2)
     return winner, loser
 
 
@@ -62,3 +73,14 @@ def reference_errors(denoiser: Denoiser, batch: PairBatch, precision: str) -> Er
 
     with torch.no_grad(), reference(denoiser.unet):
         return model_errors(denoiser, batch, precision)
+
+
+def _image_errors(denoiser: Denoiser, batch: PairBatch, images: slice, precision: str) -> Tensor:
+    """Errors of some of the images of a batch, [n]."""
+    latents, noise, timesteps = batch.latents[images], batch.noise[images], batch.timesteps[images]
+    conditioning = {name: tensor[images] for name, tensor in batch.conditioning.items()}
+    noisy = denoiser.add_noise(latents, noise, timesteps)
+    with compute(noisy.device.type, precision):
+        prediction = denoiser.predict(noisy, timesteps, conditioning)
+    target = denoiser.target(latents, noise, timesteps)
+    return (target - prediction.float()).square().mean(dim=(1, 2, 3))

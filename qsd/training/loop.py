@@ -21,7 +21,7 @@ from qsd.training import checkpoint as checkpoints
 from qsd.training.averages import Averages
 from qsd.training.budget import within_budget
 from qsd.training.checkpoint import Checkpoint, Clock
-from qsd.training.errors import Errors, model_errors, pair_errors
+from qsd.training.errors import Errors, model_errors, pair_errors, trained_errors
 from qsd.training.metrics import FILE, FLUSH_STEPS, VALIDATION, MetricsLog, ValidationLog, pair_sums
 from qsd.training.micro_batches import MicroBatch, MicroBatches
 from qsd.training.optimiser import AdapterOptimiser, learning_rate
@@ -159,8 +159,8 @@ class Trainer:
         precision = self.config.training.precision
         if item.averaged is None:
             item.averaged = tuple(self._averaged_errors(item, index) for index in range(len(self._of_loss)))
-        needed = self.loss.needs_reference
-        return pair_errors(self.denoiser, item.batch, needed, precision, item.reference, item.averaged)
+        reference, loser = self.loss.needs_reference, self.loss.needs_loser
+        return pair_errors(self.denoiser, item.batch, reference, precision, item.reference, item.averaged, loser)
 
     def _averaged_errors(self, item: MicroBatch, index: int) -> Errors:
         import torch
@@ -231,7 +231,7 @@ class Trainer:
         batch = self.stream.batch(start, start + 1, self.device)
 
         def train() -> None:
-            winner, loser = model_errors(self.denoiser, batch, training.precision)
+            winner, loser = trained_errors(self.denoiser, batch, self.loss.needs_loser, training.precision)
             torch.autograd.grad(winner.sum() + loser.sum(), list(self.parameters.values()), allow_unused=True)
 
         def forward() -> None:
