@@ -86,10 +86,11 @@ def to_csv(judged: list[Judged]) -> str:
 def minority_png(judged: list[Judged]) -> bytes | None:
     """Share of suspected pairs against the share of flipped ones, a line per threshold; None without a metric.
 
-    Trainings of the same share of flips, of whatever cell and seed, are pooled.
+    None also where all trainings have the same share of flips: there is no line to draw. Trainings of the same share,
+    of whatever cell and seed, are pooled.
     """
     shares = _by_share(judged)
-    if not shares:
+    if len(shares) < 2:
         return None
 
     def draw(axes: Any) -> None:

@@ -83,6 +83,14 @@ def test_suspected_pairs_by_share_of_flips(noisy, monkeypatch):
     assert lines["as many as are flipped"][1] == shares
 
 
+def test_one_share_of_flips_has_no_line_and_no_picture(noisy):
+    runs, folder = noisy
+    judged = [item for item in detector.read(runs, read_sweep(folder)) if item.planted == 20]
+    assert len(judged) > 1
+    assert detector.minority_png(judged) is None
+    assert detector.intervals_png(judged) is not None
+
+
 def test_flipped_pairs_by_interval(noisy, monkeypatch):
     runs, folder = noisy
     lines = drawn(detector.intervals_png, monkeypatch, detector.read(runs, read_sweep(folder)))
