@@ -48,13 +48,15 @@ SDXL's from 1024 on, SD1.5's below."""
 
 @dataclass(frozen=True)
 class Machine:
-    """What a stage runs on: a GPU or ``threads`` cores."""
+    """What a stage runs on: ``processes`` that share the work alike, each on a GPU or on ``threads`` cores."""
 
     gpu: bool
     threads: int = 1
+    processes: int = 1
 
     def seconds(self, flop: float, precision: str, passes: float) -> float:
-        """Time of ``flop`` operations in ``passes`` calls of a network."""
+        """Time of ``flop`` operations in all, in ``passes`` calls of a network per process."""
+        flop /= self.processes
         if self.gpu:
             return max(flop / GPU_FLOPS[precision], passes * PASS_S)
         return flop / (CPU_FLOPS * self.threads)
@@ -89,7 +91,7 @@ def _encode(values: Mapping[str, Any], pairs: float, machine: Machine) -> float:
 
 def _train(values: Mapping[str, Any], pairs: float, machine: Machine) -> float:
     per_step = values["training.pairs_per_step"]
-    batches = pairs / per_step * math.ceil(per_step / values["training.micro_batch"])
+    batches = pairs / per_step * math.ceil(per_step / (values["training.micro_batch"] * machine.processes))
     flop = pairs * TRAINING_PASSES * _denoiser_flop(values)
     return machine.seconds(flop, values["training.precision"], 3 * batches)
 

@@ -10,8 +10,10 @@ from ablations.cost.cost_model import Machine, has_gpu, modelled_bytes, modelled
 from ablations.cost.makespan import makespan
 from ablations.cost.timings import Judgement, Timing, counted_pairs, judge, read_timings
 from ablations.cost.work import Counts, Work, work_of
+from ablations.running.processes import count_of
 from ablations.running.slots import default_jobs
 from ablations.slurm.profile import LOCAL, find_profile, read_profile
+from ablations.store.jobs import QSD, load_table
 from ablations.store.states import DONE, RUNNING, progress
 
 if TYPE_CHECKING:
@@ -33,11 +35,13 @@ class Site:
         name: ``local`` or the cluster's.
         parallel: stages at a time.
         gpus: kind of stage -> GPUs that one takes.
+        processes: stage -> processes that run it.
     """
 
     name: str
     parallel: int
     gpus: Callable[[str], int]
+    processes: Callable[[StageNode], int] = lambda _node: 1
 
     @property
     def on_slurm(self) -> bool:
@@ -53,9 +57,19 @@ def find_site(cluster: str, parallel: int | None, device: str) -> Site:
     """
     if cluster == LOCAL:  # a stage that can use a GPU takes one if there is any
         gpu = has_gpu(device)
-        return Site(LOCAL, parallel or default_jobs(), lambda stage: int(gpu and stage not in _CPU_STAGES))
+        return Site(
+            LOCAL,
+            parallel or default_jobs(),
+            gpus=lambda stage: int(gpu and stage not in _CPU_STAGES),
+            processes=lambda node: count_of(node.stage, node.values, load_table(QSD), None),
+        )
     profile = read_profile(find_profile(cluster))
-    return Site(profile.path.stem, parallel or profile.parallel, lambda stage: profile.resources(stage).gpus)
+    return Site(
+        profile.path.stem,
+        parallel or profile.parallel,
+        gpus=lambda stage: profile.resources(stage).gpus,
+        processes=lambda node: count_of(node.stage, node.values, load_table(QSD), profile.resources(node.stage).gpus),
+    )
 
 
 @dataclass(frozen=True)
@@ -85,22 +99,23 @@ class Estimator:
         self._timings: dict[str, list[Timing]] = {
             stage: read_timings(store, stage, self._counts) for stage in sorted(kinds)
         }
-        self._known: dict[tuple[str, Work], Cost] = {}
+        self._known: dict[tuple[str, Work, int], Cost] = {}
 
     def cost(self, node: StageNode) -> Cost:
         """The estimate of a stage."""
         work = work_of(node.stage, node.values, self._counts)
-        cost = self._known.get((node.stage, work))
+        same = node.stage, work, self._site.processes(node)
+        cost = self._known.get(same)
         if cost is None:
-            cost = self._known[node.stage, work] = self._cost(node, work)
+            cost = self._known[same] = self._cost(node, *same[1:])
         return cost
 
-    def _cost(self, node: StageNode, work: Work) -> Cost:
+    def _cost(self, node: StageNode, work: Work, processes: int) -> Cost:
         judged: Judgement | None = judge(self._timings[node.stage], work, self._site.on_slurm)
         if judged is not None:
             origin = RECORDS if judged.same_place else ELSEWHERE
-            return Cost(judged.seconds, judged.size, origin, judged.records)
-        machine = Machine(self._site.gpus(node.stage) > 0, int(node.values["threads"]))
+            return Cost(judged.seconds / processes, judged.size, origin, judged.records)
+        machine = Machine(self._site.gpus(node.stage) > 0, int(node.values["threads"]), processes)
         seconds = modelled_seconds(node.stage, node.values, work.amount, machine)
         return Cost(seconds, modelled_bytes(node.stage, node.values, work.volume), MODEL, 0)
 
@@ -137,11 +152,12 @@ def _kind(stage: str, plan: Plan, costs: Mapping[str, Cost], left: Mapping[str, 
     looked_at = remaining or keys
     hours = sum(left[key] for key in remaining) / 3600
     each = sorted(costs[key].seconds for key in looked_at)
+    gpus = {key: max(site.gpus(stage), site.processes(plan.nodes[key])) for key in remaining if site.gpus(stage)}
     return {
         "left": len(remaining),
         "seconds_each": each[len(each) // 2],
         "hours": hours,
-        "gpu_hours": hours * site.gpus(stage),
+        "gpu_hours": sum(left[key] * count for key, count in gpus.items()) / 3600,
         "disk_bytes": round(sum(costs[key].size for key in remaining)),
         "from": dict(Counter(costs[key].origin for key in looked_at)),
         "records": max(costs[key].records for key in looked_at),

@@ -17,6 +17,7 @@ from ablations.files import read_json
 from ablations.mending.failures import failure_lines, failures
 from ablations.running import local
 from ablations.running.attempt import PROGRESS, latest, outcome
+from ablations.running.processes import count_of
 from ablations.running.server import PRELOAD
 from ablations.store.artefacts import Store
 from ablations.store.jobs import QSD, load_table
@@ -72,7 +73,7 @@ def rehearse(
     Args:
         plan: the plan in full.
         store: its store; the rehearsal has one of its own inside.
-        gpus: GPUs, of which the first is used; without any, what this process sees.
+        gpus: GPUs, of which so many are used as the largest stage has processes; without any, what this process sees.
         table: module with the stage table.
         preload: modules that attempts should find imported.
         quiet: tell nothing while it runs.
@@ -90,7 +91,8 @@ def rehearse(
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open(os.devnull, "w")) if quiet else sys.stdout  # noqa: PTH123
         display = stack.enter_context(Board()) if on_terminal() and not quiet else Lines(stream)
-        result = local.run(dry, inner, display, 1, table, preload, gpus[:1], together=False)
+        most = max(count_of(node.stage, node.values, stages, None) for node in dry.nodes.values())
+        result = local.run(dry, inner, display, 1, table, preload, gpus[:most], together=False)
     if result.signal is not None:
         raise SystemExit(128 + result.signal)
     return _figures(plan, store, dry, inner)

@@ -50,7 +50,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Judgement:
-    """An estimate from records: seconds and bytes, from how many of them, and whether they ran in the same place."""
+    """An estimate from records: seconds in one process and bytes, from how many, and whether of the same place."""
 
     seconds: float
     size: float
@@ -115,11 +115,12 @@ def _timing(store: Store, stage: str, key: str, counts: Counts, beforehand: Mapp
         return None
     attempts = store.attempts(stage, key)
     folders = [attempts / str(number) for number in numbered(attempts)]
-    seconds = sum(_seconds(folder) for folder in folders) + beforehand.get(key, 0.0)
+    abouts = [content if isinstance(content := read_json(folder / ATTEMPT), dict) else {} for folder in folders]
+    in_all = [_seconds(folder) * about.get("processes", 1) for folder, about in zip(folders, abouts, strict=True)]
+    seconds = sum(in_all) + beforehand.get(key, 0.0)
     if not folders or seconds <= 0 or work.amount <= 0 or work.volume <= 0:
         return None
-    about: Any = read_json(folders[-1] / ATTEMPT)
-    return Timing(seconds, size, work, isinstance(about, dict) and about.get("slurm") is not None)
+    return Timing(seconds, size, work, abouts[-1].get("slurm") is not None)
 
 
 def _seconds(attempt: Path) -> float:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.mending.causes import CAUSES, cause_of, fingerprint
 from ablations.running.attempt import LOG, latest, outcome
+from ablations.running.output import tail
 from ablations.store.owner import Owner
 from ablations.store.states import FAILED, INTERRUPTED, attempt_record, look
-from ablations.watching.logs import tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

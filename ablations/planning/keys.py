@@ -38,6 +38,10 @@ class StageLike(Protocol):
     def ahead(self) -> AheadLike | None:
         """Work that stages of this kind can do together beforehand."""
 
+    @property
+    def processes(self) -> Callable[[Values, int | None], int] | None:
+        """(values, GPUs) -> how many processes run it together; None: always one."""
+
 
 class StageTable(Protocol):
     """The stages of a world; the module ``qsd.stages.spec`` is one, a test may bring another."""

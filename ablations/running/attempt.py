@@ -19,6 +19,9 @@ from ablations.running import adjust, ahead, ending
 from ablations.running.ahead import AHEAD
 from ablations.running.drift import check_code, check_meaning
 from ablations.running.origin import code_state, environment, slurm_job, versions
+from ablations.running.output import log_to
+from ablations.running.processes import FailedProcessError, Together
+from ablations.running.report import ProgressFile
 from ablations.running.stopping import Stop
 from ablations.store.artefacts import Record, Store
 from ablations.store.jobs import Job, load_table
@@ -30,53 +33,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ablations.store.claims import Claim
+    from qsd.stages.context import Report
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_BUSY = 75
 EXIT_INTERRUPTED = 143
 LOG, ATTEMPT, PROGRESS, EXIT = "log.txt", "attempt.json", "progress.json", "exit.json"
-_REPORT_EVERY_S = 1.0
-
-
-class ProgressFile:
-    """A stage's report, written at most once per second; it ends a stage that was asked to stop.
-
-    Args:
-        path: the file.
-        stop: looked at after every report.
-    """
-
-    def __init__(self, path: Path, stop: Stop) -> None:
-        self._path = path
-        self._stop = stop
-        self._begin = time.monotonic()
-        self._written = float("-inf")
-        self._first: tuple[int, float] | None = None
-        self._latest: dict[str, Any] = {}
-
-    def __call__(self, done: int, total: int, unit: str) -> None:
-        """``done`` of ``total``; the first call tells where a resumed stage began, so the rate is this attempt's."""
-        now = time.monotonic()
-        seconds = now - self._begin
-        if self._first is None or unit != self._latest["unit"]:
-            self._first = (done, seconds)
-        first_done, first_seconds = self._first
-        rate = (done - first_done) / (seconds - first_seconds) if seconds > first_seconds else 0.0
-        self._latest = {"done": done, "total": total, "unit": unit, "seconds": seconds, "per_second": rate}
-        if now - self._written >= _REPORT_EVERY_S:
-            self.flush()
-            self._written = now
-        self._stop.check()
-
-    def reached(self) -> dict[str, Any] | None:
-        """{"done", "total", "unit"} of the latest report; None before the first."""
-        return {name: self._latest[name] for name in ("done", "total", "unit")} if self._latest else None
-
-    def flush(self) -> None:
-        """Write the latest report now."""
-        if self._latest:
-            write_json(self._path, self._latest)
+PROCESSES = "processes"
+"""Folder of the other logs of an attempt by several processes, and of what each told when it ended."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -114,9 +79,9 @@ def latest(store: Store, stage: str, key: str) -> Path | None:
 def outcome(folder: Path) -> dict[str, Any] | None:
     """How an attempt ended; None while it runs and after a kill that nobody saw.
 
-    {"state": done, failed or interrupted, "reason"}, and unless it died silently "seconds", "max_rss_bytes",
-    "max_cuda_bytes", "end", "signal" that stopped it, "progress" that it reached, and "error"
-    (``ablations.running.ending.describe``); what does not apply is null.
+    {"state": done, failed or interrupted, "reason"}, and unless it died silently "seconds", "max_rss_bytes" and
+    "max_cuda_bytes" (as ``ablations.running.processes.Together`` counts them), "end", "signal" that stopped it,
+    "progress" that it reached, and "error" (``ablations.running.ending.describe``); what does not apply is null.
     """
     content = read_json(folder / EXIT)
     return content if isinstance(content, dict) else None
@@ -137,23 +102,26 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
     stop = Stop()
     stop.watch()
     folder = _new_folder(store.attempts(job.stage, job.key))
-    _log_to(folder / LOG)
+    log_to(folder / LOG)
     begin = time.monotonic()
     origin = _origin(job)
     write_json(folder / ATTEMPT, origin)
     report = ProgressFile(folder / PROGRESS, stop)
+    together = Together(job.processes, folder / PROCESSES, report, stop)
     state, reason, code, error = "done", None, EXIT_DONE, None
     try:
         try:
             adjusted = adjust.read(store, job.stage, job.key)
             if adjusted:
                 write_json(folder / ATTEMPT, {**origin, "adjusted": adjusted})
-            _run_stage(job, store, {**job.values, **adjusted}, report, stop)
+            _run_stage(job, store, {**job.values, **adjusted}, report, stop, together)
             claim.forget()
         finally:
             stop.unwatch()
     except Interrupted as interruption:
         state, reason, code = "interrupted", str(interruption), EXIT_INTERRUPTED
+    except FailedProcessError as failure:
+        state, reason, code, error = "failed", failure.reason, EXIT_FAILED, failure.error
     except UserError as mistake:
         print(f"error: {mistake}", flush=True)
         state, reason, code, error = "failed", str(mistake), EXIT_FAILED, ending.describe(mistake)
@@ -167,11 +135,11 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
             "state": state,
             "reason": reason,
             "seconds": round(time.monotonic() - begin, 3),
-            "max_rss_bytes": ending.max_rss_bytes(),
-            "max_cuda_bytes": ending.max_cuda_bytes(),
+            "max_rss_bytes": together.max_rss_bytes(),
+            "max_cuda_bytes": together.max_cuda_bytes(),
             "end": datetime.now(UTC).isoformat(timespec="seconds"),
-            "signal": stop.signal if state == "interrupted" else None,
-            "progress": report.reached(),
+            "signal": together.signal() if state == "interrupted" else None,
+            "progress": together.progress(),
             "error": error,
         },
     )
@@ -192,10 +160,13 @@ def _origin(job: Job) -> dict[str, Any]:
         "snapshot": Path(job.snapshot).name if job.snapshot else None,
         "adjusted": {},
         "environment": environment(),
+        "processes": job.processes,
     }
 
 
-def _run_stage(job: Job, store: Store, values: Mapping[str, Any], report: ProgressFile, stop: Stop) -> None:
+def _run_stage(
+    job: Job, store: Store, values: Mapping[str, Any], report: ProgressFile, stop: Stop, together: Together
+) -> None:
     _limit_threads(int(values["threads"]))
     table = load_table(job.table)
     check_code(job)
@@ -214,8 +185,12 @@ def _run_stage(job: Job, store: Store, values: Mapping[str, Any], report: Progre
     output.mkdir(parents=True, exist_ok=True)
     inputs = {name: store.artefact(name, key) for name, key in job.inputs.items()}
     shared = store.shared(job.stage, job.version, job.inputs) if table.STAGES[job.stage].ahead else None
-    context = StageContext(build(values), inputs, output, report, stop.stopping, shared, store.reference_errors)
-    getattr(importlib.import_module(module), function)(context)
+
+    def work(report: Report) -> None:
+        context = StageContext(build(values), inputs, output, report, stop.stopping, shared, store.reference_errors)
+        getattr(importlib.import_module(module), function)(context)
+
+    together.run(work)
     store.seal(Record(job.stage, job.version, job.key, job.meaning, job.inputs, files={}))
 
 
@@ -225,16 +200,6 @@ def _new_folder(attempts: Path) -> Path:
     folder = attempts / str(numbers[-1] + 1 if numbers else 1)
     folder.mkdir(parents=True)
     return folder
-
-
-def _log_to(path: Path) -> None:
-    """Send standard output and error of this process, C libraries included, to ``path``."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
 
 
 def _limit_threads(threads: int) -> None:

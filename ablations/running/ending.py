@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _CODE = Path(__file__).resolve().parents[2]
-_RUNNER = ("ablations/running/attempt.py",)
+_RUNNER = ("ablations/running/attempt.py", "ablations/running/processes.py")
 _MOST_FRAMES = 40
 
 

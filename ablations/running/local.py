@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING
 
 from ablations.running import ahead, attempt
 from ablations.running.ahead import AHEAD
+from ablations.running.processes import count_of
 from ablations.running.schedule import Schedule
 from ablations.running.server import PRELOAD
-from ablations.running.slots import make_slots
+from ablations.running.slots import environment, make_slots, take
 from ablations.running.workers import Workers
 from ablations.store.jobs import QSD, Job, load_table
 from ablations.store.states import progress
+from qsd.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
     from types import FrameType
 
-    from ablations.planning.keys import StageNode
+    from ablations.planning.keys import StageNode, StageTable
     from ablations.planning.plan import Plan
     from ablations.running.slots import Slot
     from ablations.store.artefacts import Store
@@ -85,6 +87,9 @@ def run(
 
     Returns:
         the failures, if any; stages that do not depend on them were run.
+
+    Raises:
+        UserError: a stage wants more processes than can share its work, or than there are GPUs.
     """
     nodes = {key: node for key, node in plan.nodes.items() if only is None or key in only}
     done = [key for key, node in nodes.items() if store.is_done(node.stage, key)]
@@ -92,6 +97,7 @@ def run(
     found = ahead.groups(left, load_table(table), ahead.MOST) if together else []
     after = {member.key: [process.key for process in group.processes] for group in found for member in group.members}
     schedule = Schedule(ahead.woven(nodes, found), done, after)
+    processes = _processes(left, load_table(table), gpus)
     display.begin(len(nodes), len(done))
     if schedule.left == 0:
         return Result()
@@ -99,9 +105,21 @@ def run(
     workers = Workers(preload, threads)
     try:
         with _stop_signals() as stopped:
-            return _Loop(plan, store, display, make_slots(jobs, gpus), table, schedule, workers).run(stopped)
+            return _Loop(plan, store, display, make_slots(jobs, gpus), table, schedule, workers, processes).run(stopped)
     finally:
         workers.close()
+
+
+def _processes(nodes: Mapping[str, StageNode], table: StageTable, gpus: tuple[str, ...]) -> dict[str, int]:
+    """Key -> how many processes run a stage, of those that several run."""
+    found: dict[str, int] = {}
+    for key, node in nodes.items():
+        count = count_of(node.stage, node.values, table, None)
+        if gpus and count > len(gpus):
+            raise UserError(f"{node.stage} is to run in {count} processes, a GPU each, but --gpus names {len(gpus)}")
+        if count > 1:
+            found[key] = count
+    return found
 
 
 class _Loop:
@@ -116,12 +134,13 @@ class _Loop:
         table: str,
         schedule: Schedule,
         workers: Workers,
+        processes: Mapping[str, int],
     ) -> None:
         self._plan, self._store, self._display = plan, store, display
         self._free, self._table = slots[::-1], table
-        self._schedule, self._workers = schedule, workers
+        self._schedule, self._workers, self._processes = schedule, workers, processes
         self._running: dict[int, StageNode] = {}
-        self._slots: dict[int, Slot] = {}
+        self._slots: dict[int, list[Slot]] = {}
         self._elsewhere: dict[str, StageNode] = {}
         self._started = 0
         self._looked = 0.0
@@ -148,17 +167,22 @@ class _Loop:
                 self._display.elsewhere(self._label(node), owner, self._store.claims.folder / node.key)
                 self._elsewhere[node.key] = node
                 continue
-            job = Job.of(node, self._table, self._store.root, Path.cwd()).write()
+            processes = self._processes.get(node.key, 1)
+            slots = take(self._free, processes if self._free[0] else 1)
+            if slots is None:  # nothing smaller goes first, or its turn would never come
+                self._schedule.release(node.key)
+                return
+            job = Job.of(node, self._table, self._store.root, Path.cwd(), processes=processes).write()
             self._started += 1
             self._running[self._started] = node
-            self._slots[self._started] = self._free.pop()
-            self._workers.start(self._started, job, self._slots[self._started])
+            self._slots[self._started] = slots
+            self._workers.start(self._started, job, environment(slots))
             self._display.started(node.key, self._label(node))
 
     def _collect(self, timeout: float) -> None:
         for identity, code in self._workers.ended(timeout):
             node = self._running.pop(identity)
-            self._free.append(self._slots.pop(identity))
+            self._free += self._slots.pop(identity)
             if code == attempt.EXIT_BUSY:
                 self._display.stopped(node.key)
                 self._elsewhere[node.key] = node

@@ -1,4 +1,7 @@
-"""Places to run an attempt: so many at a time, each on its own GPU where GPUs are given."""
+"""Places to run an attempt: so many at a time, each on its own GPU where GPUs are given.
+
+An attempt by several processes takes a place for each where GPUs are given, and one place otherwise.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from qsd.errors import UserError
 
 Slot = dict[str, str]
 """Environment variables that an attempt in this place gets."""
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _GPU = re.compile(r"\d+|(GPU|MIG)-[0-9A-Za-z/-]+")
 
 
@@ -31,8 +35,27 @@ def read_gpus(text: str | None) -> tuple[str, ...]:
     return gpus
 
 
+def take(free: list[Slot], count: int) -> list[Slot] | None:
+    """Remove ``count`` places on different GPUs from the end of ``free``; None, and none removed, without so many."""
+    chosen: dict[str, Slot] = {}
+    for slot in reversed(free):
+        if len(chosen) < count:
+            chosen.setdefault(slot.get(_VISIBLE, ""), slot)
+    if len(chosen) < count:
+        return None
+    for slot in chosen.values():
+        free.remove(slot)
+    return list(chosen.values())
+
+
+def environment(slots: list[Slot]) -> Slot:
+    """What an attempt gets that has several places."""
+    gpus = [slot[_VISIBLE] for slot in slots if _VISIBLE in slot]
+    return {_VISIBLE: ",".join(gpus)} if gpus else {}
+
+
 def make_slots(jobs: int | None, gpus: tuple[str, ...] = ()) -> list[Slot]:
     """``jobs`` places, or with GPUs ``jobs`` (by default one) on each; neighbouring places are on different GPUs."""
     if not gpus:
         return [{} for _ in range(jobs or default_jobs())]
-    return [{"CUDA_VISIBLE_DEVICES": gpu} for _ in range(jobs or 1) for gpu in gpus]
+    return [{_VISIBLE: gpu} for _ in range(jobs or 1) for gpu in gpus]

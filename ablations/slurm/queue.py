@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.running.ahead import AHEAD
+from ablations.running.processes import count_of
 from ablations.slurm.arrays import ANY, batches, waits
 from ablations.slurm.entry import run_job
 from ablations.slurm.launches import Array
 from ablations.slurm.profile import FINISH
 from ablations.slurm.sbatch import RefusedError, Sbatch, scancel, scontrol
-from ablations.store.jobs import Job
+from ablations.store.jobs import Job, load_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -118,7 +119,9 @@ class Queue:
             return list(writers.map(self._write, nodes))
 
     def _write(self, node: StageNode) -> str:
-        return str(Job.of(node, self._table, self._store.root, self._root, self._code).write())
+        gpus = self._profile.resources(node.stage).gpus
+        processes = count_of(node.stage, node.values, load_table(self._table), gpus)
+        return str(Job.of(node, self._table, self._store.root, self._root, self._code, processes).write())
 
     def _put(
         self,

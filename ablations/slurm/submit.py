@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.running import finish, snapshot
 from ablations.running.ahead import groups
+from ablations.running.processes import count_of
 from ablations.slurm import finish_job, query
 from ablations.slurm.alive import SILENT, alive, undo_leftovers
 from ablations.slurm.canary import Canary
@@ -129,6 +130,8 @@ def _submit(
     if rehearsal:
         undo_leftovers(rehearsal.store, here)
     dry_todo, dry_queued = _todo(rehearsal.plan, rehearsal.store, here) if rehearsal else ({}, {})
+    for node in (*todo.values(), *dry_todo.values()):  # before anything is written or submitted
+        count_of(node.stage, node.values, load_table(table), profile.resources(node.stage).gpus)
     bounds = limits(profile)
     room = bounds.room - len(dry_todo) - 1
     now, found = _fitting(todo, load_table(table), room, bounds.array)

@@ -42,9 +42,12 @@ class Job:
     inputs: Mapping[str, str]
     values: Mapping[str, Any]
     snapshot: str = ""
+    processes: int = 1
 
     @staticmethod
-    def of(node: StageNode, table: str, runs: Path, root: Path, snapshot: Path | None = None) -> Job:
+    def of(
+        node: StageNode, table: str, runs: Path, root: Path, snapshot: Path | None = None, processes: int = 1
+    ) -> Job:
         """The job of a node."""
         return Job(
             table=table,
@@ -57,6 +60,7 @@ class Job:
             inputs=node.inputs,
             values=node.values,
             snapshot=str(snapshot.resolve()) if snapshot else "",
+            processes=processes,
         )
 
     @staticmethod

@@ -1,8 +1,7 @@
-"""The log of a stage: its last lines, and what is added to it while a person watches."""
+"""The log of a stage, and what is added to it while a person watches."""
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -11,26 +10,12 @@ from qsd.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ablations.grid.expand import Cell
     from ablations.planning.keys import StageNode
     from ablations.store.artefacts import Store
 
-_TAIL_BYTES = 16_384
 _POLL_S = 0.5
-
-
-def tail(path: Path, lines: int) -> list[str]:
-    """The last lines of a file, read from its end; carriage returns (progress bars) leave only the last state."""
-    try:
-        with path.open("rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - _TAIL_BYTES))
-            text = stream.read().decode(errors="replace")
-    except FileNotFoundError:
-        return []
-    return [line.rpartition("\r")[2] for line in text.rstrip().split("\n")[-lines:]] if text.strip() else []
 
 
 def stage_to_read(cell: Cell, store: Store, stage: str | None) -> StageNode:

@@ -205,7 +205,8 @@ def _train_processes(values: Values, gpus: int | None) -> int:
     count = int(asked or (gpus if spread and gpus else 1))
     if spread and gpus and count > gpus:
         raise UserError(
-            f"training.processes is {count}, but a training gets {gpus} GPUs; lower it, or give gpus: {count}"
+            f"training.processes is {count}, but the cluster profile gives a training {gpus} GPUs; "
+            "make them equal, or leave training.processes out"
         )
     if count > pairs:
         raise UserError(

@@ -110,14 +110,25 @@ def join(device: str) -> tuple[Processes, str]:
         The processes, and the device of this one.
 
     Raises:
-        UserError: a device with a number, which several processes cannot share.
+        UserError: a device with a number, which several processes cannot share, or fewer GPUs than processes.
     """
     if launched() == 1:
         return Processes(), device
     if ":" in device:
         raise UserError(f"device is {device!r}, but several processes train together; use device: auto, cuda or cpu")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device == "cuda" and here > (gpus := _gpus()):
+        raise UserError(
+            f"{here} processes train together, a GPU each, but PyTorch sees {gpus} here; start at most {gpus}"
+        )
     state = _state(cpu=device == "cpu")
     return Processes(state.process_index, state.num_processes), str(state.device)
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _state(**options: Any) -> Any:

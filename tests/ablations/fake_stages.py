@@ -3,7 +3,7 @@
 ``FAKE_LOG`` names a file that gets one line per event, ``FAKE_STEP_S`` is the time of a training step and
 ``FAKE_LINGER_S`` of every other stage. A ``loss.beta`` of 666 makes training fail; 667 makes it end without a word;
 those of ``tests.ablations.faults`` each fail in a way of their own, but not with ``FAKE_MENDED``. On a GPU given by the
-runner, stages log when they enter and leave it.
+runner, stages log when they enter and leave it. Training may have several processes (``tests.ablations.partners``).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from qsd.config.digest import hash_of
 from qsd.errors import UserError
 from qsd.stages.context import AheadContext, StageContext
 from qsd.stages.spec import Ahead
+from tests.ablations import partners
 from tests.ablations.faults import FAULTS
 
 HERE = "tests.ablations.fake_stages"
@@ -36,6 +37,7 @@ class Spec:
     reads: Callable[[Mapping[str, Any]], tuple[str, ...]]
     version: int = 1
     ahead: Ahead | None = None
+    processes: Callable[[Mapping[str, Any], int | None], int] | None = None
 
 
 def _select_reads(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -62,7 +64,12 @@ STAGES: dict[str, Spec] = {
         _select_reads,
     ),
     "encode": Spec(f"{HERE}:digest_inputs", lambda _: (), lambda _: ("model.resolution",)),
-    "train": Spec(f"{HERE}:train", lambda _: ("select", "encode"), lambda _: _TRAIN),
+    "train": Spec(
+        f"{HERE}:train",
+        lambda _: ("select", "encode"),
+        lambda _: _TRAIN,
+        processes=lambda values, gpus: int(values["training.processes"] or gpus or 1),
+    ),
     "generate": Spec(
         f"{HERE}:digest_inputs",
         lambda values: ("train",) if values["adapter"] == "trained" else (),
@@ -157,9 +164,23 @@ def score_ahead(context: AheadContext) -> None:
 
 
 def train(context: StageContext) -> None:
-    """Steps with a checkpoint after each; a resumed run goes on from there."""
+    """Steps with a checkpoint after each; a resumed run goes on from there. Partners wait for the first process."""
+    if partners.several():
+        note(f"process {partners.rank()} {os.getpid()}")
+        partners.meet(context)
+        partners.act()
+        if partners.rank():
+            _watch(context)
+            return
     with on_gpu(context):
         _train(context)
+
+
+def _watch(context: StageContext) -> None:
+    """Until the first process has made the last step."""
+    while (read_json(context.state / "step.json") or {"step": 0})["step"] < context.config.training.steps:
+        context.report(0, 1, "looks")
+        time.sleep(0.02)
 
 
 def _train(context: StageContext) -> None:

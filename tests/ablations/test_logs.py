@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from ablations.files import write_json
+from ablations.running.output import tail
 from ablations.store.artefacts import Store
-from ablations.watching.logs import follow, stage_to_read, tail
+from ablations.watching.logs import follow, stage_to_read
 from qsd.errors import UserError
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.test_failures import faulty

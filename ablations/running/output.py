@@ -1,0 +1,34 @@
+"""What a process prints, as a file, and its last lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TAIL_BYTES = 16_384
+
+
+def log_to(path: Path) -> None:
+    """Send standard output and error of this process, C libraries included, to ``path``."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def tail(path: Path, lines: int) -> list[str]:
+    """The last lines of a file, read from its end; carriage returns (progress bars) leave only the last state."""
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - _TAIL_BYTES))
+            text = stream.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    return [line.rpartition("\r")[2] for line in text.rstrip().split("\n")[-lines:]] if text.strip() else []

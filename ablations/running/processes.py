@@ -1,0 +1,289 @@
+"""One stage by several processes of one machine, such as one per GPU; ``torch.distributed`` lets them find one another.
+
+The attempt's own process does not compute. It forks the others before it has a thread, passes signals on, and tells how
+they ended: the first that failed is the reason, what its partners make of its loss is not. The terms are torchrun's
+(its environment variables, a store in the launcher). torchrun itself does not know SIGUSR2, and kills what still saves
+its state 30 s after a SIGTERM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ablations.files import read_json, write_json
+from ablations.running import ending
+from ablations.running.family import die_with_parent
+from ablations.running.output import log_to, tail
+from qsd.errors import UserError
+from qsd.stages.context import Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from ablations.planning.keys import StageTable
+    from ablations.running.report import ProgressFile
+    from ablations.running.stopping import Stop
+    from qsd.stages.context import Report
+
+_HERE = "127.0.0.1"
+_POLL_S = 0.05
+_PATIENCE_S = 5.0
+"""For the others to end by themselves when one has failed: they may wait for it for ever."""
+_SAVING_S = 600.0
+"""For the others when one was stopped in order: the first may still save the state of all."""
+_LAST_LINES = 20
+
+
+class FailedProcessError(Exception):
+    """One of several processes failed.
+
+    Attributes:
+        reason: one line.
+        error: as ``ending.describe`` has it; None for a process that died without a word.
+    """
+
+    def __init__(self, reason: str, error: dict[str, Any] | None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.error = error
+
+
+def count_of(stage: str, values: Mapping[str, Any], table: StageTable, gpus: int | None) -> int:
+    """How many processes run a stage.
+
+    Args:
+        stage: its kind; processes ahead of stages (``ahead.AHEAD``) are in no table and run alone.
+        values: its flat configuration.
+        table: all kinds of stages.
+        gpus: GPUs that the place gives to each stage of the kind; None where it gives one to each process.
+
+    Raises:
+        UserError: the configuration asks for more processes than can share the work.
+    """
+    spec = table.STAGES.get(stage)
+    return spec.processes(values, gpus) if spec is not None and spec.processes is not None else 1
+
+
+class Together:
+    """The processes that run one stage.
+
+    Args:
+        count: how many; one is this process itself.
+        folder: for the others' logs and what they tell when they end.
+        report: of the stage; with several processes, of the first.
+        stop: this process's; the others inherit it, and so never miss a signal.
+    """
+
+    def __init__(self, count: int, folder: Path, report: ProgressFile, stop: Stop) -> None:
+        self._count, self._folder, self._report, self._stop = count, folder, report, stop
+        self._running: dict[int, int] = {}
+        self._codes: dict[int, int] = {}
+        self._told: dict[int, dict[str, Any]] = {}
+        self._given_up: set[int] = set()
+        self._rss = 0
+
+    def run(self, work: Callable[[Report], None]) -> None:
+        """Call ``work`` in every process; all have ended when this returns or raises.
+
+        Raises:
+            FailedProcessError: one of several processes failed; what it raised, if there is but one process.
+            Interrupted: they were asked to end.
+        """
+        if self._count == 1:
+            work(self._report)
+            return
+        if self._stop.signal is not None:
+            raise Interrupted(f"stopped by {self._stop.signal}")
+        self._folder.mkdir()
+        try:
+            store = self._start(work)
+            self._wait()
+            del store  # until here the others may ask it
+        finally:
+            self._end_all()
+        self._judge()
+
+    def progress(self) -> dict[str, Any] | None:
+        """As ``ProgressFile.reached``."""
+        return self._report.reached() if self._count == 1 else self._told.get(0, {}).get("progress")
+
+    def signal(self) -> str | None:
+        """The first signal that asked this process, or else one of the others, to end."""
+        return self._stop.signal or next((told["signal"] for told in self._told.values() if told["signal"]), None)
+
+    def max_rss_bytes(self) -> int:
+        """The most memory of each process, added up; what they share counts in each."""
+        return ending.max_rss_bytes() + self._rss
+
+    def max_cuda_bytes(self) -> int | None:
+        """The most memory reserved on any one GPU; None without a GPU, or if nobody could tell."""
+        found = [ending.max_cuda_bytes(), *(told["max_cuda_bytes"] for told in self._told.values())]
+        return max((each for each in found if each is not None), default=None)
+
+    def _start(self, work: Callable[[Report], None]) -> Any:
+        """Fork the processes; the store by which they find one another.
+
+        Its port is taken before they start, so no other job of the machine can come between.
+        """
+        from torch.distributed import TCPStore
+
+        with socket.socket() as listening:
+            listening.bind((_HERE, 0))
+            listening.listen(self._count)
+            port = listening.getsockname()[1]
+            parent = os.getpid()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for rank in range(self._count):
+                pid = os.fork()
+                if pid == 0:
+                    self._be(rank, parent, listening, work)
+                self._running[pid] = rank
+            return TCPStore(_HERE, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
+
+    def _be(self, rank: int, parent: int, listening: socket.socket, work: Callable[[Report], None]) -> NoReturn:
+        """All that a process does."""
+        code = 1
+        try:
+            die_with_parent(parent)
+            os.environ.update(_environment(rank, self._count, listening.getsockname()[1]))
+            listening.close()
+            if rank:
+                log_to(self._log(rank))
+            told = self._work(rank, work)
+            write_json(self._record(rank), told)
+            code = 0 if told["state"] == "done" else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def _work(self, rank: int, work: Callable[[Report], None]) -> dict[str, Any]:
+        """Do the work; what the attempt shall know of it."""
+        state, reason, error = "done", None, None
+        try:
+            try:
+                work(self._report if rank == 0 else self._unheard)
+            finally:
+                moment = time.monotonic()
+                self._stop.unwatch()
+        except Interrupted as interruption:
+            state, reason = "interrupted", str(interruption)
+        except UserError as mistake:
+            state, reason, error = "failed", str(mistake), ending.describe(mistake)
+        except BaseException as fault:
+            traceback.print_exc()
+            state, reason, error = "failed", ending.one_line(fault), ending.describe(fault)
+        self._report.flush()
+        return {
+            "state": state,
+            "reason": reason,
+            "error": error,
+            "monotonic": moment,
+            "progress": self._report.reached(),
+            "signal": self._stop.signal,
+            "max_cuda_bytes": ending.max_cuda_bytes(),
+        }
+
+    def _unheard(self, _done: int, _total: int, _unit: str) -> None:
+        """The report of all but the first process."""
+        self._stop.check()
+
+    def _wait(self) -> None:
+        """Until all have ended. Signals are passed on; when one has failed, the others get a little time."""
+        passed_on, deadline = False, float("inf")
+        while self._running:
+            if self._stop.stopping() and not passed_on:
+                passed_on = True
+                self._send(signal.Signals[str(self._stop.signal)])
+            for rank in self._reap():
+                if self._codes[rank]:
+                    stopped = self._told.get(rank, {}).get("state") == "interrupted"
+                    deadline = min(deadline, time.monotonic() + (_SAVING_S if stopped else _PATIENCE_S))
+            if time.monotonic() > deadline:
+                return
+            if self._running:
+                time.sleep(_POLL_S)
+
+    def _reap(self) -> list[int]:
+        """The ranks of those that have ended since the last look."""
+        ended = []
+        for pid, rank in list(self._running.items()):
+            found, status, usage = os.wait4(pid, os.WNOHANG)
+            if found:
+                del self._running[pid]
+                self._codes[rank] = os.waitstatus_to_exitcode(status)
+                self._rss += usage.ru_maxrss * 1024
+                told = read_json(self._record(rank))
+                if isinstance(told, dict):
+                    self._told[rank] = told
+                ended.append(rank)
+        return ended
+
+    def _end_all(self) -> None:
+        """Kill whatever still runs."""
+        self._given_up = set(self._running.values())
+        self._send(signal.SIGKILL)
+        while self._running:
+            self._reap()
+            time.sleep(_POLL_S if self._running else 0)
+
+    def _send(self, number: signal.Signals) -> None:
+        for pid in self._running:  # not reaped yet, so the number is still theirs
+            os.kill(pid, number)
+
+    def _judge(self) -> None:
+        """Raise what the first process that did not get to its end says, or its death."""
+        left = [rank for rank, code in self._codes.items() if code and rank not in self._given_up]
+        if not left:
+            return
+        first = min(left, key=lambda rank: (self._told.get(rank, {}).get("monotonic", float("-inf")), rank))
+        told = self._told.get(first)
+        if told is not None and told["state"] == "interrupted":
+            raise Interrupted(str(told["reason"]))
+        name = f"process {first + 1} of {self._count}"
+        reason = str(told["reason"]) if told else f"{_death(self._codes[first])}: {name}"
+        if first:
+            print(f"{name} failed first; its last lines:")
+            for line in tail(self._log(first), _LAST_LINES):
+                print(f"  | {line}")
+        print(f"error: {reason}", flush=True)
+        raise FailedProcessError(reason, told["error"] if told else None)
+
+    def _log(self, rank: int) -> Path:
+        return self._folder / f"{rank}.log"
+
+    def _record(self, rank: int) -> Path:
+        return self._folder / f"{rank}.json"
+
+
+def _environment(rank: int, count: int, port: int) -> dict[str, str]:
+    """What torch and accelerate read."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": _HERE,
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is not the first process's to make
+    }
+
+
+def _death(code: int) -> str:
+    """How a process ended that left no word."""
+    if code >= 0:
+        return f"ended with status {code} and no word"
+    hint = "; memory may be exhausted" if -code == signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-code).name}{hint}"
