@@ -18,9 +18,11 @@ from qsd.errors import UserError
 from qsd.reward_training import optimiser as optimisers
 from qsd.reward_training.choices import ChoiceStream
 from qsd.reward_training.losses import REGISTRY
-from qsd.reward_training.metrics import FILE, SUMS, MetricsLog, sums
+from qsd.reward_training.metrics import FILE, SUMS, sums
+from qsd.training import adamw
 from qsd.training import checkpoint as checkpoints
 from qsd.training.checkpoint import Checkpoint, Clock
+from qsd.training.rows import RowLog
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from qsd.reward_training.trainable import TrainableReward
     from qsd.stages.context import Report
 
+_KIND = "parameter"
+"""What a checkpoint calls the parameters."""
 _LINES = 10
 """Lines that a training prints about itself, beside those about the held-out fold."""
 
@@ -96,14 +100,14 @@ class RewardTrainer:
             The number of steps that this call has made.
 
         Raises:
-            DivergedError: the loss or its gradient is not finite.
+            NonFiniteLossError: the loss or its gradient is not finite.
         """
         recipe, main = self.config.training, self.accelerator.is_main_process
         found = checkpoints.load(state)
         first = found.step if found else 0
         if found:
-            optimisers.load_tensors(self.parameters, self._optimiser.optimizer.state, found.tensors)
-        log = MetricsLog(output / FILE, found.metrics_bytes if found else 0) if main else None
+            adamw.load_tensors(self.parameters, self._optimiser.optimizer, _KIND, found.tensors)
+        log = RowLog(output / FILE, found.metrics_bytes if found else 0) if main else None
         clock = Clock(recipe.checkpoint_steps, recipe.checkpoint_seconds)
         self._prepared.train()
         for step in range(first, recipe.steps):
@@ -111,12 +115,12 @@ class RewardTrainer:
             if held_out and recipe.validate_steps and done % recipe.validate_steps == 0:
                 row["held_out_accuracy"] = self.accuracy(held_out)
             if log:
-                log.add(step, row)
+                log.add({"step": step, **row}, finite=row)
                 if done % max(1, recipe.steps // _LINES) == 0 or "held_out_accuracy" in row:
                     print(f"step {done}: " + ", ".join(f"{name} {row[name]:.4g}" for name in row), flush=True)
             report(done, recipe.steps, "steps")
             if log and done < recipe.steps and clock.due(done):
-                tensors = optimisers.tensors(self.parameters, self._optimiser.optimizer.state)
+                tensors = adamw.tensors(self.parameters, self._optimiser.optimizer, _KIND)
                 checkpoints.save(state, Checkpoint(done, log.flush(), tensors))
         if log:
             log.close()

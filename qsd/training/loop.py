@@ -22,12 +22,13 @@ from qsd.training.averages import Averages
 from qsd.training.budget import within_budget
 from qsd.training.checkpoint import Checkpoint, Clock
 from qsd.training.errors import Errors, model_errors, pair_errors, trained_errors
-from qsd.training.metrics import FILE, FLUSH_STEPS, VALIDATION, MetricsLog, ValidationLog, pair_sums
+from qsd.training.metrics import FILE, FLUSH_STEPS, VALIDATION, MetricsLog, pair_sums, validation_row
 from qsd.training.micro_batches import MicroBatch, MicroBatches
 from qsd.training.optimiser import AdapterOptimiser, learning_rate
 from qsd.training.processes import Processes
 from qsd.training.progress import Told
 from qsd.training.rates import Rates, count_flops, peak
+from qsd.training.rows import RowLog
 from qsd.training.validation import Validation
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Trainer:
             self.averages.load_tensors(found.tensors)
         self.processes.wait()
         log = MetricsLog(output / FILE if main else None, found.metrics_bytes if found else 0)
-        held_out = ValidationLog(output / VALIDATION if main and self.validation else None, _length(found))
+        held_out = RowLog(output / VALIDATION if main and self.validation else None, _length(found))
         clock = Clock(training.checkpoint_steps, training.checkpoint_seconds)
         told = Told(self._measure(first), self.batches, self.processes)
         with self.batches:
@@ -195,15 +196,16 @@ class Trainer:
         errors = PairErrors(winner, loser, ref_winner, ref_loser, tuple(others))
         return self.loss.statistics(errors, self.config.loss)
 
-    def _validate(self, done: int, log: ValidationLog, told: Told) -> None:
+    def _validate(self, done: int, log: RowLog, told: Told) -> None:
         if self.validation is None or (
             done % self.config.training.validation_steps and done < self.config.training.steps
         ):
             return
         with self._kernels(), self.saved():
-            told.validated(log.add(done, self.validation.pairs, self.validation.means(self.device)))
+            means = self.validation.means(self.device)
+        told.validated(log.add(validation_row(done, self.validation.pairs, means)))
 
-    def _keep(self, state: Path, done: int, log: MetricsLog, held_out: ValidationLog) -> None:
+    def _keep(self, state: Path, done: int, log: MetricsLog, held_out: RowLog) -> None:
         tensors = {**self.optimiser.tensors(), **self.averages.tensors()}
         lengths = {"metrics_bytes": log.flush(), "validation_bytes": held_out.flush()}
         if self.processes.main:

@@ -7,12 +7,10 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from qsd.errors import UserError
+from qsd.training.rows import RowLog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
-    from typing import BinaryIO
 
     from torch import Tensor
 
@@ -33,17 +31,8 @@ OF_PAIRS = (
     "implicit_accuracy",
     "logit_mean",
 )
-
-
-class NonFiniteLossError(UserError):
-    """Training diverged: a loss or gradient norm is infinite or not a number. ``step`` is where."""
-
-    def __init__(self, step: int, name: str, value: float) -> None:
-        super().__init__(
-            f"training diverged: {name} is {value} at step {step}; "
-            "lower training.learning_rate, loss.beta or lora.alpha"
-        )
-        self.step = step
+_VITAL = ("loss", "grad_norm")
+_LOWER = "training.learning_rate, loss.beta or lora.alpha"
 
 
 def pair_sums(loss: Tensor, errors: PairErrors) -> Tensor:
@@ -71,16 +60,15 @@ class MetricsLog:
     """Rows wait on the device and are written every few steps.
 
     Args:
-        path: the file; what follows ``length`` bytes (written after the checkpoint one continues from) is cut off. None
-            writes nothing, but fails where another process's log does.
-        length: its length at that checkpoint, 0 for a new run.
+        path: as of :class:`RowLog`; so is ``length``.
+        length: of the file at the checkpoint one continues from.
 
     Attributes:
         recent: the newest rows that were written, at most ``RECENT``.
     """
 
     def __init__(self, path: Path | None, length: int) -> None:
-        self._file = _opened(path, length) if path else None
+        self._rows = RowLog(path, length, _LOWER)
         self._waiting: list[tuple[int, float, Tensor]] = []
         self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
 
@@ -105,70 +93,23 @@ class MetricsLog:
             NonFiniteLossError: at the first row whose loss or gradient norm is not finite.
         """
         for step, rate, values in self._waiting:
-            row = dict(zip((*OF_PAIRS, "grad_norm"), values.tolist(), strict=True))
-            for name in ("loss", "grad_norm"):
-                if not math.isfinite(row[name]):
-                    if self._file:
-                        self._file.flush()
-                    raise NonFiniteLossError(step, name, row[name])
-            self.recent.append({"step": step, **_known(row), "learning_rate": rate})
-            if self._file:
-                self._file.write(json.dumps(self.recent[-1]).encode() + b"\n")
+            numbers = dict(zip((*OF_PAIRS, "grad_norm"), values.tolist(), strict=True))
+            row = {"step": step, **numbers, "learning_rate": rate}
+            self.recent.append(self._rows.add(row, finite=_VITAL))
         self._waiting.clear()
-        if not self._file:
-            return 0
-        self._file.flush()
-        return self._file.tell()
+        return self._rows.flush()
 
     def close(self) -> None:
         """Write what waits and close the file."""
         self.flush()
-        if self._file:
-            self._file.close()
+        self._rows.close()
 
 
-class ValidationLog:
-    """Rows of ``validation.jsonl``, each written at once.
-
-    Args:
-        path: as in ``MetricsLog``; None writes nothing.
-        length: its length at the checkpoint one continues from.
-    """
-
-    def __init__(self, path: Path | None, length: int) -> None:
-        self._file = _opened(path, length) if path else None
-
-    def add(self, steps: int, pairs: int, means: Tensor) -> dict[str, Any]:
-        """The row after ``steps`` steps: means (``OF_PAIRS``, of which the loss is left out) over held-out pairs."""
-        values = dict(zip(OF_PAIRS, means.tolist(), strict=True))
-        del values["loss"]
-        row = {"steps": steps, "pairs": pairs, **_known(values)}
-        if self._file:
-            self._file.write(json.dumps(row).encode() + b"\n")
-        return row
-
-    def flush(self) -> int:
-        """Return the file's length in bytes, all rows written."""
-        if not self._file:
-            return 0
-        self._file.flush()
-        return self._file.tell()
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file:
-            self._file.close()
-
-
-def _opened(path: Path, length: int) -> BinaryIO:
-    file = path.open("ab")
-    file.truncate(length)
-    return file
-
-
-def _known(row: Mapping[str, float]) -> dict[str, float | None]:
-    """None for what is not a finite number."""
-    return {name: value if math.isfinite(value) else None for name, value in row.items()}
+def validation_row(steps: int, pairs: int, means: Tensor) -> dict[str, float]:
+    """Of ``validation.jsonl`` after so many steps: means (``OF_PAIRS``, the loss left out) over held-out pairs."""
+    values = dict(zip(OF_PAIRS, means.tolist(), strict=True))
+    del values["loss"]
+    return {"steps": steps, "pairs": pairs, **values}
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

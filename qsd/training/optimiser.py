@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Protocol
 
+from qsd.training import adamw
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -32,8 +34,8 @@ def learning_rate(training: Schedule, step: int) -> float:
     return training.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-_STATE = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW keeps for each parameter."""
+_KIND = "adapter"
+"""What a checkpoint calls the parameters."""
 
 
 class AdapterOptimiser:
@@ -65,23 +67,8 @@ class AdapterOptimiser:
 
     def tensors(self) -> dict[str, Tensor]:
         """Adapter and optimiser state by name, for a checkpoint."""
-        import torch
-
-        found: dict[str, Tensor] = {}
-        for name, parameter in self._parameters.items():
-            found[f"adapter/{name}"] = parameter.detach()
-            for key, value in self._adamw.state[parameter].items():
-                assert value.dtype == torch.float32, "the optimiser's state must be fp32"
-                found[f"{key}/{name}"] = value
-        return found
+        return adamw.tensors(self._parameters, self._adamw, _KIND)
 
     def load_tensors(self, found: Mapping[str, Tensor]) -> None:
         """Continue from the tensors of a checkpoint."""
-        import torch
-
-        with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                parameter.copy_(found[f"adapter/{name}"])
-                self._adamw.state[parameter] = {
-                    key: found[f"{key}/{name}"].to(parameter.device) for key in _STATE if f"{key}/{name}" in found
-                }
+        adamw.load_tensors(self._parameters, self._adamw, _KIND, found)

@@ -14,8 +14,9 @@ from qsd.errors import UserError
 from qsd.models.adapter import reference
 from qsd.stages import train
 from qsd.training.errors import pair_errors
-from qsd.training.metrics import NonFiniteLossError, read_metrics
+from qsd.training.metrics import read_metrics
 from qsd.training.optimiser import learning_rate
+from qsd.training.rows import NonFiniteLossError
 from tests.qsd import tiny_pipeline
 from tests.qsd.tiny_stages import TinyStages, pair_ids, select, trainer
 
