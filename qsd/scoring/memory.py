@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qsd.scoring import host_memory
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,16 +40,12 @@ def together(columns: Sequence[Column], device: str) -> list[list[Column]]:
 
 
 def free_bytes(device: str) -> int:
-    """Memory that is free on a torch device; where the system does not tell, a large number."""
+    """Memory that this process may still take on a torch device."""
     if device.startswith("cuda"):
         import torch
 
         return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return 2**62
+    return host_memory.free_bytes()
 
 
 def _bytes_on_disk(column: Column) -> int:
