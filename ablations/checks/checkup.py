@@ -86,6 +86,7 @@ def _of_cluster(name: str) -> Iterator[tuple[str, Check]]:
         return
     yield "controller", partial(cluster_checks.controller, profile)
     yield "partitions", partial(cluster_checks.partitions, profile)
+    yield "idle GPUs", partial(cluster_checks.idle_gpus, profile)
 
 
 def _mistake(check: str, text: str) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ablations.checks.doctor import FAIL, OK, WARN, Finding
 from ablations.slurm import query
 from qsd.registry import suggest
+from qsd.stages.spec import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,6 +88,15 @@ def partitions(profile: Profile) -> Iterator[Finding]:
         asked.setdefault(resources, []).append(stage)
     for resources, stages in asked.items():
         yield _judged(resources, ", ".join(stages), known)
+
+
+def idle_gpus(profile: Profile) -> Iterator[Finding]:
+    """Whether a kind of stage that runs in one process asks for several GPUs; silent if none does."""
+    wasteful = [stage for stage, spec in STAGES.items() if spec.processes is None and profile.resources(stage).gpus > 1]
+    if wasteful:
+        able = ", ".join(stage for stage, spec in STAGES.items() if spec.processes is not None)
+        text = f"{', '.join(wasteful)} would use one GPU of {profile.resources(wasteful[0]).gpus}"
+        yield Finding(WARN, "idle GPUs", text, f"set gpus: 1 for them in {profile.path}; only {able} uses several")
 
 
 def read_partitions(text: str) -> dict[str, Partition]:

@@ -12,7 +12,8 @@ import pytest
 from ablations.checks import machine_checks
 from ablations.checks.doctor import FAIL, OK, WARN, Finding, examine, line
 from ablations.checks.supplies import Supply, fetch, look, supplies
-from ablations.slurm.cluster_checks import read_partitions
+from ablations.slurm.cluster_checks import idle_gpus, read_partitions
+from ablations.slurm.profile import read_profile
 from qsd.errors import UserError
 from tests.ablations.test_grid import FLAT
 from tests.ablations.test_plan import assets
@@ -281,3 +282,13 @@ def test_the_recipes_say_what_is_missing_and_how_to_get_it(
     assert all("qsd fetch " in text for text in missing[3:])
     assert ablate("plan", "metric_formula", "--experiment", name, "--runs", str(tmp_path / "runs")) == 2
     assert "data.path: data/pickapic_v2/train: no such file or folder" in capsys.readouterr().err
+
+
+def test_gpus_that_a_stage_would_leave_idle_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text("resources: {default: {gpus: 4, cpus: 1, memory_gb: 1, minutes: 60}, data: {gpus: 0}}\n")
+    (found,) = idle_gpus(read_profile(path))
+    assert (found.level, found.text) == (WARN, "score, select, encode, generate, evaluate would use one GPU of 4")
+    assert found.mend == f"set gpus: 1 for them in {path}; only train uses several"
+    path.write_text("resources: {default: {gpus: 1, cpus: 1, memory_gb: 1, minutes: 60}, train: {gpus: 4}}\n")
+    assert list(idle_gpus(read_profile(path))) == []
