@@ -1,10 +1,11 @@
 """SD1.5 or SDXL at full size with random weights: encode, train and generate on a CPU, with time and peak memory.
 
-    .venv/bin/python -m scripts.full_size sd15 FOLDER [--resolution 128] [--steps 2] [--precision fp32] [--guidance 5]
+    .venv/bin/python -m scripts.full_size sd15 FOLDER
+    .venv/bin/python -m scripts.full_size sdxl FOLDER --resolution 64 --precision bf16 --guidance 1
 
 Writes the pipeline and two pairs into FOLDER, then runs every stage as ``qsd`` does, each in a process of its own, and
 at last loads the adapter into the stock pipeline of diffusers and compares its picture with the project's. What it
-cannot show is a good picture: the weights are random.
+cannot show is a good picture: the weights are random. Started again on the same folder, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from pathlib import Path
 
 from qsd.stages.context import STATE
 
-STAGES = {"data": (), "select": ("data",), "encode": ("data", "select"), "train": ("select", "encode")}
+STAGES: dict[str, tuple[str, ...]] = {
+    "data": (),
+    "select": ("data",),
+    "encode": ("data", "select"),
+    "train": ("select", "encode"),
+    "generate": ("train",),
+}
+"""The stages that are run, with their inputs."""
 
 
 def main() -> None:
@@ -32,14 +40,13 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--guidance", type=float, default=5, help="1 draws without guidance, in half the time")
     parser.add_argument("--weights", choices=("fp32", "bf16"), default="bf16", help="type of the written files")
-    parser.add_argument("--until", choices=(*STAGES, "generate"), help="the last stage; finished ones are kept")
+    parser.add_argument("--until", choices=STAGES, help="the last stage; finished ones are kept")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     _measured(given.folder, "write", ["scripts.full_size.write", given.name, str(given.folder), given.weights])
     experiment = given.folder / "experiment.yaml"
     experiment.write_text(json.dumps(_experiment(given)))
-    stages = {**STAGES, "generate": ("train",)}
-    for stage, inputs in stages.items():
+    for stage, inputs in STAGES.items():
         out = given.folder / stage
         if not out.exists() or (out / STATE).exists():
             options = [text for name in inputs for text in ("-i", f"{name}={given.folder / name}")]

@@ -2,16 +2,19 @@
 
     python -m scripts.full_size.compare FOLDER
 
-The stock pipeline gets the caption's embeddings from the encode stage's code, so that the text models need not be in
-memory beside the UNet.
+The stock pipeline is loaded afresh and gets the adapter by ``load_lora_weights``. It computes as the stage did: in
+bf16 its weights are bf16 and it is in autocast. There it adds the adapter's product to a layer's output in bf16, where
+the project merged it into the weights in fp32, so the pictures agree up to the rounding of bf16. The captions'
+embeddings come from the code of the encode stage, so that the text models need not be in memory beside the UNet.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import diffusers
 import numpy as np
@@ -20,42 +23,60 @@ import torch
 from qsd.draws import initial_latents
 from qsd.generation.images import read_images
 from qsd.models.encoders import load_text_encoder
+from qsd.models.family import family_of
 from qsd.models.pipeline import decode
 from qsd.models.precision import compute, torch_type
 
-NAMES = {"hidden_states": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+CPU = torch.device("cpu")
+ARGUMENTS = {"hidden_states": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
 
 
-def main(folder: Path) -> None:
-    """Print the largest difference with and without the adapter."""
-    torch.set_num_threads(2)
+@dataclass(frozen=True)
+class Difference:
+    """Between two pictures, in levels of 255: the largest and the mean of all pixels and colours."""
+
+    largest: int
+    mean: float
+
+    def __str__(self) -> str:
+        return f"{self.largest} (mean {self.mean:.2f})"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The stock pipeline's pictures against the project's.
+
+    Attributes:
+        after: with the adapter.
+        before: without it.
+        spread: largest less smallest level of the project's picture.
+    """
+
+    after: Difference
+    before: Difference
+    spread: int
+
+
+def compare(folder: Path) -> Comparison:
+    """Draw the first picture of ``folder/generate`` again in a stock pipeline, without and with the adapter."""
     experiment = json.loads((folder / "experiment.yaml").read_text())
     drawing, resolution = experiment["generation"], experiment["model"]["resolution"]
     ours = next(read_images(folder / "generate"))
-    encoded = load_text_encoder(str(folder / "model"), torch.device("cpu")).conditioning([ours.caption])
-    class_name = json.loads((folder / "model" / "model_index.json").read_text())["_class_name"]
-    absent: dict[str, Any] = {"text_encoder": None, "tokenizer": None}
-    if "pooled" in encoded:
-        absent |= {"text_encoder_2": None, "tokenizer_2": None}
-    else:
-        absent |= {"safety_checker": None}
-    negative = {name: torch.zeros_like(encoded[field]) for field, name in NAMES.items() if field in encoded}
-    if "pooled" not in encoded:
-        empty = load_text_encoder(str(folder / "model"), torch.device("cpu")).conditioning([""])
-        negative = {"prompt_embeds": empty["hidden_states"]}
-    kind = getattr(diffusers, class_name)
-    stock = kind.from_pretrained(folder / "model", dtype=torch_type(drawing["precision"]), **absent)
-    stock.vae.float()
-    stock.scheduler = diffusers.DDIMScheduler.from_config(stock.scheduler.config, clip_sample=False)
+    conditioning = _conditioning(str(folder / "model"), ours.caption)
+    stock = _stock(folder / "model", drawing["precision"])
     side = resolution // stock.vae_scale_factor
+    shape = (stock.unet.config.in_channels, side, side)
 
-    def drawn() -> np.ndarray[Any, Any]:
-        latents = torch.from_numpy(initial_latents([ours.prompt_id], [0], 0, (4, side, side)))
+    def drawn() -> NDArray[np.int16]:
+        latents = initial_latents([ours.prompt_id], [ours.image_index], drawing.get("seed", 0), shape)
         with torch.no_grad(), compute("cpu", drawing["precision"]):
             made = stock(
-                **{name: encoded[field] for field, name in NAMES.items() if field in encoded},
-                **{f"negative_{name}": value for name, value in negative.items()},
-                latents=latents,
+                **conditioning,
+                latents=torch.from_numpy(latents),
                 num_inference_steps=drawing["steps"],
                 guidance_scale=drawing["guidance_scale"],
                 height=resolution,
@@ -64,12 +85,48 @@ def main(folder: Path) -> None:
             )
         return np.asarray(decode(stock, made.images.float())[0], np.int16)
 
-    mine, before = np.asarray(ours.image, np.int16), drawn()
+    mine = np.asarray(ours.image, np.int16)
+    before = _difference(mine, drawn())
     stock.load_lora_weights(folder / "train" / "adapter")
-    after = drawn()
+    return Comparison(_difference(mine, drawn()), before, int(np.ptp(mine)))
+
+
+def _conditioning(model: str, caption: str) -> dict[str, Tensor]:
+    """The pipeline's arguments for a caption, and for what guidance leads away from."""
+    encoded = load_text_encoder(model, CPU).conditioning([caption, ""])
+    zeros = family_of(model).force_zeros
+    arguments: dict[str, Tensor] = {}
+    for field, values in encoded.items():
+        arguments[ARGUMENTS[field]] = values[:1]
+        arguments[f"negative_{ARGUMENTS[field]}"] = torch.zeros_like(values[:1]) if zeros else values[1:]
+    return arguments
+
+
+def _stock(model: Path, precision: str) -> Any:
+    """The pipeline that diffusers makes of the folder, without text models; its VAE in fp32 and its sampler DDIM."""
+    family = family_of(str(model))
+    parts = [part for text in family.texts for part in (text.tokenizer, text.encoder)]
+    absent = dict.fromkeys(parts if len(family.texts) > 1 else [*parts, "safety_checker"])
+    kind = getattr(diffusers, family.pipeline)
+    stock = kind.from_pretrained(model, local_files_only=True, dtype=torch_type(precision), **absent)
+    stock.vae.float()
+    stock.scheduler = diffusers.DDIMScheduler.from_config(stock.scheduler.config, clip_sample=False)
+    stock.set_progress_bar_config(disable=True)
+    return stock
+
+
+def _difference(one: NDArray[np.int16], other: NDArray[np.int16]) -> Difference:
+    apart = np.abs(one - other)
+    return Difference(int(apart.max()), float(apart.mean()))
+
+
+def main(folder: Path) -> None:
+    """Print what :func:`compare` finds."""
+    torch.set_num_threads(2)
+    found = compare(folder)
     print(
-        f"largest difference to the stock pipeline's picture: {np.abs(mine - after).max()} of 255 with the adapter, "
-        f"{np.abs(mine - before).max()} without; spread of the picture {int(np.ptp(mine))}"
+        f"largest difference to the stock pipeline's picture: {found.after} of 255 with the adapter, "
+        f"{found.before} without; spread of the picture {found.spread}"
     )
 
 
