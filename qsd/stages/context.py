@@ -58,6 +58,7 @@ class StageContext:
         shared: a folder of all stages of this kind with the same inputs; None where there is none. It may be filled or
             emptied by others at any time, so what is in it saves work and is never needed.
         reference_errors: folder of reference errors that all cells of a store share; None: nothing is shared.
+        attempt: folder of this attempt, for what may differ from one to the next, such as speed; None: nothing is kept.
     """
 
     config: ExperimentConfig
@@ -67,6 +68,7 @@ class StageContext:
     stopping: Stopping = never
     shared: Path | None = None
     reference_errors: Path | None = None
+    attempt: Path | None = None
 
     @property
     def state(self) -> Path:

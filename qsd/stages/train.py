@@ -47,7 +47,7 @@ def run(context: StageContext) -> None:
     trainer = Trainer(config, denoiser, stream, others, processes, context.reference_errors)
     if processes.main:
         print(_convention(config), flush=True)
-    trainer.run(context.output, context.state, context.report, context.stopping)
+    trainer.run(context.output, context.state, context.report, context.stopping, context.attempt)
     if processes.main:
         found = find_flips(context, trainer)
         with trainer.saved():

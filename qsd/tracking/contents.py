@@ -8,12 +8,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qsd.tracking.curves import METRICS, curves
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 _TAG_LENGTH = 64
 _ID_LENGTH = 128
-_ERRORS = ("winner_error", "loser_error")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,9 @@ class TrackedRun:
     Attributes:
         run_id: the same for the same cell and seed in every attempt.
         config: the entry of ``cells.json``, nested, so that no key has a dot.
-        metrics: ``metrics.jsonl`` of the training, None while there is none.
+        training: folder of the training, None while it has written nothing.
+        attempts: folders of the training's attempts, in order.
+        live: the training may go on.
         scores: the evaluation of this cell, None while it is not finished.
         base_scores: the evaluation of the base model, None for the base model itself and while it is not finished.
         gallery: the sweep's gallery picture, for runs with scores.
@@ -36,18 +39,17 @@ class TrackedRun:
     job_type: str
     tags: list[str]
     config: dict[str, Any]
-    metrics: Path | None
+    training: Path | None
+    attempts: list[Path]
+    live: bool
     scores: Path | None
     base_scores: Path | None
     gallery: Path | None
     state: dict[str, Any]
 
     def history(self) -> list[dict[str, float]]:
-        """Rows of the training curve with the reference subtracted where there is one; a torn last line is left out."""
-        if self.metrics is None:
-            return []
-        lines = self.metrics.read_bytes().split(b"\n")[:-1]
-        return [_history_row(json.loads(line)) for line in lines]
+        """The training's curves (``qsd.tracking.curves``); empty without a training."""
+        return curves(self.training, self.attempts, self.live) if self.training else []
 
     def final(self) -> dict[str, float]:
         """Mean score per split and scorer, and its difference to the base model, in the scorer's unit."""
@@ -75,7 +77,7 @@ def tracked_runs(runs: Path, sweep_folder: Path, live: bool) -> list[TrackedRun]
     base = next((cell for cell in content["cells"] if cell["role"] == "base"), None)
     base_folder = _finished(runs, "evaluate", base) if base else None
     found = [_tracked(runs, sweep_folder, content, cell, base_folder, live) for cell in content["cells"]]
-    return [run for run in found if run.metrics is not None or run.scores is not None]
+    return [run for run in found if run.training is not None or run.scores is not None]
 
 
 def _tracked(
@@ -84,12 +86,12 @@ def _tracked(
     train, evaluate = (_finished(runs, stage, cell) for stage in ("train", "evaluate"))
     if cell["role"] == "base" or evaluate is None:
         base = None
-    metrics = train / "metrics.jsonl" if train else None
+    training, going_on = train, False
     trained: Any = _record_digest(train)
-    if live and metrics is None and "train" in cell["stages"]:
-        growing = runs / "partial" / "train" / cell["stages"]["train"] / "metrics.jsonl"
+    if live and train is None and "train" in cell["stages"]:
+        growing = runs / "partial" / "train" / cell["stages"]["train"] / METRICS
         if growing.is_file() and growing.stat().st_size:
-            metrics, trained = growing, growing.stat().st_size
+            training, going_on, trained = growing.parent, True, growing.stat().st_size
     gallery = sweep_folder / "gallery.png"
     shown = gallery if evaluate is not None and gallery.is_file() else None
     seed = "base" if cell["seed"] is None else f"s{cell['seed']}"
@@ -103,7 +105,9 @@ def _tracked(
             **{key: content[key] for key in ("sweep", "experiment", "git_commit")},
             **{key: nested(value) if isinstance(value, dict) else value for key, value in cell.items()},
         },
-        metrics=metrics,
+        training=training,
+        attempts=_attempts(runs, cell),
+        live=going_on,
         scores=evaluate / "scores.parquet" if evaluate else None,
         base_scores=base / "scores.parquet" if base else None,
         gallery=shown,
@@ -136,19 +140,14 @@ def _finished(runs: Path, stage: str, cell: dict[str, Any]) -> Path | None:
     return folder if key is not None and (folder / "record.json").is_file() else None
 
 
+def _attempts(runs: Path, cell: dict[str, Any]) -> list[Path]:
+    """Folders of the attempts at the cell's training, in order."""
+    found = (runs / "attempts" / "train" / str(cell["stages"].get("train"))).glob("[0-9]*")
+    return sorted((folder for folder in found if folder.name.isdecimal()), key=lambda folder: int(folder.name))
+
+
 def _record_digest(folder: Path | None) -> str | None:
     return hashlib.sha256((folder / "record.json").read_bytes()).hexdigest() if folder else None
-
-
-def _history_row(row: dict[str, Any]) -> dict[str, float]:
-    shown = {"global_step": row["step"]}
-    for name, value in row.items():
-        if value is not None and name != "step":
-            shown[f"train/{name}"] = value
-    for name in _ERRORS:
-        if row.get(name) is not None and row.get(f"ref_{name}") is not None:
-            shown[f"train/{name}_minus_reference"] = row[name] - row[f"ref_{name}"]
-    return shown
 
 
 def _means(path: Path) -> dict[str, float]:

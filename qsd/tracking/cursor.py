@@ -14,13 +14,19 @@ if TYPE_CHECKING:
     from qsd.tracking.contents import TrackedRun
 
 
+CONTENT = 2
+"""Raised when runs come to show more: those sent before are sent anew. 2: the first step, validation and rates."""
+NONE_SENT = -1
+"""``last_step`` of a run without a row."""
+
+
 @dataclass(frozen=True)
 class Cursor:
     """What W&B has of a run.
 
     Attributes:
         mode: ``offline`` or ``online``.
-        last_step: the last training step that was sent, 0 for none.
+        last_step: ``global_step`` of the last row that was sent.
         state: ``TrackedRun.state`` when it was sent.
     """
 
@@ -34,9 +40,11 @@ class Cursor:
 
 
 def read_cursor(folder: Path, run_id: str) -> Cursor | None:
-    """The cursor of a run; None when it was never sent or the file is damaged, so that all of it is sent."""
+    """The cursor of a run; None, so that all of it is sent: never sent, sent with less to show, or a damaged file."""
     try:
         content = json.loads((folder / f"{run_id}.json").read_text(encoding="utf-8"))
+        if content["content"] != CONTENT:
+            return None
         return Cursor(content["mode"], content["last_step"], content["state"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -44,5 +52,5 @@ def read_cursor(folder: Path, run_id: str) -> Cursor | None:
 
 def write_cursor(folder: Path, run_id: str, cursor: Cursor) -> None:
     """Write a cursor, after W&B has what it says."""
-    content = {"mode": cursor.mode, "last_step": cursor.last_step, "state": cursor.state}
+    content = {"content": CONTENT, "mode": cursor.mode, "last_step": cursor.last_step, "state": cursor.state}
     write_json(folder / f"{run_id}.json", content)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from qsd.tracking.contents import TrackedRun, tracked_runs
-from qsd.tracking.cursor import Cursor, read_cursor, write_cursor
+from qsd.tracking.cursor import NONE_SENT, Cursor, read_cursor, write_cursor
+from qsd.tracking.curves import AXIS, GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +78,7 @@ def _send(run: TrackedRun, sweep_folder: Path, mode: Mode, project: str, entity:
 
     folder = sweep_folder / "wandb"
     cursor = read_cursor(folder, run.run_id)
-    sent_step = cursor.last_step if cursor and mode == cursor.mode == "online" else 0
+    sent_step = cursor.last_step if cursor and mode == cursor.mode == "online" else NONE_SENT
     if mode == "offline":
         for old in folder.glob(f"offline-run-*-{run.run_id}"):
             shutil.rmtree(old)
@@ -97,15 +98,16 @@ def _send(run: TrackedRun, sweep_folder: Path, mode: Mode, project: str, entity:
         resume="allow" if mode == "online" else None,
         settings=_settings(),
     ) as handle:
-        handle.define_metric("global_step", hidden=True)
-        handle.define_metric("train/*", step_metric="global_step")
+        handle.define_metric(AXIS, hidden=True)
+        for group in GROUPS:
+            handle.define_metric(f"{group}/*", step_metric=AXIS)
         for row in history:
-            if row["global_step"] > sent_step:
-                handle.log(row, step=int(row["global_step"]))
+            if row[AXIS] > sent_step:
+                handle.log(row, step=int(row[AXIS]))
         handle.summary.update(run.final())
         if run.gallery is not None and (cursor is None or mode == "offline" or _gallery_changed(cursor, run)):
             handle.log({"gallery": wandb.Image(str(run.gallery))})
-    last_step = int(history[-1]["global_step"]) if history else 0
+    last_step = int(history[-1][AXIS]) if history else NONE_SENT
     write_cursor(folder, run.run_id, Cursor(mode, max(last_step, sent_step), run.state))
 
 

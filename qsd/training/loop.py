@@ -85,8 +85,12 @@ class Trainer:
         self.batches = MicroBatches(config, denoiser, stream, self.processes, self.loss.needs_reference, shared)
         self.validation = Validation(denoiser, held_out, training, self.processes) if held_out else None
 
-    def run(self, output: Path, state: Path, report: Report, stopping: Stopping = never) -> int:
+    def run(
+        self, output: Path, state: Path, report: Report, stopping: Stopping = never, attempt: Path | None = None
+    ) -> int:
         """Train to the end, from the last checkpoint in ``state`` if there is one; writes ``output/metrics.jsonl``.
+
+        With ``attempt``, its folder gets ``rates.jsonl``.
 
         Returns:
             The number of steps that this call has made.
@@ -105,7 +109,7 @@ class Trainer:
         log = MetricsLog(output / FILE if main else None, found.metrics_bytes if found else 0)
         held_out = RowLog(output / VALIDATION if main and self.validation else None, _length(found))
         clock = Clock(training.checkpoint_steps, training.checkpoint_seconds)
-        told = Told(self._measure(first), self.batches, self.processes)
+        told = Told(self._measure(first), self.batches, self.processes, attempt)
         with self.batches:
             for step in range(first, training.steps):
                 if self._stop(step, first, stopping):
@@ -203,7 +207,9 @@ class Trainer:
             return
         with self._kernels(), self.saved():
             means = self.validation.means(self.device)
+        self.batches.forwarded += self.validation.forwarded
         told.validated(log.add(validation_row(done, self.validation.pairs, means)))
+        log.flush()
 
     def _keep(self, state: Path, done: int, log: MetricsLog, held_out: RowLog) -> None:
         tensors = {**self.optimiser.tensors(), **self.averages.tensors()}

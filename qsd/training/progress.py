@@ -1,12 +1,18 @@
-"""What a training says of itself in the log of its attempt: now and then a line, and an account at the end."""
+"""What a training says of itself in the log of its attempt: now and then a line, and an account at the end.
+
+Rates go to a file of the attempt as well.
+"""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
+from qsd.training.rate_log import RateLog
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from qsd.training.micro_batches import MicroBatches
     from qsd.training.processes import Processes
@@ -23,16 +29,22 @@ class Told:
         rates: counts what was trained.
         batches: count passes without gradients and reference errors.
         processes: that train.
+        attempt: folder of the attempt, for its rates; None keeps none.
     """
 
-    def __init__(self, rates: Rates, batches: MicroBatches, processes: Processes) -> None:
+    def __init__(self, rates: Rates, batches: MicroBatches, processes: Processes, attempt: Path | None = None) -> None:
         self.rates = rates
         self._batches = batches
         self._processes = processes
         self._last = time.monotonic()
+        self._log = RateLog(attempt if processes.main else None, rates, processes.count)
 
     def sometimes(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A line about the newest rows of metrics.jsonl, when the last line is long ago; the device has caught up."""
+        """The rates since the last call, and a line about the newest rows of metrics.jsonl when the last is long ago.
+
+        Called when these rows were written, for which the device has caught up.
+        """
+        self._add_rates(rows)
         if time.monotonic() - self._last >= SECONDS:
             self._last = time.monotonic()
             self._print(f"step {rows[-1]['step'] + 1}: {_learnt(_mean(rows))}; {self._speed()}")
@@ -48,6 +60,8 @@ class Told:
         """The account: speed, reference errors, and whether the preference was won by spoiling the loser only."""
         if not steps:
             return
+        self._add_rates(rows)
+        self._log.close()
         seconds, mean = time.monotonic() - self.rates.started, _mean(rows)
         self._print(f"{steps} steps in {seconds:.1f} s: {seconds / steps:.3f} s a step, {self._speed()}")
         said = self._batches.said()
@@ -58,6 +72,10 @@ class Told:
             self._print(
                 "note: losers got worse and winners no better than under the base model: the margin grew by harm"
             )
+
+    def _add_rates(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.rates.forwarded = self._batches.forwarded
+        self._log.add(rows[-1]["step"] + 1)
 
     def _speed(self) -> str:
         self.rates.forwarded = self._batches.forwarded

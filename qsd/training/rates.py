@@ -1,8 +1,8 @@
 """How fast a training is: pairs/s, achieved FLOP/s, and the share of what the hardware can do.
 
 Operations are counted once, on one pair, by PyTorch's own counter (matrix products, convolutions and attention; two
-per multiply-add), and multiplied by what the loop has done. Rates are printed to the log of the attempt; they are no
-part of an artefact, whose bytes must not depend on the machine.
+per multiply-add), and multiplied by what the loop has done. Rates go to the log of the attempt and, row by row, to its
+``rates.jsonl``; they are no part of an artefact, whose bytes must not depend on the machine.
 """
 
 from __future__ import annotations
@@ -79,9 +79,14 @@ class Rates:
         """Start the clock."""
         self.started = time.monotonic()
 
+    @property
+    def flops(self) -> int:
+        """Operations so far."""
+        return self.trained * self.train_flops + self.forwarded * self.forward_flops
+
     def flops_per_second(self, seconds: float) -> float:
         """Achieved FLOP/s."""
-        return (self.trained * self.train_flops + self.forwarded * self.forward_flops) / seconds
+        return self.flops / seconds
 
     def text(self, processes: int = 1) -> str:
         """``38.2 pairs/s, 0.021 TFLOP/s`` and, where the peak is known, its share; the device must have caught up."""

@@ -58,6 +58,9 @@ class Validation:
         stream: the held-out pairs.
         training: micro-batch and precision.
         processes: each takes a part of the pairs.
+
+    Attributes:
+        forwarded: passes of a pair that the latest call of ``means`` made in this process.
     """
 
     def __init__(self, denoiser: Denoiser, stream: PairStream, training: TrainingConfig, processes: Processes) -> None:
@@ -69,6 +72,7 @@ class Validation:
         self._precision = training.precision
         self._processes = processes
         self._reference: list[Errors] = []
+        self.forwarded = 0
 
     @property
     def pairs(self) -> int:
@@ -80,12 +84,15 @@ class Validation:
         import torch
 
         total = torch.zeros(7, device=device)
+        self.forwarded = 0
         with torch.no_grad():
             for number, (start, stop) in enumerate(self._places):
                 batch = self._stream.batch(start, stop, device)
                 if number == len(self._reference):
                     self._reference.append(reference_errors(self._denoiser, batch, self._precision))
+                    self.forwarded += stop - start
                 winner, loser = model_errors(self._denoiser, batch, self._precision)
+                self.forwarded += stop - start
                 errors = PairErrors(winner, loser, *self._reference[number])
                 total += pair_sums(torch.full_like(winner, torch.nan), errors)
         return self._processes.sum(total) / self.pairs

@@ -71,6 +71,11 @@ def mean_of(runs, key, split, scorer):
 
 
 def test_an_offline_run_holds_config_history_scores_and_gallery(tmp_path, world, sweep):
+    """An attempt with rates from step 5 on replaces those of the one before."""
+    trained = stage_keys(world.cells[0], 1)["train"]
+    write_validation(tmp_path / "artefacts" / "train" / trained, [4, STEPS + 1])
+    write_rates(tmp_path / "attempts" / "train" / trained / "2", {4: 10.0, 6: 11.0})
+    write_rates(tmp_path / "attempts" / "train" / trained / "10", {5: 20.0, STEPS + 1: 30.0})
     expected = [identity(world, 0, 0, "s0"), identity(world, 0, 1, "s1"), identity(world, 1, None, "base")]
     assert project_sweep(tmp_path, sweep, "offline") == expected
     found = offline(sweep)
@@ -84,6 +89,7 @@ def test_an_offline_run_holds_config_history_scores_and_gallery(tmp_path, world,
     assert run.config["stages"] == stage_keys(world.cells[0], 1)
     assert not any("." in key for key in run.config)
 
+    assert [row["global_step"] for row in run.history] == list(range(1, STEPS + 2))
     steps = [row for row in run.history if "train/loss" in row]
     assert [row["global_step"] for row in steps] == list(range(1, STEPS + 1))
     last = metrics_row(STEPS, 1)
@@ -91,6 +97,16 @@ def test_an_offline_run_holds_config_history_scores_and_gallery(tmp_path, world,
     assert steps[-1]["train/implicit_accuracy"] == last["implicit_accuracy"]
     assert steps[-1]["train/winner_error_minus_reference"] == last["winner_error"] - 0.5
     assert steps[-1]["train/loser_error_minus_reference"] == last["loser_error"] - 0.6
+    assert run.history[3] == {**run.history[3], **shown_validation(4), **shown_rate(10.0)}, "all of a step in one row"
+    assert run.history[4] == {**run.history[4], **shown_rate(20.0)}
+    assert "rate/pairs_per_second" not in run.history[5], "of step 6 the second attempt has no rate"
+    assert {name: value for name, value in run.history[-1].items() if not name.startswith(("_", "gallery"))} == {
+        "global_step": STEPS + 1,
+        **shown_validation(STEPS + 1),
+        **shown_rate(30.0),
+    }
+    other = found[expected[0]]
+    assert not any(name.startswith(("validation/", "rate/")) for row in other.history for name in row)
 
     own = mean_of(tmp_path, stage_keys(world.cells[0], 1)["evaluate"], "evaluation", "judge")
     base = mean_of(tmp_path, stage_keys(world.cells[1], None)["evaluate"], "evaluation", "judge")
@@ -103,6 +119,35 @@ def test_an_offline_run_holds_config_history_scores_and_gallery(tmp_path, world,
     of_base = found[expected[2]]
     assert of_base.run.job_type == "base"
     assert not any("difference_to_base" in key or "train/" in key for key in of_base.summary)
+
+
+def write_validation(folder, steps):
+    rows = [{"steps": step, "pairs": 6, **of_validation(step)} for step in steps]
+    (folder / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def of_validation(step):
+    return {"winner_error": 0.5 - step / 100, "ref_winner_error": 0.5, "implicit_accuracy": 0.5 + step / 100}
+
+
+def shown_validation(step):
+    values = of_validation(step)
+    difference = values["winner_error"] - values["ref_winner_error"]
+    shown = {f"validation/{name}": value for name, value in values.items()}
+    return {**shown, "validation/winner_error_minus_reference": difference}
+
+
+def write_rates(folder, rates):
+    folder.mkdir(parents=True)
+    rows = [
+        {"steps": step, "pairs_per_second": pairs, "flops_per_second": 1e9 * pairs, "share_of_peak": None}
+        for step, pairs in rates.items()
+    ]
+    (folder / "rates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def shown_rate(pairs):
+    return {"rate/pairs_per_second": pairs, "rate/flops_per_second": 1e9 * pairs}
 
 
 def expected_name(seed):
@@ -210,7 +255,7 @@ class FakeRun:
         pass
 
     def log(self, row, step=None):
-        self.log_.append(("log", step))
+        self.log_.append(("log", step, row))
 
 
 class FakeWandb:
