@@ -114,7 +114,7 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
             adjusted = adjust.read(store, job.stage, job.key)
             if adjusted:
                 write_json(folder / ATTEMPT, {**origin, "adjusted": adjusted})
-            _run_stage(job, store, {**job.values, **adjusted}, report, stop, together)
+            _run_stage(job, store, {**job.values, **adjusted}, report, stop, together, folder)
             claim.forget()
         finally:
             stop.unwatch()
@@ -165,7 +165,13 @@ def _origin(job: Job) -> dict[str, Any]:
 
 
 def _run_stage(
-    job: Job, store: Store, values: Mapping[str, Any], report: ProgressFile, stop: Stop, together: Together
+    job: Job,
+    store: Store,
+    values: Mapping[str, Any],
+    report: ProgressFile,
+    stop: Stop,
+    together: Together,
+    folder: Path,
 ) -> None:
     _limit_threads(int(values["threads"]))
     table = load_table(job.table)
@@ -187,7 +193,8 @@ def _run_stage(
     shared = store.shared(job.stage, job.version, job.inputs) if table.STAGES[job.stage].ahead else None
 
     def work(report: Report) -> None:
-        context = StageContext(build(values), inputs, output, report, stop.stopping, shared, store.reference_errors)
+        errors = store.reference_errors
+        context = StageContext(build(values), inputs, output, report, stop.stopping, shared, errors, folder)
         getattr(importlib.import_module(module), function)(context)
 
     together.run(work)
