@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from qsd.errors import UserError
+from qsd.errors import UserError, reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +63,4 @@ def read_table(path: Path, columns: list[str] | None = None, dictionaries: list[
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; is the folder the artefact of the right stage?") from None
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"{path}: damaged ({str(error).splitlines()[0]}); delete the artefact and run its stage again"
-        ) from None
+        raise UserError(f"{path}: damaged ({reason(error)}); delete the artefact and run its stage again") from None

@@ -8,6 +8,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from qsd.errors import first_line
+
 _CODE = Path(__file__).resolve().parents[2]
 _RUNNER = ("ablations/running/attempt.py", "ablations/running/processes.py")
 _MOST_FRAMES = 40
@@ -24,12 +26,12 @@ def describe(error: BaseException) -> dict[str, Any]:
         for frame, _line in traceback.walk_tb(error.__traceback__)
     ]
     own = [frame for frame in frames if frame.partition(":")[0] not in _RUNNER]
-    return {"type": _name(type(error)), "message": _first_line(error), "frames": own[-_MOST_FRAMES:]}
+    return {"type": _name(type(error)), "message": first_line(error), "frames": own[-_MOST_FRAMES:]}
 
 
 def one_line(error: BaseException) -> str:
     """The error for a table: its type and the first line of its message."""
-    message = _first_line(error)
+    message = first_line(error)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
@@ -51,11 +53,6 @@ def max_cuda_bytes() -> int | None:
     if torch is None or not torch.cuda.is_initialized():
         return None
     return max(int(torch.cuda.max_memory_reserved(device)) for device in range(torch.cuda.device_count()))
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else ""
 
 
 def _name(kind: type) -> str:

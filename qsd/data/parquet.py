@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qsd.errors import UserError
+from qsd.errors import UserError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,8 +37,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 def damaged(path: Path, error: Exception, where: str) -> UserError:
     """The message for a file that cannot be read."""
-    detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return UserError(f"{path}: not a readable parquet file ({where}): {detail}")
+    return UserError(f"{path}: not a readable parquet file ({where}): {reason(error)}")
 
 
 def stream(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qsd.errors import UserError
+from qsd.errors import UserError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def load_part(part: Callable[..., T], path: str, **options: Any) -> T:
         return part(name, **arguments, **options)
     except (OSError, ValueError, SafetensorError) as error:
         where = options.get("subfolder", "pipeline")
-        raise UserError(f"model.path {path}: cannot load its {where}: {_first_line(error)}") from error
+        raise UserError(f"model.path {path}: cannot load its {where}: {reason(error)}") from error
 
 
 def load_weights(part: Callable[..., T], path: str, subfolder: str, **options: Any) -> T:
@@ -65,7 +65,3 @@ def load_weights(part: Callable[..., T], path: str, subfolder: str, **options: A
             return load_part(part, path, variant=_HALF, **arguments)
         except UserError:
             raise first from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

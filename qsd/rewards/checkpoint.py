@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from qsd.errors import UserError
+from qsd.errors import UserError, reason
 from qsd.rewards.folder import read_weights
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a checkpoint of tensors ({str(error).splitlines()[0]}); fetch it again") from None
+        raise UserError(f"{path}: not a checkpoint of tensors ({reason(error)}); fetch it again") from None
     state = found.get("state_dict", found) if isinstance(found, dict) else found
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{path}: not a checkpoint of tensors; is it the file that was published?")

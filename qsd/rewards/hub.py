@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qsd.errors import UserError
+from qsd.errors import UserError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,8 +74,7 @@ def _fetched(file: HubFile, folder: Path) -> Path:
     try:
         return Path(hf_hub_download(file.repo, file.file, revision=file.revision, local_dir=folder))
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"cannot fetch {file.file} of {file.repo} from the hub ({reason}); on a machine with a network run: "
+            f"cannot fetch {file.file} of {file.repo} from the hub ({reason(error)}); on a machine with a network run: "
             f"{file.command(folder)}"
         ) from None
