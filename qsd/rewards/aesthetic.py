@@ -21,14 +21,12 @@ from qsd.errors import UserError
 from qsd.rewards import clip
 from qsd.rewards.checkpoint import read_checkpoint
 from qsd.rewards.folder import read_config, save_weights
+from qsd.rewards.pixel_scorer import PixelScorer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL import Image
     from torch import Tensor
 
 _LAYER = re.compile(r"layers\.(\d+)\.weight")
@@ -67,8 +65,8 @@ def save(folder: Path, head: Mapping[str, Tensor], clip_folder: str, half: bool 
     save_weights(folder / "head.safetensors", head, half)
 
 
-class AestheticScorer:
-    """Affine head on a CLIP's image embedding. See :class:`qsd.rewards.scorer.Scorer` for the interface."""
+class AestheticScorer(PixelScorer):
+    """Affine head on a CLIP's image embedding; captions are ignored. See :class:`qsd.rewards.scorer.Scorer`."""
 
     unit = "aesthetic"
 
@@ -78,30 +76,9 @@ class AestheticScorer:
         self.clip = below
         self.weight = weight
         self.bias = bias
+        self.preprocess = below.preprocess
 
-    @property
-    def resolution(self) -> int:
-        """Side of the square input, in pixels."""
-        return self.clip.resolution
-
-    def score(self, images: Sequence[Image.Image | Tensor], captions: Sequence[str]) -> NDArray[np.float32]:
-        """Aesthetic scores, float32 (N,); captions are ignored but must be as many as the images."""
-        import numpy as np
-        import torch
-
-        if not images:
-            return np.zeros(0, dtype=np.float32)
-        with torch.inference_mode():
-            values: NDArray[np.float32] = self._head(self.clip.preprocess.pixels(images), captions).cpu().numpy()
-        return values
-
-    def score_tensor(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
-        """Scores (N,) of float pixels (N, 3, H, W) in [0, 1], differentiable in the pixels."""
-        return self._head(self.clip.preprocess.differentiable(pixels), captions)
-
-    def _head(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
-        if len(pixels) != len(captions):
-            raise ValueError(f"{len(pixels)} images but {len(captions)} captions")
+    def _scores(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
         return (self.clip.embed_pixels(pixels) * self.weight).sum(dim=-1) + self.bias
 
 

@@ -21,16 +21,14 @@ from qsd.config.digest import digest
 from qsd.errors import UserError
 from qsd.rewards.bpe import tokenize_with
 from qsd.rewards.folder import load_weights, read_config, save_weights
+from qsd.rewards.pixel_scorer import PixelScorer
 from qsd.rewards.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
     from open_clip.model import CLIP
-    from PIL import Image
     from torch import Tensor
     from transformers import CLIPTokenizer
 
@@ -103,7 +101,7 @@ def check_tokenizer(tokenizer: CLIPTokenizer, model_cfg: dict[str, Any]) -> None
         raise UserError(f"text_cfg.eos_id is {text.get('eos_id', 2)}, the tokenizer's end token is {end}")
 
 
-class ClipScorer:
+class ClipScorer(PixelScorer):
     """Scorer on a CLIP. See :class:`qsd.rewards.scorer.Scorer` for the interface.
 
     ``unit`` is ``cosine``, in [-1, 1], or ``logit``: the cosine times exp(logit_scale), about 100 in published models.
@@ -124,11 +122,6 @@ class ClipScorer:
         self.preprocess = preprocess
         self.tokenize = tokenize
         self.unit: str = unit
-
-    @property
-    def resolution(self) -> int:
-        """Side of the square input, in pixels."""
-        return self.preprocess.size
 
     @property
     def embedding_width(self) -> int:
@@ -156,25 +149,7 @@ class ClipScorer:
         """Token ids, int64 (N, context length)."""
         return self.tokenize(captions, self.model.context_length)
 
-    def score(self, images: Sequence[Image.Image | Tensor], captions: Sequence[str]) -> NDArray[np.float32]:
-        """Scores of images and their captions, float32 (N,)."""
-        import numpy as np
-        import torch
-
-        if not images:
-            return np.zeros(0, dtype=np.float32)
-        with torch.inference_mode():
-            scores = self._scores(self.preprocess.pixels(images), captions)
-        values: NDArray[np.float32] = scores.float().cpu().numpy()
-        return values
-
-    def score_tensor(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
-        """Scores (N,) of float pixels (N, 3, H, W) in [0, 1], differentiable in the pixels."""
-        return self._scores(self.preprocess.differentiable(pixels), captions)
-
     def _scores(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
-        if len(pixels) != len(captions):
-            raise ValueError(f"{len(pixels)} images but {len(captions)} captions")
         cosines = (self.embed_pixels(pixels) * self.embed_captions(captions)).sum(dim=-1)
         return cosines * self.model.logit_scale.exp() if self.unit == "logit" else cosines
 

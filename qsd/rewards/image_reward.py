@@ -21,15 +21,13 @@ from typing import TYPE_CHECKING
 
 from qsd.config.digest import digest, hash_of
 from qsd.errors import UserError
+from qsd.rewards.pixel_scorer import PixelScorer
 from qsd.rewards.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL import Image
     from torch import Tensor
     from transformers import BertTokenizer, CLIPTokenizer
 
@@ -42,8 +40,8 @@ TOKENS = 35
 _UNUSED = ("blip.vision_proj.", "blip.text_proj.", "blip.text_encoder.embeddings.position_ids")
 
 
-class ImageRewardScorer:
-    """Reward of an image for its caption. See :class:`qsd.rewards.scorer.Scorer` for the interface."""
+class ImageRewardScorer(PixelScorer):
+    """Reward of an image for its caption, about -2 to 2. See :class:`qsd.rewards.scorer.Scorer` for the interface."""
 
     unit = "reward"
 
@@ -68,27 +66,6 @@ class ImageRewardScorer:
         self.length = length
         self.mean, self.std = mean, std
 
-    @property
-    def resolution(self) -> int:
-        """Side of the square input, in pixels."""
-        return self.preprocess.size
-
-    def score(self, images: Sequence[Image.Image | Tensor], captions: Sequence[str]) -> NDArray[np.float32]:
-        """Rewards of images and their captions, float32 (N,); about -2 to 2."""
-        import numpy as np
-        import torch
-
-        if not images:
-            return np.zeros(0, dtype=np.float32)
-        with torch.inference_mode():
-            rewards = self._rewards(self.preprocess.pixels(images), captions)
-        values: NDArray[np.float32] = rewards.float().cpu().numpy()
-        return values
-
-    def score_tensor(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
-        """Rewards (N,) of float pixels (N, 3, H, W) in [0, 1], differentiable in the pixels."""
-        return self._rewards(self.preprocess.differentiable(pixels), captions)
-
     def tokens(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids, int64 (N, length), and which of them are no padding, bool (N, length)."""
         encoded = self.tokenizer(
@@ -96,9 +73,7 @@ class ImageRewardScorer:
         )
         return encoded["input_ids"], encoded["attention_mask"].bool()
 
-    def _rewards(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
-        if len(pixels) != len(captions):
-            raise ValueError(f"{len(pixels)} images but {len(captions)} captions")
+    def _scores(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
         device = self.weight.device
         ids, mask = self.tokens(captions)
         vectors: Tensor = self.blip(pixels.to(device), ids.to(device), mask.to(device))
