@@ -32,7 +32,11 @@ question: Does a stop change anything?
 experiment: tiny
 axes: {{quality.metric: [product]}}
 baseline: {{quality.metric: product}}
-overrides: {{training.steps: {STEPS}, training.checkpoint_steps: 1000, training.checkpoint_seconds: 1000}}
+overrides:
+  training.steps: {STEPS}
+  training.micro_batch: 2
+  training.checkpoint_steps: 1000
+  training.checkpoint_seconds: 1000
 seeds: [0]
 """
 pytestmark = pytest.mark.slow
@@ -63,16 +67,17 @@ def ending(store: Store, node: StageNode) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(("number", "processes"), [*((number, 1) for number in SIGNALS), (signal.SIGUSR2, 2)])
 def test_a_stopped_training_loses_no_step_and_ends_in_the_same_bytes(
-    number: int, whole: tuple[Path, StageNode, float], tmp_path: Path
+    number: int, processes: int, whole: tuple[Path, StageNode, float], tmp_path: Path
 ) -> None:
+    """Those of an undisturbed training in one process, also where two share each step."""
     root, node, seconds = whole
     done = Store(root / "runs", spec.key_of)
     store = Store(tmp_path / "runs", spec.key_of)
     for stage, key in node.inputs.items():
         shutil.copytree(done.artefact(stage, key), store.artefact(stage, key))
-    job = Job.of(node, QSD, store.root, root).write()
+    job = Job.of(node, QSD, store.root, root, processes=processes).write()
     draw = random.Random(number)
     metrics = store.partial(node.stage, node.key) / "metrics.jsonl"
     workers = Workers(PRELOAD, 1)
