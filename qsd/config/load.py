@@ -95,6 +95,18 @@ def override(flat: Flat, assignments: Mapping[str, Any], schema: type = Experime
     return values
 
 
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"lora.rank": 8}`` as ``{"lora": {"rank": 8}}``."""
+    tree: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        *sections, name = dotted.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[name] = value
+    return tree
+
+
 def build(flat: Mapping[str, Any]) -> ExperimentConfig:
     """The typed configuration of flat values."""
     return build_as(flat, ExperimentConfig)
@@ -104,14 +116,7 @@ def build_as(flat: Mapping[str, Any], schema: type[T]) -> T:
     """The typed configuration of flat values of a schema, through OmegaConf's structured schema."""
     from omegaconf import OmegaConf
 
-    nested: dict[str, Any] = {}
-    for dotted, value in flat.items():
-        *sections, name = dotted.split(".")
-        target = nested
-        for section in sections:
-            target = target.setdefault(section, {})
-        target[name] = value
-    merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(nested))
+    merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(nested(flat)))
     return cast("T", OmegaConf.to_object(merged))
 
 

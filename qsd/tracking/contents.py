@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qsd.config.load import nested
 from qsd.tracking.curves import METRICS, curves
 
 if TYPE_CHECKING:
@@ -119,18 +120,6 @@ def _tracked(
             "gallery": hashlib.sha256(shown.read_bytes()).hexdigest() if shown else None,
         },
     )
-
-
-def nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """``{"lora.rank": 8}`` as ``{"lora": {"rank": 8}}``: W&B forbids dots in keys."""
-    tree: dict[str, Any] = {}
-    for dotted, value in flat.items():
-        *above, last = dotted.split(".")
-        branch = tree
-        for part in above:
-            branch = branch.setdefault(part, {})
-        branch[last] = value
-    return tree
 
 
 def _finished(runs: Path, stage: str, cell: dict[str, Any]) -> Path | None:

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from qsd.tracking.contents import nested, tracked_runs
+from qsd.config.load import nested
+from qsd.tracking.contents import tracked_runs
 from qsd.tracking.project import pending, project_sweep
 from tests.analysis.synthetic import (
     Cell,
