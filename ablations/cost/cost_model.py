@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.cost.work import BYTES_PER_PIXEL
+from ablations.cost.work import BYTES_PER_PIXEL, training_passes
 from qsd.config.digest import is_hub_name
 from qsd.rewards.ensemble import members_of
 
@@ -31,8 +31,6 @@ PASS_S = 0.03
 """Least time of one pass of a batch through a network on a GPU."""
 FLOP_PER_PARAMETER = 0.2
 """Of a denoiser's forward pass, per parameter and latent position: 0.23 for SD1.5 at 512 px, 0.14 for SDXL at 1024."""
-TRAINING_PASSES = 8
-"""Forward passes that a pair costs: two images, each forward, backward (twice as much) and through the reference."""
 ENCODER_SHARE = 1.5
 """Cost of the VAE's encoder for an image, in forward passes of the denoiser."""
 SCORER_POSITIONS = {"small": 32, "large": 256}
@@ -89,11 +87,11 @@ def _encode(values: Mapping[str, Any], pairs: float, machine: Machine) -> float:
     return _decoding(values, pairs) + machine.seconds(flop, "fp32", 2 * pairs / values["encode.batch_size"])
 
 
-def _train(values: Mapping[str, Any], pairs: float, machine: Machine) -> float:
-    per_step = values["training.pairs_per_step"]
-    batches = pairs / per_step * math.ceil(per_step / (values["training.micro_batch"] * machine.processes))
-    flop = pairs * TRAINING_PASSES * _denoiser_flop(values)
-    return machine.seconds(flop, values["training.precision"], 3 * batches)
+def _train(values: Mapping[str, Any], passes: float, machine: Machine) -> float:
+    of_pair, per_step = training_passes(values), values["training.pairs_per_step"]
+    steps = passes / (of_pair.forward_passes * per_step)
+    batches = steps * math.ceil(per_step / (values["training.micro_batch"] * machine.processes))
+    return machine.seconds(passes * _denoiser_flop(values), values["training.precision"], of_pair.calls * batches)
 
 
 def _generate(values: Mapping[str, Any], passes: float, machine: Machine) -> float:

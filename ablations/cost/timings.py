@@ -14,6 +14,7 @@ from ablations.files import numbered, read_json
 from ablations.running import ahead
 from ablations.running.attempt import ATTEMPT, EXIT, PROGRESS
 from ablations.store.jobs import job_file
+from qsd.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -111,7 +112,7 @@ def _timing(store: Store, stage: str, key: str, counts: Counts, beforehand: Mapp
     try:
         work = work_of(stage, job["values"], counts)
         size = sum(int(entry["bytes"]) for entry in record["files"].values())
-    except (KeyError, TypeError, ValueError, AttributeError):  # not finished, or written by another version
+    except (KeyError, TypeError, ValueError, AttributeError, UserError):  # not finished, or written by another version
         return None
     attempts = store.attempts(stage, key)
     folders = [attempts / str(number) for number in numbered(attempts)]

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsd.config.schema import LossConfig
+from qsd.losses import REGISTRY as LOSSES
 from qsd.selection.strategies import REGISTRY as STRATEGIES
+from qsd.training.passes import Passes, passes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -103,7 +106,15 @@ def _train(values: Mapping[str, Any], counts: Counts) -> Work:
         seen = values["training.steps"] * values["training.pairs_per_step"]
     else:
         seen = max(values["training.pairs_per_step"], values["training.epochs"] * counts.selected(values))
-    return Work(seen, "steps x pairs", values["lora.rank"], alike)
+    passes = seen * training_passes(values).forward_passes
+    return Work(passes, "images x denoiser passes", values["lora.rank"], alike)
+
+
+def training_passes(values: Mapping[str, Any]) -> Passes:
+    """What a pair costs under the loss of a flat configuration."""
+    settings = LossConfig(**{name[5:]: value for name, value in values.items() if name.startswith("loss.")})
+    whole_steps = values["training.pairs_per_step"] <= values["training.micro_batch"]
+    return passes_of(LOSSES.get(settings.name), settings, whole_steps)
 
 
 def _generate(values: Mapping[str, Any], counts: Counts) -> Work:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ablations.cost import timings
+from ablations.cost.cost_model import STARTUP_S
 from ablations.cost.estimate import ELSEWHERE, MODEL, RECORDS, Estimator, Site, estimate
 from ablations.cost.work import Counts, work_of
 from ablations.files import write_json
@@ -25,6 +27,8 @@ from tests.ablations.test_plan import assets
 from tests.ablations.test_spec import ablate
 
 __all__ = ["assets", "fake_log"]
+DPO = 6.2
+"""Passes of an image through the denoiser that a pair costs under dpo: 2 forward, 2 backward at 1.1, 2 reference."""
 CLUSTER = """\
 parallel: 8
 resources:
@@ -45,13 +49,14 @@ def leave_record(
     seconds: list[float],
     size: int = 100,
     slurm: Any = None,
+    processes: int = 1,
 ) -> None:
     """What a finished stage leaves behind, as far as estimates look at it: one attempt per entry of ``seconds``."""
     write_json(store.root / "jobs" / stage / f"{key}.json", {"values": dict(values)})
     write_json(store.artefact(stage, key) / "record.json", {"files": {"a": {"bytes": size}, "b": {"bytes": size}}})
     for number, lasted in enumerate(seconds, start=1):
         folder = store.attempts(stage, key) / str(number)
-        write_json(folder / "attempt.json", {"slurm": slurm})
+        write_json(folder / "attempt.json", {"slurm": slurm, "processes": processes})
         write_json(folder / "exit.json", {"state": "done" if number == len(seconds) else "failed", "seconds": lasted})
 
 
@@ -63,9 +68,9 @@ def test_work_follows_the_count_and_the_budget() -> None:
     values = FLAT | {"training.steps": 30, "training.pairs_per_step": 4, "selection.fraction": 10.0}
     counted = Counts({"p": 1000})
     by_epochs = values | {"training.budget": "epochs", "training.epochs": 2.5}
-    assert work_of("train", by_epochs, counted).amount == 250
-    assert work_of("train", by_epochs | {"selection.count": 40}, counted).amount == 100
-    assert work_of("train", by_epochs | {"selection.count": 1, "training.epochs": 0.1}, counted).amount == 4
+    assert work_of("train", by_epochs, counted).amount == 250 * DPO
+    assert work_of("train", by_epochs | {"selection.count": 40}, counted).amount == 100 * DPO
+    assert work_of("train", by_epochs | {"selection.count": 1, "training.epochs": 0.1}, counted).amount == 4 * DPO
     assert work_of("encode", values | {"selection.count": 40, "encode.scope": "selection"}, counted).amount == 40
     assert counted.selected(values | {"selection.strategy": "threshold", "selection.count": 40}) == 1000
 
@@ -81,7 +86,7 @@ def test_work_counts_what_time_grows_with() -> None:
         "selection.fraction": 10.0,
     }
     counted = Counts({"p": 1000})
-    assert work_of("train", values, counted).amount == 120
+    assert work_of("train", values, counted).amount == 120 * DPO
     assert work_of("generate", values, counted).amount == 2 * 10 * 3 * 20 * 2, "with guidance, two passes a step"
     assert work_of("generate", values | {"generation.guidance_scale": 1}, counted).amount == 2 * 10 * 3 * 20
     assert work_of("evaluate", values, counted).amount == 2 * 10 * 3 * 2
@@ -120,6 +125,23 @@ def test_records_scale_with_work(plan_of: Planner, store: Store) -> None:
     assert Estimator(plan, store, local()).cost(StageNode("train", "x", 1, {}, {}, other)).origin == MODEL
 
 
+def test_a_record_of_one_loss_tells_of_another_by_their_passes(plan_of: Planner, store: Store) -> None:
+    node = train_node(plan_of(SMALL))
+    leave_record(store, "train", "k1", {**node.values, "loss.name": "dpo"}, [62.0])
+    estimator = Estimator(plan_of(SMALL), store, local())
+
+    def seconds(**loss: Any) -> float:
+        values = {**node.values, **{f"loss.{name}": value for name, value in loss.items()}}
+        cost = estimator.cost(StageNode("train", "x", 1, {}, {}, values))
+        assert cost.origin == RECORDS
+        return cost.seconds
+
+    assert seconds(name="dpo") == pytest.approx(62)
+    assert seconds(name="sft") == pytest.approx(31)
+    assert seconds(name="adaptive_dpo") == pytest.approx(102)
+    assert seconds(name="adaptive_dpo", adaptive_decays=[0.5]) == pytest.approx(82)
+
+
 def test_the_records_nearest_in_work_decide(plan_of: Planner, store: Store) -> None:
     plan = plan_of(SMALL)
     node = train_node(plan)
@@ -143,12 +165,28 @@ def test_records_of_the_same_place_come_first(plan_of: Planner, store: Store) ->
     assert (cost.seconds, cost.origin) == (pytest.approx(7), RECORDS)
 
 
+def test_several_processes_share_the_time_of_a_training(plan_of: Planner, store: Store) -> None:
+    plan = plan_of(SMALL)
+    node = train_node(plan)
+    alone, four = local(), Site("site", 4, lambda _stage: 4, lambda node: 4 if node.stage == "train" else 1)
+    guess = [Estimator(plan, store, site).cost(node) for site in (alone, replace(four, gpus=alone.gpus))]
+    assert [cost.origin for cost in guess] == [MODEL, MODEL]
+    assert (guess[0].seconds - STARTUP_S) / (guess[1].seconds - STARTUP_S) == pytest.approx(4)
+    leave_record(store, "train", "two", node.values, [30.0, 20.0], processes=2)
+    assert Estimator(plan, store, alone).cost(node).seconds == pytest.approx(100)
+    assert Estimator(plan, store, four).cost(node).seconds == pytest.approx(25)
+    found = estimate(plan, store, dict.fromkeys(plan.nodes, "new"), four)["stages"]["train"]
+    assert found["gpu_hours"] == pytest.approx(found["left"] * 25 * 4 / 3600)
+
+
 def test_damaged_and_unfinished_records_are_passed_over(plan_of: Planner, store: Store) -> None:
     plan = plan_of(SMALL)
     node = train_node(plan)
     leave_record(store, "train", "unfinished", node.values, [1.0])
     (store.artefact("train", "unfinished") / "record.json").unlink()
     leave_record(store, "train", "old", {"training.steps": 3}, [1.0])
+    leave_record(store, "train", "renamed", {**node.values, "loss.name": "dpo_of_old"}, [1.0])
+    leave_record(store, "train", "other field", {**node.values, "loss.of_old": 1}, [1.0])
     leave_record(store, "train", "silent", node.values, [])
     (store.attempts("train", "empty")).mkdir(parents=True)
     leave_record(store, "train", "torn", node.values, [1.0])
@@ -244,7 +282,5 @@ def test_the_model_grows_with_work(assets: Path) -> None:
     assert modelled_seconds("score", two, 1000, slow) > modelled_seconds("score", one, 1000, slow)
     bf16 = values | {"training.precision": "bf16"}
     assert modelled_seconds("train", bf16, 10**6, fast) < modelled_seconds("train", values, 10**6, fast)
-    hours = (
-        modelled_seconds("train", values | {"training.steps": 2000, "training.micro_batch": 16}, 32_000, fast) / 3600
-    )
+    hours = modelled_seconds("train", values | {"training.micro_batch": 16}, 32_000 * DPO, fast) / 3600
     assert 0.5 < hours < 5, "SD1.5 at 512 px, 32,000 pairs in fp32 on one data-centre GPU"
