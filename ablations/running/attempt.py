@@ -138,7 +138,7 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
             "max_rss_bytes": together.max_rss_bytes(),
             "max_cuda_bytes": together.max_cuda_bytes(),
             "end": datetime.now(UTC).isoformat(timespec="seconds"),
-            "signal": together.signal() if state == "interrupted" else None,
+            "signal": together.stopped_by() if state == "interrupted" else None,
             "progress": together.progress(),
             "error": error,
         },

@@ -115,7 +115,7 @@ class Together:
         """As ``ProgressFile.reached``."""
         return self._report.reached() if self._count == 1 else self._told.get(0, {}).get("progress")
 
-    def signal(self) -> str | None:
+    def stopped_by(self) -> str | None:
         """The first signal that asked this process, or else one of the others, to end."""
         return self._stop.signal or next((told["signal"] for told in self._told.values() if told["signal"]), None)
 
@@ -133,7 +133,7 @@ class Together:
 
         Its port is taken before they start, so no other job of the machine can come between.
         """
-        from torch.distributed import TCPStore
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
         with socket.socket() as listening:
             listening.bind((_HERE, 0))
@@ -174,7 +174,8 @@ class Together:
         state, reason, error = "done", None, None
         try:
             try:
-                work(self._report if rank == 0 else self._unheard)
+                report: Report = self._report if rank == 0 else self._unheard
+                work(report)
             finally:
                 moment = time.monotonic()
                 self._stop.unwatch()
@@ -196,7 +197,7 @@ class Together:
             "max_cuda_bytes": ending.max_cuda_bytes(),
         }
 
-    def _unheard(self, _done: int, _total: int, _unit: str) -> None:
+    def _unheard(self, done: int, total: int, unit: str) -> None:
         """The report of all but the first process."""
         self._stop.check()
 
