@@ -84,6 +84,28 @@ def test_the_warning_signal_requeues_a_stage_that_gets_further(
     assert [each["slurm"]["restarts"] for each in records(store, plan, attempt.ATTEMPT)] == [0, 1, 2]
 
 
+def test_a_training_on_two_gpus_stops_and_goes_on_in_two_processes(
+    plan: Plan, submit_plan: Submit, store: Store, fake_log: Path, profile: Profile
+) -> None:
+    two = replace(profile, stages={**profile.stages, "train": replace(profile.default, gpus=2)})
+    submit_plan(plan, two)
+    await_step(fake_log, 3)
+    command("scancel", "--signal=USR2", job_of(plan, store, "train"))
+    wait_for(lambda: "PENDING" in queue().values(), "the requeued job")
+    wait_for_end()
+    assert_done_without_loss(plan, store, fake_log)
+    assert endings(store, plan) == [("interrupted", "SIGUSR2"), ("done", None)]
+    assert [each["processes"] for each in records(store, plan, attempt.ATTEMPT)] == [2, 2]
+    lines = [line.split()[:2] for line in fake_log.read_text().splitlines()]
+    assert lines.count(["process", "1"]) == 2
+    assert ["enter-0,1", f"train/{train_of(plan).key}"] in lines, "SLURM has given it both GPUs"
+    scripts = [path.read_text() for path in (store.root / "submitit").rglob("*submission*.sh")]
+    asked = [script for script in scripts if "--gpus-per-node=2" in script]
+    assert asked
+    assert all("--job-name=train:" in script for script in asked)
+    assert all("--nodes=1" in script and "--ntasks" not in script for script in asked), "one task starts them itself"
+
+
 def test_a_stage_that_stands_still_is_not_requeued_for_ever(
     plan: Plan, submit_plan: Submit, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
