@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -125,3 +126,15 @@ def kept_step(store: Store, node: StageNode) -> int:
 
     with safe_open(store.partial(node.stage, node.key) / ".state" / "checkpoint.safetensors", "pt") as stored:
         return int(stored.metadata()["step"])
+
+
+def test_an_attempt_keeps_the_rates_of_its_training(whole: tuple[Path, StageNode, float]) -> None:
+    """Beside its log: an artefact holds no times."""
+    root, node, _ = whole
+    store = Store(root / "runs", spec.key_of)
+    folder = attempt.latest(store, node.stage, node.key)
+    assert folder is not None
+    rows = [json.loads(line) for line in (folder / "rates.jsonl").read_text().splitlines()]
+    assert [row["steps"] for row in rows] == list(range(10, STEPS + 1, 10))
+    assert all(row["pairs_per_second"] > 0 and row["flops_per_second"] > 0 for row in rows)
+    assert not (store.artefact(node.stage, node.key) / "rates.jsonl").exists()
