@@ -165,6 +165,7 @@ def test_a_killed_attempt_leaves_no_process_and_its_work(
     os.kill(owner.pid, signal.SIGKILL)
     assert end(workers) == -signal.SIGKILL
     wait_for(lambda: not [pid for pid in pids if alive(pid)], 10)
+    assert f"step-8 train/{node.key}" not in events(fake_log), "they were ended, and did not come to their end"
     start(workers, store, node, fake_log)
     assert end(workers) == attempt.EXIT_DONE
     steps = [events(fake_log)[f"step-{number} train/{node.key}"] for number in range(1, 9)]
