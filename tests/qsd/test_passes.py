@@ -13,7 +13,9 @@ from qsd.losses import REGISTRY, PairErrors
 from qsd.models.denoiser import Denoiser
 from qsd.training.metrics import OF_PAIRS
 from qsd.training.passes import passes_of
+from qsd.training.processes import Processes
 from qsd.training.rates import count_flops
+from qsd.training.validation import Validation
 from tests.qsd.tiny_stages import trainer
 
 if TYPE_CHECKING:
@@ -96,3 +98,12 @@ def test_sft_reports_the_losers_that_it_does_not_train_on(world: TinyStages, mon
     expected = rows()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7, equal_nan=True)
     assert (found[:, OF_PAIRS.index("loser_error")] > 0).all()
+
+
+def test_the_passes_of_a_validation_count(world: TinyStages) -> None:
+    """The reference is computed at the first one only."""
+    made = trainer(world)
+    validation = Validation(made.denoiser, made.stream, made.config.training, Processes())
+    for passes in (2, 1):
+        validation.means(made.device)
+        assert validation.forwarded == passes * len(made.stream)
