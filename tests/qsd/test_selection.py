@@ -143,8 +143,15 @@ def test_weighted_sampling_goes_from_top_k_to_random() -> None:
     quality = np.random.default_rng(0).normal(3, 5, 400)
     cold, hot = (chosen(quality, ids, settings("weighted_sampling", 10, temperature=t)) for t in (1e-9, 1e9))
     assert cold == chosen(quality, ids, settings("top_k", 10))
-    highest_uniforms = [ids[row] for row in np.argsort(-uniforms(ids, 0, "selection"))[:40]]
-    assert hot == highest_uniforms
+    assert hot == chosen(quality, ids, settings("random", 10))
+
+
+def test_weighted_sampling_and_random_keep_more_of_the_same_pairs_than_chance() -> None:
+    """Two independent halves of 2,000 pairs share 500; a control whose chance leans the other way shares far fewer."""
+    ids = names(2_000)
+    quality = np.random.default_rng(0).normal(size=2_000)
+    both = (set(chosen(quality, ids, settings(name, 50))) for name in ("weighted_sampling", "random"))
+    assert len(set.intersection(*both)) > 600
 
 
 def drawn(config: SelectionConfig, quality: np.ndarray, uniform: np.ndarray) -> Chosen:

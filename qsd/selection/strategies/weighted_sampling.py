@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 def weighted_sampling(pairs: Candidates, settings: SelectionConfig) -> Chosen:
     """K pairs drawn with odds exp(z / temperature), z the standardised Q. K = count, or round(N · fraction / 100).
 
-    Without replacement, every pair gets the key z / temperature + g, g = -log(-log u) from its own uniform number u,
-    and the K highest keys are kept, weight 1: the Gumbel form of Efraimidis and Spirakis, "Weighted random sampling
-    with a reservoir" (2006). Smaller K are subsets. Temperature to 0 gives ``top_k``, to infinity ``random``.
+    Without replacement, every pair gets the key z / temperature + g, g = -log(-log(1 - u)) from its own uniform number
+    u, and the K highest keys are kept, weight 1: the Gumbel form of Efraimidis and Spirakis, "Weighted random sampling
+    with a reservoir" (2006). Smaller K are subsets. Temperature to 0 gives ``top_k``, to infinity the very pairs of
+    ``random``: both lean to low u, so that a comparison of the two is of Q, not of chance.
 
     With replacement (``selection.replacement``), K independent draws; a pair that is drawn m times is kept once with
     weight m. The weight carries the repeats because two uses of a pair in one epoch would share timestep and noise, so
@@ -30,7 +31,7 @@ def weighted_sampling(pairs: Candidates, settings: SelectionConfig) -> Chosen:
     count = kept_count(len(z), settings)
     if settings.replacement:
         return _with_replacement(pairs, z, count)
-    gumbel = -np.log(-np.log(np.maximum(pairs.uniform, np.finfo(np.float64).tiny)))
+    gumbel = -np.log(np.maximum(-np.log1p(-pairs.uniform), np.finfo(np.float64).tiny))
     rows = best_first(z + gumbel, pairs.pair_ids, count)
     return Chosen(rows, np.ones(len(rows)))
 
@@ -45,4 +46,4 @@ def _with_replacement(pairs: Candidates, z: NDArray[np.float64], count: int) -> 
     return Chosen(order[kept].astype(np.int64), times[kept].astype(np.float64))
 
 
-STRATEGY = Strategy(weighted_sampling, fields=("fraction", "temperature", "replacement"), stochastic=True)
+STRATEGY = Strategy(weighted_sampling, fields=("fraction", "temperature", "replacement"), stochastic=True, version=2)
