@@ -62,7 +62,7 @@ class Comparison:
 
 
 def compare(folder: Path) -> Comparison:
-    """Draw the first picture of ``folder/generate`` again in a stock pipeline, without and with the adapter."""
+    """Draw the first picture of ``folder/generate`` again in a stock pipeline, with the adapter and without."""
     experiment = json.loads((folder / "experiment.yaml").read_text())
     drawing, resolution = experiment["generation"], experiment["model"]["resolution"]
     ours = next(read_images(folder / "generate"))
@@ -86,9 +86,11 @@ def compare(folder: Path) -> Comparison:
         return np.asarray(decode(stock, made.images.float())[0], np.int16)
 
     mine = np.asarray(ours.image, np.int16)
-    before = _difference(mine, drawn())
     stock.load_lora_weights(folder / "train" / "adapter")
-    return Comparison(_difference(mine, drawn()), before, int(np.ptp(mine)))
+    after = _difference(mine, drawn())
+    print(f"with the adapter: {after} of 255", flush=True)
+    stock.disable_lora()
+    return Comparison(after, _difference(mine, drawn()), int(np.ptp(mine)))
 
 
 def _conditioning(model: str, caption: str) -> dict[str, Tensor]:
