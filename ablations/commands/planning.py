@@ -25,6 +25,7 @@ def plan(
 ) -> None:
     """Show a sweep's cells and unique stages, what is done, and what the rest will cost."""
     from ablations.cost.estimate import estimate, find_site
+    from ablations.cost.spent import spent
     from ablations.planning import board
     from ablations.planning import plan as planning
     from ablations.running import ahead
@@ -41,6 +42,8 @@ def plan(
         print(json.dumps(summary | {"list": board.cells_as_json(made, found)}, indent=1))
     else:
         board.print_plan(made, summary)
+        if not left and (took := spent(made, store)) is not None:
+            print(took.line())
 
 
 @app.command()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ablations.cost.work import Counts, Work
+    from ablations.planning.keys import StageNode
     from ablations.store.artefacts import Store
 
 MOST_LOOKED_AT = 500
@@ -88,6 +89,16 @@ def read_timings(store: Store, stage: str, counts: Counts) -> list[Timing]:
     return [timing for timing in found if timing is not None]
 
 
+def seconds_of(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, float]:
+    """Key -> seconds that a stage took, all its attempts and its part of common work together, in one process.
+
+    Keys without a record are left out: their attempts were removed, or ran in another folder.
+    """
+    beforehand = _seconds_ahead(store)
+    found = {key: sum(_read(folder)[0] for folder in _folders(store, node.stage, key)) for key, node in nodes.items()}
+    return {key: seconds + beforehand.get(key, 0.0) for key, seconds in found.items() if seconds > 0}
+
+
 def counted_pairs(store: Store, keys: Iterable[tuple[str, str]]) -> dict[str, int]:
     """Path of a data set -> pairs, for the (path, key) of data stages that are finished."""
     counts = ((path, count_of(store.artefact("data", key) / "summary.json")) for path, key in keys)
@@ -114,14 +125,25 @@ def _timing(store: Store, stage: str, key: str, counts: Counts, beforehand: Mapp
         size = sum(int(entry["bytes"]) for entry in record["files"].values())
     except (KeyError, TypeError, ValueError, AttributeError, UserError):  # not finished, or written by another version
         return None
-    attempts = store.attempts(stage, key)
-    folders = [attempts / str(number) for number in numbered(attempts)]
-    abouts = [content if isinstance(content := read_json(folder / ATTEMPT), dict) else {} for folder in folders]
-    in_all = [_seconds(folder) * about.get("processes", 1) for folder, about in zip(folders, abouts, strict=True)]
-    seconds = sum(in_all) + beforehand.get(key, 0.0)
-    if not folders or seconds <= 0 or work.amount <= 0 or work.volume <= 0:
+    attempts = [_read(folder) for folder in _folders(store, stage, key)]
+    seconds = sum(each for each, _ in attempts) + beforehand.get(key, 0.0)
+    if not attempts or seconds <= 0 or work.amount <= 0 or work.volume <= 0:
         return None
-    return Timing(seconds, size, work, abouts[-1].get("slurm") is not None)
+    _, on_slurm = attempts[-1]
+    return Timing(seconds, size, work, on_slurm)
+
+
+def _folders(store: Store, stage: str, key: str) -> list[Path]:
+    """Of all attempts at a stage, the last one last."""
+    attempts = store.attempts(stage, key)
+    return [attempts / str(number) for number in numbered(attempts)]
+
+
+def _read(folder: Path) -> tuple[float, bool]:
+    """Seconds of an attempt, those of several processes added up; and whether it was a job of SLURM."""
+    content = read_json(folder / ATTEMPT)
+    about: Mapping[str, Any] = content if isinstance(content, dict) else {}
+    return _seconds(folder) * int(about.get("processes", 1)), about.get("slurm") is not None
 
 
 def _seconds(attempt: Path) -> float:

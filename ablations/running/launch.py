@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablations.cost.spent import spent
 from ablations.running import finish, local
 from ablations.running.follow import following
 from ablations.running.server import PRELOAD
@@ -53,6 +54,8 @@ def run(
             return 0
         finish.write_tables(store, folder)
     print(finish.render(folder))
+    if (found := spent(plan, store)) is not None:
+        print(found.line())
     return 0
 
 

@@ -1,0 +1,42 @@
+"""What the stages of a plan took, and what they would have taken had no cell shared any with another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ablations.amounts import lasting
+from ablations.cost.timings import seconds_of
+
+if TYPE_CHECKING:
+    from ablations.planning.plan import Plan
+    from ablations.store.artefacts import Store
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of computing, in one process.
+
+    Attributes:
+        once: of every stage as it was done.
+        alone: if every cell had done all its stages itself (``Plan.alone``).
+    """
+
+    once: float
+    alone: float
+
+    def line(self) -> str:
+        """For a person."""
+        share = 100 * (1 - self.once / self.alone)
+        return (
+            f"computing took {lasting(self.once)}; all cells on their own would have taken {lasting(self.alone)}: "
+            f"{share:.0f} % saved by sharing"
+        )
+
+
+def spent(plan: Plan, store: Store) -> Spent | None:
+    """By the clock of the attempts; None if one of the stages has no record of its time."""
+    seconds = seconds_of(store, plan.nodes)
+    if len(seconds) < len(plan.nodes):
+        return None
+    return Spent(sum(seconds.values()), sum(seconds[key] * cells for key, cells in plan.alone.items()))

@@ -1,0 +1,51 @@
+"""What a finished plan took, against what its cells would have taken on their own."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from ablations.cost.spent import Spent, spent
+from ablations.store.artefacts import Store
+from tests.ablations.conftest import SMALL, Planner
+from tests.ablations.test_estimate import leave_record
+
+
+def test_shared_stages_count_once_or_for_every_cell(plan_of: Planner, store: Store) -> None:
+    plan = plan_of(SMALL)  # product, difference, random, base
+    for number, (key, node) in enumerate(plan.nodes.items()):
+        leave_record(store, node.stage, key, node.values, [10.0 * number, 1.0])
+    took = {key: 10.0 * number + 1 for number, key in enumerate(plan.nodes)}
+    base = next(cell for cell in plan.cells if cell.role == "base")
+    needed: Counter[str] = Counter()
+    for cell in plan.cells:
+        if cell is not base:
+            needed.update({node.key for node in (*cell.stages.values(), *base.stages.values())})
+    found = spent(plan, store)
+    assert found is not None
+    assert found.once == pytest.approx(sum(took.values()))
+    assert found.alone == pytest.approx(sum(took[key] * cells for key, cells in needed.items()))
+
+
+def test_several_processes_count_each(plan_of: Planner, store: Store) -> None:
+    plan = plan_of(SMALL)
+    for key, node in plan.nodes.items():
+        leave_record(store, node.stage, key, node.values, [4.0], processes=3 if node.stage == "train" else 1)
+    found = spent(plan, store)
+    trained = sum(node.stage == "train" for node in plan.nodes.values())
+    assert found is not None
+    assert found.once == pytest.approx(4 * len(plan.nodes) + 8 * trained)
+
+
+def test_a_stage_without_a_record_leaves_it_unsaid(plan_of: Planner, store: Store) -> None:
+    plan = plan_of(SMALL)
+    for key, node in list(plan.nodes.items())[1:]:
+        leave_record(store, node.stage, key, node.values, [1.0])
+    assert spent(plan, store) is None
+
+
+def test_the_line() -> None:
+    assert Spent(3600, 7200).line() == (
+        "computing took 60 min; all cells on their own would have taken 2 h 0 min: 50 % saved by sharing"
+    )
