@@ -12,6 +12,7 @@ from qsd.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from types import ModuleType
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ class Registry(Generic[T]):
         self.package = package
         self.attribute = attribute
         self.renamed = dict(renamed or {})
+        self._imported: dict[str, ModuleType] = {}
 
     def names(self) -> list[str]:
         """Names of all members, sorted; reads the folder and imports no member."""
@@ -58,10 +60,13 @@ class Registry(Generic[T]):
         Raises:
             UserError: no such member, or its file does not define the expected attribute.
         """
-        if name not in self.names():
-            raise UserError(self.unknown(name))
-        stem = next((stem for stem, renamed in self.renamed.items() if renamed == name), name)
-        module = importlib.import_module(f"{self.package}.{stem}")
-        if not hasattr(module, self.attribute):
-            raise UserError(f"{module.__file__}: a {self.kind} file must define {self.attribute}")
+        module = self._imported.get(name)
+        if module is None:
+            if name not in self.names():
+                raise UserError(self.unknown(name))
+            stem = next((stem for stem, renamed in self.renamed.items() if renamed == name), name)
+            module = importlib.import_module(f"{self.package}.{stem}")
+            if not hasattr(module, self.attribute):
+                raise UserError(f"{module.__file__}: a {self.kind} file must define {self.attribute}")
+            self._imported[name] = module
         return cast("T", getattr(module, self.attribute))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,9 +114,19 @@ def _train(values: Mapping[str, Any], counts: Counts) -> Work:
 
 def training_passes(values: Mapping[str, Any]) -> Passes:
     """What a pair costs under the loss of a flat configuration."""
-    settings = LossConfig(**{name[5:]: value for name, value in values.items() if name.startswith("loss.")})
-    whole_steps = values["training.pairs_per_step"] <= values["training.micro_batch"]
-    return passes_of(LOSSES.get(settings.name), settings, whole_steps)
+    read = (values[f"loss.{name}"] for name in _LOSS_FIELDS)
+    settings = tuple(tuple(value) if isinstance(value, list) else value for value in read)
+    return _passes(settings, values["training.pairs_per_step"] <= values["training.micro_batch"])
+
+
+_LOSS_FIELDS = tuple(field.name for field in dataclasses.fields(LossConfig))
+
+
+@cache
+def _passes(settings: tuple[Any, ...], whole_steps: bool) -> Passes:
+    """Thousands of cells have a handful of losses between them."""
+    config = LossConfig(**dict(zip(_LOSS_FIELDS, settings, strict=True)))
+    return passes_of(LOSSES.get(config.name), config, whole_steps)
 
 
 def _generate(values: Mapping[str, Any], counts: Counts) -> Work:

@@ -13,7 +13,7 @@ from ablations.grid.spec import Sweep, find_experiment
 from qsd.config.load import load_flat, override
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ablations.planning.keys import StageNode, StageTable
@@ -69,19 +69,28 @@ class Plan:
 
         To be compared with the base model, a cell on its own needs the base model's images and scores too.
         """
-        return Counter(key for needs in self._needs for key in needs)
+        return Counter({key: cells for (_, key), cells in self._needs.items()})
 
     @property
     def naive(self) -> Counter[str]:
         """Stages per kind if every cell ran on its own."""
-        return Counter(stage for needs in self._needs for stage in needs.values())
+        kinds: Counter[str] = Counter()
+        for (stage, _), cells in self._needs.items():
+            kinds[stage] += cells
+        return kinds
 
-    @property
-    def _needs(self) -> Iterator[Mapping[str, str]]:
-        """The stages, key -> kind, of each trained cell on its own; of the base model where there is nothing else."""
-        trained = [cell for cell in self.cells if cell.role != BASE]
-        for cell in trained or self.cells:
-            yield {node.key: node.stage for stages in (cell.stages, cell.base) for node in stages.values()}
+    @cached_property
+    def _needs(self) -> Counter[tuple[str, str]]:
+        """(kind, key) of each stage -> trained cells that need it; the base model itself where there are no others."""
+        trained = [cell for cell in self.cells if cell.role != BASE] or self.cells
+        needs = Counter((stage, node.key) for cell in trained for stage, node in cell.stages.items())
+        needs.update(
+            (stage, node.key)
+            for cell in trained
+            for stage, node in cell.base.items()
+            if stage not in cell.stages or cell.stages[stage].key != node.key
+        )
+        return needs
 
     @property
     def unique(self) -> Counter[str]:
