@@ -91,10 +91,10 @@ def gc(
 ) -> None:
     """Show what nobody needs any more, by kind with sizes, and free it if asked."""
     from ablations.grid.spec import SWEEPS
+    from ablations.mending import freeing
+    from ablations.mending.garbage import find_garbage
     from ablations.slurm.turns import turn
-    from ablations.store import freeing
     from ablations.store.artefacts import Store
-    from ablations.store.garbage import find_garbage
     from ablations.store.jobs import QSD, load_table
 
     table = load_table(QSD)

@@ -11,14 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.expand import Grid
-from ablations.planning.keys import Keys
+from ablations.grid.keys import Keys
 from ablations.store.jobs import QSD, load_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ablations.grid.expand import Cell
-    from ablations.planning.keys import StageTable
+    from ablations.grid.keys import StageTable
     from ablations.planning.plan import Plan
 
 FOLDER = "dryrun"

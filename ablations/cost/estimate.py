@@ -19,7 +19,7 @@ from ablations.store.states import DONE, RUNNING, progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
     from ablations.planning.plan import Plan
     from ablations.store.artefacts import Store
 

@@ -10,7 +10,7 @@ from ablations.running.schedule import Schedule
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
 
 
 def makespan(nodes: Mapping[str, StageNode], done: Iterable[str], seconds: Mapping[str, float], slots: int) -> float:

@@ -15,20 +15,20 @@ from ablations.cost.timings import counted_pairs
 from ablations.cost.work import Counts, work_of
 from ablations.files import read_json
 from ablations.mending.failures import failure_lines, failures
+from ablations.mending.lives import lives
 from ablations.running import local
 from ablations.running.attempt import PROGRESS, latest, outcome
 from ablations.running.processes import count_of
 from ablations.running.server import PRELOAD
 from ablations.store.artefacts import Store
 from ablations.store.jobs import QSD, load_table
-from ablations.store.lives import lives
 from ablations.watching.display import Board, Lines, on_terminal
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
     from ablations.planning.plan import Plan
 
 

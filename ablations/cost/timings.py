@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ablations.cost.work import Counts, Work
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
     from ablations.store.artefacts import Store
 
 MOST_LOOKED_AT = 500

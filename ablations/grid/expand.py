@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.combinations import combinations, existing, matches, product
+from ablations.grid.keys import Keys, StageNode, StageTable
 from ablations.grid.names import cell_name, short_names
-from ablations.planning.keys import Keys, StageNode, StageTable
 from qsd.config.digest import hash_of
 
 if TYPE_CHECKING:

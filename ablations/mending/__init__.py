@@ -1,1 +1,1 @@
-"""What failed and why, and what mends it: try again, or end it."""
+"""What failed and why, and what mends it: try again, end it, or free the space of what nobody needs."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from ablations.grid.expand import Cell
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
     from ablations.planning.plan import Plan
     from ablations.store.artefacts import Store
     from ablations.store.owner import Owner

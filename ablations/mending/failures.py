@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
     from ablations.planning.plan import Plan
     from ablations.slurm.query import JobState
     from ablations.store.artefacts import Store

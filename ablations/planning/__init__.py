@@ -1,1 +1,1 @@
-"""Cells become a plan: unique stages by key, what is done, and why; how two cells differ."""
+"""Cells become a plan: unique stages, what is done, and why; how two cells differ."""

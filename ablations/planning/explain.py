@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ablations.grid.expand import Cell
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
     from ablations.planning.plan import Plan
     from ablations.store.artefacts import Record, Store
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ablations.planning.keys import StageNode, StageTable
+    from ablations.grid.keys import StageNode, StageTable
 
 
 @dataclass(frozen=True)

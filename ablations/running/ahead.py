@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import read_json
-from ablations.planning.keys import StageNode
+from ablations.grid.keys import StageNode
 from ablations.running import adjust
 from ablations.store.artefacts import names_in
 from qsd.config.digest import hash_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from ablations.planning.keys import StageTable
+    from ablations.grid.keys import StageTable
     from ablations.store.artefacts import Store
     from ablations.store.jobs import Job
     from qsd.stages.context import Report

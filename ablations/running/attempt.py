@@ -18,13 +18,13 @@ from ablations.files import numbered, read_json, write_json
 from ablations.running import adjust, ahead, ending
 from ablations.running.ahead import AHEAD
 from ablations.running.drift import check_code, check_meaning
-from ablations.running.origin import code_state, environment, slurm_job, versions
 from ablations.running.output import log_to
 from ablations.running.processes import FailedProcessError, Together
 from ablations.running.report import ProgressFile
 from ablations.running.stopping import Stop
 from ablations.store.artefacts import Record, Store
 from ablations.store.jobs import Job, load_table
+from ablations.store.origin import code_state, environment, slurm_job, versions
 from ablations.store.owner import Owner
 from qsd.errors import UserError
 from qsd.stages.context import Interrupted, StageContext

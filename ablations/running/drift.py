@@ -11,7 +11,7 @@ from qsd.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ablations.planning.keys import StageTable
+    from ablations.grid.keys import StageTable
     from ablations.store.jobs import Job
 
 _AGAIN = "launch the sweep again for a stage of its own, or restore what was changed"

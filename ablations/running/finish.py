@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.files import write_json
 from ablations.grid.cells import about
-from ablations.running.origin import git_state
+from ablations.store.origin import git_state
 from qsd.stages.spec import scorer_chooses
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
     from types import FrameType
 
-    from ablations.planning.keys import StageNode, StageTable
+    from ablations.grid.keys import StageNode, StageTable
     from ablations.planning.plan import Plan
     from ablations.running.slots import Slot
     from ablations.store.artefacts import Store

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ablations.planning.keys import StageTable
+    from ablations.grid.keys import StageTable
     from ablations.running.report import ProgressFile
     from ablations.running.stopping import Stop
     from qsd.stages.context import Report

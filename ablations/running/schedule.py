@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
 
 
 class Schedule:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.running import attempt
 from ablations.running.family import die_with_parent
-from ablations.running.origin import git_state, versions
+from ablations.store.origin import git_state, versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ablations.leaks import named_secret, secret_in
-from ablations.running.origin import ORIGIN, git, git_text
+from ablations.store.origin import ORIGIN, git, git_text
 from qsd.errors import UserError
 
 if TYPE_CHECKING:

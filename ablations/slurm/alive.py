@@ -12,7 +12,7 @@ from qsd.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
     from ablations.store.artefacts import Store
 
 SILENT = "the SLURM controller does not answer (try 'squeue'); nothing was submitted"

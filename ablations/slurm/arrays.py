@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
     from ablations.slurm.profile import Resources
 
 _MOST_PER_UPDATE = 50

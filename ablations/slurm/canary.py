@@ -11,7 +11,7 @@ from ablations.store.jobs import load_table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
     from ablations.planning.plan import Plan
 
 _HELD = ("train", "generate")

@@ -24,7 +24,7 @@ from ablations.store.jobs import Job, load_table
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
     from ablations.running.ahead import Group
     from ablations.slurm.arrays import Waits
     from ablations.slurm.launches import Launch

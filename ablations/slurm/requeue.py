@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.files import numbered, read_json, write_json
 from ablations.running import attempt
-from ablations.running.origin import slurm_job
 from ablations.slurm.query import job_state
+from ablations.store.origin import slurm_job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,7 +23,7 @@ from qsd.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
-    from ablations.planning.keys import StageNode, StageTable
+    from ablations.grid.keys import StageNode, StageTable
     from ablations.planning.plan import Plan
     from ablations.running.ahead import Group
     from ablations.slurm.launches import Launch

@@ -1,1 +1,1 @@
-"""The artefact store: finished stages, claims on those under way, the state of each, and freeing space."""
+"""The artefact store: finished stages, jobs, claims on stages under way and by whom, the state of each."""

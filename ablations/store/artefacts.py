@@ -31,7 +31,7 @@ class Record:
     """What an artefact says of itself; holds no time, host or path, so equal stages give equal bytes.
 
     Attributes:
-        stage, version, key, meaning, inputs: as in ``ablations.planning.keys.StageNode``.
+        stage, version, key, meaning, inputs: as in ``ablations.grid.keys.StageNode``.
         files: relative name -> {"sha256": hex digest, "bytes": size}, sorted by name.
     """
 

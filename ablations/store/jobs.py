@@ -13,7 +13,7 @@ from ablations.store.artefacts import Store
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ablations.planning.keys import StageNode, StageTable
+    from ablations.grid.keys import StageNode, StageTable
 
 QSD = "qsd.stages.spec"
 """Module with the stages of this project."""
@@ -27,7 +27,7 @@ class Job:
         table: module with the stage table.
         runs: absolute path of the store.
         root: absolute path of the project; paths in the configuration are relative to it.
-        stage, key, version, meaning, inputs, values: as in ``ablations.planning.keys.StageNode``.
+        stage, key, version, meaning, inputs, values: as in ``ablations.grid.keys.StageNode``.
         snapshot: absolute path of the code that runs it (``ablations.running.snapshot``); empty: the work tree as it
             is.
     """

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ablations.running.origin import slurm_job
 from ablations.slurm import query
+from ablations.store.origin import slurm_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
     from ablations.slurm.launches import Ticket
     from ablations.slurm.query import JobState
     from ablations.store.owner import Owner

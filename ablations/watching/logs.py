@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ablations.grid.expand import Cell
-    from ablations.planning.keys import StageNode
+    from ablations.grid.keys import StageNode
     from ablations.store.artefacts import Store
 
 _POLL_S = 0.5

@@ -13,8 +13,9 @@ import pytest
 from ablations.cost.timings import read_timings
 from ablations.cost.work import Counts
 from ablations.files import read_json
+from ablations.grid.keys import StageNode
 from ablations.mending.cancel import cancel
-from ablations.planning.keys import StageNode
+from ablations.mending.garbage import find_garbage
 from ablations.planning.plan import Plan
 from ablations.running import ahead
 from ablations.running.local import Result, run
@@ -22,7 +23,6 @@ from ablations.running.schedule import Schedule
 from ablations.slurm.arrays import ANY, waits
 from ablations.slurm.submit import _fitting
 from ablations.store.artefacts import Store
-from ablations.store.garbage import find_garbage
 from ablations.watching.display import Lines
 from ablations.watching.status import alive, status, status_lines
 from tests.ablations import fake_stages

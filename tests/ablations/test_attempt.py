@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ablations.planning.keys import StageNode
+from ablations.grid.keys import StageNode
 from ablations.planning.plan import Plan
 from ablations.running import adjust, attempt, stopping
 from ablations.running.stopping import Stop

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ablations.files import write_json
-from ablations.planning.keys import StageNode
+from ablations.grid.keys import StageNode
 from ablations.running import attempt
 from ablations.slurm import entry, requeue
 from ablations.store.artefacts import Store

@@ -16,7 +16,7 @@ from ablations.cost.cost_model import STARTUP_S
 from ablations.cost.estimate import ELSEWHERE, MODEL, RECORDS, Estimator, Site, estimate
 from ablations.cost.work import Counts, work_of
 from ablations.files import write_json
-from ablations.planning.keys import StageNode
+from ablations.grid.keys import StageNode
 from ablations.planning.plan import Plan
 from ablations.store.artefacts import Store
 from ablations.store.states import states

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from ablations.files import write_json
+from ablations.mending.freeing import as_json, free, lines
+from ablations.mending.garbage import Garbage, find_garbage
 from ablations.planning.plan import Plan
 from ablations.running.finish import write_cells
 from ablations.slurm import launches, query
 from ablations.slurm.query import JobState
 from ablations.store.artefacts import Store
-from ablations.store.freeing import as_json, free, lines
-from ablations.store.garbage import Garbage, find_garbage
 from ablations.store.owner import Owner
 from ablations.store.states import states
 from tests.ablations import fake_stages

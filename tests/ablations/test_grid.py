@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ablations.grid.expand import expand
+from ablations.grid.keys import Remembered
 from ablations.grid.names import short_names
 from ablations.grid.spec import Sweep
-from ablations.planning.keys import Remembered
 from qsd.config.load import defaults
 from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner

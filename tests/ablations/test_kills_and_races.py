@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ablations.mending.freeing import free
+from ablations.mending.garbage import find_garbage
+from ablations.mending.lives import lives
 from ablations.store.artefacts import Store
-from ablations.store.freeing import free
-from ablations.store.garbage import find_garbage
-from ablations.store.lives import lives
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, SWEEP, Planner
 from tests.ablations.kill import random_instants, run_with_kills, tree

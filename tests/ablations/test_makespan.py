@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablations.cost.makespan import makespan
-from ablations.planning.keys import StageNode
+from ablations.grid.keys import StageNode
 
 
 def graph(*edges: tuple[str, tuple[str, ...]]) -> dict[str, StageNode]:

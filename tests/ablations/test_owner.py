@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ablations.files import write_json
-from ablations.running.origin import slurm_job
 from ablations.slurm import query
 from ablations.slurm.query import JobState
 from ablations.store.claims import Claims
+from ablations.store.origin import slurm_job
 from ablations.store.owner import Owner
 
 OTHER = replace(Owner.here(), host="node7", boot="other", pid=1, slurm_job="123_4", restarts=1, cluster="")

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from ablations.files import read_json
+from ablations.grid.keys import StageNode
 from ablations.mending.causes import cause_of
-from ablations.planning.keys import StageNode
 from ablations.planning.plan import Plan
 from ablations.running import attempt, local
 from ablations.running.slots import environment, make_slots, take

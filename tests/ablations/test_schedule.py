@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations.planning.keys import StageNode
+from ablations.grid.keys import StageNode
 from ablations.running.schedule import Schedule
 
 

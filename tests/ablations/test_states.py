@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ablations.files import write_json
-from ablations.planning.keys import StageNode
+from ablations.grid.keys import StageNode
 from ablations.planning.plan import Plan
 from ablations.slurm import launches, query
 from ablations.slurm.query import JobState

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from ablations.grid.keys import StageNode
 from ablations.grid.spec import read_sweep
-from ablations.planning.keys import StageNode
 from ablations.planning.plan import make_plan
 from ablations.running import attempt, local
 from ablations.running.server import PRELOAD

@@ -9,10 +9,10 @@ import pytest
 from ablations.mending.cancel import cancel
 from ablations.mending.causes import names
 from ablations.mending.failures import failures
+from ablations.mending.garbage import find_garbage
 from ablations.mending.retry import choose, submit
 from ablations.planning.plan import Plan
 from ablations.store.artefacts import Store
-from ablations.store.garbage import find_garbage
 from ablations.store.states import states
 from ablations.watching.status import status
 from tests.ablations import fake_stages

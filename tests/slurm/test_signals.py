@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ablations.files import numbered
-from ablations.planning.keys import StageNode
+from ablations.grid.keys import StageNode
 from ablations.planning.plan import Plan
 from ablations.running import attempt
 from ablations.slurm import query

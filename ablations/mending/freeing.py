@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ablations.amounts import size
-from ablations.store.garbage import KINDS, delete
+from ablations.mending.garbage import KINDS, delete
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ablations.mending.garbage import Garbage, Item
     from ablations.store.artefacts import Store
-    from ablations.store.garbage import Garbage, Item
 
 _LARGEST = 3
 

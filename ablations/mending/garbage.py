@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 from ablations.cost.dryrun import FOLDER
 from ablations.files import numbered, read_json
 from ablations.grid.spec import read_sweep
+from ablations.mending.lives import Lives, lives
 from ablations.planning.plan import make_plan
 from ablations.running.ahead import AHEAD
 from ablations.running.finish import CELLS
 from ablations.slurm.launches import launches
 from ablations.store.artefacts import Store, names_in
-from ablations.store.lives import Lives, lives
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ablations.planning.keys import StageTable
+    from ablations.grid.keys import StageTable
     from ablations.slurm.launches import Launch
 
 KINDS = {
