@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ablations.cost.work import count_of, work_of
+from ablations.cost.work import count_of, of_this_version, work_of
 from ablations.files import numbered, read_json
 from ablations.running import ahead
 from ablations.running.attempt import ATTEMPT, EXIT, PROGRESS
@@ -124,6 +124,8 @@ def _timing(store: Store, stage: str, key: str, counts: Counts, beforehand: Mapp
         work = work_of(stage, job["values"], counts)
         size = sum(int(entry["bytes"]) for entry in record["files"].values())
     except (KeyError, TypeError, ValueError, AttributeError, UserError):  # not finished, or written by another version
+        return None
+    if not of_this_version(job["values"]):
         return None
     attempts = [_read(folder) for folder in _folders(store, stage, key)]
     seconds = sum(each for each, _ in attempts) + beforehand.get(key, 0.0)

@@ -122,6 +122,11 @@ def training_passes(values: Mapping[str, Any]) -> Passes:
 _LOSS_FIELDS = tuple(field.name for field in dataclasses.fields(LossConfig))
 
 
+def of_this_version(values: Mapping[str, Any]) -> bool:
+    """False for a flat configuration with a field of the loss that is not known here: it may have cost passes."""
+    return {name for name in values if name.startswith("loss.")} <= {f"loss.{name}" for name in _LOSS_FIELDS}
+
+
 @cache
 def _passes(settings: tuple[Any, ...], whole_steps: bool) -> Passes:
     """Thousands of cells have a handful of losses between them."""
