@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
 
@@ -23,3 +29,25 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
+
+
+def be_child(parent: int, body: Callable[[], int]) -> NoReturn:
+    """All that a forked process does: ``body``, which gives its exit status; the status is 1 if it raises.
+
+    Nothing of the parent's own ending runs in it, and what it printed is not lost.
+
+    Args:
+        parent: as in ``die_with_parent``.
+        body: the work.
+    """
+    code = 1
+    try:
+        die_with_parent(parent)
+        code = body()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)

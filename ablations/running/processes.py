@@ -8,7 +8,6 @@ its state 30 s after a SIGTERM.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ablations.files import read_json, write_json
 from ablations.running import ending
-from ablations.running.family import die_with_parent
+from ablations.running.family import be_child
 from ablations.running.output import log_to, tail
 from qsd.errors import UserError
 from qsd.stages.context import Interrupted
@@ -151,23 +150,17 @@ class Together:
 
     def _be(self, rank: int, parent: int, listening: socket.socket, work: Callable[[Report], None]) -> NoReturn:
         """All that a process does."""
-        code = 1
-        try:
-            die_with_parent(parent)
+
+        def body() -> int:
             os.environ.update(_environment(rank, self._count, listening.getsockname()[1]))
             listening.close()
             if rank:
                 log_to(self._log(rank))
             told = self._work(rank, work)
             write_json(self._record(rank), told)
-            code = 0 if told["state"] == "done" else 1
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(OSError):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
+            return 0 if told["state"] == "done" else 1
+
+        be_child(parent, body)
 
     def _work(self, rank: int, work: Callable[[Report], None]) -> dict[str, Any]:
         """Do the work; what the attempt shall know of it."""

@@ -20,12 +20,11 @@ import os
 import select
 import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.running import attempt
-from ablations.running.family import die_with_parent
+from ablations.running.family import be_child, die_with_parent
 from ablations.store.origin import git_state, versions
 
 if TYPE_CHECKING:
@@ -84,20 +83,14 @@ class Server:
         if pid:
             self._children[pid] = identity
             return
-        code = attempt.EXIT_FAILED
-        try:
-            die_with_parent(server)
+
+        def body() -> int:
             os.close(self._events)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.environ.update(environment)  # in time for CUDA, which reads it when it is first used
-            code = attempt.main([job])
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(OSError):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
+            return attempt.main([job])
+
+        be_child(server, body)
 
     def _reap(self) -> None:
         while self._children:
