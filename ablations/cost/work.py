@@ -114,24 +114,30 @@ def _train(values: Mapping[str, Any], counts: Counts) -> Work:
 
 def training_passes(values: Mapping[str, Any]) -> Passes:
     """What a pair costs under the loss of a flat configuration."""
-    read = (values[f"loss.{name}"] for name in _LOSS_FIELDS)
+    loss = values["loss.name"]
+    read = (values[name] for name in _read_by(loss))
     settings = tuple(tuple(value) if isinstance(value, list) else value for value in read)
-    return _passes(settings, values["training.pairs_per_step"] <= values["training.micro_batch"])
+    return _passes(loss, settings, values["training.pairs_per_step"] <= values["training.micro_batch"])
 
 
-_LOSS_FIELDS = tuple(field.name for field in dataclasses.fields(LossConfig))
+_LOSS_FIELDS = frozenset(f"loss.{field.name}" for field in dataclasses.fields(LossConfig))
 
 
 def of_this_version(values: Mapping[str, Any]) -> bool:
     """False for a flat configuration with a field of the loss that is not known here: it may have cost passes."""
-    return {name for name in values if name.startswith("loss.")} <= {f"loss.{name}" for name in _LOSS_FIELDS}
+    return _LOSS_FIELDS.issuperset(name for name in values if name.startswith("loss."))
 
 
 @cache
-def _passes(settings: tuple[Any, ...], whole_steps: bool) -> Passes:
+def _read_by(loss: str) -> tuple[str, ...]:
+    return tuple(f"loss.{field}" for field in LOSSES.get(loss).fields)
+
+
+@cache
+def _passes(loss: str, settings: tuple[Any, ...], whole_steps: bool) -> Passes:
     """Thousands of cells have a handful of losses between them."""
-    config = LossConfig(**dict(zip(_LOSS_FIELDS, settings, strict=True)))
-    return passes_of(LOSSES.get(config.name), config, whole_steps)
+    member = LOSSES.get(loss)
+    return passes_of(member, LossConfig(name=loss, **dict(zip(member.fields, settings, strict=True))), whole_steps)
 
 
 def _generate(values: Mapping[str, Any], counts: Counts) -> Work:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.files import write_json
 from ablations.grid.cells import about
 from ablations.store.origin import git_state
-from qsd.stages.spec import scorer_chooses
+from qsd.stages.reads import scorer_chooses
 
 if TYPE_CHECKING:
     from pathlib import Path

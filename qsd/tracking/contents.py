@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qsd.config.load import nested
-from qsd.tracking.curves import METRICS, curves
+from qsd.tracking.curves import curves
+from qsd.training.metrics import FILE as METRICS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from qsd.training.metrics import FILE as METRICS
+from qsd.training.metrics import VALIDATION
+from qsd.training.rate_log import FILE as RATES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
 AXIS = "global_step"
 GROUPS = ("train", "validation", "rate")
-METRICS, VALIDATION, RATES = "metrics.jsonl", "validation.jsonl", "rates.jsonl"
 _ERRORS = ("winner_error", "loser_error")
 _NO_CURVE = ("step", "steps", "pairs")
 

@@ -108,7 +108,8 @@ def test_inputs_come_before_their_users(plan_of: Planner) -> None:
         seen.add(key)
 
 
-def test_ten_thousand_cells_in_two_seconds(assets: Path, tmp_path: Path) -> None:
+def test_ten_thousand_cells_in_two_seconds(assets: Path, tmp_path: Path, yardstick: float) -> None:
+    """Held to three yardsticks, 30 hashes a stage, which were two seconds on the machine where the bound was set."""
     axes = {
         "quality.metric": ["product", "difference", "winner_only", "random"],
         "selection.strategy": ["top_k", "bottom_k", "weighted_sampling", "random"],
@@ -132,7 +133,7 @@ def test_ten_thousand_cells_in_two_seconds(assets: Path, tmp_path: Path) -> None
     merged = 3 * 5**3  # a random selection ignores the metric
     assert numbers["runs"] == (4 * 4 * 5**3 - merged) * 5 + 1
     assert sum(len(notice) > 0 for notice in numbers["notices"]) == 5**3
-    assert seconds < 2, f"10,000 cells took {seconds:.2f} s of processor time"
+    assert seconds < 3 * yardstick, f"10,000 cells took {seconds:.2f} s of processor time"
 
 
 _PROBE = """
@@ -156,11 +157,13 @@ print("PROBE", time.process_time() - begin - yardstick, yardstick, max_rss_bytes
 def test_the_shipped_example_of_ten_thousand_cells(tmp_path: Path) -> None:
     """The whole command with estimates costs less than 30 hashes per stage (the yardstick: 300,000, ten per stage)."""
     root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-c", _PROBE, str(tmp_path)]
-    outputs = [subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout for _ in range(3)]
+    arguments = [sys.executable, "-c", _PROBE, str(tmp_path)]
+    outputs = [subprocess.run(arguments, cwd=root, capture_output=True, text=True, check=True).stdout for _ in range(3)]
     assert "3,421 cells, 10,261 with seeds" in outputs[0]
     probes = [output.splitlines()[-1].split() for output in outputs]
-    assert min(float(probe[1]) for probe in probes) < 3 * min(float(probe[2]) for probe in probes)
+    assert (
+        min(float(command) / float(hashes) for _, command, hashes, _ in probes) < 3
+    )  # of one process, one after another
     assert max(int(probe[3]) for probe in probes) < 500 * 1024**2
 
 

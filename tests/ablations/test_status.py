@@ -54,7 +54,8 @@ def fill(plan: Plan, store: Store) -> None:
             (claim / "1").write_text(json.dumps({"owner": Owner.here().fields() | {"host": "node7"}}))
 
 
-def test_ten_thousand_cells_in_two_seconds(plan_of: Planner, store: Store) -> None:
+def test_ten_thousand_cells_in_two_seconds(plan_of: Planner, store: Store, yardstick: float) -> None:
+    """Held to three yardsticks (300,000 hashes each), which were two seconds on the machine where the bound was set."""
     fill(plan_of(BIG, "big"), store)
     begin = time.process_time()
     plan = make_plan(read_sweep(Path("sweeps/big.yaml")), fake_stages)
@@ -65,7 +66,7 @@ def test_ten_thousand_cells_in_two_seconds(plan_of: Planner, store: Store) -> No
     assert found["states"]["failed"] == 3333
     assert found["states"]["running"] == 334
     assert text
-    assert seconds < 2, f"10,000 cells took {seconds:.2f} s of processor time"
+    assert seconds < 3 * yardstick, f"10,000 cells took {seconds:.2f} s of processor time"
 
 
 def screen(height: int = 12) -> Console:

@@ -15,7 +15,8 @@ from qsd.config.load import override
 from qsd.data import flips
 from qsd.rewards.ensemble import votes
 from qsd.stages import select
-from qsd.stages.spec import scorer_chooses, stage_inputs, stage_meaning
+from qsd.stages.reads import scorer_chooses
+from qsd.stages.spec import stage_inputs, stage_meaning
 from tests.qsd.tiny_world import config, context
 
 if TYPE_CHECKING:
