@@ -63,19 +63,19 @@ def logs(
 ) -> None:
     """Show the log of a stage's latest attempt."""
     from ablations.grid.cells import find_cell
-    from ablations.running import attempt
+    from ablations.store import attempts
     from ablations.watching import logs as reading
 
     made, store = planned(name, experiment, runs, seeds)
     node = reading.stage_to_read(find_cell(made, cell), store, stage)
-    folder = attempt.latest(store, node.stage, node.key)
+    folder = attempts.latest(store, node.stage, node.key)
     print(f"{made.label(node)}: {folder}", file=sys.stderr)
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
             for text in reading.follow(store, node):
                 print(text, end="", flush=True)
     elif folder is not None:
-        print((folder / attempt.LOG).read_text(errors="replace"), end="")
+        print((folder / attempts.LOG).read_text(errors="replace"), end="")
 
 
 @app.command()

@@ -17,10 +17,10 @@ from ablations.files import read_json
 from ablations.mending.failures import failure_lines, failures
 from ablations.mending.lives import lives
 from ablations.running import local
-from ablations.running.attempt import PROGRESS, latest, outcome
 from ablations.running.processes import count_of
 from ablations.running.server import PRELOAD
 from ablations.store.artefacts import Store
+from ablations.store.attempts import PROGRESS, latest, outcome
 from ablations.store.jobs import QSD, load_table
 from ablations.watching.display import Board, Lines, on_terminal
 from qsd.errors import UserError

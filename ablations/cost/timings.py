@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.cost.work import count_of, of_this_version, work_of
 from ablations.files import numbered, read_json
 from ablations.running import ahead
-from ablations.running.attempt import ATTEMPT, EXIT, PROGRESS
+from ablations.store.attempts import ATTEMPT, EXIT, PROGRESS
 from ablations.store.jobs import job_file
 from qsd.errors import UserError
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablations.mending.causes import CAUSES, cause_of, fingerprint
-from ablations.running.attempt import LOG, latest, outcome
 from ablations.running.output import tail
+from ablations.store.attempts import LOG, latest, outcome
 from ablations.store.owner import Owner
 from ablations.store.states import FAILED, INTERRUPTED, attempt_record, look
 

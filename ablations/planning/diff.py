@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.files import read_json
 from ablations.grid.values import show
-from ablations.running.attempt import ATTEMPT, latest
+from ablations.store.attempts import ATTEMPT, latest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.files import numbered, read_json, write_json
+from ablations.files import write_json
 from ablations.running import adjust, ahead, ending
 from ablations.running.ahead import AHEAD
 from ablations.running.drift import check_code, check_meaning
@@ -22,6 +22,7 @@ from ablations.running.output import log_to
 from ablations.running.processes import FailedProcessError, Together
 from ablations.running.report import ProgressFile
 from ablations.running.stopping import Stop
+from ablations.store import attempts
 from ablations.store.artefacts import Record, Store
 from ablations.store.jobs import Job, load_table
 from ablations.store.origin import code_state, environment, slurm_job, versions
@@ -39,9 +40,6 @@ EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_BUSY = 75
 EXIT_INTERRUPTED = 143
-LOG, ATTEMPT, PROGRESS, EXIT = "log.txt", "attempt.json", "progress.json", "exit.json"
-PROCESSES = "processes"
-"""Folder of the other logs of an attempt by several processes, and of what each told when it ended."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -69,51 +67,22 @@ def run(job: Job) -> int:
     return _attempt(job, store, claim)
 
 
-def latest(store: Store, stage: str, key: str) -> Path | None:
-    """Folder of the newest attempt at a stage."""
-    folder = store.attempts(stage, key)
-    numbers = numbered(folder)
-    return folder / str(numbers[-1]) if numbers else None
-
-
-def outcome(folder: Path) -> dict[str, Any] | None:
-    """How an attempt ended; None while it runs and after a kill that nobody saw.
-
-    {"state": done, failed or interrupted, "reason"}, and unless it died silently "seconds", "max_rss_bytes" and
-    "max_cuda_bytes" (as ``ablations.running.processes.Together`` counts them), "end", "signal" that stopped it,
-    "progress" that it reached, and "error" (``ablations.running.ending.describe``); what does not apply is null.
-    """
-    content = read_json(folder / EXIT)
-    return content if isinstance(content, dict) else None
-
-
-def record_death(folder: Path, reason: str) -> None:
-    """Record the end of an attempt that could not do so itself; called by whoever saw it end."""
-    if outcome(folder) is None:
-        write_json(folder / EXIT, {"state": "failed", "reason": reason})
-
-
-def give_up(folder: Path, reason: str) -> None:
-    """Turn an interrupted attempt into a failed one: it would end the same way again."""
-    write_json(folder / EXIT, {**(outcome(folder) or {}), "state": "failed", "reason": reason})
-
-
 def _attempt(job: Job, store: Store, claim: Claim) -> int:
     stop = Stop()
     stop.watch()
-    folder = _new_folder(store.attempts(job.stage, job.key))
-    log_to(folder / LOG)
+    folder = attempts.new_folder(store.attempts(job.stage, job.key))
+    log_to(folder / attempts.LOG)
     begin = time.monotonic()
     origin = _origin(job)
-    write_json(folder / ATTEMPT, origin)
-    report = ProgressFile(folder / PROGRESS, stop)
-    together = Together(job.processes, folder / PROCESSES, report, stop)
+    write_json(folder / attempts.ATTEMPT, origin)
+    report = ProgressFile(folder / attempts.PROGRESS, stop)
+    together = Together(job.processes, folder / attempts.PROCESSES, report, stop)
     state, reason, code, error = "done", None, EXIT_DONE, None
     try:
         try:
             adjusted = adjust.read(store, job.stage, job.key)
             if adjusted:
-                write_json(folder / ATTEMPT, {**origin, "adjusted": adjusted})
+                write_json(folder / attempts.ATTEMPT, {**origin, "adjusted": adjusted})
             _run_stage(job, store, {**job.values, **adjusted}, report, stop, together, folder)
             claim.forget()
         finally:
@@ -130,7 +99,7 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
         state, reason, code, error = "failed", ending.one_line(fault), EXIT_FAILED, ending.describe(fault)
     report.flush()
     write_json(
-        folder / EXIT,
+        folder / attempts.EXIT,
         {
             "state": state,
             "reason": reason,
@@ -199,14 +168,6 @@ def _run_stage(
 
     together.run(work)
     store.seal(Record(job.stage, job.version, job.key, job.meaning, job.inputs, files={}))
-
-
-def _new_folder(attempts: Path) -> Path:
-    """The next numbered folder; only the holder of the claim makes one."""
-    numbers = numbered(attempts)
-    folder = attempts / str(numbers[-1] + 1 if numbers else 1)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def _limit_threads(threads: int) -> None:

@@ -16,6 +16,7 @@ from ablations.running.schedule import Schedule
 from ablations.running.server import PRELOAD
 from ablations.running.slots import environment, make_slots, take
 from ablations.running.workers import Workers
+from ablations.store import attempts
 from ablations.store.jobs import QSD, Job, load_table
 from ablations.store.states import progress
 from qsd.errors import UserError
@@ -204,9 +205,9 @@ class _Loop:
     def _helped(self, node: StageNode, code: int) -> None:
         """Work ahead of stages has ended; they do what is missing themselves, and fail of what it failed of."""
         problem = None if code == attempt.EXIT_DONE else self._reason(node, code)
-        folder = attempt.latest(self._store, node.stage, node.key)
+        folder = attempts.latest(self._store, node.stage, node.key)
         if problem is not None and folder is not None:
-            attempt.record_death(folder, problem)
+            attempts.record_death(folder, problem)
         self._schedule.finished(node.key)
         self._display.helped(node.key, self._label(node), problem)
 
@@ -215,10 +216,10 @@ class _Loop:
 
     def _fail(self, node: StageNode, reason: str) -> None:
         blocked = self._schedule.failed(node.key)
-        folder = attempt.latest(self._store, node.stage, node.key)
-        log = folder / attempt.LOG if folder else None
+        folder = attempts.latest(self._store, node.stage, node.key)
+        log = folder / attempts.LOG if folder else None
         if folder is not None:
-            attempt.record_death(folder, reason)
+            attempts.record_death(folder, reason)
         failure = Failure(self._plan.label(node), reason, log, len(blocked))
         self._result.failures.append(failure)
         self._display.failed(node.key, failure.label, reason, log, len(blocked))
@@ -228,8 +229,8 @@ class _Loop:
             name = signal.Signals(-code).name
             hint = "; the machine may be out of memory, try --jobs 1" if -code == signal.SIGKILL else ""
             return f"killed by {name}{hint}"
-        folder = attempt.latest(self._store, node.stage, node.key)
-        ending = attempt.outcome(folder) if folder else None
+        folder = attempts.latest(self._store, node.stage, node.key)
+        ending = attempts.outcome(folder) if folder else None
         if ending is None or not ending["reason"]:
             return f"ended with status {code} and no artefact"
         return str(ending["reason"])

@@ -21,6 +21,7 @@ from ablations.running import attempt
 from ablations.running.family import die_with_parent
 from ablations.running.stopping import SIGNALS
 from ablations.slurm import requeue
+from ablations.store import attempts
 from ablations.store.jobs import Job
 
 if TYPE_CHECKING:
@@ -114,10 +115,10 @@ class _Supervisor:
         if self._signals:  # asked to end before it could listen
             return attempt.EXIT_INTERRUPTED
         store = self._job.store()
-        folder = attempt.latest(store, self._job.stage, self._job.key)
+        folder = attempts.latest(store, self._job.stage, self._job.key)
         hint = "; the node or the job's memory may be exhausted" if number == signal.SIGKILL else ""
         if folder is not None and requeue.is_ours(folder):
-            attempt.record_death(folder, f"killed by {name}{hint}")
+            attempts.record_death(folder, f"killed by {name}{hint}")
         print(f"the attempt was killed by {name}{hint}", flush=True)
         return attempt.EXIT_FAILED
 
@@ -136,9 +137,9 @@ class _Supervisor:
 
     def _give_up(self, reason: str) -> int:
         store = self._job.store()
-        folder = attempt.latest(store, self._job.stage, self._job.key)
+        folder = attempts.latest(store, self._job.stage, self._job.key)
         if folder is not None and requeue.is_ours(folder):
-            attempt.give_up(folder, reason)
+            attempts.give_up(folder, reason)
         print(f"error: {reason}", flush=True)
         return attempt.EXIT_FAILED
 

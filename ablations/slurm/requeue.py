@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import numbered, read_json, write_json
-from ablations.running import attempt
 from ablations.slurm.query import job_state
+from ablations.store import attempts
 from ablations.store.origin import slurm_job
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _PATIENCE_S = 60
 
 def is_ours(folder: Path) -> bool:
     """True for an attempt that this very run of this SLURM job made."""
-    here, there = slurm_job(), (read_json(folder / attempt.ATTEMPT) or {}).get("slurm")
+    here, there = slurm_job(), (read_json(folder / attempts.ATTEMPT) or {}).get("slurm")
     return here is not None and there == here
 
 
@@ -102,6 +102,6 @@ def _reached(job: Job) -> dict[str, Any]:
     for number in reversed(numbered(folder)):
         own = folder / str(number)
         if is_ours(own):
-            found = (attempt.outcome(own) or {}).get("progress") or read_json(own / attempt.PROGRESS)
+            found = (attempts.outcome(own) or {}).get("progress") or read_json(own / attempts.PROGRESS)
             return {name: found[name] for name in ("done", "total", "unit")} if found else {"done": 0}
     return {"done": 0}

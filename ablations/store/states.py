@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import read_json
-from ablations.running.attempt import ATTEMPT, PROGRESS, latest, outcome
 from ablations.slurm.query import WAITING
 from ablations.store.artefacts import Store, names_in
+from ablations.store.attempts import ATTEMPT, PROGRESS, latest, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

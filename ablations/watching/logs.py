@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ablations.running.attempt import LOG, latest, outcome
+from ablations.store.attempts import LOG, latest, outcome
 from qsd.errors import UserError
 
 if TYPE_CHECKING:

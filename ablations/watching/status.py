@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ablations.running import ahead
-from ablations.running.attempt import LOG, latest
+from ablations.store.attempts import LOG, latest
 from ablations.store.states import (
     BLOCKED,
     DONE,

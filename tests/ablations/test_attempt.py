@@ -17,6 +17,7 @@ from ablations.grid.keys import StageNode
 from ablations.planning.plan import Plan
 from ablations.running import adjust, attempt, stopping
 from ablations.running.stopping import Stop
+from ablations.store import attempts
 from ablations.store.artefacts import Store
 from ablations.store.jobs import Job
 from qsd.errors import UserError
@@ -46,17 +47,17 @@ def run(job: Path, **environment: str) -> int:
 
 
 def ending(store: Store, node: StageNode) -> dict[str, Any]:
-    folder = attempt.latest(store, node.stage, node.key)
+    folder = attempts.latest(store, node.stage, node.key)
     assert folder is not None
-    found = attempt.outcome(folder)
+    found = attempts.outcome(folder)
     assert found is not None
     return found
 
 
 def record(store: Store, node: StageNode) -> dict[str, Any]:
-    folder = attempt.latest(store, node.stage, node.key)
+    folder = attempts.latest(store, node.stage, node.key)
     assert folder is not None
-    content: dict[str, Any] = json.loads((folder / attempt.ATTEMPT).read_text())
+    content: dict[str, Any] = json.loads((folder / attempts.ATTEMPT).read_text())
     return content
 
 

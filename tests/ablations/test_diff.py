@@ -12,8 +12,8 @@ from ablations.files import read_json, write_json
 from ablations.grid.cells import find_cell
 from ablations.planning.diff import diff, print_diff
 from ablations.planning.plan import Plan
-from ablations.running.attempt import latest
 from ablations.store.artefacts import Store
+from ablations.store.attempts import latest
 from tests.ablations.conftest import Planner
 from tests.ablations.test_local import fake_log, run_plan
 from tests.ablations.test_plan import assets

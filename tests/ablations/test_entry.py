@@ -17,6 +17,7 @@ from ablations.files import write_json
 from ablations.grid.keys import StageNode
 from ablations.running import attempt
 from ablations.slurm import entry, requeue
+from ablations.store import attempts
 from ablations.store.artefacts import Store
 from ablations.store.jobs import Job
 from tests.ablations import fake_stages
@@ -42,9 +43,9 @@ def start(job: Job, **environment: str) -> subprocess.Popen[str]:
 
 
 def outcome(store: Store, node: StageNode) -> dict[str, Any]:
-    folder = attempt.latest(store, node.stage, node.key)
+    folder = attempts.latest(store, node.stage, node.key)
     assert folder is not None
-    found = attempt.outcome(folder)
+    found = attempts.outcome(folder)
     assert found is not None
     return found
 
@@ -130,16 +131,16 @@ def in_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stop_at(
-    done: int | None, run: int, job: Job, store: Store, monkeypatch: pytest.MonkeyPatch, tells: str = attempt.EXIT
+    done: int | None, run: int, job: Job, store: Store, monkeypatch: pytest.MonkeyPatch, tells: str = attempts.EXIT
 ) -> None:
     """A run of the SLURM job whose attempt got so far; None if it did not even begin."""
     monkeypatch.setenv("SLURM_RESTART_COUNT", str(run))
     if done is not None:
         folder = store.attempts(job.stage, job.key) / str(run + 1)
         slurm = {"job": "123", "restarts": run, "node": "n1", "cluster": ""}
-        write_json(folder / attempt.ATTEMPT, {"slurm": slurm})
+        write_json(folder / attempts.ATTEMPT, {"slurm": slurm})
         progress = {"done": done, "total": 30, "unit": "steps"}
-        write_json(folder / tells, {"progress": progress} if tells == attempt.EXIT else progress)
+        write_json(folder / tells, {"progress": progress} if tells == attempts.EXIT else progress)
     requeue.note_stop(job)
 
 
@@ -160,7 +161,7 @@ def stop_at(
         ([9, 4, 12, 12], "12 of 30 steps"),
     ],
 )
-@pytest.mark.parametrize("tells", [attempt.EXIT, attempt.PROGRESS], ids=["ended", "killed"])
+@pytest.mark.parametrize("tells", [attempts.EXIT, attempts.PROGRESS], ids=["ended", "killed"])
 @pytest.mark.usefixtures("in_job")
 def test_a_stage_that_stands_still_is_found_out(
     stops: list[int | None],

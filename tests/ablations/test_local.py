@@ -14,10 +14,10 @@ import pytest
 
 from ablations.files import read_json
 from ablations.planning.plan import Plan
-from ablations.running.attempt import latest, outcome
 from ablations.running.local import Result, run
 from ablations.running.slots import make_slots, read_gpus
 from ablations.store.artefacts import Store
+from ablations.store.attempts import latest, outcome
 from ablations.store.states import states
 from ablations.watching.display import Lines
 from qsd.errors import UserError

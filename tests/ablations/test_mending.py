@@ -17,9 +17,9 @@ from ablations.mending.causes import names
 from ablations.mending.retry import choose, halve_batches
 from ablations.planning.plan import Plan
 from ablations.running import adjust
-from ablations.running.attempt import latest
 from ablations.running.local import run
 from ablations.store.artefacts import Store
+from ablations.store.attempts import latest
 from ablations.store.states import states
 from ablations.watching.display import Lines
 from tests.ablations import fake_stages

@@ -19,6 +19,7 @@ from ablations.planning.plan import Plan
 from ablations.running import attempt, local
 from ablations.running.slots import environment, make_slots, take
 from ablations.running.workers import Workers
+from ablations.store import attempts
 from ablations.store.artefacts import Store
 from ablations.store.jobs import Job
 from ablations.watching.display import Lines
@@ -76,9 +77,9 @@ def end(workers: Workers) -> int:
 
 def last(store: Store, node: StageNode) -> tuple[Path, dict[str, Any]]:
     """Folder and ending of the latest attempt."""
-    folder = attempt.latest(store, node.stage, node.key)
+    folder = attempts.latest(store, node.stage, node.key)
     assert folder is not None
-    found = attempt.outcome(folder)
+    found = attempts.outcome(folder)
     assert found is not None
     return folder, found
 
@@ -107,11 +108,11 @@ def test_both_work_and_the_record_counts_both(workers: Workers, store: Store, no
     assert end(workers) == attempt.EXIT_DONE
     assert store.is_done(node.stage, node.key)
     folder, ending = last(store, node)
-    assert (folder / attempt.LOG).read_text().splitlines() == ["rank 0 met its partners", "this goes to the log"]
-    assert (folder / attempt.PROCESSES / "1.log").read_text().splitlines() == ["rank 1 met its partners"]
+    assert (folder / attempts.LOG).read_text().splitlines() == ["rank 0 met its partners", "this goes to the log"]
+    assert (folder / attempts.PROCESSES / "1.log").read_text().splitlines() == ["rank 1 met its partners"]
     assert (ending["state"], ending["progress"]) == ("done", {"done": 8, "total": 8, "unit": "steps"})
     assert ending["max_rss_bytes"] > 3 * 50_000_000, "of three processes that have loaded torch"
-    assert (read_json(folder / attempt.ATTEMPT) or {})["processes"] == 2
+    assert (read_json(folder / attempts.ATTEMPT) or {})["processes"] == 2
     assert len(processes(fake_log)) == 2
     assert not [pid for pid in processes(fake_log) if alive(pid)]
 
@@ -135,7 +136,7 @@ def test_the_first_that_fails_is_the_reason(
     assert (ending["state"], ending["reason"]) == ("failed", reason)
     assert (ending["error"] or {}).get("type") == kind
     assert cause_of(ending) == cause
-    log = (folder / attempt.LOG).read_text()
+    log = (folder / attempts.LOG).read_text()
     assert log.splitlines()[-1] == f"error: {reason}"
     if told.startswith("1"):
         assert "process 2 of 2 failed first; its last lines:\n  | rank 1 met its partners\n" in log
@@ -184,7 +185,7 @@ def test_a_signal_reaches_all(
     folder, ending = last(store, node)
     assert (ending["state"], ending["signal"]) == ("interrupted", number.name)
     assert ending["progress"]["done"] >= 2
-    told = [read_json(folder / attempt.PROCESSES / f"{rank}.json") or {} for rank in range(2)]
+    told = [read_json(folder / attempts.PROCESSES / f"{rank}.json") or {} for rank in range(2)]
     assert [(each["state"], each["signal"]) for each in told] == [("interrupted", number.name)] * 2
     assert store.claims.holder(node.key) is None
 

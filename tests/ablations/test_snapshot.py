@@ -15,6 +15,7 @@ import pytest
 from ablations.leaks import named_secret, secret_in
 from ablations.running import attempt
 from ablations.running.snapshot import CODE, PACKAGES, take
+from ablations.store import attempts
 from ablations.store.artefacts import Store
 from ablations.store.jobs import Job
 from qsd.errors import UserError
@@ -204,9 +205,9 @@ def test_an_edit_after_the_launch_does_not_change_what_runs(plan_of: Planner, st
 
     assert run(later) == attempt.EXIT_FAILED, "the work tree is broken by now"
     assert run(launched) == attempt.EXIT_DONE
-    folder = attempt.latest(store, "score", nodes[0].key)
+    folder = attempts.latest(store, "score", nodes[0].key)
     assert folder is not None
-    record = json.loads((folder / attempt.ATTEMPT).read_text())
+    record = json.loads((folder / attempts.ATTEMPT).read_text())
     assert record["snapshot"] == made.id
     assert record["git"] == {"commit": None, "dirty": False}
 
@@ -220,8 +221,8 @@ def test_code_that_is_not_the_snapshots_refuses_to_run(plan_of: Planner, store: 
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-m", "ablations.running.attempt", str(job)]
     assert subprocess.run(command, env=env, timeout=60).returncode == attempt.EXIT_FAILED
-    folder = attempt.latest(store, "score", node.key)
+    folder = attempts.latest(store, "score", node.key)
     assert folder is not None
-    ending = attempt.outcome(folder)
+    ending = attempts.outcome(folder)
     assert ending is not None
     assert ending["reason"].startswith(f"this process runs the code in {ROOT}, not the job's snapshot")

@@ -20,6 +20,7 @@ from ablations.running import attempt, local
 from ablations.running.server import PRELOAD
 from ablations.running.stopping import SIGNALS
 from ablations.running.workers import Workers
+from ablations.store import attempts
 from ablations.store.artefacts import Store
 from ablations.store.jobs import QSD, Job
 from ablations.watching.display import Display, Lines
@@ -61,9 +62,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def ending(store: Store, node: StageNode) -> dict[str, Any]:
-    folder = attempt.latest(store, node.stage, node.key)
+    folder = attempts.latest(store, node.stage, node.key)
     assert folder is not None
-    found = attempt.outcome(folder)
+    found = attempts.outcome(folder)
     assert found is not None
     return found
 
@@ -132,7 +133,7 @@ def test_an_attempt_keeps_the_rates_of_its_training(whole: tuple[Path, StageNode
     """Beside its log: an artefact holds no times."""
     root, node, _ = whole
     store = Store(root / "runs", spec.key_of)
-    folder = attempt.latest(store, node.stage, node.key)
+    folder = attempts.latest(store, node.stage, node.key)
     assert folder is not None
     rows = [json.loads(line) for line in (folder / "rates.jsonl").read_text().splitlines()]
     assert [row["steps"] for row in rows] == list(range(10, STEPS + 1, 10))

@@ -14,9 +14,9 @@ import pytest
 from ablations.files import numbered
 from ablations.grid.keys import StageNode
 from ablations.planning.plan import Plan
-from ablations.running import attempt
 from ablations.slurm import query
 from ablations.slurm.profile import Profile
+from ablations.store import attempts
 from ablations.store.artefacts import Store
 from tests.ablations.conftest import Planner
 from tests.slurm.conftest import Submit
@@ -53,7 +53,7 @@ def records(store: Store, plan: Plan, name: str) -> list[dict[str, Any]]:
 
 
 def endings(store: Store, plan: Plan) -> list[tuple[str, str | None]]:
-    return [(each["state"], each.get("signal")) for each in records(store, plan, attempt.EXIT)]
+    return [(each["state"], each.get("signal")) for each in records(store, plan, attempts.EXIT)]
 
 
 def steps(fake_log: Path) -> list[int]:
@@ -81,7 +81,7 @@ def test_the_warning_signal_requeues_a_stage_that_gets_further(
     wait_for_end()
     assert_done_without_loss(plan, store, fake_log)
     assert endings(store, plan) == [("interrupted", "SIGUSR2")] * 2 + [("done", None)]
-    assert [each["slurm"]["restarts"] for each in records(store, plan, attempt.ATTEMPT)] == [0, 1, 2]
+    assert [each["slurm"]["restarts"] for each in records(store, plan, attempts.ATTEMPT)] == [0, 1, 2]
 
 
 def test_a_training_on_two_gpus_stops_and_goes_on_in_two_processes(
@@ -95,7 +95,7 @@ def test_a_training_on_two_gpus_stops_and_goes_on_in_two_processes(
     wait_for_end()
     assert_done_without_loss(plan, store, fake_log)
     assert endings(store, plan) == [("interrupted", "SIGUSR2"), ("done", None)]
-    assert [each["processes"] for each in records(store, plan, attempt.ATTEMPT)] == [2, 2]
+    assert [each["processes"] for each in records(store, plan, attempts.ATTEMPT)] == [2, 2]
     lines = [line.split()[:2] for line in fake_log.read_text().splitlines()]
     assert lines.count(["process", "1"]) == 2
     assert ["enter-0,1", f"train/{train_of(plan).key}"] in lines, "SLURM has given it both GPUs"
@@ -121,7 +121,7 @@ def test_a_stage_that_stands_still_is_not_requeued_for_ever(
         wait_for(lambda number=number: len(endings(store, plan)) == number, "the end of the attempt")
     wait_for_end()
     assert endings(store, plan) == [("interrupted", "SIGUSR2"), ("failed", "SIGUSR2")]
-    reason = records(store, plan, attempt.EXIT)[-1]["reason"]
+    reason = records(store, plan, attempts.EXIT)[-1]["reason"]
     assert reason.startswith("no progress: stopped at its beginning again")
     state = query.job_state(job)
     assert state is not None
@@ -153,7 +153,7 @@ def test_a_requeue_by_the_administrator(plan: Plan, submit_plan: Submit, store: 
     command("scontrol", "requeue", job_of(plan, store, "train"))
     wait_for_end()
     assert_done_without_loss(plan, store, fake_log)
-    assert [each["slurm"]["restarts"] for each in records(store, plan, attempt.ATTEMPT)] == [0, 1]
+    assert [each["slurm"]["restarts"] for each in records(store, plan, attempts.ATTEMPT)] == [0, 1]
 
 
 def test_a_killed_attempt_leaves_a_reason_and_a_failed_job(
@@ -162,10 +162,10 @@ def test_a_killed_attempt_leaves_a_reason_and_a_failed_job(
     """As the kernel does when memory runs out."""
     submit_plan(plan)
     await_step(fake_log, 3)
-    (record,) = records(store, plan, attempt.ATTEMPT)
+    (record,) = records(store, plan, attempts.ATTEMPT)
     os.kill(record["owner"]["pid"], signal.SIGKILL)
     wait_for_end()
-    (ending,) = records(store, plan, attempt.EXIT)
+    (ending,) = records(store, plan, attempts.EXIT)
     assert ending["state"] == "failed"
     assert ending["reason"] == "killed by SIGKILL; the node or the job's memory may be exhausted"
     state = query.job_state(job_of(plan, store, "train"))

@@ -1,0 +1,53 @@
+"""What is kept of every try at a stage, a numbered folder each: its origin, its log, how far it is and how it ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ablations.files import numbered, read_json, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ablations.store.artefacts import Store
+
+LOG, ATTEMPT, PROGRESS, EXIT = "log.txt", "attempt.json", "progress.json", "exit.json"
+PROCESSES = "processes"
+"""Folder of the other logs of an attempt by several processes, and of what each told when it ended."""
+
+
+def latest(store: Store, stage: str, key: str) -> Path | None:
+    """Folder of the newest attempt at a stage."""
+    folder = store.attempts(stage, key)
+    numbers = numbered(folder)
+    return folder / str(numbers[-1]) if numbers else None
+
+
+def outcome(folder: Path) -> dict[str, Any] | None:
+    """How an attempt ended; None while it runs and after a kill that nobody saw.
+
+    {"state": done, failed or interrupted, "reason"}, and unless it died silently "seconds", "max_rss_bytes" and
+    "max_cuda_bytes" (as ``ablations.running.processes.Together`` counts them), "end", "signal" that stopped it,
+    "progress" that it reached, and "error" (``ablations.running.ending.describe``); what does not apply is null.
+    """
+    content = read_json(folder / EXIT)
+    return content if isinstance(content, dict) else None
+
+
+def record_death(folder: Path, reason: str) -> None:
+    """Record the end of an attempt that could not do so itself; called by whoever saw it end."""
+    if outcome(folder) is None:
+        write_json(folder / EXIT, {"state": "failed", "reason": reason})
+
+
+def give_up(folder: Path, reason: str) -> None:
+    """Turn an interrupted attempt into a failed one: it would end the same way again."""
+    write_json(folder / EXIT, {**(outcome(folder) or {}), "state": "failed", "reason": reason})
+
+
+def new_folder(attempts: Path) -> Path:
+    """The next numbered folder; only the holder of the claim makes one."""
+    numbers = numbered(attempts)
+    folder = attempts / str(numbers[-1] + 1 if numbers else 1)
+    folder.mkdir(parents=True)
+    return folder
