@@ -28,7 +28,7 @@ SUSPECTED = (0.1, 0.3, 0.5)
 """A pair is suspected from this metric on; the paper names no threshold."""
 _INTERVALS = 10
 _FEWEST = 10
-"""An interval with fewer pairs is not drawn."""
+"""An interval that is worth fewer pairs is not drawn."""
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -96,7 +96,7 @@ def minority_png(judged: list[Judged]) -> bytes | None:
     def draw(axes: Any) -> None:
         at = sorted(shares)
         for colour, threshold in zip(_COLOURS, SUSPECTED, strict=False):
-            suspected = [100 * float((shares[share][0] >= threshold).mean()) for share in at]
+            suspected = [100 * float((shares[share].metric >= threshold).mean()) for share in at]
             axes.plot(at, suspected, "o-", color=colour, label=f"metric ≥ {threshold:g}")
         axes.plot(at, at, "--", color="#888888", linewidth=1, label="as many as are flipped")
         axes.set_xticks(at)
@@ -111,25 +111,26 @@ def minority_png(judged: list[Judged]) -> bytes | None:
 def intervals_png(judged: list[Judged]) -> bytes | None:
     """Share of flipped pairs by interval of the metric, a line per share of flips; None without metric or flips.
 
-    Bars are 95 % intervals (Wilson's), as if all pairs were different ones.
+    Bars are 95 % intervals (Wilson's) of as many pairs as those of an interval are worth (``_effective``).
     """
-    shares = {share: columns for share, columns in _by_share(judged).items() if columns[1].any()}
+    shares = {share: pooled for share, pooled in _by_share(judged).items() if pooled.flipped.any()}
     if not shares:
         return None
     edges = np.linspace(0, 1, _INTERVALS + 1)
 
     def draw(axes: Any) -> None:
         for number, (colour, share) in enumerate(zip(_COLOURS, sorted(shares), strict=False)):
-            metric, flipped = shares[share]
-            place = np.clip(np.digitize(metric, edges) - 1, 0, _INTERVALS - 1)
-            counts = np.bincount(place, minlength=_INTERVALS)
-            drawn = np.flatnonzero(counts >= _FEWEST)
-            hits = np.bincount(place[flipped], minlength=_INTERVALS)[drawn].astype(np.float64)
-            low, high = _wilson(hits, counts[drawn])
+            pooled = shares[share]
+            place = np.clip(np.digitize(pooled.metric, edges) - 1, 0, _INTERVALS - 1)
+            worth = _effective(place, pooled.pair)
+            drawn = np.flatnonzero(worth >= _FEWEST)
+            counts = np.bincount(place, minlength=_INTERVALS)[drawn]
+            hits = np.bincount(place[pooled.flipped], minlength=_INTERVALS)[drawn] / counts
+            low, high = _wilson(hits, worth[drawn])
             at = (edges[drawn] + edges[drawn + 1]) / 2 + 0.008 * (number - (len(shares) - 1) / 2)
-            axes.plot(at, 100 * hits / counts[drawn], "o-", color=colour, markersize=4, label=f"{share:g} % flipped")
+            axes.plot(at, 100 * hits, "o-", color=colour, markersize=4, label=f"{share:g} % flipped")
             axes.vlines(at, 100 * low, 100 * high, color=colour, linewidth=1, alpha=0.6)
-            axes.axhline(100 * float(flipped.mean()), color=colour, linestyle="--", linewidth=0.8)
+            axes.axhline(100 * float(pooled.flipped.mean()), color=colour, linestyle="--", linewidth=0.8)
         axes.set_xlim(0, 1)
         axes.set_xticks(edges)
         axes.set_ylim(0, 100)
@@ -140,16 +141,35 @@ def intervals_png(judged: list[Judged]) -> bytes | None:
     return _png(draw)
 
 
-def _wilson(hits: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> tuple[Any, Any]:
-    """Wilson's 95 % interval of each share ``hits / counts``."""
+def _effective(place: npt.NDArray[np.int64], pair: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """How many different pairs the rows of each interval are worth: (Σ n_i)² / Σ n_i², n_i rows of pair i (Kish, 1965).
+
+    Trainings with other seeds judge the same pairs with the same labels: they tell little more than one of them does.
+    """
+    rows, counts = np.unique(np.stack([place, pair]), axis=1, return_counts=True)
+    squares = np.bincount(rows[0], counts.astype(np.float64) ** 2, minlength=_INTERVALS)
+    return np.bincount(place, minlength=_INTERVALS) ** 2 / np.maximum(squares, 1)
+
+
+def _wilson(share: npt.NDArray[np.float64], count: npt.NDArray[np.float64]) -> tuple[Any, Any]:
+    """Wilson's 95 % interval of each share, found in so many."""
     z = 1.959964
-    middle = (hits + z**2 / 2) / (counts + z**2)
-    half = z / (counts + z**2) * np.sqrt(hits * (counts - hits) / counts + z**2 / 4)
+    middle = (share * count + z**2 / 2) / (count + z**2)
+    half = z / (count + z**2) * np.sqrt(share * (1 - share) * count + z**2 / 4)
     return middle - half, middle + half
 
 
-def _by_share(judged: list[Judged]) -> dict[float, tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]]:
-    """Percent of flips -> metric and flips of all pairs that have a metric."""
+@dataclass(frozen=True)
+class _Pooled:
+    """Rows of several trainings: the metric, whether the label is flipped, and the number of the pair."""
+
+    metric: npt.NDArray[np.float64]
+    flipped: npt.NDArray[np.bool_]
+    pair: npt.NDArray[np.int64]
+
+
+def _by_share(judged: list[Judged]) -> dict[float, _Pooled]:
+    """Percent of flips -> all pairs that have a metric."""
     parts: dict[float, list[Detection]] = {}
     for item in judged:
         if np.isfinite(item.found.metric).any():
@@ -158,7 +178,9 @@ def _by_share(judged: list[Judged]) -> dict[float, tuple[npt.NDArray[np.float64]
     for share, found in parts.items():
         metric = np.concatenate([part.metric for part in found])
         known = np.isfinite(metric)
-        pooled[share] = metric[known], np.concatenate([part.flipped for part in found])[known]
+        _, pair = np.unique(np.concatenate([part.pair_ids for part in found]), return_inverse=True)
+        flipped = np.concatenate([part.flipped for part in found])
+        pooled[share] = _Pooled(metric[known], flipped[known], pair[known])
     return pooled
 
 

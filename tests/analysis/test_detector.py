@@ -104,9 +104,28 @@ def test_flipped_pairs_by_interval(noisy, monkeypatch):
 
 def test_the_bars_are_wilsons_intervals():
     """Of 50 pairs, 10 are flipped: [0.112, 0.330], as tables have it."""
-    low, high = detector._wilson(np.array([10.0, 0.0]), np.array([50, 50]))
+    low, high = detector._wilson(np.array([0.2, 0.0]), np.array([50.0, 50.0]))
     assert low.tolist() == [pytest.approx(0.1124, abs=1e-4), pytest.approx(0, abs=1e-12)]
     assert high.tolist() == [pytest.approx(0.3304, abs=1e-4), pytest.approx(0.0713, abs=1e-4)]
+
+
+def test_a_pair_judged_again_counts_once():
+    """Interval 0: four pairs, three times each. Interval 1: one pair twice, two once: 16 / 6. The rest: none."""
+    place = np.array([0] * 12 + [1] * 4)
+    pair = np.array([0, 1, 2, 3] * 3 + [0, 0, 1, 2])
+    assert detector._effective(place, pair).tolist() == [4, pytest.approx(16 / 6), *[0] * 8]
+    assert detector._effective(np.arange(10), np.zeros(10, dtype=np.int64)).tolist() == [1] * 10
+
+
+def test_seeds_that_judge_the_same_pairs_alike_narrow_no_bar(noisy, monkeypatch):
+    runs, folder = noisy
+    (one, *_) = [item for item in detector.read(runs, read_sweep(folder)) if item.planted == 20]
+    bars = []
+    monkeypatch.setattr(detector, "_wilson", lambda share, count: bars.append(count) or (share, share))
+    for judged in ([one], [one] * 3):
+        drawn(detector.intervals_png, monkeypatch, judged)
+    assert bars[0].tolist() == pytest.approx(bars[1].tolist())
+    assert sum(bars[0]) <= PAIRS
 
 
 def test_pictures_are_written_beside_the_tables_and_kept_up_to_date(noisy):
