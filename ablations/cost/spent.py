@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablations.amounts import lasting
-from ablations.cost.timings import seconds_of
+from ablations.cost.timings import accounts, seconds_of
 
 if TYPE_CHECKING:
     from ablations.planning.plan import Plan
@@ -19,7 +20,7 @@ class Spent:
 
     Attributes:
         once: of every stage as it was done.
-        alone: if every cell had done all its stages itself (``Plan.alone``).
+        alone: if every cell had done all its stages itself (``Plan.alone``), and computed all its reference errors.
     """
 
     once: float
@@ -39,4 +40,22 @@ def spent(plan: Plan, store: Store) -> Spent | None:
     seconds = seconds_of(store, plan.nodes)
     if len(seconds) < len(plan.nodes):
         return None
-    return Spent(sum(seconds.values()), sum(seconds[key] * cells for key, cells in plan.alone.items()))
+    alone = sum(seconds[key] * cells for key, cells in plan.alone.items())
+    return Spent(sum(seconds.values()), alone + _spared(plan, store))
+
+
+def _spared(plan: Plan, store: Store) -> float:
+    """Seconds of computing reference errors that trainings found, as others of the plan computed them.
+
+    Those of circumstances in which none of the plan computed any count as nothing.
+    """
+    found: Counter[str] = Counter()
+    computed: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    for key, cells in plan.alone.items():
+        for account in accounts(store, plan.nodes[key]):
+            folder = account["folder"]
+            found[folder] += account["found"] * cells
+            computed[folder] += account["computed"]
+            seconds[folder] += account["seconds"]
+    return sum(pairs * seconds[folder] / computed[folder] for folder, pairs in found.items() if computed[folder])

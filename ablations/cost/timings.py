@@ -15,6 +15,7 @@ from ablations.running import ahead
 from ablations.store.attempts import ATTEMPT, EXIT, PROGRESS
 from ablations.store.jobs import job_file
 from qsd.errors import UserError
+from qsd.reference import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -99,6 +100,17 @@ def seconds_of(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, float]
     return {key: seconds + beforehand.get(key, 0.0) for key, seconds in found.items() if seconds > 0}
 
 
+def accounts(store: Store, node: StageNode) -> list[dict[str, Any]]:
+    """What each attempt at a training found and computed of the reference errors, in all its processes together."""
+    told = []
+    for folder in _folders(store, node.stage, node.key) if node.stage == "train" else ():
+        account = read_json(folder / ACCOUNT)
+        if isinstance(account, dict):
+            count = int(_about(folder).get("processes", 1))
+            told.append(account | {name: account[name] * count for name in ("found", "computed", "seconds")})
+    return told
+
+
 def counted_pairs(store: Store, keys: Iterable[tuple[str, str]]) -> dict[str, int]:
     """Path of a data set -> pairs, for the (path, key) of data stages that are finished."""
     counts = ((path, count_of(store.artefact("data", key) / "summary.json")) for path, key in keys)
@@ -143,9 +155,13 @@ def _folders(store: Store, stage: str, key: str) -> list[Path]:
 
 def _read(folder: Path) -> tuple[float, bool]:
     """Seconds of an attempt, those of several processes added up; and whether it was a job of SLURM."""
-    content = read_json(folder / ATTEMPT)
-    about: Mapping[str, Any] = content if isinstance(content, dict) else {}
+    about = _about(folder)
     return _seconds(folder) * int(about.get("processes", 1)), about.get("slurm") is not None
+
+
+def _about(folder: Path) -> Mapping[str, Any]:
+    content = read_json(folder / ATTEMPT)
+    return content if isinstance(content, dict) else {}
 
 
 def _seconds(attempt: Path) -> float:

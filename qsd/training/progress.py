@@ -1,6 +1,6 @@
 """What a training says of itself in the log of its attempt: now and then a line, and an account at the end.
 
-Rates go to a file of the attempt as well.
+Rates go to a file of the attempt as well, and what it found and computed of the reference errors to another.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from qsd.files import write_json
+from qsd.reference import ACCOUNT
 from qsd.training.rate_log import RateLog
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class Told:
         rates: counts what was trained.
         batches: count passes without gradients and reference errors.
         processes: that train.
-        attempt: folder of the attempt, for its rates; None keeps none.
+        attempt: folder of the attempt, for its rates and its account of reference errors; None keeps none.
     """
 
     def __init__(self, rates: Rates, batches: MicroBatches, processes: Processes, attempt: Path | None = None) -> None:
@@ -37,7 +39,8 @@ class Told:
         self._batches = batches
         self._processes = processes
         self._last = time.monotonic()
-        self._log = RateLog(attempt if processes.main else None, rates, processes.count)
+        self._attempt = attempt if processes.main else None
+        self._log = RateLog(self._attempt, rates, processes.count)
 
     def sometimes(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """The rates since the last call, and a line about the newest rows of metrics.jsonl when the last is long ago.
@@ -67,6 +70,9 @@ class Told:
         said = self._batches.said()
         if said:
             self._print(said)
+        account = self._batches.account()
+        if account is not None and self._attempt is not None:
+            write_json(self._attempt / ACCOUNT, account)
         self._print(f"last {len(rows)} steps: {_learnt(mean)}")
         if mean["ref_winner_error"] is not None and _only_losers_moved(mean):
             self._print(

@@ -7,7 +7,9 @@ from collections import Counter
 import pytest
 
 from ablations.cost.spent import Spent, spent
+from ablations.files import write_json
 from ablations.store.artefacts import Store
+from qsd.reference import ACCOUNT
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.test_estimate import leave_record
 
@@ -36,6 +38,24 @@ def test_several_processes_count_each(plan_of: Planner, store: Store) -> None:
     trained = sum(node.stage == "train" for node in plan.nodes.values())
     assert found is not None
     assert found.once == pytest.approx(4 * len(plan.nodes) + 8 * trained)
+
+
+def test_reference_errors_of_other_cells_count_as_their_own(plan_of: Planner, store: Store) -> None:
+    """a: 0.1 s each, 250 found; b: found, but computed by no cell of the plan, so nobody knows what they are worth."""
+    plan = plan_of(SMALL)
+    trainings = [key for key, node in plan.nodes.items() if node.stage == "train"]
+    for key, node in plan.nodes.items():
+        leave_record(store, node.stage, key, node.values, [4.0], processes=2 if key == trainings[0] else 1)
+    without = spent(plan, store)
+    told = [("a", 50, 100, 10.0), ("a", 150, 0, 0.0), ("b", 300, 0, 0.0)]
+    for key, (folder, found, computed, seconds) in zip(trainings, told, strict=True):
+        account = {"folder": folder, "found": found, "computed": computed, "seconds": seconds}
+        write_json(store.attempts("train", key) / "1" / ACCOUNT, account)
+    now = spent(plan, store)
+    assert without is not None
+    assert now is not None
+    assert now.once == without.once
+    assert now.alone == pytest.approx(without.alone + 0.1 * (2 * 50 + 150))
 
 
 def test_a_stage_without_a_record_leaves_it_unsaid(plan_of: Planner, store: Store) -> None:
