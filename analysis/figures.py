@@ -51,7 +51,8 @@ def effects_png(sweep: Sweep, rows: list[Row]) -> bytes:
     width = 2.6 + 2.5 * columns
     title = textwrap.wrap(sweep.question, max(30, int(width * 11)))
     about = f"Difference to the base model, {split_title(split)} (n = {cells[0].prompts})"
-    height = lines * (0.9 + 0.38 * len(cells)) + 0.9 + 0.2 * len(title)
+    each = max(0.38, 0.08 + 0.15 * max(_label(row).count("\n") + 1 for row in cells))
+    height = lines * (0.9 + each * len(cells)) + 0.9 + 0.2 * len(title)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)

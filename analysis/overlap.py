@@ -11,6 +11,7 @@ from analysis.sweep import artefact
 from analysis.wrapping import wrap
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -24,6 +25,8 @@ MOST = 60
 """Selections beyond this number are left out, in the order of the table."""
 _NUMBERED = 16
 _LABEL_CHARACTERS = 26
+_LINE, _CHARACTER = 0.15, 0.075
+"""Inches that a line and a letter of a label take."""
 _DPI = 120
 COLUMNS = ("first", "second", "kept_first", "kept_second", "both", "share_of_first", "jaccard")
 
@@ -33,7 +36,7 @@ class Overlap:
     """n selections, each different from the others.
 
     Attributes:
-        labels: the cells of each, with the seed where a cell has several selections.
+        labels: the cells of each, with the seed where not all seeds of a cell have the same pairs.
         kept: pairs of each [n].
         both: pairs that two have in common [n, n].
     """
@@ -63,13 +66,16 @@ def outputs(runs: Path, sweep: Sweep) -> dict[str, bytes | None]:
 
 
 def overlap(runs: Path, sweep: Sweep) -> Overlap | None:
-    """The overlap of the finished selections; None with fewer than two different ones."""
+    """The overlap of the finished selections; None with fewer than two different ones.
+
+    Selections of the same pairs are one, whatever they make of labels and weights.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    labels = _labels(sweep)
-    folders = {key: folder for key in labels if (folder := artefact(runs, "select", key)) is not None}
+    keys = dict.fromkeys(key for cell in sweep.cell_names() for key in _selections(sweep, cell).values())
+    folders = {key: folder for key in keys if (folder := artefact(runs, "select", key)) is not None}
     chosen = list(folders)[:MOST]
     if len(chosen) < 2:
         return None
@@ -80,18 +86,31 @@ def overlap(runs: Path, sweep: Sweep) -> Overlap | None:
     kept = np.array([len(column) for column in columns])
     member = np.zeros((len(chosen), codes.max() + 1), dtype=np.float32)
     member[np.repeat(np.arange(len(chosen)), kept), codes] = 1
-    return Overlap(tuple(labels[key] for key in chosen), kept, np.rint(member @ member.T).astype(np.int64))
+    both = np.rint(member @ member.T).astype(np.int64)
+    equal = (both == kept[:, None]) & (both == kept[None, :])
+    first_alike = equal.argmax(axis=1)
+    firsts = np.unique(first_alike)
+    if len(firsts) < 2:
+        return None
+    alike = {key: chosen[first] for key, first in zip(chosen, first_alike, strict=True)}
+    labels = _labels(sweep, alike)
+    return Overlap(tuple(labels[chosen[first]] for first in firsts), kept[firsts], both[np.ix_(firsts, firsts)])
 
 
-def _labels(sweep: Sweep) -> dict[str, str]:
-    """Label of every selection by its key, in the order of the table."""
+def _selections(sweep: Sweep, cell: str) -> dict[int | None, str]:
+    """Seed -> key of the selection."""
+    return {each.seed: each.stages["select"] for each in sweep.of_cell(cell) if "select" in each.stages}
+
+
+def _labels(sweep: Sweep, alike: Mapping[str, str]) -> dict[str, str]:
+    """Label of every selection, in the order of the table; ``alike``: key -> key of the first with the same pairs."""
     users: dict[str, list[str]] = {}
     for cell in sweep.cell_names():
-        replicates = [replicate for replicate in sweep.of_cell(cell) if "select" in replicate.stages]
-        several = len({replicate.stages["select"] for replicate in replicates}) > 1
-        for replicate in replicates:
-            name = f"{cell} seed {replicate.seed}" if several else cell
-            names = users.setdefault(replicate.stages["select"], [])
+        selections = {seed: alike[key] for seed, key in _selections(sweep, cell).items() if key in alike}
+        several = len(set(selections.values())) > 1
+        for seed, key in selections.items():
+            name = f"{cell} seed {seed}" if several else cell
+            names = users.setdefault(key, [])
             if name not in names:
                 names.append(name)
     return {key: _joined(names) for key, names in users.items()}
@@ -124,21 +143,28 @@ def overlap_png(found: Overlap) -> bytes:
 
     count = len(found.labels)
     cell = 0.62 if count <= _NUMBERED else 0.24
+    labels = [_wrapped(label, count) for label in found.labels]
+    cell = max(cell, _LINE * max(label.count("\n") + 1 for label in labels))
+    longest = _CHARACTER * max(len(line) for label in labels for line in label.split("\n"))
     with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 8}):
-        figure = Figure(figsize=(3.4 + cell * count, 2.6 + cell * count), dpi=_DPI, layout="constrained")
+        side = longest + cell * count
+        figure = Figure(figsize=(2.2 + side, 0.8 + side), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
-        _draw(figure, found)
+        _draw(figure, found, labels)
         stream = io.BytesIO()
         figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
 
 
-def _draw(figure: Figure, found: Overlap) -> None:
+def _wrapped(label: str, count: int) -> str:
+    most = _LABEL_CHARACTERS if count <= _NUMBERED else 2 * _LABEL_CHARACTERS
+    return "\n".join(wrap(label, lambda line: len(line) <= most))
+
+
+def _draw(figure: Figure, found: Overlap, labels: Sequence[str]) -> None:
     count, share = len(found.labels), found.share_of_first()
     axes: Any = figure.subplots()
     image = axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
-    most = _LABEL_CHARACTERS if count <= _NUMBERED else 1000
-    labels = ["\n".join(wrap(label, lambda line: len(line) <= most)) for label in found.labels]
     rows = [f"{label} ({kept:,})" for label, kept in zip(labels, found.kept, strict=True)]
     axes.set_xticks(range(count), labels, rotation=90)
     axes.set_yticks(range(count), rows)

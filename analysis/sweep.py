@@ -25,7 +25,7 @@ class Replicate:
         role: ``grid``, ``control`` or ``base``.
         seed: of training; None for the base model.
         axes: dotted setting to value, what this cell varies.
-        reward_model: the scorer whose scores ranked the training pairs, None where there was none.
+        chosen_by: the scorers that ranked or labelled the training pairs, none in controls.
         stages: stage name to artefact key.
     """
 
@@ -35,7 +35,7 @@ class Replicate:
     axes: dict[str, Any]
     seed: int | None
     cell_id: str
-    reward_model: str | None
+    chosen_by: tuple[str, ...]
     stages: dict[str, str]
 
     @property
@@ -45,7 +45,7 @@ class Replicate:
 
     def selected_by(self, scorer: str) -> bool:
         """Whether ``scorer`` chose this cell's training pairs, so that it judges its own choice."""
-        return "score" in self.stages and scorer == self.reward_model
+        return "score" in self.stages and scorer in self.chosen_by
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def read_sweep(folder: Path) -> Sweep:
                 axes=dict(cell["axes"]),
                 seed=cell["seed"],
                 cell_id=cell["cell_id"],
-                reward_model=cell["reward_model"],
+                chosen_by=tuple(cell["chosen_by"]),
                 stages=dict(cell["stages"]),
             )
             for cell in content["cells"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.files import write_json
 from ablations.grid.cells import about
 from ablations.store.origin import git_state
-from qsd.stages.reads import scorer_chooses
+from qsd.stages.reads import choosing_scorers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def cells_json(plan: Plan, root: Path) -> dict[str, Any]:
         "cells": [
             about(cell)
             | {
-                "reward_model": cell.values["reward.model"] if scorer_chooses(cell.values) else None,
+                "chosen_by": list(choosing_scorers(cell.values)),
                 "stages": {stage: node.key for stage, node in cell.stages.items()},
             }
             for cell in plan.cells

@@ -93,9 +93,16 @@ def uses_scores(values: Values) -> bool:
     return _uses_quality(values) and REGISTRY.get(values["quality.metric"]).uses_scores
 
 
-def scorer_chooses(values: Values) -> bool:
-    """Whether scores shape the training data; planted flips read them as well, but only to measure."""
-    return uses_scores(values) or values["data.relabel"] == "scores"
+def choosing_scorers(values: Values) -> tuple[str, ...]:
+    """The reward models whose scores shape the training data, all members of an ensemble among them.
+
+    Planted flips read scores as well, but only to measure.
+    """
+    from qsd.rewards.ensemble import members_of
+
+    if not uses_scores(values) and values["data.relabel"] != "scores":
+        return ()
+    return tuple(members_of(values["reward.model"], values["reward.members"]))
 
 
 def select_inputs(values: Values) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def write_sweep(runs: Path, world: World, name: str = "metric_formula", experime
                     "axes": cell.axes,
                     "seed": seed,
                     "cell_id": key_of(cell.name, seed)[:10],
-                    "reward_model": cell.reward_model,
+                    "chosen_by": [cell.reward_model] if cell.reward_model else [],
                     "stages": keys,
                 }
             )

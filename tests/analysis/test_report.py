@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from analysis.figures import effects_png
 from analysis.load import load
 from analysis.lock import up_to_date
 from analysis.overlap import overlap, overlap_csv, overlap_png
@@ -286,6 +288,53 @@ def test_cells_that_share_a_selection_are_one_row(tmp_path):
     assert overlap(tmp_path, read_sweep(folder)) is None
     write(tmp_path, folder)
     assert not (folder / "overlap.png").exists()
+
+
+def test_selections_of_the_same_pairs_are_one_row(tmp_path):
+    """All pairs, whatever is done to their labels, and for each seed anew; a seed is named where it matters."""
+    cells = [
+        *(Cell(f"flips={share}", seeds=(0, 1), reward_model=None, kept=100) for share in (0, 10, 20)),
+        Cell("half", seeds=(0, 1), reward_model=None, kept=50),
+    ]
+    world = World(cells, "flips=0", prompts={"evaluation": 3}, pictures=False)
+    found = overlap(tmp_path, read_sweep(write_sweep(tmp_path, world)))
+    assert found.labels == ("flips=0 and 2 more", "half seed 0", "half seed 1")
+    assert found.kept.tolist() == [100, 50, 50]
+    assert found.both[0].tolist() == [100, 50, 50]
+    world.cells.pop()
+    assert overlap(tmp_path, read_sweep(write_sweep(tmp_path, world))) is None
+
+
+LONG = "data.flip_fraction=20,loss.name=adaptive_dpo,data.relabel=scores,reward.model=clip_emoji"
+
+
+def fits(figure):
+    """Whether all labels of the first axes are in the picture, and none upon the next."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure).draw()
+    axes, whole = figure.axes[0], figure.bbox
+    rows = sorted((label.get_window_extent() for label in axes.get_yticklabels()), key=lambda box: box.y0)
+    columns = sorted((label.get_window_extent() for label in axes.get_xticklabels()), key=lambda box: box.x0)
+    return (
+        all(box.x0 >= whole.x0 and box.y1 <= whole.y1 for box in rows)
+        and all(box.y0 >= whole.y0 for box in columns)
+        and all(lower.y1 <= upper.y0 for lower, upper in itertools.pairwise(rows))
+        and all(left.x1 <= right.x0 for left, right in itertools.pairwise(columns))
+    )
+
+
+@pytest.mark.parametrize("count", [2, 16, 40])
+def test_labels_of_any_length_fit(tmp_path, monkeypatch, count):
+    cells = [Cell(f"{LONG},number={number}", seeds=(0,)) for number in range(count)]
+    cells.append(Cell("base model", role="base", seeds=(None,), reward_model=None))
+    world = World(cells, cells[0].name, prompts={"evaluation": 2}, pictures=False, pairs=300)
+    results = load(tmp_path, write_sweep(tmp_path, world))
+    looked = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: looked.append(fits(figure)))
+    overlap_png(overlap(tmp_path, results.sweep))
+    effects_png(results.sweep, build_rows(results))
+    assert looked == [True, True]
 
 
 @pytest.mark.parametrize("count", [2, 40])
