@@ -7,7 +7,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """(project, train node, seconds of an undisturbed training)."""
+    """(project, train node), which was trained undisturbed."""
     root = make_project(tmp_path_factory.mktemp("stop"))
     (root / "sweeps" / "one.yaml").write_text(SWEEP)
     with pytest.MonkeyPatch.context() as patch:
@@ -58,7 +58,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
             result = local.run(plan, store, display, 1)
         assert result.failures == []
         node = next(node for node in plan.nodes.values() if node.stage == "train")
-        yield root, node, ending(store, node)["seconds"]
+        yield root, node
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    """The warm process, which has imported torch once for all tests."""
+    made = Workers(PRELOAD, 1)
+    yield made
+    made.close()
 
 
 def ending(store: Store, node: StageNode) -> dict[str, Any]:
@@ -71,10 +79,10 @@ def ending(store: Store, node: StageNode) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("number", "processes"), [*((number, 1) for number in SIGNALS), (signal.SIGUSR2, 2)])
 def test_a_stopped_training_loses_no_step_and_ends_in_the_same_bytes(
-    number: int, processes: int, whole: tuple[Path, StageNode, float], tmp_path: Path
+    number: int, processes: int, whole: tuple[Path, StageNode], workers: Workers, tmp_path: Path
 ) -> None:
     """Those of an undisturbed training in one process, also where two share each step."""
-    root, node, seconds = whole
+    root, node = whole
     done = Store(root / "runs", spec.key_of)
     store = Store(tmp_path / "runs", spec.key_of)
     for stage, key in node.inputs.items():
@@ -82,33 +90,47 @@ def test_a_stopped_training_loses_no_step_and_ends_in_the_same_bytes(
     job = Job.of(node, QSD, store.root, root, processes=processes).write()
     draw = random.Random(number)
     metrics = store.partial(node.stage, node.key) / "metrics.jsonl"
-    workers = Workers(PRELOAD, 1)
     reached: list[int] = []
-    try:
-        for identity in range(STEPS):
-            before = size(metrics)
-            workers.start(identity, job, {})
-            code = wait(workers, lambda before=before: size(metrics) > before)
-            if code is None:  # it makes steps
-                time.sleep(draw.uniform(0, 0.2) * seconds)
-                workers.signal(identity, number)
-                code = wait(workers)
-            if code == attempt.EXIT_DONE:
-                break
-            assert code == attempt.EXIT_INTERRUPTED
-            found = ending(store, node)
-            assert (found["state"], found["signal"]) == ("interrupted", signal.Signals(number).name)
-            reached.append(found["progress"]["done"])
-            assert kept_step(store, node) == reached[-1], "every step that was made is kept"
-    finally:
-        workers.close()
+    for identity in range(STEPS):
+        workers.start(identity, job, {})
+        code = at_work(workers, metrics, draw.random())
+        if code is None:
+            workers.signal(identity, number)
+            code = wait(workers)
+        if code == attempt.EXIT_DONE:
+            break
+        assert code == attempt.EXIT_INTERRUPTED
+        found = ending(store, node)
+        assert (found["state"], found["signal"]) == ("interrupted", signal.Signals(number).name)
+        reached.append(found["progress"]["done"])
+        assert kept_step(store, node) == reached[-1], "every step that was made is kept"
     assert len(reached) >= 2, "the signals must hit a running training"
     assert reached == sorted(set(reached)), "each attempt goes on from where the one before it stopped"
     assert tree(store.artefact("train", node.key)) == tree(done.artefact("train", node.key))
 
 
-def size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def at_work(workers: Workers, metrics: Path, share: float) -> int | None:
+    """Wait for 20 steps of the attempt, then for a share of the time that its second ten took.
+
+    Thus the instant is any within a step, but the count of steps before it does not hang on how busy the machine is.
+
+    Returns:
+        Its exit status, if it ends before.
+    """
+    seen: list[float] = []
+    for _ in range(2):
+        before = rows(metrics)
+        code = wait(workers, lambda before=before: rows(metrics) > before)
+        if code is not None:
+            return code
+        seen.append(time.monotonic())
+    time.sleep(share * (seen[1] - seen[0]))
+    return None
+
+
+def rows(path: Path) -> int:
+    """Written so far, which is done ten steps at a time."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def wait(workers: Workers, until: Callable[[], bool] = lambda: False) -> int | None:
@@ -129,9 +151,9 @@ def kept_step(store: Store, node: StageNode) -> int:
         return int(stored.metadata()["step"])
 
 
-def test_an_attempt_keeps_the_rates_of_its_training(whole: tuple[Path, StageNode, float]) -> None:
+def test_an_attempt_keeps_the_rates_of_its_training(whole: tuple[Path, StageNode]) -> None:
     """Beside its log: an artefact holds no times."""
-    root, node, _ = whole
+    root, node = whole
     store = Store(root / "runs", spec.key_of)
     folder = attempts.latest(store, node.stage, node.key)
     assert folder is not None
