@@ -13,7 +13,7 @@ NEEDS_NAME = @test -n "$(NAME)" || { echo "error: which sweep? make $@ NAME=$(fi
 SWEEPS = $(basename $(notdir $(wildcard sweeps/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep resume plan dryrun status table hps-emoji emoji-world bench-train bench-score bench-select lint types lock clean
+.PHONY: help demo test sweep resume plan dryrun status table hps-emoji emoji-world bench-train bench-device bench-score bench-select lint types lock clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,10 @@ test: ## all tests
 bench-train: ## the training loop beside a step of the public Diffusion-DPO script; fails below twice its speed: [ARGS=]
 	$(SETUP)
 	@$(BIN)/python -m scripts.bench.train --least 2 --out benchmarks/train_cpu.md $(ARGS)
+
+bench-device: ## the training loop by kernels and micro-batch, the contract of step 0, a profile: [ARGS=]
+	$(SETUP)
+	@$(BIN)/python -m scripts.bench.train_device $(ARGS)
 
 bench-score: ## speed of scoring: from files, of the bare model, of a per-image loop; writes benchmarks/score_*.md: [ARGS=]
 	$(SETUP)

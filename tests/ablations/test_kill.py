@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ablations.kill import run_with_kills, tree
+from tests.ablations.kill import Kill, run_with_kills, tree
 from tests.ablations.tiny_project import ROOT, make_project
 
 KILLS = 20
@@ -35,6 +35,11 @@ def attempts(runs: Path) -> list[Path]:
     return list(runs.glob("attempts/*/*/*"))
 
 
+def stages(runs: Path) -> list[Path]:
+    """The folders of all that is done."""
+    return [path.parent for path in (runs / "artefacts").glob("*/*/record.json")]
+
+
 def ends(runs: Path) -> Counter[str]:
     """How often each stage was completed, by ``stage/key``."""
     done: Counter[str] = Counter()
@@ -53,18 +58,28 @@ def test_killed_at_random_instants_the_result_is_the_same(
     root = tmp_path / "project"
     shutil.copytree(calm, root, ignore=shutil.ignore_patterns("runs"))
     draw = random.Random(everything)
-    # Each try gets at most a tenth of the work done, so that the last kills still meet a run that is under way.
-    instants = [draw.uniform(0, 0.1) * work for _ in range(KILLS // 2)]
-    kills = run_with_kills(
-        COMMAND, instants, root, root / "log", ENV, everything, begun=lambda: len(attempts(root / "runs"))
-    )
+    # Spread over the run by the stages that are done, not by time: the last kills too meet a run that is under way.
+    kills: list[Kill] = []
+    for number in range(KILLS // 2):
+        least = number * len(stages(calm / "runs")) * 4 // 5 // (KILLS // 2)
+        kills += run_with_kills(
+            COMMAND,
+            [draw.uniform(0, 0.05) * work],
+            root,
+            root / "log",
+            ENV,
+            everything,
+            begun=lambda least=least: len(attempts(root / "runs")) if len(stages(root / "runs")) >= least else 0,
+            finish=False,
+        )
+    run_with_kills(COMMAND, [], root, root / "log", ENV)
 
     assert tree(root / "runs" / "artefacts") == tree(calm / "runs" / "artefacts")
     folder, expected = (base / "runs" / "sweeps" / "small@tiny" for base in (root, calm))
     for name in RESULTS:
         assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
-    stages = {path.parent.relative_to(root / "runs" / "artefacts") for path in (root / "runs").rglob("record.json")}
     assert len(kills) == KILLS // 2, "the kills must hit a run that is under way"
-    assert len(attempts(root / "runs")) <= len(stages) + 2 * len(kills), "each kill interrupts two stages at most"
+    tries, done = len(attempts(root / "runs")), len(stages(root / "runs"))
+    assert tries <= done + 2 * len(kills), "each kill interrupts two stages at most"
     assert all(count == 1 for count in ends(root / "runs").values()), "a completed stage is not repeated"
     assert not list((root / "runs" / "partial").rglob("*.*")), "nothing is left in work"
