@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from ablations.amounts import lasting
-from ablations.cost.timings import accounts, seconds_of
+from ablations.cost.timings import accounts, seconds_of, warm_starts
 
 if TYPE_CHECKING:
     from ablations.planning.plan import Plan
@@ -19,8 +20,9 @@ class Spent:
     """Seconds of computing, in one process.
 
     Attributes:
-        once: of every stage as it was done.
-        alone: if every cell had done all its stages itself (``Plan.alone``), and computed all its reference errors.
+        once: of every stage as it was done, and of starting the warm processes that ran some.
+        alone: if every cell had done all its stages itself (``Plan.alone``), after a start of its own, and computed all
+            its reference errors.
     """
 
     once: float
@@ -41,7 +43,18 @@ def spent(plan: Plan, store: Store) -> Spent | None:
     if len(seconds) < len(plan.nodes):
         return None
     alone = sum(seconds[key] * cells for key, cells in plan.alone.items())
-    return Spent(sum(seconds.values()), alone + _spared(plan, store))
+    started, starts = _starts(plan, store)
+    return Spent(sum(seconds.values()) + started, alone + _spared(plan, store) + starts)
+
+
+def _starts(plan: Plan, store: Store) -> tuple[float, float]:
+    """Seconds of starting warm processes: as it was done, and with one for every cell that ran under one."""
+    of_stages = warm_starts(store, plan.nodes)
+    processes = {process: seconds for each in of_stages.values() for process, seconds in each.items()}
+    if not processes:
+        return 0.0, 0.0
+    cells = sum(any(node.key in of_stages for node in cell.stages.values()) for cell in plan.trained)
+    return sum(processes.values()), cells * mean(processes.values())
 
 
 def _spared(plan: Plan, store: Store) -> float:

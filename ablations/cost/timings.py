@@ -14,6 +14,7 @@ from ablations.files import numbered, read_json
 from ablations.running import ahead
 from ablations.store.attempts import ATTEMPT, EXIT, PROGRESS
 from ablations.store.jobs import job_file
+from qsd.config.digest import canonical_json
 from qsd.errors import UserError
 from qsd.reference import ACCOUNT
 
@@ -109,6 +110,21 @@ def accounts(store: Store, node: StageNode) -> list[dict[str, Any]]:
             count = int(_about(folder).get("processes", 1))
             told.append(account | {name: account[name] * count for name in ("found", "computed", "seconds")})
     return told
+
+
+def warm_starts(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, dict[str, float]]:
+    """Key -> seconds that each warm process took to start from which an attempt at the stage was forked, by process.
+
+    Stages whose attempts started by themselves, as every one on a cluster does, are left out: the seconds of such an
+    attempt hold its start.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for key, node in nodes.items():
+        for folder in _folders(store, node.stage, key):
+            warm = _about(folder).get("warm")
+            if isinstance(warm, dict):
+                found.setdefault(key, {})[canonical_json(warm["owner"])] = float(warm["seconds"])
+    return found
 
 
 def counted_pairs(store: Store, keys: Iterable[tuple[str, str]]) -> dict[str, int]:

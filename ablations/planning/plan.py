@@ -13,7 +13,7 @@ from ablations.grid.spec import Sweep, find_experiment
 from qsd.config.load import load_flat, override
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ablations.grid.keys import StageNode, StageTable
@@ -64,6 +64,11 @@ class Plan:
         return found
 
     @cached_property
+    def trained(self) -> Sequence[Cell]:
+        """The cells that have an adapter; the base model itself where there are no others."""
+        return [cell for cell in self.cells if cell.role != BASE] or self.cells
+
+    @cached_property
     def alone(self) -> Counter[str]:
         """How many cells would have to do each stage, by key, if every one ran on its own.
 
@@ -81,12 +86,11 @@ class Plan:
 
     @cached_property
     def _needs(self) -> Counter[tuple[str, str]]:
-        """(kind, key) of each stage -> trained cells that need it; the base model itself where there are no others."""
-        trained = [cell for cell in self.cells if cell.role != BASE] or self.cells
-        needs = Counter((stage, node.key) for cell in trained for stage, node in cell.stages.items())
+        """(kind, key) of each stage -> trained cells that need it."""
+        needs = Counter((stage, node.key) for cell in self.trained for stage, node in cell.stages.items())
         needs.update(
             (stage, node.key)
-            for cell in trained
+            for cell in self.trained
             for stage, node in cell.base.items()
             if stage not in cell.stages or cell.stages[stage].key != node.key
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import write_json
-from ablations.running import adjust, ahead, ending
+from ablations.running import adjust, ahead, ending, warm
 from ablations.running.ahead import AHEAD
 from ablations.running.drift import check_code, check_meaning
 from ablations.running.output import log_to
@@ -130,6 +130,7 @@ def _origin(job: Job) -> dict[str, Any]:
         "adjusted": {},
         "environment": environment(),
         "processes": job.processes,
+        "warm": warm.parent(),
     }
 
 

@@ -20,10 +20,11 @@ import os
 import select
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.running import attempt
+from ablations.running import attempt, warm
 from ablations.running.family import be_child, die_with_parent
 from ablations.store.origin import git_state, versions
 
@@ -44,6 +45,7 @@ PRELOAD = (
 )
 """What the stages of ``qsd`` import. None of these starts a thread; pyarrow would, and is quick to import."""
 _POLL_S = 0.05
+_BEGIN = time.monotonic()
 
 
 class Server:
@@ -111,6 +113,7 @@ def main(arguments: Sequence[str]) -> None:
             importlib.import_module(module)
     git_state(Path.cwd())  # remembered by the children: it is this process that holds the code they run
     versions()
+    warm.is_warm(time.monotonic() - _BEGIN)
     gc.freeze()  # keeps the collector from touching, and so copying, the shared pages
     Server().serve()
     # Ending the interpreter would only list what compiled libraries did not free.

@@ -50,13 +50,14 @@ def leave_record(
     size: int = 100,
     slurm: Any = None,
     processes: int = 1,
+    warm: Any = None,
 ) -> None:
     """What a finished stage leaves behind, as far as estimates look at it: one attempt per entry of ``seconds``."""
     write_json(store.root / "jobs" / stage / f"{key}.json", {"values": dict(values)})
     write_json(store.artefact(stage, key) / "record.json", {"files": {"a": {"bytes": size}, "b": {"bytes": size}}})
     for number, lasted in enumerate(seconds, start=1):
         folder = store.attempts(stage, key) / str(number)
-        write_json(folder / "attempt.json", {"slurm": slurm, "processes": processes})
+        write_json(folder / "attempt.json", {"slurm": slurm, "processes": processes, "warm": warm})
         write_json(folder / "exit.json", {"state": "done" if number == len(seconds) else "failed", "seconds": lasted})
 
 

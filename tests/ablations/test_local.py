@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ablations.cost.timings import warm_starts
 from ablations.files import read_json
 from ablations.planning.plan import Plan
 from ablations.running.local import Result, run
@@ -87,6 +88,21 @@ def test_an_attempt_leaves_its_record_beside_the_artefact(plan_of: Planner, stor
     assert ending["max_rss_bytes"] > 1e6
     assert (folder / "log.txt").read_text() == "this goes to the log\n"
     assert read_json(folder / "progress.json")["done"] == 3
+
+
+def test_attempts_of_a_launch_tell_what_its_start_took(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    """One warm process, which is none of theirs."""
+    plan = plan_of(SMALL)
+    run_plan(plan, store)
+    starts = warm_starts(store, plan.nodes)
+    assert set(starts) == set(plan.nodes)
+    assert len({process for each in starts.values() for process in each}) == 1
+    (folder,) = store.attempts(
+        "train", next(key for key, node in plan.nodes.items() if node.stage == "train")
+    ).iterdir()
+    record = read_json(folder / "attempt.json")
+    assert record["warm"]["owner"]["pid"] not in (record["owner"]["pid"], os.getpid())
+    assert 0 < record["warm"]["seconds"] < 60
 
 
 def test_a_failure_blocks_only_its_dependants(

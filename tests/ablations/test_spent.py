@@ -58,6 +58,25 @@ def test_reference_errors_of_other_cells_count_as_their_own(plan_of: Planner, st
     assert now.alone == pytest.approx(without.alone + 0.1 * (2 * 50 + 150))
 
 
+def test_the_start_of_a_warm_process_counts_once_for_a_launch_or_for_every_cell(plan_of: Planner, store: Store) -> None:
+    """Two launches, of 6 and 8 s; the random cell ran on a cluster, whose attempts start by themselves."""
+    plan = plan_of(SMALL)
+    for node in plan.nodes.values():
+        leave_record(store, node.stage, node.key, node.values, [4.0])
+    without = spent(plan, store)
+    launches = [{"owner": {"pid": 1}, "seconds": 6.0}, {"owner": {"pid": 2}, "seconds": 8.0}]
+    random = next(cell for cell in plan.cells if cell.role == "control")
+    for number, node in enumerate(plan.nodes.values()):
+        own = node in random.stages.values()
+        leave_record(store, node.stage, node.key, node.values, [4.0], warm=None if own else launches[number % 2])
+    now = spent(plan, store)
+    assert without is not None
+    assert now is not None
+    assert len(plan.trained) == 3
+    assert now.once == pytest.approx(without.once + 14)
+    assert now.alone == pytest.approx(without.alone + 2 * 7)
+
+
 def test_a_stage_without_a_record_leaves_it_unsaid(plan_of: Planner, store: Store) -> None:
     plan = plan_of(SMALL)
     for key, node in list(plan.nodes.items())[1:]:
