@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from qsd.errors import UserError
 
@@ -46,6 +46,16 @@ def is_readable(data: bytes) -> bool:
     return True
 
 
+class ImageFiles(Protocol):
+    """Image files by row and side; a reader asks for them from front to back."""
+
+    def bytes_of(self, source_row: int, side: Side) -> bytes:
+        """The file."""
+
+    def unreadable(self, source_row: int, side: Side, error: ValueError) -> UserError:
+        """What to tell a person of a file that does not decode."""
+
+
 class PairImages:
     """Images by source row and side. The last image is kept, so asking again for the same one decodes nothing."""
 
@@ -59,6 +69,10 @@ class PairImages:
         winner, loser = self.source.image_bytes(source_row)
         return winner if side == "winner" else loser
 
+    def unreadable(self, source_row: int, side: Side, error: ValueError) -> UserError:
+        """The image was readable when the data stage saw it."""
+        return UserError(f"source row {source_row}, {side}: {error}; run the data stage again")
+
     def image(self, source_row: int, side: Side) -> Image.Image:
         """The image as RGB.
 
@@ -70,7 +84,7 @@ class PairImages:
         try:
             image = decode(self.bytes_of(source_row, side))
         except ValueError as error:
-            raise UserError(f"source row {source_row}, {side}: {error}; run the data stage again") from None
+            raise self.unreadable(source_row, side, error) from None
         self.decoded += 1
         self._last = (source_row, side, image)
         return image

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import pyarrow as pa
     from PIL import Image
 
+    from qsd.data.pairs import Side
     from qsd.generation.generator import Wanted
 
 SHARD_IMAGES = 64
@@ -57,10 +59,7 @@ def read_images(folder: Path) -> Iterator[GeneratedImage]:
     Raises:
         UserError: no image there, or a damaged shard.
     """
-    paths = sorted(folder.glob("images-*.parquet"))
-    if not paths:
-        raise UserError(f"{folder}: no images-*.parquet; is the folder an artefact of the generate stage?")
-    for path in paths:
+    for path in _shards(folder):
         yield from read_shard(path)
 
 
@@ -75,6 +74,46 @@ def read_shard(path: Path) -> Iterator[GeneratedImage]:
     for row in read_table(path).to_pylist():
         image = Image.open(io.BytesIO(row.pop("image"))).convert("RGB")
         yield GeneratedImage(**row, image=image)
+
+
+class GeneratedFiles:
+    """The image files of a generate artefact by their place in it; they are of no pairs, so all are winners.
+
+    Attributes:
+        about: a row per image: prompt_id, split, caption, image_index.
+
+    Raises:
+        UserError: no image there, or a damaged shard.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import pyarrow as pa
+
+        paths = _shards(folder)
+        parts = [read_table(path, ["prompt_id", "split", "caption", "image_index"]) for path in paths]
+        self.about = pa.concat_tables(parts)
+        self._places = [(path, row) for path, part in zip(paths, parts, strict=True) for row in range(part.num_rows)]
+        self._open: tuple[Path, pa.ChunkedArray[Any]] | None = None
+
+    def bytes_of(self, source_row: int, side: Side) -> bytes:
+        """The file of the image at a place; the shard that was asked for last stays in memory."""
+        path, row = self._places[source_row]
+        if self._open is None or self._open[0] != path:
+            self._open = path, read_table(path, ["image"])["image"]
+        data: bytes = self._open[1][row].as_py()
+        return data
+
+    def unreadable(self, source_row: int, side: Side, error: ValueError) -> UserError:
+        """The shard's bytes have changed since it was written."""
+        path, row = self._places[source_row]
+        return UserError(f"{path}, image {row}: {error}; generate the images again")
+
+
+def _shards(folder: Path) -> list[Path]:
+    paths = sorted(folder.glob("images-*.parquet"))
+    if not paths:
+        raise UserError(f"{folder}: no images-*.parquet; is the folder an artefact of the generate stage?")
+    return paths
 
 
 def _webp(image: Image.Image) -> bytes:

@@ -75,6 +75,14 @@ def requests_of(pairs: pa.Table, found: Distinct) -> Requests:
     )
 
 
+def requests_in_order(captions: pa.ChunkedArray[Any]) -> Requests:
+    """One for each of M images that are not of pairs: image i is the winner of row i."""
+    import numpy as np
+
+    places = np.arange(len(captions))
+    return Requests(places, np.ones(len(captions), dtype=bool), captions, places)
+
+
 def _first(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where each number [2N] stands first along the source, which has winner and loser of a pair next to each other."""
     import numpy as np

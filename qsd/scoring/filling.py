@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qsd.errors import UserError
 from qsd.rewards.scorer import Scorer, open_reward
 from qsd.scoring.memory import together
 from qsd.scoring.precision import computing
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from qsd.data.images import PairImages
+    from qsd.data.images import ImageFiles
     from qsd.rewards.requests import Requests
     from qsd.scoring.columns import Column
     from qsd.stages.context import Report
 
+_TRIES = 3
+"""Somebody may free a shared folder while its shards are read."""
 PIECE_BATCHES = 8
 """Batches per shard: what a kill costs at most."""
 
@@ -44,7 +47,7 @@ class Work:
         workers: threads that decode.
     """
 
-    images: PairImages
+    images: ImageFiles
     requests: Requests
     root: Path
     device: str
@@ -84,6 +87,21 @@ def fill(work: Work, columns: Sequence[Column], report: Report, share: tuple[int
     groups = [group for some in alike for group in together(some, work.device)]
     for place, group in enumerate(groups):
         _Pass(work, group, (place * len(work.requests), len(groups) * len(work.requests)), report).run(share)
+
+
+def filled(work: Work, columns: Sequence[Column], report: Report) -> list[NDArray[np.float32]]:
+    """The scores of all requests by column, [M] each, those computed first that are not there.
+
+    Raises:
+        UserError: as :func:`fill`; or what was written is gone at once.
+    """
+    for _ in range(_TRIES):
+        fill(work, columns, report)
+        found = [work.scores(column) for column in columns]
+        scores = [part for part in found if part is not None]
+        if len(scores) == len(columns):
+            return scores
+    raise UserError(f"{work.root}: shards of scores vanish as soon as they are written; is the disk full?")
 
 
 class _Pass:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qsd.data.images import decode
-from qsd.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
-    from qsd.data.images import PairImages
+    from qsd.data.images import ImageFiles
     from qsd.data.pairs import Side
     from qsd.rewards.preprocess import Preprocess
     from qsd.rewards.requests import Requests
@@ -41,7 +40,7 @@ class Loaded:
 
 
 def prefetch(
-    images: PairImages,
+    images: ImageFiles,
     requests: Requests,
     batches: Iterable[Piece],
     preprocesses: Sequence[Preprocess],
@@ -60,7 +59,7 @@ def prefetch(
         pin: into page-locked memory, from which a GPU copies quickly.
 
     Raises:
-        UserError: an image does not decode; the source has changed since the data stage.
+        UserError: an image does not decode.
     """
     loader = _Loader(images, requests, tuple(dict.fromkeys(preprocesses)), workers, pin)
     upcoming: deque[Future[Loaded]] = deque()
@@ -80,7 +79,7 @@ class _Loader:
 
     def __init__(
         self,
-        images: PairImages,
+        images: ImageFiles,
         requests: Requests,
         preprocesses: tuple[Preprocess, ...],
         workers: int,
@@ -118,7 +117,7 @@ class _Loader:
         try:
             image = decode(data)
         except ValueError as error:
-            raise UserError(f"source row {place[0]}, {place[1]}: {error}; run the data stage again") from None
+            raise self._images.unreadable(*place, error) from None
         return {preprocess: preprocess.one(image) for preprocess in self._preprocesses}
 
     def _stacked(self, first: int, last: int, read: Future[list[Future[_Prepared]]]) -> Loaded:

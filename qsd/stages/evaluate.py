@@ -2,27 +2,30 @@
 
 Input ``generate``. Output: ``scores.parquet`` (prompt_id, split, caption, image_index, scorer, revision, unit, score),
 one row per image and scorer, scorers in the order of the configuration; ``problems.json``.
-Work is kept scorer by scorer.
+As in stage score, each image is decoded once for all reward models that fit into memory together, by threads ahead of
+the model (``reward.workers``), and scores are kept shard by shard. The forward pass is in fp32.
 """
 
 from __future__ import annotations
 
-from itertools import islice
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qsd.data.problems import Problems
 from qsd.device import prepare
 from qsd.errors import UserError
-from qsd.files import read_table, write_table
-from qsd.generation.images import GeneratedImage, read_images
-from qsd.rewards.scorer import Scorer, open_reward
+from qsd.files import write_table
+from qsd.generation.images import GeneratedFiles
+from qsd.rewards.requests import requests_in_order
+from qsd.scoring.columns import Column, column_of
+from qsd.scoring.filling import Work, filled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
+    from qsd.config.schema import ExperimentConfig
     from qsd.stages.context import StageContext
 
 MAX_NON_FINITE = 0.02
@@ -40,15 +43,12 @@ def run(context: StageContext) -> None:
 
     config = context.config
     device = prepare(config.device, config.threads)
-    names = config.evaluation.scorers
-    tables: list[pa.Table] = []
-    for place, name in enumerate(names):
-        kept = context.state / f"{name}.parquet"
-        if not kept.exists():
-            scorer = open_reward(name, config.reward.weights, device)
-            write_table(kept, _scores(scorer, context.inputs["generate"], config.evaluation.batch_size))
-        tables.append(read_table(kept))
-        context.report(place + 1, len(names), "scorers")
+    images = GeneratedFiles(context.inputs["generate"])
+    requests = requests_in_order(images.about["caption"])
+    work = Work(images, requests, context.state / "scores", device, config.reward.workers)
+    columns = [_column(name, config) for name in config.evaluation.scorers]
+    scores = filled(work, columns, context.report)
+    tables = [_rows(images.about, *of_column) for of_column in zip(columns, scores, strict=True)]
     problems = Problems()
     for table in tables:
         _check(table, problems)
@@ -58,38 +58,29 @@ def run(context: StageContext) -> None:
     write_table(context.output / "scores.parquet", joined)
 
 
-def _scores(scorer: Scorer, folder: Path, batch_size: int) -> pa.Table:
+def _column(name: str, config: ExperimentConfig) -> Column:
+    return replace(column_of(name, config.reward), precision="fp32", batch_size=config.evaluation.batch_size)
+
+
+def _rows(about: pa.Table, column: Column, scores: NDArray[np.float32]) -> pa.Table:
     """All rows of one scorer, non-finite scores included."""
     import numpy as np
     import pyarrow as pa
 
-    columns: dict[str, list[Any]] = {"prompt_id": [], "split": [], "caption": [], "image_index": []}
-    scores = []
-    for batch in _batches(read_images(folder), batch_size):
-        scores.append(scorer.score([item.image for item in batch], [item.caption for item in batch]))
-        for name, values in columns.items():
-            values.extend(getattr(item, name) for item in batch)
-    score = np.concatenate(scores).astype(np.float32)
-
     def constant(value: str) -> Any:
-        return pa.DictionaryArray.from_arrays(np.zeros(len(score), dtype=np.int32), pa.array([value]))
+        return pa.DictionaryArray.from_arrays(np.zeros(len(scores), dtype=np.int32), pa.array([value]))
 
     table: dict[str, Any] = {
-        "prompt_id": pa.array(columns["prompt_id"], pa.string()),
-        "split": pa.array(columns["split"], pa.string()).dictionary_encode(),
-        "caption": pa.array(columns["caption"], pa.string()),
-        "image_index": pa.array(columns["image_index"], pa.int32()),
-        "scorer": constant(scorer.name),
-        "revision": constant(scorer.revision),
-        "unit": constant(scorer.unit),
-        "score": score,
+        "prompt_id": about["prompt_id"].combine_chunks(),
+        "split": about["split"].combine_chunks().dictionary_encode(),
+        "caption": about["caption"].combine_chunks(),
+        "image_index": about["image_index"].combine_chunks(),
+        "scorer": constant(column.name),
+        "revision": constant(column.revision),
+        "unit": constant(column.unit),
+        "score": scores,
     }
     return pa.table(table)
-
-
-def _batches(images: Iterator[GeneratedImage], size: int) -> Iterator[list[GeneratedImage]]:
-    while batch := list(islice(images, size)):
-        yield batch
 
 
 def _check(table: pa.Table, problems: Problems) -> None:

@@ -21,14 +21,13 @@ from qsd.data.images import PairImages
 from qsd.data.problems import Problems
 from qsd.data.source import open_source
 from qsd.device import prepare
-from qsd.errors import UserError
 from qsd.files import read_table, texts, write_json, write_table
 from qsd.rewards.ensemble import MAJORITY, UNITS, combined, ensemble_revision, members_of, votes
 from qsd.rewards.requests import requests_of
 from qsd.rewards.scorers import ENSEMBLE
 from qsd.scoring.agreement import rank_correlation
 from qsd.scoring.columns import Column, column_of, versions
-from qsd.scoring.filling import Work, fill
+from qsd.scoring.filling import Work, fill, filled
 from qsd.scoring.precision import check_precision
 
 if TYPE_CHECKING:
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
     from qsd.config.schema import ExperimentConfig
     from qsd.stages.context import AheadContext, StageContext
 
-_TRIES = 3
-"""Somebody may free the shared folder while a stage reads it."""
-
 
 def run(context: StageContext) -> None:
     """Score the pairs of stage data with ``config.reward.model``.
@@ -56,14 +52,7 @@ def run(context: StageContext) -> None:
     columns = _columns([config])
     task = _Task.of(config, context.inputs, context.shared or context.state / "scores")
     task.check(columns)
-    for _ in range(_TRIES):
-        fill(task.work, columns, context.report)
-        found = [task.work.scores(column) for column in columns]
-        scores = [part for part in found if part is not None]
-        if len(scores) == len(columns):
-            break
-    else:
-        raise UserError(f"{task.work.root}: shards of scores vanish as soon as they are written; is the disk full?")
+    scores = filled(task.work, columns, context.report)
     if config.reward.precision != "fp32":
         write_json(context.output / "summary.json", _agreement(task.work, columns, scores))
     table, problems = _pair_scores(task, config, columns, scores)

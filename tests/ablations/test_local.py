@@ -97,9 +97,8 @@ def test_attempts_of_a_launch_tell_what_its_start_took(plan_of: Planner, store: 
     starts = warm_starts(store, plan.nodes)
     assert set(starts) == set(plan.nodes)
     assert len({process for each in starts.values() for process in each}) == 1
-    (folder,) = store.attempts(
-        "train", next(key for key, node in plan.nodes.items() if node.stage == "train")
-    ).iterdir()
+    node = next(node for node in plan.nodes.values() if node.stage == "train")
+    (folder,) = store.attempts("train", node.key).iterdir()
     record = read_json(folder / "attempt.json")
     assert record["warm"]["owner"]["pid"] not in (record["owner"]["pid"], os.getpid())
     assert 0 < record["warm"]["seconds"] < 60

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from qsd.data import images
 from qsd.errors import UserError
 from qsd.evaluation.prompts import read_prompts
-from qsd.files import read_table
+from qsd.files import read_table, write_table
 from qsd.generation.images import read_images
 from qsd.rewards.scorer import open_reward
+from qsd.scoring import filling, prefetch
 from qsd.stages import evaluate, generate, train
 from tests.qsd.tiny_stages import TinyStages
 
@@ -109,7 +113,7 @@ def test_scores_that_are_no_numbers_are_counted_and_bounded(
     world: TinyStages, base_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = world.with_inputs(generate=base_images)
-    monkeypatch.setattr(evaluate, "open_reward", lambda *_: Broken())
+    monkeypatch.setattr(filling, "open_reward", lambda *_: Broken())
     with pytest.raises(UserError, match=r"judge_emoji: 1 of 18 scores are not finite .* prompt p1"):
         done.run(evaluate, tmp_path / "strict")
     monkeypatch.setattr(evaluate, "MAX_NON_FINITE", 0.1)
@@ -118,6 +122,48 @@ def test_scores_that_are_no_numbers_are_counted_and_bounded(
         "non_finite_score": {"count": 1, "ids": ["judge_emoji/p1/0"]}
     }
     assert read_table(folder / "scores.parquet").num_rows == 17
+
+
+def test_images_are_decoded_once_for_all_scorers(
+    world: TinyStages, base_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a stage that has scored some goes on with the rest."""
+    done, decoded = world.with_inputs(generate=base_images), []
+
+    def decode(data: bytes) -> Image.Image:
+        decoded.append(data)
+        return images.decode(data)
+
+    monkeypatch.setattr(prefetch, "decode", decode)
+    settings = {"evaluation__scorers": ["judge_emoji", "clip_emoji"], "evaluation__batch_size": 1}
+    whole = done.run(evaluate, tmp_path / "whole", **settings)
+    assert len(decoded) == 18
+    state = tmp_path / "resumed" / ".state" / "scores"
+    shutil.copytree(whole / ".state" / "scores", state)
+    lost = sorted(state.glob("clip_emoji*/*.parquet"))
+    assert len(lost) == 3
+    lost[1].unlink()
+    decoded.clear()
+    resumed = done.run(evaluate, tmp_path / "resumed", **settings)
+    assert len(decoded) == 8
+    assert (resumed / "scores.parquet").read_bytes() == (whole / "scores.parquet").read_bytes()
+
+
+def test_a_damaged_image_is_named(world: TinyStages, base_images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(base_images, folder)
+    (path,) = folder.glob("images-*.parquet")
+    table = read_table(path)
+    files = table["image"].to_pylist()
+    files[5] = files[5][:20]
+    write_table(path, table.set_column(table.schema.get_field_index("image"), "image", pa.array(files, pa.binary())))
+    with pytest.raises(UserError, match=r"images-00000\.parquet, image 5: not a readable image.*; generate the images"):
+        world.with_inputs(generate=folder).run(evaluate, tmp_path / "out")
+
+
+def test_no_images_are_told(world: TinyStages, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is the folder an artefact of the generate stage"):
+        world.with_inputs(generate=tmp_path).run(evaluate, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
