@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+
+from qsd.config.digest import hash_of
 
 ROOT = Path(__file__).resolve().parent.parent
 """The project's root."""
@@ -51,3 +54,12 @@ def _no_network() -> Any:
 def root() -> Path:
     """The project's root."""
     return ROOT
+
+
+@pytest.fixture
+def yardstick() -> float:
+    """Seconds of processor time for 300,000 hashes, what keys are made of: bounds of time are told in it."""
+    begin = time.process_time()
+    for number in range(300_000):
+        hash_of({"selection.fraction": number, "seed": 0})
+    return time.process_time() - begin

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from ablations.grid.spec import read_sweep
 from ablations.planning.plan import Plan, make_plan
 from ablations.store.artefacts import Store
-from qsd.config.digest import hash_of
 from tests.ablations import fake_stages
 
 EXPERIMENT = """\
@@ -67,12 +65,3 @@ def plan_of(world: Path) -> Planner:
 @pytest.fixture
 def store(world: Path) -> Store:
     return Store(Path("runs"), fake_stages.key_of)
-
-
-@pytest.fixture
-def yardstick() -> float:
-    """Seconds of processor time for 300,000 hashes, what keys are made of: bounds of time are told in it."""
-    begin = time.process_time()
-    for number in range(300_000):
-        hash_of({"selection.fraction": number, "seed": 0})
-    return time.process_time() - begin

@@ -50,10 +50,10 @@ def probe(arguments: list[str], heavy: tuple[str, ...]) -> tuple[float, str]:
 
 
 @pytest.mark.parametrize("arguments", HELPS, ids=[" ".join(each) for each in HELPS])
-def test_help_is_quick_and_imports_nothing_heavy(arguments: list[str]) -> None:
+def test_help_is_quick_and_imports_nothing_heavy(arguments: list[str], yardstick: float) -> None:
     attempts = [probe(arguments, HEAVY) for _ in range(3)]
     assert attempts[0][1] == "[]"
-    assert min(seconds for seconds, _ in attempts) < 0.3
+    assert min(seconds for seconds, _ in attempts) < 0.5 * yardstick
 
 
 def test_planning_imports_no_framework(plan_of: Planner, world: Path) -> None:
@@ -167,9 +167,11 @@ def test_unknown_cell_lists_some(plan_of: Planner) -> None:
         find_cell(plan_of(), "x")
 
 
-def test_second_run_is_quick_to_see_that_all_is_done(plan_of: Planner, store: Store, fake_log: Path) -> None:
+def test_second_run_is_quick_to_see_that_all_is_done(
+    plan_of: Planner, store: Store, fake_log: Path, yardstick: float
+) -> None:
     plan = plan_of(SMALL)
     run_plan(plan, store)
     begin = time.process_time()
     assert run_plan(plan, store).ran == 0
-    assert time.process_time() - begin < 1
+    assert time.process_time() - begin < 1.5 * yardstick

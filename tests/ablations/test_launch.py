@@ -30,13 +30,13 @@ def ablate(root: Path, *arguments: str) -> tuple[str, float]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A project folder whose sweep has run, followed by W&B offline; and what the run printed."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, float]:
+    """A project folder whose sweep has run, followed by W&B offline; what the run printed, and its seconds."""
     root = make_project(tmp_path_factory.mktemp("launch") / "project")
     experiment = root / "experiments" / "tiny.yaml"
     text = experiment.read_text().replace("wandb: disabled", "wandb: offline").replace("steps: 30", "steps: 3")
     experiment.write_text(text)
-    return root, ablate(root, "run", "small")[0]
+    return root, *ablate(root, "run", "small")
 
 
 def results(root: Path) -> dict[str, str]:
@@ -45,8 +45,8 @@ def results(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_run_leaves_tables_and_pictures(finished: tuple[Path, str]) -> None:
-    root, output = finished
+def test_a_run_leaves_tables_and_pictures(finished: tuple[Path, str, float]) -> None:
+    root, output, _ = finished
     folder = root / "runs" / "sweeps" / "small@tiny"
     for text in ("Does it matter?", "metric=product", "metric=difference", "strategy=random", "base"):
         assert text in output
@@ -57,24 +57,24 @@ def test_a_run_leaves_tables_and_pictures(finished: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-def test_every_cell_is_a_run_of_wandb(finished: tuple[Path, str]) -> None:
+def test_every_cell_is_a_run_of_wandb(finished: tuple[Path, str, float]) -> None:
     folder = finished[0] / "runs" / "sweeps" / "small@tiny"
     assert len(list((folder / "wandb").glob("offline-run-*"))) == 5, (folder / "wandb.log").read_text()
 
 
 @pytest.mark.slow
-def test_a_second_run_only_shows_the_table(finished: tuple[Path, str]) -> None:
-    root, output = finished
+def test_a_second_run_only_shows_the_table(finished: tuple[Path, str, float]) -> None:
+    root, output, first = finished
     before = results(root)
     again, seconds = ablate(root, "run", "small")
     assert again.startswith("21 stages, 21 done, 0 to run\n")
     assert again.partition("\n")[2] in output
     assert results(root) == before
-    assert seconds < 20
+    assert seconds < first / 2
 
 
 @pytest.mark.slow
-def test_the_plan_of_a_finished_sweep(finished: tuple[Path, str]) -> None:
+def test_the_plan_of_a_finished_sweep(finished: tuple[Path, str, float]) -> None:
     numbers = json.loads(ablate(finished[0], "plan", "small", "--json")[0])
     assert numbers["states"] == {"done": numbers["unique"]}
     assert [numbers["stages"][stage]["unique"] for stage in ("data", "score", "encode")] == [1, 1, 1]

@@ -46,7 +46,12 @@ def test_a_sweep_in_arrays_of_four(
 
 
 def test_a_thousand_cells_are_submitted_in_seconds(
-    slurm: OneNode, plan_of: Planner, store: Store, submit_plan: Submit, capsys: pytest.CaptureFixture[str]
+    slurm: OneNode,
+    plan_of: Planner,
+    store: Store,
+    submit_plan: Submit,
+    capsys: pytest.CaptureFixture[str],
+    yardstick: float,
 ) -> None:
     command("scontrol", "update", "PartitionName=low", "State=DOWN")  # queues jobs and starts none
     try:
@@ -65,7 +70,7 @@ def test_a_thousand_cells_are_submitted_in_seconds(
     assert len(waiting) == done.jobs == len(plan.nodes)
     assert done.arrays == 8, "one per kind and level; those of the base model are levels of their own"
     assert (again.launch, again.queued) == (None, done.jobs)
-    assert seconds < 20
+    assert seconds < 30 * yardstick
 
 
 def test_what_is_beyond_the_limit_follows_by_itself(
