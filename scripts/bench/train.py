@@ -31,16 +31,17 @@ def timed(ways: Ways, rounds: int, steps: int) -> tuple[dict[str, list[float]], 
     ways.fill(rounds * steps + 2)
     finding = ways.trainer(ways.shared)
     step = {name: finding.step if name == SHARED else ways.way(name) for name in WAYS}
-    for name in WAYS:
-        step[name](0)
-    flops = {name: count_flops(lambda name=name: step[name](1)) for name in WAYS}
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
-    for round_ in range(rounds):
-        for name in WAYS if round_ % 2 else WAYS[::-1]:
-            begin = ways.clock()
-            for number in range(steps):
-                step[name](2 + round_ * steps + number)
-            seconds[name].append((ways.clock() - begin) / steps)
+    with finding.batches:
+        for name in WAYS:
+            step[name](0)
+        flops = {name: count_flops(lambda name=name: step[name](1)) for name in WAYS}
+        for round_ in range(rounds):
+            for name in WAYS if round_ % 2 else WAYS[::-1]:
+                begin = ways.clock()
+                for number in range(steps):
+                    step[name](2 + round_ * steps + number)
+                seconds[name].append((ways.clock() - begin) / steps)
     said = str(finding.batches.said())
     assert " 0 computed" in said, f"the store should have held all: {said}"
     return seconds, flops

@@ -81,13 +81,14 @@ def _line(config: ExperimentConfig, folder: Path, kernels: str, steps: int) -> L
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         trainer = ways.trainer(ways.shared)
-        logit = first_logit(trainer)
-        for number in range(1, FIRST_STEPS + 1):
-            trainer.step(number)
-        begin = ways.clock()
-        for number in range(FIRST_STEPS + 1, last):
-            trainer.step(number)
-        seconds = ways.clock() - begin
+        with trainer.batches:
+            logit = first_logit(trainer)
+            for number in range(1, FIRST_STEPS + 1):
+                trainer.step(number)
+            begin = ways.clock()
+            for number in range(FIRST_STEPS + 1, last):
+                trainer.step(number)
+            seconds = ways.clock() - begin
     except torch.OutOfMemoryError:
         return Line(kernels, pairs)
     memory = torch.cuda.max_memory_allocated() if cuda else None

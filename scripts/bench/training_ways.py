@@ -47,24 +47,24 @@ class Ways:
         """Make one step of a way; the argument is its number."""
         if name in (README, PUBLIC):
             return self._public(checkpointing=name == README)
-        return self.trainer(self.shared if name == SHARED else None).step
+        trainer = self.trainer(self.shared if name == SHARED else None)
+        trainer.batches.__enter__()  # for as long as this process lives
+        return trainer.step
 
     def trainer(self, shared: Path | None) -> Trainer:
-        """The project's, ready for steps; with the folder of shared reference errors, or computing them."""
+        """The project's; with the folder of shared reference errors, or computing them."""
         context = StageContext(self.config, self._inputs, Path())
         denoiser = self._denoiser()
         made = Trainer(self.config, denoiser, train.open_stream(context, denoiser.timesteps), shared=shared)
         if self.config.training.compile:
             denoiser.unet.compile()
-        made.batches.__enter__()
         return made
 
     def fill(self, steps: int) -> None:
         """Have the store hold the reference errors of these steps, as another cell's training leaves it."""
-        filling = self.trainer(self.shared)
-        for number in range(steps):
-            filling.batches.take(number)
-        filling.batches.__exit__(None, None, None)
+        with self.trainer(self.shared).batches as batches:
+            for number in range(steps):
+                batches.take(number)
 
     def _public(self, checkpointing: bool) -> Callable[[int], object]:
         from peft import LoraConfig
