@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from qsd.errors import UserError
+from qsd.source import source_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,11 +63,26 @@ class Registry(Generic[T]):
         """
         module = self._imported.get(name)
         if module is None:
-            if name not in self.names():
-                raise UserError(self.unknown(name))
-            stem = next((stem for stem, renamed in self.renamed.items() if renamed == name), name)
-            module = importlib.import_module(f"{self.package}.{stem}")
+            module = importlib.import_module(self._module(name))
             if not hasattr(module, self.attribute):
                 raise UserError(f"{module.__file__}: a {self.kind} file must define {self.attribute}")
             self._imported[name] = module
         return cast("T", getattr(module, self.attribute))
+
+    def source(self, name: str) -> str:
+        """12 hex digits of the member's own code (``qsd.source``); its files are read once per process.
+
+        Raises:
+            UserError: no such member.
+        """
+        return source_digest(self._module(name))
+
+    def _module(self, name: str) -> str:
+        """The dotted name of a member's module.
+
+        Raises:
+            UserError: no such member.
+        """
+        if name not in self.names():
+            raise UserError(self.unknown(name))
+        return f"{self.package}.{next((stem for stem, renamed in self.renamed.items() if renamed == name), name)}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.grid.combinations import combinations, existing, matches, product
 from ablations.grid.keys import Keys, StageNode, StageTable
 from ablations.grid.names import cell_name, short_names
+from ablations.grid.values import REPLICATE, REPLICATE_SEEDS
 from qsd.config.digest import hash_of
 
 if TYPE_CHECKING:
@@ -94,6 +95,16 @@ def points(sweep: Sweep) -> Iterator[_Point]:
         yield _Point("control", False, {**_over_baseline(sweep, control), **control}, changed or control)
 
 
+def fields_of(point: _Point) -> dict[str, Any]:
+    """What a cell sets of the experiment: its axes without the replicate, which only changes the training seed."""
+    return {name: value for name, value in point.axes.items() if name != REPLICATE}
+
+
+def training_seed(point: _Point, seed: int) -> int:
+    """The seed that a cell trains with as its seed number ``seed``."""
+    return seed + REPLICATE_SEEDS * int(point.axes.get(REPLICATE, 0))
+
+
 _ABSENT = object()
 
 
@@ -115,17 +126,18 @@ def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
     for point in found:
         runs = []
         for seed in sweep.seeds:
-            values = {**experiment, **point.axes, "seed": seed, "adapter": "trained"}
+            values = {**experiment, **fields_of(point), "seed": training_seed(point, seed), "adapter": "trained"}
             runs.append((seed, values, keys.nodes(values)))
         identity = tuple(node.key for _, _, nodes in runs for node in nodes.values())
         groups.setdefault(identity, []).append(point)
         cells.setdefault(identity, runs)
-        values = {**experiment, **point.axes, "seed": sweep.seeds[0], "adapter": "none"}
+        values = {**experiment, **fields_of(point), "seed": sweep.seeds[0], "adapter": "none"}
         nodes = keys.nodes(values)
         bases.setdefault(tuple(node.key for node in nodes.values()), (values, nodes))
         compared.setdefault(identity, nodes)
 
     set_here = sorted(varying - {"seed", "adapter"})
+    fields_set = [name for name in set_here if name != REPLICATE]
     short = short_names(set_here)
     merged = [_merge(group, experiment) for group in groups.values()]
     names = _unique([cell_name(point.shown, short) for point in merged], [cell_name(p.axes, short) for p in merged])
@@ -137,7 +149,7 @@ def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
     notices = [
         _notice(name, group, short) for name, group in zip(names, groups.values(), strict=True) if len(group) > 1
     ]
-    return Grid((*made, *_base_cells(list(bases.values()), set_here, short)), tuple(notices))
+    return Grid((*made, *_base_cells(list(bases.values()), fields_set, short)), tuple(notices))
 
 
 def _lists(values: Mapping[str, Any]) -> Iterator[str]:
@@ -152,7 +164,7 @@ def _merge(group: list[_Point], experiment: Flat) -> _Point:
     same = {
         name: value
         for name, value in first.axes.items()
-        if all(point.axes.get(name, experiment[name]) == value for point in group)
+        if all(point.axes.get(name, experiment.get(name)) == value for point in group)
     }
     if not same:
         same = dict(first.axes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.grid import clauses
 from ablations.grid.combinations import Group, TooManyError, combinations
-from ablations.grid.values import axis_value, show
+from ablations.grid.values import REPLICATE, REPLICATE_SEEDS, axis_value, show
 from qsd.config.check import convert, schema_fields
 from qsd.config.load import flatten
 from qsd.config.yaml_nodes import Node, load
@@ -114,6 +114,7 @@ def read_sweep(path: Path) -> Sweep:
     if "when" in parts:
         clauses.check_existence(parts["when"], points)
     baseline = clauses.read_baseline(parts["baseline"], groups, when)
+    _check_replicates(parts["seeds"], groups)
     return Sweep(
         name=path.stem,
         shown=str(path),
@@ -188,6 +189,15 @@ def _seeds(node: Node) -> tuple[int, ...]:
             raise item.error(f"seed {item.value} is given twice")
         seeds.append(item.value)
     return tuple(seeds)
+
+
+def _check_replicates(node: Node, groups: list[Group]) -> None:
+    """Replicates take the seeds from 10,000 on, so that no two of them share one."""
+    if not any(REPLICATE in group.values for group in groups):
+        return
+    for item in node.value:
+        if item.value >= REPLICATE_SEEDS:
+            raise item.error(f"with the axis '{REPLICATE}' a seed must be below {REPLICATE_SEEDS}, not {item.value}")
 
 
 def _overrides(node: Node, groups: list[Group]) -> dict[str, Any]:

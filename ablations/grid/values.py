@@ -13,6 +13,12 @@ from qsd.registry import suggest
 if TYPE_CHECKING:
     from qsd.config.yaml_nodes import Node
 
+REPLICATE = "replicate"
+"""An axis that is no field of the experiment: the same recipe with other training seeds."""
+REPLICATE_SEEDS = 10_000
+"""Replicate r of training seed s trains with seed s + 10,000 r."""
+_REPLICATE = FieldInfo(REPLICATE, int, 0, Kind.MEANING, "the same recipe with other training seeds", least=0, most=999)
+
 
 def show(value: Any) -> str:
     """A value as a person would write it in YAML; long ones are cut."""
@@ -34,10 +40,12 @@ def axis_field(name: str, key: Node) -> FieldInfo:
     Raises:
         UserError: no such field, or one that a sweep can not vary.
     """
+    if name == REPLICATE:
+        return _REPLICATE
     fields = schema_fields()
     info = fields.get(name)
     if info is None:
-        known = [other for other, field in fields.items() if is_axis(field)]
+        known = [REPLICATE, *(other for other, field in fields.items() if is_axis(field))]
         if name in sections_of(ExperimentConfig):
             raise key.error(unknown_key(name))
         raise key.error(f"unknown axis '{name}'{suggest(name, known)}")

@@ -150,6 +150,11 @@ class LoraConfig:
 
     rank: int = meaning(8, "inner dimension of every adapted layer", least=1, most=1024)
     alpha: float | None = meaning(None, "scale is alpha / rank; null means alpha = rank", above=0)
+    scaling: str = meaning(
+        "plain",
+        "equal_step multiplies alpha by sqrt(rank / 16): a step moves the weights equally far at every rank",
+        choices=("plain", "equal_step"),
+    )
     targets: list[str] = meaning(["to_q", "to_k", "to_v", "to_out.0"], "name endings of the adapted layers")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ FILE = "pytorch_lora_weights.safetensors"
 def add_adapter(unet: UNet2DConditionModel, lora: LoraConfig, seed: int) -> dict[str, nn.Parameter]:
     """Add a fresh adapter (A normal, B zero: it changes nothing yet) and return its parameters by name, all fp32.
 
-    The scale is alpha / rank; ``lora.alpha`` null means alpha = rank. Equal seeds give equal adapters.
+    The scale is alpha / rank (``effective_alpha``). Equal seeds give equal adapters.
 
     Raises:
         UserError: a target that no layer's name ends with.
@@ -34,7 +35,11 @@ def add_adapter(unet: UNet2DConditionModel, lora: LoraConfig, seed: int) -> dict
     from peft import LoraConfig as PeftConfig
 
     _check_targets(unet, lora.targets)
-    settings: dict[str, Any] = {"r": lora.rank, "lora_alpha": _alpha(lora), "target_modules": list(lora.targets)}
+    settings: dict[str, Any] = {
+        "r": lora.rank,
+        "lora_alpha": effective_alpha(lora),
+        "target_modules": list(lora.targets),
+    }
     config = PeftConfig(**settings, init_lora_weights="gaussian")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -68,7 +73,7 @@ def save_adapter(
     from peft.utils import get_peft_model_state_dict
 
     layers = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(unet, adapter_name=NAME).items()}
-    metadata = {"r": lora.rank, "lora_alpha": _alpha(lora), "target_modules": sorted(lora.targets)}
+    metadata = {"r": lora.rank, "lora_alpha": effective_alpha(lora), "target_modules": sorted(lora.targets)}
     temporary = f"{FILE}.tmp"
     StableDiffusionPipeline.save_lora_weights(
         str(folder), unet_lora_layers=layers, unet_lora_adapter_metadata=metadata, weight_name=temporary
@@ -78,8 +83,19 @@ def save_adapter(
     return folder / FILE
 
 
-def _alpha(lora: LoraConfig) -> float:
-    return float(lora.rank) if lora.alpha is None else lora.alpha
+_EQUAL_AT = 16
+"""The rank at which ``equal_step`` changes nothing."""
+
+
+def effective_alpha(lora: LoraConfig) -> float:
+    """The alpha that the adapter gets; its product B·A is multiplied by alpha / rank.
+
+    A is drawn with standard deviation 1 / rank, and one step of AdamW moves every element of B by about the learning
+    rate, so with alpha = rank it moves an element of B·A in proportion to 1 / sqrt(rank). ``equal_step`` multiplies by
+    sqrt(rank / 16), which takes the rank out, so that a comparison of ranks does not compare step sizes.
+    """
+    alpha = float(lora.rank) if lora.alpha is None else lora.alpha
+    return alpha * math.sqrt(lora.rank / _EQUAL_AT) if lora.scaling == "equal_step" else alpha
 
 
 def _check_targets(unet: UNet2DConditionModel, targets: list[str]) -> None:

@@ -15,6 +15,7 @@ from qsd.errors import UserError
 from qsd.quality.ranks import share_below
 from qsd.rewards.revision import revision
 from qsd.rewards.scorers import ENSEMBLE, REGISTRY
+from qsd.source import source_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,10 +45,10 @@ def members_of(model: str, members: list[str] | None) -> list[str]:
 
 
 def ensemble_revision(reward: RewardConfig) -> str:
-    """12 hex digits made of the members' revisions and of how they are combined."""
+    """12 hex digits made of the members' revisions, of how they are combined and of the code that does it."""
     names = members_of(reward.model, reward.members)
     revisions = {name: revision(name, reward.weights) for name in names}
-    return hash_of({"members": revisions, "combine": reward.combine})[:12]
+    return hash_of({"members": revisions, "combine": reward.combine, "source": source_digest(__name__)})[:12]
 
 
 def combined(scores: NDArray[np.float32], how: str) -> NDArray[np.float32]:

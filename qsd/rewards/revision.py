@@ -1,4 +1,4 @@
-"""The revision of a reward model: a digest of its weights."""
+"""The revision of a reward model: a digest of its weights and its code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qsd.rewards.scorers import ENSEMBLE, REGISTRY
 
 @Remembered
 def revision(name: str, weights: str) -> str:
-    """12 hex digits that change with the weights, or with the version, of reward model ``name``.
+    """12 hex digits that change with the weights, the code or the version of reward model ``name``.
 
     Raises:
         UserError: no such reward model, or its weights are not below the folder ``weights``.
@@ -32,4 +32,4 @@ def revision(name: str, weights: str) -> str:
                 f"{place}: no weights of reward model '{name}'; set reward.weights to the folder that has them{remedy}"
             )
         digests[folder] = digest(place)
-    return hash_of({"weights": digests, "version": spec.version})[:12]
+    return hash_of({"weights": digests, "source": REGISTRY.source(name), "version": spec.version})[:12]

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qsd.config.check import schema_fields
 from qsd.config.remembered import Remembered
 from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from qsd.registry import Registry
 
 Values = Mapping[str, Any]
 """A flat configuration (``qsd.config.load.Flat``)."""
@@ -36,18 +39,27 @@ def none(_values: Values) -> dict[str, Any]:
     return {}
 
 
-def _versions(*members: tuple[str, int]) -> dict[str, Any]:
-    """Versions above one: the first version leaves no trace in keys."""
-    return {f"{name}.version": version for name, version in members if version != 1}
+class _Versioned(Protocol):
+    @property
+    def version(self) -> int: ...
+
+
+def _code(field: str, registry: Registry[_Versioned], name: str) -> dict[str, Any]:
+    """What a chosen member's code adds to a meaning: the digest of its own source, and its version above one.
+
+    The version is for what the digest does not see: code that members share and libraries.
+    """
+    version = registry.get(name).version
+    return {f"{field}.source": registry.source(name), **({f"{field}.version": version} if version != 1 else {})}
 
 
 def data_extra(values: Values) -> dict[str, Any]:
-    """The reader's version, and a digest of image files that its path does not cover."""
+    """The reader's code, and a digest of image files that its path does not cover."""
     from qsd.data.readers import REGISTRY
 
-    version = _versions(("data.reader", REGISTRY.get(values["data.reader"]).version))
+    code = _code("data.reader", REGISTRY, values["data.reader"])
     images = _images_digest(values["data.reader"], values["data.path"])
-    return {**version, "data.images": images} if images else version
+    return {**code, "data.images": images} if images else code
 
 
 @Remembered
@@ -131,17 +143,17 @@ def select_reads(values: Values) -> tuple[str, ...]:
 
 
 def select_extra(values: Values) -> dict[str, Any]:
-    """Versions of the members that take part."""
+    """The code of the members that take part."""
     from qsd.quality.metrics import REGISTRY as METRICS
     from qsd.quality.normalizations import REGISTRY as NORMALIZATIONS
     from qsd.selection.strategies import REGISTRY as STRATEGIES
 
-    members = [("selection.strategy", STRATEGIES.get(values["selection.strategy"]).version)]
+    code = _code("selection.strategy", STRATEGIES, values["selection.strategy"])
     if _uses_quality(values):
-        members.append(("quality.metric", METRICS.get(values["quality.metric"]).version))
+        code |= _code("quality.metric", METRICS, values["quality.metric"])
     if uses_scores(values):
-        members.append(("quality.normalization", NORMALIZATIONS.get(values["quality.normalization"]).version))
-    return _versions(*members)
+        code |= _code("quality.normalization", NORMALIZATIONS, values["quality.normalization"])
+    return code
 
 
 def encode_inputs(values: Values) -> tuple[str, ...]:
@@ -161,10 +173,10 @@ def train_reads(values: Values) -> tuple[str, ...]:
 
 
 def train_extra(values: Values) -> dict[str, Any]:
-    """The version of the loss."""
+    """The code of the loss."""
     from qsd.losses import REGISTRY
 
-    return _versions(("loss", REGISTRY.get(values["loss.name"]).version))
+    return _code("loss", REGISTRY, values["loss.name"])
 
 
 def train_processes(values: Values, gpus: int | None) -> int:
@@ -196,7 +208,7 @@ def generate_inputs(values: Values) -> tuple[str, ...]:
 
 def generate_extra(values: Values) -> dict[str, Any]:
     """The first version encoded captions in bf16 where the UNet computes in it."""
-    return _versions(("generation.bf16", 2 if values["generation.precision"] == "bf16" else 1))
+    return {"generation.bf16.version": 2} if values["generation.precision"] == "bf16" else {}
 
 
 PROMPTS = ("evaluation.prompts", "evaluation.splits", "evaluation.prompts_per_split")
