@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from peft import LoraConfig as PeftConfig
     from torch import nn
 
     from qsd.config.schema import LoraConfig
@@ -49,6 +50,14 @@ def add_adapter(unet: UNet2DConditionModel, lora: LoraConfig, seed: int) -> dict
         # peft gives the adapter the base layer's dtype; a bf16 adapter would round small updates away.
         parameter.data = parameter.data.float()
     return parameters
+
+
+def peft_config(lora: LoraConfig) -> PeftConfig:
+    """The adapter's settings for peft: A normal with standard deviation 1 / rank, B zero."""
+    from peft import LoraConfig as PeftConfig
+
+    settings: dict[str, Any] = {"r": lora.rank, "lora_alpha": effective_alpha(lora)}
+    return PeftConfig(**settings, target_modules=list(lora.targets), init_lora_weights="gaussian")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from qsd.rewards.hub import HubFile
 from qsd.rewards.preprocess import Preprocess
-from qsd.rewards.scorers import ScorerSpec
+from qsd.rewards.scorers import LAION_VIT_H_14, ScorerSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,4 +36,5 @@ def spec(folder: str, file: str) -> ScorerSpec:
 
         return open_clip_layout(place, (file,), VIT_H_14, PREPROCESS, device)
 
-    return ScorerSpec(open_scorer, folder, "cosine", preprocess=PREPROCESS, files=(HubFile(_REPOSITORY, file),))
+    files = (HubFile(_REPOSITORY, file),)
+    return ScorerSpec(open_scorer, folder, "cosine", preprocess=PREPROCESS, files=files, backbone=LAION_VIT_H_14)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from qsd.rewards.hub import HubFile
 from qsd.rewards.preprocess import Preprocess
-from qsd.rewards.scorers import ScorerSpec
+from qsd.rewards.scorers import LAION_VIT_H_14, ScorerSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,4 +34,4 @@ def spec(unit: Literal["cosine", "logit"]) -> ScorerSpec:
         return transformers_layout(place, VIT_H_14, PREPROCESS, device, unit)
 
     files = (HubFile("yuvalkirstain/PickScore_v1", "model.safetensors"),)
-    return ScorerSpec(open_scorer, "pickscore", unit, preprocess=PREPROCESS, files=files)
+    return ScorerSpec(open_scorer, "pickscore", unit, preprocess=PREPROCESS, files=files, backbone=LAION_VIT_H_14)

@@ -27,7 +27,7 @@ from tests.ablations import partners
 from tests.ablations.faults import FAULTS
 
 HERE = "tests.ablations.fake_stages"
-_TRAIN = ("loss.name", "loss.beta", "lora.rank", "training.steps", "seed")
+_TRAIN = ("loss.name", "loss.beta", "lora.rank", "lora.scaling", "training.steps", "seed")
 
 
 @dataclass(frozen=True)

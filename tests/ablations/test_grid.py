@@ -227,3 +227,19 @@ def test_every_shipped_sweep_is_sound() -> None:
     }
     for file in files:
         assert expand(read_sweep(file), FLAT, fake_stages).notices == (), file
+
+
+def test_a_replicate_is_the_same_recipe_with_other_training_seeds() -> None:
+    """An A/A sweep: stages that read no seed are shared, trainings are all different, seed numbers pair the cells."""
+    axes = {"replicate": (0, 1, 2)}
+    grid = expand(Sweep("aa", "aa.yaml", "q", "e", axes, (), {"replicate": 0}, (0, 7), {}), FLAT, fake_stages)
+    trained = [cell for cell in grid.cells if cell.role != "base"]
+    assert [(cell.name, cell.seed, cell.values["seed"]) for cell in trained] == [
+        (f"replicate={number}", seed, seed + 10_000 * number) for number in range(3) for seed in (0, 7)
+    ]
+    assert len({cell.stages["train"].key for cell in trained}) == 6
+    assert len({cell.stages["select"].key for cell in trained}) == 1
+    assert sum(cell.role == "base" for cell in grid.cells) == 1
+    assert all("replicate" not in cell.values for cell in grid.cells)
+    plain = expand(Sweep("s", "s.yaml", "q", "e", {"lora.rank": (8,)}, (), {}, (0, 7), {}), FLAT, fake_stages)
+    assert plain.cells[0].stages["train"].key == trained[0].stages["train"].key  # replicate 0 is the recipe itself

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from peft import inject_adapter_in_model
 from safetensors import safe_open
 
+from qsd.config.schema import LoraConfig
 from qsd.errors import UserError
-from qsd.models.adapter import add_adapter, save_adapter
+from qsd.models.adapter import add_adapter, effective_alpha, peft_config, save_adapter
 from qsd.models.denoiser import load_denoiser
 from qsd.models.encoders import load_text_encoder
 from qsd.models.pipeline import latent_shape, load_pipeline
@@ -79,6 +81,36 @@ def test_the_adapters_start_is_a_function_of_the_seed(world: TinyStages) -> None
     torch.rand(1)
     assert torch.equal(start(3), first)
     assert not torch.equal(start(4), first)
+
+
+def _step_sizes(scaling: str) -> list[float]:
+    """Root mean square of what one AdamW step adds to a layer's weights, at ranks 2, 8, 32 and 128."""
+    sizes = []
+    for rank in (2, 8, 32, 128):
+        layer = torch.nn.ModuleDict({"to_q": torch.nn.Linear(256, 256, bias=False)})
+        torch.manual_seed(0)
+        lora = LoraConfig(rank=rank, scaling=scaling, targets=["to_q"])
+        inject_adapter_in_model(peft_config(lora), layer)
+        a, b = layer["to_q"].lora_A["default"].weight, layer["to_q"].lora_B["default"].weight
+        optimiser = torch.optim.AdamW([a, b], lr=1e-3, weight_decay=0)
+        layer["to_q"](torch.randn(64, 256)).square().mean().backward()
+        optimiser.step()
+        scale = effective_alpha(lora) / rank
+        sizes.append(float((scale * b @ a).detach().square().mean().sqrt()))
+    return sizes
+
+
+def test_equal_step_moves_the_weights_equally_far_at_every_rank() -> None:
+    plain, equal = _step_sizes("plain"), _step_sizes("equal_step")
+    assert equal == pytest.approx([equal[0]] * 4, rel=0.15)
+    assert [size / plain[0] for size in plain] == pytest.approx([1, 1 / 2, 1 / 4, 1 / 8], rel=0.15)  # 1 / sqrt(rank)
+
+
+def test_the_scales_of_both_ways_agree_at_rank_16() -> None:
+    for alpha in (None, 4.0):
+        scales = {effective_alpha(LoraConfig(rank=16, alpha=alpha, scaling=way)) for way in ("plain", "equal_step")}
+        assert scales == {16.0 if alpha is None else alpha}
+    assert effective_alpha(LoraConfig(rank=4, scaling="equal_step")) == 2.0
 
 
 def test_half_weights_become_fp32(tmp_path: Path) -> None:

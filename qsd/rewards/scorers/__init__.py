@@ -29,6 +29,8 @@ class ScorerSpec:
         preprocess: of published weights; folders that this project writes state theirs in ``config.json``.
         files: published weights on the hub; none for reward models that this project trains.
         version: raised whenever the same weights give other scores.
+        backbone: the pretrained network that it is, sits on or was fine-tuned from, where other reward models share it;
+            their scores move together, so tables mark them. Empty: a network of its own.
     """
 
     open: Callable[[Path, str], Scorer]
@@ -39,12 +41,16 @@ class ScorerSpec:
     preprocess: Preprocess | None = None
     files: tuple[HubFile, ...] = ()
     version: int = 1
+    backbone: str = ""
 
     @property
     def folders(self) -> tuple[str, ...]:
         """Every folder below ``reward.weights`` that it reads."""
         return (self.folder, *self.needs)
 
+
+LAION_VIT_H_14 = "OpenCLIP ViT-H/14 (LAION-2B)"
+"""The backbone that HPS v2 and PickScore were both fine-tuned from."""
 
 ENSEMBLE = "ensemble"
 """The one member without weights: it combines others over a data set."""

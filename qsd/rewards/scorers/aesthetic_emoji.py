@@ -3,4 +3,6 @@
 from qsd.rewards import aesthetic
 from qsd.rewards.scorers import ScorerSpec
 
-SCORER = ScorerSpec(open=aesthetic.open_scorer, folder="aesthetic_emoji", unit="aesthetic", needs=("clip_emoji",))
+SCORER = ScorerSpec(
+    open=aesthetic.open_scorer, folder="aesthetic_emoji", unit="aesthetic", needs=("clip_emoji",), backbone="clip_emoji"
+)

@@ -37,4 +37,5 @@ SCORER = ScorerSpec(
     needs=(below.SCORER.folder,),
     preprocess=below.PREPROCESS,
     files=(HubFile("trl-lib/ddpo-aesthetic-predictor", "aesthetic-model.pth"),),
+    backbone=below.SCORER.backbone,
 )

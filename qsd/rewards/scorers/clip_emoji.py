@@ -3,4 +3,4 @@
 from qsd.rewards import clip
 from qsd.rewards.scorers import ScorerSpec
 
-SCORER = ScorerSpec(open=clip.open_scorer, folder="clip_emoji", unit="cosine")
+SCORER = ScorerSpec(open=clip.open_scorer, folder="clip_emoji", unit="cosine", backbone="clip_emoji")

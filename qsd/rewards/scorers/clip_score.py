@@ -34,4 +34,5 @@ SCORER = ScorerSpec(
     "cosine",
     preprocess=PREPROCESS,
     files=(HubFile("openai/clip-vit-large-patch14", "model.safetensors"),),
+    backbone="OpenAI CLIP ViT-L/14",
 )

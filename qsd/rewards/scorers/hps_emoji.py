@@ -3,4 +3,6 @@
 from qsd.rewards import delta
 from qsd.rewards.scorers import ScorerSpec
 
-SCORER = ScorerSpec(open=delta.open_scorer, folder="hps_emoji", unit="cosine", needs=("clip_emoji",))
+SCORER = ScorerSpec(
+    open=delta.open_scorer, folder="hps_emoji", unit="cosine", needs=("clip_emoji",), backbone="clip_emoji"
+)
