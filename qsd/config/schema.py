@@ -22,8 +22,8 @@ class DataConfig:
         "who said which image is better; tables and model cards tell when it was a program",
         choices=("human", "simulated"),
     )
-    labelled_by: list[str] = execution(
-        [], "reward models that made the labels; tables mark what they judge", registry="qsd.rewards.scorers"
+    labelled_by: list[str] | None = execution(
+        None, "reward models that made the labels; tables mark what they judge", registry="qsd.rewards.scorers"
     )
     max_rows: int | None = meaning(None, "only the first n rows of the source; null means all", least=1)
     flip_fraction: float = meaning(0.0, "percent of the labels flipped on purpose, after scoring", least=0, most=100)
