@@ -1,4 +1,4 @@
-"""Percentile bootstrap over prompts, and over training seeds and prompts, in bounded memory."""
+"""Percentile bootstrap over prompts in bounded memory."""
 
 from __future__ import annotations
 
@@ -35,26 +35,6 @@ def resampled_means(values: Floats, resamples: int = RESAMPLES, seed: int = 0) -
     prompts = len(values)
     chunks = _counts(prompts, resamples, seed)
     return np.concatenate([counts @ values / prompts for counts in chunks])
-
-
-def resampled_seed_means(by_seed: Floats, seed: int = 0) -> Floats:
-    """Second level: means over training seeds drawn with replacement, independently of the prompts.
-
-    Seeds and prompts are crossed (every seed answers every prompt), so each resample draws both and takes the mean
-    over the drawn rows and columns (Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2)).
-
-    Args:
-        by_seed: [resamples, seeds], per-seed means of prompts that were drawn together (``resampled_means``).
-        seed: of the draws.
-
-    Returns:
-        [resamples].
-    """
-    resamples, seeds = by_seed.shape
-    rng = np.random.default_rng([seed, seeds])
-    chosen = rng.integers(0, seeds, (resamples, seeds))
-    means: Floats = np.take_along_axis(by_seed, chosen, axis=1).mean(axis=1)
-    return means
 
 
 def percentile_interval(samples: Floats, confidence: float = CONFIDENCE) -> Floats:

@@ -1,25 +1,26 @@
-"""``effects.png``: what each cell gains over the base model, with intervals, one panel per scorer."""
+"""``effects.png``: differences to the baseline and to the base model with intervals, one column per scorer."""
 
 from __future__ import annotations
 
 import io
-import math
 import textwrap
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from analysis.wording import marks, split_title
+from analysis.wording import conflicts, diverged, has_estimates, marks, partial, split_title, standing
 from analysis.wrapping import wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from analysis.comparison import Comparison
     from analysis.rows import Row
     from analysis.sweep import Sweep
 
 # Okabe and Ito's colours, distinguishable with every common colour vision.
 _COLOURS = {"baseline": "#000000", "grid": "#0072B2", "control": "#D55E00"}
 _PANELS_PER_LINE = 4
+_BASELINE, _BASE = "baseline", "base model"
 _LABEL_CHARACTERS = 30
 _DPI = 120
 _STYLE: Any = {
@@ -34,10 +35,11 @@ _STYLE: Any = {
 
 
 def effects_png(sweep: Sweep, rows: list[Row]) -> bytes:
-    """Difference to the base model on the first (held-out) split; the same rows give the same bytes.
+    """Differences on the first split, one column per scorer; the same rows give the same bytes.
 
-    Thick lines are intervals over prompts, thin lines over training seeds and prompts, small dots single seeds; a
-    hollow marker says that the scorer selected the cell's training data.
+    Above to the baseline, which answers the sweep's question, below to the base model. Thin lines with ends are
+    intervals for new prompts and new training seeds, thick lines those over prompts for these trained models, small
+    dots single seeds. A filled marker says that the difference may be called one.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -45,53 +47,79 @@ def effects_png(sweep: Sweep, rows: list[Row]) -> bytes:
 
     split = rows[0].split
     by_scorer = [list(group) for _, group in groupby((r for r in rows if r.split == split), key=lambda r: r.scorer)]
-    cells = [row for row in by_scorer[0] if row.role != "base"]
+    panels = [
+        (reference, of_scorer)
+        for reference in (_BASELINE, _BASE)
+        if any(_shown(row, reference) for row in rows)
+        for of_scorer in by_scorer
+    ] or [(_BASE, of_scorer) for of_scorer in by_scorer]
     columns = min(_PANELS_PER_LINE, len(by_scorer))
-    lines = math.ceil(len(by_scorer) / columns)
+    chunks = _lines(panels, columns)
+    cells = [row for row in by_scorer[0] if row.role != "base"]
     width = 2.6 + 2.5 * columns
     title = textwrap.wrap(sweep.question, max(30, int(width * 11)))
-    about = f"Difference to the base model, {split_title(split)} (n = {cells[0].prompts})"
+    about = f"{split_title(split)} (n = {cells[0].prompts})"
+    about += f"; {note}" if (note := partial(rows)) else ""
     each = max(0.38, 0.08 + 0.15 * max(_label(row).count("\n") + 1 for row in cells))
-    height = lines * (0.9 + each * len(cells)) + 0.9 + 0.2 * len(title)
+    heights = [0.9 + each * len(_cells(line[0][1], line[0][0])) for line in chunks]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+        figure = Figure(figsize=(width, sum(heights) + 0.9 + 0.2 * len(title)), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle("\n".join([*title, about]), x=0.01, ha="left", fontsize=11)
-        axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-        for number, panel in enumerate(axes.flat):
-            if number < len(by_scorer):
-                _panel(panel, by_scorer[number])
-            else:
-                panel.set_visible(False)
+        grid = figure.add_gridspec(len(chunks), columns, height_ratios=heights)
+        for at, line in enumerate(chunks):
+            for column, (reference, of_scorer) in enumerate(line):
+                axes = figure.add_subplot(grid[at, column])
+                _panel(axes, of_scorer, reference, named=column == 0)
         _legend(figure, by_scorer)
         stream = io.BytesIO()
         figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
 
 
-def _panel(axes: Axes, rows: list[Row]) -> None:
-    cells = [row for row in rows if row.role != "base"]
+def _lines(panels: list[tuple[str, list[Row]]], columns: int) -> list[list[tuple[str, list[Row]]]]:
+    """Panels line by line, each line of one reference."""
+    lines: list[list[tuple[str, list[Row]]]] = []
+    for _, group in groupby(panels, key=lambda panel: panel[0]):
+        of_reference = list(group)
+        lines += [of_reference[start : start + columns] for start in range(0, len(of_reference), columns)]
+    return lines
+
+
+def _shown(row: Row, reference: str) -> Comparison | None:
+    return row.versus_baseline if reference == _BASELINE else row.versus_base
+
+
+def _cells(rows: list[Row], reference: str) -> list[Row]:
+    return [row for row in rows if row.role != "base" and not (reference == _BASELINE and row.is_baseline)]
+
+
+def _panel(axes: Axes, rows: list[Row], reference: str, named: bool) -> None:
+    cells = _cells(rows, reference)
     axes.axvline(0, color="#666666", linewidth=1, zorder=0)
     for height, row in enumerate(cells):
-        if row.versus_base is None:
-            axes.text(0, height, " not evaluated", va="center", fontsize=8, color="#666666")
+        comparison = _shown(row, reference)
+        if row.diverged or comparison is None:
+            text = diverged(row) if row.diverged else "not evaluated"
+            axes.text(0, height, f" {text}", va="center", fontsize=8, color="#666666")
             continue
         colour = _COLOURS["baseline" if row.is_baseline else row.role]
-        over_prompts, over_both = row.versus_base.over_prompts, row.versus_base.over_seeds_and_prompts
-        if over_both is not None:
-            axes.plot([over_both.low, over_both.high], [height] * 2, color=colour, linewidth=1, zorder=1)
-        axes.plot([over_prompts.low, over_prompts.high], [height] * 2, color=colour, linewidth=3.5, zorder=2)
-        if len(row.versus_base.by_seed) > 1:
-            dots = list(row.versus_base.by_seed.values())
+        if comparison.estimate is not None:
+            ends = comparison.estimate.interval
+            axes.plot([ends.low, ends.high], [height] * 2, "|-", color=colour, linewidth=1, markersize=7, zorder=1)
+        inner = comparison.these_models
+        axes.plot([inner.low, inner.high], [height] * 2, color=colour, linewidth=3.5, alpha=0.45, zorder=2)
+        if len(comparison.by_seed) > 1:
+            dots = list(comparison.by_seed.values())
             axes.plot(dots, [height + 0.27] * len(dots), ".", color=colour, alpha=0.6, markersize=5, zorder=2)
-        face = "white" if row.selected_the_data else colour
-        axes.plot(row.versus_base.difference, height, "o", color=colour, markerfacecolor=face, markersize=7, zorder=3)
-    selects = any(row.selected_the_data for row in rows)
-    if selects:
+        face = colour if comparison.marked else "white"
+        axes.plot(comparison.difference, height, "o", color=colour, markerfacecolor=face, markersize=7, zorder=3)
+    conflict = any(row.conflicts for row in cells)
+    if conflict:
         axes.set_facecolor("#f3f3f3")
-    axes.set_title(f"{rows[0].scorer}{' †' if selects else ''}", fontweight="bold")
-    axes.set_xlabel(rows[0].unit, fontsize=8)
-    axes.set_yticks(range(len(cells)), [_label(row) for row in cells])
+    axes.set_title(f"{rows[0].scorer}{' †' if conflict else ''} ({standing(rows[0])})", fontweight="bold")
+    axes.set_xlabel(f"{rows[0].unit}, minus {reference}", fontsize=8)
+    axes.set_yticks(range(len(cells)), [_label(row) if named else "" for row in cells])
     axes.set_ylim(len(cells) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
@@ -110,17 +138,20 @@ def _legend(figure: Any, by_scorer: list[list[Row]]) -> None:
 
     rows = [row for panel in by_scorer for row in panel]
     grey = "#444444"
-    handles = [Line2D([], [], color=grey, marker="o", linewidth=3.5, markersize=7, label="95 % over prompts")]
-    if any(row.versus_base and row.versus_base.over_seeds_and_prompts for row in rows):
-        handles.append(Line2D([], [], color=grey, linewidth=1, label="95 % over seeds and prompts"))
+    handles = []
+    if has_estimates(rows):
+        label = "95 %, new prompts and new training seeds"
+        handles.append(Line2D([], [], color=grey, marker="|", linewidth=1, markersize=7, label=label))
+    handles.append(Line2D([], [], color=grey, linewidth=3.5, alpha=0.45, label="95 % over prompts, these models"))
+    if has_estimates(rows):
         handles.append(Line2D([], [], color=grey, marker=".", linestyle="", alpha=0.6, label="one training seed"))
-    if any(row.selected_the_data for row in rows):
-        label = "† scorer selected the data"
-        handles.append(Line2D([], [], color=grey, marker="o", markerfacecolor="white", linestyle="", label=label))
+        handles.append(Line2D([], [], color=grey, marker="o", linestyle="", label="may be called a difference"))
+    hollow = "not shown to differ" if has_estimates(rows) else "one training seed: no marks"
+    handles.append(Line2D([], [], color=grey, marker="o", markerfacecolor="white", linestyle="", label=hollow))
     for role, label in (("baseline", "baseline"), ("grid", "grid"), ("control", "control")):
         if any(("baseline" if row.is_baseline else row.role) == role for row in rows):
             handles.append(Line2D([], [], color=_COLOURS[role], linewidth=3.5, label=label))
     if any("‡" in marks(row) for row in rows):
         handles.append(Line2D([], [], linestyle="", label="‡ training seeds missing"))
-    per_line = min(_PANELS_PER_LINE, len(by_scorer) + 1)
-    figure.legend(handles=handles, loc="outside lower left", ncols=per_line, frameon=False, fontsize=8)
+    handles += [Line2D([], [], linestyle="", label=f"† {text}") for text in conflicts(rows)]
+    figure.legend(handles=handles, loc="outside lower left", ncols=min(3, len(by_scorer)), frameon=False, fontsize=8)

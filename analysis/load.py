@@ -26,7 +26,7 @@ class Results:
         sweep: all planned cells, evaluated or not.
         scores: one row per (cell, seed, prompt, image, scorer) with the columns cell, role, seed (Int64, missing for
             the base model), axes (JSON), cell_id, evaluate_key, prompt_id, split, caption, image_index, scorer,
-            revision, unit, score (float64).
+            revision, unit, score (float64; no number where the scorer gave none).
         missing: replicates without a finished evaluation; no number stands in for them.
         runs: where the artefacts lie.
     """
@@ -41,12 +41,14 @@ def load(runs: Path, sweep_folder: Path) -> Results:
     """Read every finished evaluation of a sweep.
 
     Raises:
-        UserError: nothing is evaluated yet, a file lacks a column, or a score is not a number.
+        UserError: nothing is evaluated yet, or a file lacks a column.
     """
+    import pandas as pd
     import pyarrow as pa
 
     sweep = read_sweep(sweep_folder)
     tables: list[pa.Table] = []
+    left_out: list[dict[str, Any]] = []
     missing: list[Replicate] = []
     read: dict[str, pa.Table] = {}
     for replicate in sweep.replicates:
@@ -58,15 +60,17 @@ def load(runs: Path, sweep_folder: Path) -> Results:
         if key not in read:
             read[key] = _read_scores(folder / "scores.parquet")
         tables.append(_with_origin(read[key], replicate, key))
+        left_out += [_origin(replicate, key) | row for row in _left_out(folder / "problems.json")]
     if not tables:
         raise UserError(f"{sweep_folder}: no cell has been evaluated yet; 'ablate run {sweep.name}' evaluates them")
     scores = pa.concat_tables(tables).unify_dictionaries().to_pandas()
+    if left_out:
+        scores = pd.concat([scores, _completed(left_out, scores)], ignore_index=True)
     scores["seed"] = scores["seed"].astype("Int64")
     return Results(sweep, scores, tuple(missing), runs)
 
 
 def _read_scores(path: Path) -> pa.Table:
-    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -76,13 +80,8 @@ def _read_scores(path: Path) -> pa.Table:
     if absent:
         raise UserError(f"{path}: column {absent[0]!r} is missing; the file has {', '.join(file.schema_arrow.names)}")
     table = file.read(columns=list(columns))
-    score = table["score"].cast(pa.float64())
-    bad = np.flatnonzero(~np.isfinite(score.to_numpy()))
-    if len(bad):
-        ids = ", ".join(sorted({str(table["prompt_id"][int(row)]) for row in bad})[:5])
-        raise UserError(f"{path}: {len(bad)} of {table.num_rows} scores are not finite numbers (prompts {ids})")
     text: dict[str, Any] = {name: _dictionary(table[name]) for name in _TEXT}
-    numbers = {"image_index": table["image_index"].cast(pa.int64()), "score": score}
+    numbers = {"image_index": table["image_index"].cast(pa.int64()), "score": table["score"].cast(pa.float64())}
     return pa.table(text | numbers)
 
 
@@ -97,18 +96,50 @@ def _with_origin(table: pa.Table, replicate: Replicate, key: str) -> pa.Table:
     import pyarrow as pa
 
     rows = table.num_rows
-    origin = {
+    origin = _origin(replicate, key)
+    codes: Any = pa.array(np.zeros(rows, np.int32))
+    constant: dict[str, Any] = {
+        name: pa.array([value] * rows, pa.int64())
+        if name == "seed"
+        else pa.DictionaryArray.from_arrays(codes, pa.array([value]))
+        for name, value in origin.items()
+    }
+    order = ["cell", "role", "seed", "axes", "cell_id", "evaluate_key", *_TEXT[:3], "image_index", *_TEXT[3:], "score"]
+    columns = constant | {name: table[name] for name in table.column_names}
+    return pa.table({name: columns[name] for name in order})
+
+
+def _origin(replicate: Replicate, key: str) -> dict[str, Any]:
+    return {
         "cell": replicate.name,
         "role": replicate.role,
+        "seed": replicate.seed,
         "axes": json.dumps(replicate.axes, sort_keys=True, ensure_ascii=False),
         "cell_id": replicate.cell_id,
         "evaluate_key": key,
     }
-    codes: Any = pa.array(np.zeros(rows, np.int32))
-    constant: dict[str, Any] = {
-        name: pa.DictionaryArray.from_arrays(codes, pa.array([value])) for name, value in origin.items()
-    }
-    constant["seed"] = pa.array([replicate.seed] * rows, pa.int64())
-    order = ["cell", "role", "seed", "axes", "cell_id", "evaluate_key", *_TEXT[:3], "image_index", *_TEXT[3:], "score"]
-    columns = constant | {name: table[name] for name in table.column_names}
-    return pa.table({name: columns[name] for name in order})
+
+
+def _left_out(path: Path) -> list[dict[str, Any]]:
+    """The (scorer, prompt, image) whose score was no number: stage evaluate lists them beside the others."""
+    try:
+        ids = json.loads(path.read_text(encoding="utf-8"))["non_finite_score"]["ids"]
+    except (FileNotFoundError, KeyError):
+        return []
+    parts = (name.split("/") for name in ids)
+    return [{"scorer": p[0], "prompt_id": "/".join(p[1:-1]), "image_index": int(p[-1])} for p in parts]
+
+
+def _completed(left_out: list[dict[str, Any]], scores: pd.DataFrame) -> pd.DataFrame:
+    """Rows for scores that are no number, with what other rows say of their prompt and scorer.
+
+    A prompt that no scorer of no cell could score appears nowhere, and is no prompt of the table.
+    """
+    import pandas as pd
+
+    rows = pd.DataFrame(left_out).assign(score=float("nan"))
+    rows["seed"] = rows["seed"].astype("Int64")
+    for column, known in (("prompt_id", ["split", "caption"]), ("scorer", ["revision", "unit"])):
+        told = scores[[column, *known]].astype(str).drop_duplicates(column)
+        rows = rows.merge(told, on=column, how="inner")
+    return rows[list(scores.columns)]

@@ -7,46 +7,62 @@ from typing import TYPE_CHECKING
 
 from analysis.wording import (
     ABSENT,
+    ONE_SEED,
     against,
     budget,
+    conflicts,
     decimals,
     difference,
+    floor,
+    has_estimates,
+    incomplete,
     interval,
+    left_out,
     marks,
-    missing,
+    partial,
     per_seed,
     percent,
     plain,
     prompts,
     seeds,
+    sensitivity,
     split_title,
     spread,
+    standing,
 )
 
 if TYPE_CHECKING:
-    from analysis.comparison import Comparison, Interval
+    from analysis.comparison import Comparison
     from analysis.rows import Row
     from analysis.sweep import Sweep
 
 _HEADINGS = [
-    *("Cell", "Mean", "vs baseline", "vs base model", "…over seeds and prompts", "…per seed"),
-    *("Wins vs baseline", "Wins vs base model", "Seeds"),
+    *("Cell", "Mean", "vs baseline", "vs base model", "p vs baseline", "Baseline, these models", "Base, these models"),
+    *("Baseline, per seed", "Wins vs baseline", "Wins vs base model", "Seeds"),
 ]
+_RULE = """\
+- A difference is paired: the same prompts, initial noise and seed numbers on both sides. Its brackets are a 95 %
+  interval for new prompts **and** new training seeds of the same recipe: the variance between seeds, moderated by that
+  of the other comparisons of the column, plus the variance between prompts, with Satterthwaite's degrees of freedom.
+- **Bold and \\***: the difference may be called one. On the primary scorer and split, p values are corrected by Holm
+  for all comparisons of the column: at most 5 % of such columns hold a false mark.
+- ° on the other scorers, which are exploratory: corrected by Benjamini-Hochberg, so 5 % of these marks may be false.
+- "p vs baseline" is the corrected p value. Cells with a diverged or missing training have no mark.
+- "These models": the percentile bootstrap interval over prompts (10,000 resamples) for these trained models. It says
+  nothing of another training of the same recipe, and decides no mark.
+- "Seeds disagree": a cell whose seeds vary more than three times (in variance) as much as those of the family; its
+  interval may be too short."""
 _NOTES = """\
-- Brackets are 95 % percentile bootstrap intervals over prompts (10,000 resamples) of the paired difference: the same
-  prompts, initial noise and training seeds on both sides. They speak of new prompts for these trained models.
-  **Bold**: the interval excludes zero. Nothing is corrected for the number of comparisons.
-- Over seeds and prompts: the interval of the difference to the base model when training seeds are drawn again too.
-  With few seeds n it is too narrow, by about √((n−1)/n) in its part from seeds. Per seed: the difference of each
-  training seed to the base model, and their standard deviation.
-- Wins: share of (seed, prompt, image) with the higher score, ties counted half, and its interval over prompts; 50 % is
-  no difference.
-- † this scorer selected the cell's training data, so it judges its own choice: read the other scorers first.
+- Wins: share of (seed, prompt, image) with the higher score, ties counted half, and its interval over prompts for these
+  models; 50 % is no difference.
+- Controls that draw their pairs by seed vary in subset and training alike. All seeds share one data set and its labels:
+  the table speaks of this data.
+- † this scorer is no independent judge of the cell; the reason is stated above the table.
 - What was trained on: the pairs kept by the selection and how many there were, their different prompts and images, the
   share whose loser the scorer prefers (Scorer against), optimiser steps, epochs (uses of a pair), and the share of each
   style; a range where training seeds differ. What selections have in common is in `overlap.csv` and `overlap.png`.
 - ‡ training seeds are missing from the mean or from a comparison; the column Seeds says which. Nothing stands in for
-  them."""
+  them. A diverged training is a result: its cell has no mean over the other seeds."""
 _SIMULATED = "- The preference labels behind the training pairs come from simulated annotators, not from people."
 
 
@@ -54,14 +70,17 @@ def to_markdown(sweep: Sweep, rows: list[Row]) -> str:
     """The whole table: held-out splits first, one table per scorer."""
     lines = [f"# {sweep.name} on {sweep.experiment}", "", sweep.question, ""]
     lines += [f"Baseline: {_code(sweep.baseline)}. Git commit: {_code(sweep.git_commit)}.", ""]
-    if absent := missing(rows):
-        lines += [f"**Incomplete:** not evaluated yet: {absent}.", ""]
+    if told := partial(rows):
+        lines += [f"**{told[0].upper()}{told[1:]}.**", ""]
+    if absent := incomplete(rows):
+        lines += [*(f"- {line}" for line in absent), ""]
     for split, of_split in groupby(rows, key=lambda row: row.split):
         lines += [f"## Split {split_title(split)}", ""]
         for _, of_scorer in groupby(of_split, key=lambda row: row.scorer):
             lines += _scorer_table(list(of_scorer))
     lines += _trained(rows)
-    notes = [_NOTES, _SIMULATED] if sweep.labels == "simulated" else [_NOTES]
+    notes = [_RULE if has_estimates(rows) else f"- {ONE_SEED}", _NOTES]
+    notes += [_SIMULATED] if sweep.labels == "simulated" else []
     lines += ["## How to read this", "", *notes, ""]
     return "\n".join([*lines, *_origin(rows), ""])
 
@@ -71,22 +90,30 @@ def _scorer_table(rows: list[Row]) -> list[str]:
     first = rows[0]
     images = max(row.images_per_prompt for row in rows)
     size = f"{prompts(rows)} prompts × {images} image{'s' if images > 1 else ''}"
-    lines = [f"### {first.scorer}", "", f"Unit: {first.unit}; revision {_code(first.revision)}; {size}.", ""]
+    over_seeds = has_estimates(rows)
+    lines = [f"### {first.scorer} ({standing(first)})", ""]
+    lines += [f"Unit: {first.unit}; revision {_code(first.revision)}; {size}.", ""]
+    lines += [f"† {line}.  " for line in conflicts(rows)]
+    lines += [f"{line[0].upper()}{line[1:]}.  " for line in left_out(rows)]
+    lines += [""] if lines[-1] else []
     lines += [_line(_HEADINGS), f"|---|{'---:|' * (len(_HEADINGS) - 1)}"]
     for row in rows:
         cells = [
             f"{_code(row.cell)}{' (baseline)' if row.is_baseline else ''}{marks(row)}",
             plain(row.mean, places),
-            _bold(row.versus_baseline, places),
-            _bold(row.versus_base, places),
-            _bold_interval(row.versus_base.over_seeds_and_prompts if row.versus_base else None, places),
-            per_seed(row.versus_base, places),
+            _bold(row, row.versus_baseline, places, over_seeds),
+            _bold(row, row.versus_base, places, over_seeds),
+            _p(row.versus_baseline),
+            interval(row.versus_baseline.these_models if row.versus_baseline else None, places),
+            interval(row.versus_base.these_models if row.versus_base else None, places),
+            per_seed(row.versus_baseline, places),
             _wins(row.versus_baseline),
             _wins(row.versus_base),
             seeds(row),
         ]
         lines.append(_line(cells))
-    return [*lines, ""]
+    below = [text for text in (floor(rows), sensitivity(rows, places)) if text]
+    return [*lines, "", *(f"{text[0].upper()}{text[1:]}.  " for text in below), *([""] if below else [])]
 
 
 def _trained(rows: list[Row]) -> list[str]:
@@ -119,20 +146,21 @@ def _origin(rows: list[Row]) -> list[str]:
     return lines
 
 
-def _bold(comparison: Comparison | None, places: int) -> str:
-    text = difference(comparison, places)
-    return f"**{text}**" if comparison is not None and comparison.over_prompts.excludes_zero else text
+def _bold(row: Row, comparison: Comparison | None, places: int, over_seeds: bool) -> str:
+    text = difference(row, comparison, places, over_seeds)
+    return f"**{text[:-1]}**\\*" if text.endswith("*") else text
 
 
-def _bold_interval(value: Interval | None, places: int) -> str:
-    text = interval(value, places)
-    return f"**{text}**" if value is not None and value.excludes_zero else text
+def _p(comparison: Comparison | None) -> str:
+    if comparison is None or comparison.mark is None:
+        return ABSENT
+    return f"{comparison.mark.p_adjusted:.2g}"
 
 
 def _wins(comparison: Comparison | None) -> str:
     if comparison is None:
         return ABSENT
-    low, high = comparison.win_rate_over_prompts.low, comparison.win_rate_over_prompts.high
+    low, high = comparison.win_rate_these_models.low, comparison.win_rate_these_models.high
     return f"{percent(comparison.win_rate)} [{100 * low:.1f}, {100 * high:.1f}]"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
@@ -29,6 +29,10 @@ class Cube:
     seeds: tuple[int | None, ...]
     values: Floats
 
+    def mean(self) -> float:
+        """Over images, then seeds and prompts."""
+        return float(np.nanmean(self.values, axis=2).mean())
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -36,7 +40,11 @@ class Panel:
 
     Attributes:
         prompts: prompt ids, the order of the second axis of every cube.
-        cells: cell name to scores; cells without any finished replicate are absent.
+        cells: cell name to scores; cells without any finished replicate are absent. An image that has no number in one
+            replicate has none in any, so that all cells are compared on the same images.
+        left_out: replicate -> its images without a number.
+        images_left_out: (prompt, image) that are left out of every cell because some replicate has no number there.
+        failed: (cell, seed) -> why this replicate takes no part.
     """
 
     split: str
@@ -45,6 +53,13 @@ class Panel:
     unit: str
     prompts: tuple[str, ...]
     cells: dict[str, Cube]
+    left_out: dict[str, int] = field(default_factory=dict)
+    images_left_out: int = 0
+    failed: dict[tuple[str, int | None], str] = field(default_factory=dict)
+
+
+MOST_NOT_FINITE = 0.02
+"""Share of the images of a replicate that a scorer may give no number; above it the replicate fails under it."""
 
 
 def panels(results: Results) -> list[Panel]:
@@ -68,6 +83,8 @@ def _panel(split: str, scorer: str, scores: pd.DataFrame) -> Panel:
     images: NDArray[np.int64] | None = None
     first = ""
     cubes: dict[str, dict[int | None, Floats]] = {}
+    left_out: dict[str, int] = {}
+    failed: dict[tuple[str, int | None], str] = {}
     for key, replicate in ordered.groupby(["cell", "seed"], observed=True, sort=False):
         cell, seed = cast("tuple[str, int]", key)
         label = f"'{cell}'" if seed < 0 else f"'{cell}' seed {seed}"
@@ -81,10 +98,34 @@ def _panel(split: str, scorer: str, scores: pd.DataFrame) -> Panel:
             _raise_unpaired(where, first, (own_prompts, own_images), (prompts, images))
         names = np.unique(prompts)
         values = replicate["score"].to_numpy(dtype=np.float64).reshape(len(names), -1)
-        cubes.setdefault(str(cell), {})[None if seed < 0 else int(seed)] = values
+        absent = int((~np.isfinite(values)).sum())
+        number = None if seed < 0 else int(seed)
+        if absent > MOST_NOT_FINITE * values.size:
+            failed[str(cell), number] = f"{absent} of {values.size} scores of {scorer} are not finite"
+            continue
+        if absent:
+            left_out[label] = absent
+        cubes.setdefault(str(cell), {})[number] = values
     assert prompts is not None
+    names = np.unique(prompts)
+    kept, gone = _leave_out(cubes, len(names))
     cells = {cell: Cube(tuple(by_seed), np.stack(list(by_seed.values()))) for cell, by_seed in cubes.items()}
-    return Panel(split, scorer, revision, unit, tuple(str(name) for name in np.unique(prompts)), cells)
+    told = tuple(str(name) for name, keep in zip(names, kept, strict=True) if keep)
+    return Panel(split, scorer, revision, unit, told, cells, left_out, gone, failed)
+
+
+def _leave_out(cubes: dict[str, dict[int | None, Floats]], prompts: int) -> tuple[NDArray[np.bool_], int]:
+    """Take images without a number in some replicate out of all; [prompts] which are left, number of images gone."""
+    replicates = [values for by_seed in cubes.values() for values in by_seed.values()]
+    kept = np.ones(prompts, dtype=bool)
+    if not replicates:
+        return kept, 0
+    whole = np.logical_and.reduce([np.isfinite(values) for values in replicates])
+    kept = whole.any(axis=1)
+    for by_seed in cubes.values():
+        for seed, values in by_seed.items():
+            by_seed[seed] = np.where(whole, values, np.nan)[kept]
+    return kept, int((~whole).sum())
 
 
 def _single(scores: pd.DataFrame, column: str, scorer: str) -> str:

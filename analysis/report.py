@@ -11,6 +11,8 @@ from analysis.load import load
 from analysis.lock import NAME, inputs, lock_text
 from analysis.markdown import to_markdown
 from analysis.rows import build_rows
+from analysis.rows_json import NAME as ROWS
+from analysis.rows_json import to_json
 from analysis.table_csv import to_csv
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write(runs: Path, sweep_folder: Path) -> list[Path]:
-    """Write ``table.csv``, ``table.md``, pictures, the overlap of selections and ``tables.lock.json``.
+    """Write ``rows.json``, ``table.csv``, ``table.md``, pictures, the overlap of selections and ``tables.lock.json``.
 
     The same results give the same bytes. Every file is written aside and renamed, the lock last, so that a kill
     leaves whole files and a lock that does not fit them.
@@ -34,6 +36,7 @@ def write(runs: Path, sweep_folder: Path) -> list[Path]:
     results = load(runs, sweep_folder)
     rows = build_rows(results)
     outputs: dict[str, bytes] = {
+        ROWS: to_json(rows).encode(),
         "table.csv": to_csv(rows).encode(),
         "table.md": to_markdown(results.sweep, rows).encode(),
         "effects.png": effects_png(results.sweep, rows),

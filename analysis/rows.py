@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from analysis.sweep import DIVERGED, FAILED
 from analysis.trained import Trained, trained
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from analysis.load import Results
     from analysis.pairing import Panel
     from analysis.statistics import Pairs
+    from analysis.sweep import Replicate
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,19 @@ class Row:
     """One cell on one split under one scorer.
 
     Attributes:
-        mean: score, mean over seeds, prompts and images; None when no replicate is evaluated.
-        selected_the_data: the scorer chose this cell's training pairs, so it judges its own choice.
+        primary: this scorer and split decide; the others are exploratory.
+        conflicts: why the scorer is no independent judge of this cell; empty where it is one.
+        mean: score, mean over seeds, prompts and images; None when no replicate is evaluated, or one diverged.
         versus_baseline: None for the baseline itself and the base model, and where nothing can be compared.
         versus_base: None for the base model, and where nothing can be compared.
-        seeds: training seeds in ``mean``; missing_seeds: planned and not evaluated ("base" for the base model).
+        prompts: behind the numbers; images_left_out: had no finite score in some cell, so they count in none.
+        seeds: training seeds in ``mean``; missing_seeds: planned and not evaluated yet ("base" for the base model).
+        diverged_seeds: whose training diverged; failed_seeds: seed and reason of those that failed otherwise.
+        planned_seeds: how many training seeds the sweep asks for.
+        noise_floor: (x, y): of all y pairs of training seeds of one recipe, x differ over prompts alone; equal in all
+            rows of a scorer and split.
+        detectable: the true difference to the baseline that would be marked with a chance of 80 %, by the variances of
+            these comparisons (``analysis.power``); equal in all rows of a scorer and split; None without an estimate.
         cell_ids: of all planned replicates.
         data_digest: key of the data stage; several are joined by spaces.
         trained: what the cell was trained on.
@@ -36,16 +46,23 @@ class Row:
     axes: str
     split: str
     scorer: str
+    primary: bool
     revision: str
     unit: str
-    selected_the_data: bool
+    conflicts: tuple[str, ...]
     mean: float | None
     versus_baseline: Comparison | None
     versus_base: Comparison | None
     prompts: int
     images_per_prompt: int
+    images_left_out: int
     seeds: tuple[int, ...]
     missing_seeds: tuple[str, ...]
+    diverged_seeds: tuple[int, ...]
+    failed_seeds: tuple[tuple[str, str], ...]
+    planned_seeds: int
+    noise_floor: tuple[int, int]
+    detectable: float | None
     cell_ids: tuple[str, ...]
     git_commit: str
     data_digest: str
@@ -54,11 +71,16 @@ class Row:
     @property
     def complete(self) -> bool:
         """Every planned replicate is in ``mean``."""
-        return not self.missing_seeds
+        return not (self.missing_seeds or self.diverged_seeds or self.failed_seeds)
+
+    @property
+    def diverged(self) -> bool:
+        """A training of this cell diverged: that is its result, and no mean over the others stands for it."""
+        return bool(self.diverged_seeds)
 
 
 def build_rows(results: Results) -> list[Row]:
-    """All rows, held-out splits first, within a split by scorer, then baseline, grid, controls, base model.
+    """All rows, held-out splits first, within a split the primary scorer first, then baseline, grid, controls, base.
 
     Raises:
         UserError: cells were not evaluated on the same prompts and images.
@@ -67,27 +89,31 @@ def build_rows(results: Results) -> list[Row]:
 
     sweep = results.sweep
     facts = {cell: trained(results.runs, sweep.of_cell(cell)) for cell in sweep.cell_names()}
-    return [row for panel in panels(results) for row in _panel_rows(results, panel, facts)]
+    ordered = sorted(panels(results), key=lambda panel: _order(results, panel))
+    return [row for panel in ordered for row in _panel_rows(results, panel, facts)]
+
+
+def _order(results: Results, panel: Panel) -> tuple[object, ...]:
+    from analysis.sweep import split_order
+
+    primary = results.sweep.primary
+    split = (panel.split != primary.split, *split_order(panel.split))
+    return (*split, panel.scorer != primary.scorer, panel.scorer)
 
 
 def _panel_rows(results: Results, panel: Panel, facts: dict[str, Trained]) -> list[Row]:
-    from analysis.statistics import align, compare
+    from analysis.statistics import noise_floor
 
     sweep = results.sweep
-    pairs: dict[tuple[str, str], Pairs] = {}
-    for cell, cube in panel.cells.items():
-        for reference in (sweep.baseline, sweep.base):
-            if reference is None or reference not in panel.cells or cell in (reference, sweep.base):
-                continue
-            pair = align(cube, panel.cells[reference])
-            if pair is not None:
-                pairs[cell, reference] = pair
-    compared = dict(zip(pairs, compare(list(pairs.values())), strict=True))
+    primary = (panel.scorer, panel.split) == (sweep.primary.scorer, sweep.primary.split)
     rows: list[Row] = []
+    floor = noise_floor([cube for cube in panel.cells.values() if cube.seeds != (None,)])
     for cell in sweep.cell_names():
         replicates = sweep.of_cell(cell)
-        cube_or_none = panel.cells.get(cell)
-        present = cube_or_none.seeds if cube_or_none else ()
+        cube = panel.cells.get(cell)
+        present = cube.seeds if cube else ()
+        diverged = tuple(r.seed for r in replicates if r.state == DIVERGED and r.seed is not None)
+        failed = {r.seed: reason for r in replicates if (reason := _failure(r, panel))}
         first = replicates[0]
         rows.append(
             Row(
@@ -97,24 +123,109 @@ def _panel_rows(results: Results, panel: Panel, facts: dict[str, Trained]) -> li
                 axes=json.dumps(first.axes, sort_keys=True, ensure_ascii=False),
                 split=panel.split,
                 scorer=panel.scorer,
+                primary=primary,
                 revision=panel.revision,
                 unit=panel.unit,
-                selected_the_data=any(replicate.selected_by(panel.scorer) for replicate in replicates),
-                mean=float(cube_or_none.values.mean()) if cube_or_none else None,
-                versus_baseline=compared.get((cell, sweep.baseline)),
-                versus_base=compared.get((cell, sweep.base)) if sweep.base else None,
-                prompts=len(panel.prompts) if cube_or_none else 0,
-                images_per_prompt=cube_or_none.values.shape[2] if cube_or_none else 0,
+                conflicts=tuple(dict.fromkeys(why for r in replicates for why in r.conflicts.get(panel.scorer, ()))),
+                mean=cube.mean() if cube and not diverged else None,
+                versus_baseline=None,
+                versus_base=None,
+                prompts=len(panel.prompts) if cube else 0,
+                images_per_prompt=cube.values.shape[2] if cube else 0,
+                images_left_out=panel.images_left_out,
                 seeds=tuple(seed for seed in present if seed is not None),
                 missing_seeds=tuple(
-                    "base" if replicate.seed is None else str(replicate.seed)
-                    for replicate in replicates
-                    if replicate.seed not in present
+                    _seed(r) for r in replicates if r.seed not in (*present, *diverged) and r.seed not in failed
                 ),
+                diverged_seeds=diverged,
+                failed_seeds=tuple(("base" if seed is None else str(seed), why) for seed, why in failed.items()),
+                planned_seeds=sum(replicate.seed is not None for replicate in replicates),
+                noise_floor=floor,
+                detectable=None,
                 cell_ids=tuple(replicate.cell_id for replicate in replicates),
                 git_commit=sweep.git_commit,
                 data_digest=" ".join(sorted({key for r in replicates if (key := r.stages.get("data"))})),
                 trained=facts[cell],
             )
         )
-    return rows
+    against_baseline = _family(results, panel, rows, sweep.baseline)
+    against_base = _family(results, panel, rows, sweep.base)
+    return [
+        replace(
+            row,
+            versus_baseline=against_baseline.comparisons.get(row.cell),
+            versus_base=against_base.comparisons.get(row.cell),
+            detectable=against_baseline.detectable,
+        )
+        for row in rows
+    ]
+
+
+def _failure(replicate: Replicate, panel: Panel) -> str | None:
+    """Why a replicate takes no part in a panel, other than that it is not there yet or diverged."""
+    if replicate.state == FAILED:
+        return replicate.reason or "failed"
+    return panel.failed.get((replicate.name, replicate.seed))
+
+
+def _seed(replicate: Replicate) -> str:
+    return "base" if replicate.seed is None else str(replicate.seed)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """All comparisons with one reference, by cell; ``detectable`` as in :class:`Row`."""
+
+    comparisons: dict[str, Comparison]
+    detectable: float | None = None
+
+
+def _family(results: Results, panel: Panel, rows: list[Row], reference: str | None) -> _Family:
+    """Every trained cell minus ``reference``, with estimates, and with marks where all seeds are there.
+
+    Cells whose evaluations are the same count once. A diverged training is a result of its cell, so neither that cell
+    nor, where it is the reference, any other has an estimate. Holm and Benjamini-Hochberg count the whole family, also
+    what is not there yet.
+    """
+    from analysis.marks import BENJAMINI_HOCHBERG, HOLM, estimates, marks
+    from analysis.power import detectable, variances
+    from analysis.statistics import align, compare
+
+    if reference is None or reference not in panel.cells:
+        return _Family({})
+    by_cell = {row.cell: row for row in rows}
+    pairs: dict[str, Pairs] = {}
+    for cell, cube in panel.cells.items():
+        if cell != reference and by_cell[cell].role != "base" and (pair := align(cube, panel.cells[reference])):
+            pairs[cell] = pair
+    compared = dict(zip(pairs, compare(list(pairs.values())), strict=True))
+    if by_cell[reference].diverged:
+        return _Family(compared)
+
+    can_be_marked = [row.cell for row in rows if row.cell != reference and row.role != "base" and not row.diverged]
+    identity = {cell: _evaluations(results, cell) for cell in can_be_marked}
+    differences = {
+        identity[cell]: pairs[cell].differences()
+        for cell in can_be_marked
+        if cell in pairs and min(pairs[cell].differences().shape) > 1
+    }
+    if not differences:
+        return _Family(compared)
+    found = dict(zip(differences, estimates(list(differences.values())), strict=True))
+    complete = by_cell[reference].complete
+    whole = {identity[cell] for cell in can_be_marked if complete and by_cell[cell].complete} & found.keys()
+    in_order = [each for each in found if each in whole]
+    size = len(set(identity.values()))
+    adjustment = HOLM if by_cell[reference].primary else BENJAMINI_HOCHBERG
+    given = dict(zip(in_order, marks([found[each].p for each in in_order], adjustment, size), strict=True))
+    for cell in can_be_marked:
+        if cell in compared and identity[cell] in found:
+            key = identity[cell]
+            compared[cell] = replace(compared[cell], estimate=found[key], mark=given.get(key))
+    seeds, prompts = max((values.shape for values in differences.values()), key=lambda shape: shape[0])
+    return _Family(compared, detectable(variances(list(differences.values())), seeds, prompts, size))
+
+
+def _evaluations(results: Results, cell: str) -> tuple[str | None, ...]:
+    """The keys of a cell's evaluations, by seed: what is evaluated once is one comparison."""
+    return tuple(replicate.stages.get("evaluate") for replicate in results.sweep.of_cell(cell))

@@ -1,19 +1,20 @@
-"""Paired comparisons of cells: what a difference is, and how sure it is.
+"""Paired comparisons of cells: what a difference is, for each training seed and for these trained models.
 
 For a cell with scores c[s, p, i] (training seed, prompt, image index) and a reference r, the difference of a prompt is
-D[p] = mean over s and i of c[s, p, i] - r[s, p, i]; the base model has no seed, so r[p, i] there. The reported
-difference is the mean of D over prompts. Initial noise is the same for (p, i) in every cell, so the pairing removes
-the variation of prompts and noise that both sides share.
+D[s, p] = mean over i of c[s, p, i] - r[s, p, i]; the base model has no seed, so r[p, i] there. The reported difference
+is the mean of D. Initial noise is the same for (p, i) in every cell, so the pairing removes the variation of prompts
+and noise that both sides share. Whether the difference would be there again is for ``analysis.marks`` to say.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.bootstrap import RESAMPLES, percentile_interval, resampled_means, resampled_seed_means
+from analysis.bootstrap import RESAMPLES, percentile_interval, resampled_means
 from analysis.comparison import Comparison, Interval
 
 if TYPE_CHECKING:
@@ -35,14 +36,14 @@ class Pairs:
     reference: Floats
 
     def differences(self) -> Floats:
-        """[prompts, seeds]: mean over images of cell minus reference."""
-        means: Floats = (self.cell - self.reference).mean(axis=2).T
+        """[seeds, prompts]: mean over images of cell minus reference; an image without a number is left out."""
+        means: Floats = np.nanmean(self.cell - self.reference, axis=2)
         return means
 
     def wins(self) -> Floats:
         """[prompts]: share of (seed, image) that the cell wins, ties counted half."""
-        wins = (self.cell > self.reference) + 0.5 * (self.cell == self.reference)
-        share: Floats = wins.mean(axis=(0, 2))
+        wins = (np.sign(self.cell - self.reference) + 1) / 2
+        share: Floats = np.nanmean(wins, axis=2).mean(axis=0)
         return share
 
 
@@ -84,32 +85,45 @@ def compare(pairs: Sequence[Pairs], resamples: int = RESAMPLES, seed: int = 0) -
         return []
     columns: list[Floats] = []
     for pair in pairs:
-        columns += [pair.wins()[:, None], pair.differences()]
+        columns += [pair.wins()[:, None], pair.differences().T]
     samples = resampled_means(np.concatenate(columns, axis=1), resamples, seed)
     comparisons: list[Comparison] = []
     start = 0
     for pair in pairs:
         stop = start + 1 + len(pair.seeds)
-        comparisons.append(_comparison(pair, samples[:, start], samples[:, start + 1 : stop], seed))
+        comparisons.append(_comparison(pair, samples[:, start], samples[:, start + 1 : stop]))
         start = stop
     return comparisons
 
 
-def _comparison(pair: Pairs, wins: Floats, by_seed: Floats, seed: int) -> Comparison:
+def _comparison(pair: Pairs, wins: Floats, by_seed: Floats) -> Comparison:
     """``wins`` [resamples] and ``by_seed`` [resamples, seeds] are bootstrap means of the pair."""
-    observed = pair.differences().mean(axis=0)
+    observed = pair.differences().mean(axis=1)
     several = len(pair.seeds) > 1
     return Comparison(
         difference=float(observed.mean()),
-        over_prompts=_interval(by_seed.mean(axis=1)),
-        over_seeds_and_prompts=_interval(resampled_seed_means(by_seed, seed)) if several else None,
+        these_models=_interval(by_seed.mean(axis=1)),
         by_seed={number: float(value) for number, value in zip(pair.seeds, observed, strict=True)},
         seed_deviation=float(observed.std(ddof=1)) if several else None,
         win_rate=float(pair.wins().mean()),
-        win_rate_over_prompts=_interval(wins),
+        win_rate_these_models=_interval(wins),
     )
 
 
 def _interval(samples: Floats) -> Interval:
     low, high = percentile_interval(samples)
     return Interval(float(low), float(high))
+
+
+def noise_floor(cubes: Sequence[Cube], seed: int = 0) -> tuple[int, int]:
+    """How often the same recipe at another training seed looks different over prompts: (that exclude zero, of all).
+
+    Every two training seeds of every cell are compared, over prompts alone: both are one recipe, so each interval that
+    excludes zero would be a false mark if prompts decided it.
+    """
+    pairs = []
+    for cube in cubes:
+        for first, second in combinations(range(len(cube.seeds)), 2):
+            pairs.append(Pairs((0,), cube.values[[first]], cube.values[[second]]))
+    compared = compare(pairs, seed=seed)
+    return sum(comparison.these_models.excludes_zero for comparison in compared), len(compared)

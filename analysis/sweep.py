@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 HELD_OUT_SPLITS = ("evaluation", "held_out")
 SEEN_SPLIT = "seen"
+FINISHED, DIVERGED, FAILED, UNFINISHED = STATES = ("finished", "diverged", "failed", "unfinished")
 _ROLE_ORDER = {"grid": 1, "control": 2, "base": 3}
 
 
@@ -25,8 +26,10 @@ class Replicate:
         role: ``grid``, ``control`` or ``base``.
         seed: of training; None for the base model.
         axes: dotted setting to value, what this cell varies.
-        chosen_by: the scorers that ranked or labelled the training pairs, none in controls.
+        conflicts: scorer -> why it is no independent judge of this cell, for example that it labelled the pairs.
         stages: stage name to artefact key.
+        state: ``finished``, ``diverged``, ``failed`` or ``unfinished``, when ``cells.json`` was written.
+        reason: why it diverged or failed.
     """
 
     name: str
@@ -35,17 +38,24 @@ class Replicate:
     axes: dict[str, Any]
     seed: int | None
     cell_id: str
-    chosen_by: tuple[str, ...]
+    conflicts: dict[str, tuple[str, ...]]
     stages: dict[str, str]
+    state: str
+    reason: str | None
 
     @property
     def label(self) -> str:
         """Cell and seed for messages."""
         return f"'{self.name}'" if self.seed is None else f"'{self.name}' seed {self.seed}"
 
-    def selected_by(self, scorer: str) -> bool:
-        """Whether ``scorer`` chose this cell's training pairs, so that it judges its own choice."""
-        return "score" in self.stages and scorer in self.chosen_by
+
+@dataclass(frozen=True)
+class Primary:
+    """The scorer and split whose comparisons decide, the others being exploratory; ``stated``: in the sweep's file."""
+
+    scorer: str
+    split: str
+    stated: bool
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ class Sweep:
     git_commit: str
     baseline: str
     labels: str
+    primary: Primary
     replicates: tuple[Replicate, ...]
 
     def cell_names(self) -> list[str]:
@@ -105,8 +116,10 @@ def read_sweep(folder: Path) -> Sweep:
                 axes=dict(cell["axes"]),
                 seed=cell["seed"],
                 cell_id=cell["cell_id"],
-                chosen_by=tuple(cell["chosen_by"]),
+                conflicts={scorer: tuple(reasons) for scorer, reasons in cell["conflicts"].items()},
                 stages=dict(cell["stages"]),
+                state=cell["state"],
+                reason=cell["reason"],
             )
             for cell in content["cells"]
         )
@@ -118,6 +131,7 @@ def read_sweep(folder: Path) -> Sweep:
             git_commit=content["git_commit"] or "unknown",
             baseline=content["baseline"],
             labels=content["labels"],
+            primary=Primary(**content["primary"]),
             replicates=replicates,
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -131,6 +145,8 @@ def _check(path: Path, sweep: Sweep) -> None:
     for replicate in sweep.replicates:
         if replicate.role not in _ROLE_ORDER:
             raise UserError(f"{path}: cell {replicate.label} has the unknown role {replicate.role!r}")
+        if replicate.state not in STATES:
+            raise UserError(f"{path}: cell {replicate.label} has the unknown state {replicate.state!r}")
         if (replicate.name, replicate.seed) in seen:
             raise UserError(f"{path}: cell {replicate.label} is listed twice")
         seen.add((replicate.name, replicate.seed))

@@ -1,4 +1,4 @@
-"""The result table on a terminal, from the written ``table.csv`` alone, so that it shows at once."""
+"""The result table on a terminal, from the written ``rows.json`` alone, so that it shows at once."""
 
 from __future__ import annotations
 
@@ -6,22 +6,30 @@ import io
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from analysis.rows_json import NAME, read_rows
 from analysis.sweep import read_sweep
-from analysis.table_csv import read_csv
 from analysis.wording import (
     ABSENT,
+    ONE_SEED,
     against,
     budget,
+    conflicts,
     decimals,
     difference,
+    floor,
+    has_estimates,
+    incomplete,
+    left_out,
     marks,
-    missing,
+    partial,
     percent,
     plain,
     prompts,
     seeds,
+    sensitivity,
     split_title,
     spread,
+    standing,
 )
 from analysis.wrapping import wrap
 from qsd.errors import UserError
@@ -31,7 +39,6 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from analysis.comparison import Comparison
     from analysis.rows import Row
 
 _WIDTH = 110
@@ -48,39 +55,44 @@ def render_terminal(sweep_folder: Path) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    path = sweep_folder / "table.csv"
+    path = sweep_folder / NAME
     if not path.is_file():
         raise UserError(f"{path}: no such file; 'ablate table' writes it")
-    sweep, rows = read_sweep(sweep_folder), read_csv(path)
-    split = rows[0].split
+    sweep, every = read_sweep(sweep_folder), read_rows(path)
+    split = every[0].split
+    rows = [row for row in every if row.split == split]
+    over_seeds = has_estimates(rows)
     table = Table(box=box.SIMPLE_HEAD, width=_WIDTH, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("cell", overflow="fold", ratio=1)
     for heading in ("mean", "vs baseline [95 %]", "vs base model [95 %]", "wins", "seeds"):
         table.add_column(heading, justify="right", overflow="fold")
-    for scorer, group in groupby((row for row in rows if row.split == split), key=lambda row: row.scorer):
+    for _, group in groupby(rows, key=lambda row: row.scorer):
         of_scorer = list(group)
         places = decimals(of_scorer)
-        table.add_row(f"{scorer} ({of_scorer[0].unit})")
+        table.add_row(f"{of_scorer[0].scorer} ({of_scorer[0].unit}), {standing(of_scorer[0])}")
         for row in of_scorer:
-            table.add_row(*_line(row, places))
+            table.add_row(*_line(row, places, over_seeds))
         table.add_section()
     stream = io.StringIO()
     console = Console(file=stream, width=_WIDTH, color_system=None, highlight=False, markup=False)
     console.print(f"{sweep.name} on {sweep.experiment}, {split_title(split)} (n = {prompts(rows)})")
     console.print(sweep.question)
+    if told := partial(rows):
+        console.print(f"\n{told[0].upper()}{told[1:]}")
     console.print(table)
     console.print(_trained(rows))
-    console.print(_notes(rows, split))
+    console.print(_notes(every, rows, over_seeds))
     return stream.getvalue()
 
 
-def _line(row: Row, places: int) -> list[str]:
-    wins = percent(row.versus_base.win_rate) if row.versus_base else ABSENT
-    versus = [_starred(comparison, places) for comparison in (row.versus_baseline, row.versus_base)]
-    if row.is_baseline:
-        versus[0] = "baseline "
+def _line(row: Row, places: int, over_seeds: bool) -> list[str]:
+    wins = percent(row.versus_base.win_rate) if row.versus_base and not row.diverged else ABSENT
+    versus = [difference(row, each, places, over_seeds) for each in (row.versus_baseline, row.versus_base)]
+    if row.is_baseline and not row.diverged:
+        versus[0] = "baseline"
+    aligned = [text if text.endswith(("*", "°")) else f"{text} " for text in versus]
     name = "\n".join(f"  {line}" for line in wrap(f"{row.cell}{marks(row)}", lambda line: len(line) <= _CELL_WIDTH))
-    return [name, plain(row.mean, places), *versus, wins, seeds(row).replace("missing ", "−")]
+    return [name, plain(row.mean, places), *aligned, wins, seeds(row).replace("missing ", "−")]
 
 
 def _trained(rows: list[Row]) -> Table:
@@ -100,18 +112,20 @@ def _trained(rows: list[Row]) -> Table:
     return table
 
 
-def _starred(comparison: Comparison | None, places: int) -> str:
-    star = "*" if comparison is not None and comparison.over_prompts.excludes_zero else " "
-    return difference(comparison, places) + star
-
-
-def _notes(rows: list[Row], split: str) -> str:
+def _notes(every: list[Row], rows: list[Row], over_seeds: bool) -> str:
     notes = [told] if (told := budget(rows)) else []
-    notes += ["* the interval over prompts excludes zero; wins: against the base model, ties halved"]
-    if any(row.selected_the_data for row in rows):
-        notes.append("† the scorer selected the training data")
-    if absent := missing(rows):
-        notes.append(f"‡ incomplete, not evaluated yet: {absent}")
-    others = sorted({row.split for row in rows} - {split})
-    notes.append(f"more in table.md: {'splits ' + ', '.join(others) + ', ' if others else ''}seeds one by one")
+    if over_seeds:
+        notes.append("[95 %] for new prompts and new training seeds of the same recipe")
+        notes.append("*  would be there again: Holm over the column, at most 5 % of such columns have a false one")
+        notes.append("°  exploratory (not the primary scorer): Benjamini-Hochberg, 5 % of these may be false")
+    else:
+        notes.append(ONE_SEED)
+    first = [row for row in rows if row.scorer == rows[0].scorer]
+    notes += [text for text in (floor(first), sensitivity(first, decimals(first))) if text]
+    notes += [f"†  {line}" for line in conflicts(rows)]
+    notes += [f"‡  {line}" for line in incomplete(rows)]
+    notes += left_out(rows)
+    others = sorted({row.split for row in every} - {rows[0].split})
+    more = f"splits {', '.join(others)}, " if others else ""
+    notes.append(f"wins: against the base model, ties halved; more in table.md: {more}seeds one by one")
     return "\n".join(notes)

@@ -20,9 +20,9 @@ _FEWEST, _MOST, _UNKNOWN = 1, 6, 4
 
 def decimals(rows: Sequence[Row]) -> int:
     """Decimals at which the usual interval of these rows has a half-width of two significant digits."""
-    comparisons = [c for row in rows for c in (row.versus_base, row.versus_baseline) if c is not None]
-    widths = [c.over_prompts.high - c.over_prompts.low for c in comparisons]
-    positive = [width for width in widths if width > 0]
+    comparisons = [c for row in rows for c in (row.versus_baseline, row.versus_base) if c is not None]
+    shown = [c.estimate.interval if c.estimate else c.these_models for c in comparisons]
+    positive = [interval.high - interval.low for interval in shown if interval.high > interval.low]
     if not positive:
         return _UNKNOWN
     return min(_MOST, max(_FEWEST, 1 - math.floor(math.log10(statistics.median(positive) / 2))))
@@ -43,11 +43,48 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def difference(comparison: Comparison | None, places: int) -> str:
-    """``+0.0185 [+0.0080, +0.0290]``, or a dash."""
+def has_estimates(rows: Sequence[Row]) -> bool:
+    """Whether some comparison of these rows speaks of new training seeds."""
+    return any(c is not None and c.estimate for row in rows for c in (row.versus_baseline, row.versus_base))
+
+
+def difference(row: Row, comparison: Comparison | None, places: int, over_seeds: bool) -> str:
+    """``+0.0185 [+0.0080, +0.0290]*``, ``diverged 1 of 3``, or a dash.
+
+    Args:
+        row: whose comparison it is.
+        comparison: with the baseline or the base model.
+        places: decimals.
+        over_seeds: brackets are for new prompts and training seeds (absent with one seed); otherwise for new prompts
+            and these trained models.
+    """
+    if row.diverged:
+        return diverged(row)
     if comparison is None:
         return ABSENT
-    return f"{comparison.difference:+.{places}f} {interval(comparison.over_prompts, places)}"
+    text = f"{comparison.difference:+.{places}f}"
+    if not over_seeds:
+        return f"{text} {interval(comparison.these_models, places)}"
+    estimate = comparison.estimate
+    return f"{text} {interval(estimate.interval, places)}{mark(comparison)}" if estimate else text
+
+
+def mark(comparison: Comparison) -> str:
+    """``*`` by Holm on the primary scorer, ``°`` by Benjamini-Hochberg elsewhere, or nothing."""
+    if not comparison.marked or comparison.mark is None:
+        return ""
+    return "*" if comparison.mark.adjustment == "Holm" else "°"
+
+
+def diverged(row: Row) -> str:
+    """``diverged 1 of 3``."""
+    return f"diverged {len(row.diverged_seeds)} of {row.planned_seeds}"
+
+
+def disagree(row: Row) -> bool:
+    """Whether the training seeds of a cell differ from each other far more than those of the other cells."""
+    found = [c.estimate for c in (row.versus_baseline, row.versus_base) if c is not None]
+    return any(estimate is not None and estimate.seeds_disagree for estimate in found)
 
 
 def per_seed(comparison: Comparison | None, places: int) -> str:
@@ -88,21 +125,33 @@ def split_title(split: str) -> str:
 
 
 def marks(row: Row) -> str:
-    """``†`` when the scorer selected the data of the cell, ``‡`` when training seeds are missing."""
+    """``†`` when the scorer is no independent judge of the cell, ``‡`` when a replicate is missing or failed."""
     compared = [c for c in (row.versus_baseline, row.versus_base) if c is not None]
     partial = not row.complete or any(c.seeds != row.seeds for c in compared)
-    return ("†" if row.selected_the_data else "") + ("‡" if partial else "")
+    return ("†" if row.conflicts else "") + ("‡" if partial else "")
 
 
 def seeds(row: Row) -> str:
     """``0, 1; missing 2``; seeds of a comparison are named where they are fewer than those of the mean."""
-    parts = [", ".join(map(str, row.seeds))] if row.seeds else []
+    parts = [_listed(row.seeds)] if row.seeds else []
     if row.missing_seeds:
         parts.append(f"missing {', '.join(row.missing_seeds)}")
+    if row.diverged_seeds:
+        parts.append(f"diverged {_listed(row.diverged_seeds)}")
+    if row.failed_seeds:
+        parts.append(f"failed {', '.join(seed for seed, _ in row.failed_seeds)}")
     for name, compared in (("baseline", row.versus_baseline), ("base model", row.versus_base)):
         if compared is not None and compared.seeds != row.seeds:
-            parts.append(f"vs {name} {', '.join(map(str, compared.seeds))}")
+            parts.append(f"vs {name} {_listed(compared.seeds)}")
+    if disagree(row):
+        parts.append("seeds disagree")
     return "; ".join(parts) or ABSENT
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """``0, 1, 7``, or ``0-4`` for four and more in a row."""
+    whole = len(numbers) > 3 and list(numbers) == list(range(numbers[0], numbers[0] + len(numbers)))
+    return f"{numbers[0]}–{numbers[-1]}" if whole else ", ".join(map(str, numbers))
 
 
 def prompts(rows: Sequence[Row]) -> int:
@@ -110,10 +159,75 @@ def prompts(rows: Sequence[Row]) -> int:
     return max(row.prompts for row in rows)
 
 
-def missing(rows: Sequence[Row]) -> str:
-    """``metric=product seed 2, base model``: the replicates without an evaluation; empty when all are there."""
-    cells = {row.cell: row.missing_seeds for row in rows if row.missing_seeds}
-    return ", ".join(
-        f"{cell}" if absent == ("base",) else f"{cell} seed{'s' if len(absent) > 1 else ''} {', '.join(absent)}"
-        for cell, absent in cells.items()
+def incomplete(rows: Sequence[Row]) -> list[str]:
+    """What is not in the numbers: a line for what is not evaluated yet, what diverged, and each failure."""
+    cells = {row.cell: row for row in rows}.values()
+    absent = [_with_seeds(row.cell, row.missing_seeds) for row in cells if row.missing_seeds]
+    lines = [f"not evaluated yet: {', '.join(absent)}"] if absent else []
+    gone = [_with_seeds(row.cell, [str(seed) for seed in row.diverged_seeds]) for row in cells if row.diverged_seeds]
+    lines += [f"diverged: {', '.join(gone)}"] if gone else []
+    failed = dict.fromkeys(
+        f"failed: {_with_seeds(row.cell, (seed,))}: {why}" for row in rows for seed, why in row.failed_seeds
     )
+    return [*lines, *failed]
+
+
+def partial(rows: Sequence[Row]) -> str:
+    """``partial: 3 of 5 cells have all that was planned``; empty when every cell has."""
+    cells = {row.cell: row for row in rows}.values()
+    whole = sum(not (row.missing_seeds or row.failed_seeds) for row in cells)
+    return "" if whole == len(cells) else f"partial: {whole} of {len(cells)} cells have all their results"
+
+
+def _with_seeds(cell: str, seeds: Sequence[str]) -> str:
+    if tuple(seeds) == ("base",):
+        return cell
+    return f"{cell} seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
+
+
+def conflicts(rows: Sequence[Row]) -> list[str]:
+    """``judge: labelled the training pairs``, a line per scorer and reason; the cells where it is not so for all."""
+    trained = [row for row in rows if row.role != "base"]
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in trained:
+        for why in row.conflicts:
+            found.setdefault((row.scorer, why), []).append(row)
+    lines = []
+    for (scorer, why), of in found.items():
+        cells = list(dict.fromkeys(row.cell for row in of))
+        everywhere = len(cells) == len({row.cell for row in trained if row.scorer == scorer})
+        lines.append(f"{scorer} {why}{'' if everywhere else f' of {len(cells)} cells'}")
+    return lines
+
+
+def floor(rows: Sequence[Row]) -> str:
+    """What equal recipes look like over prompts alone; empty with one seed."""
+    some, every = rows[0].noise_floor
+    if not every:
+        return ""
+    return f"the same recipe at another seed: {some} of {every} comparisons over prompts exclude zero"
+
+
+def sensitivity(rows: Sequence[Row], places: int) -> str:
+    """Which difference to the baseline would be marked; empty where nothing can be."""
+    at = rows[0].detectable
+    return "" if at is None else f"a true difference of {at:.{places}f} to the baseline is marked with a chance of 80 %"
+
+
+ONE_SEED = (
+    "No marks: every cell has one training seed, and the same recipe at another seed may look as different. "
+    "Brackets are 95 % intervals over prompts, for these trained models only."
+)
+
+
+def standing(row: Row) -> str:
+    """``primary`` or ``exploratory``: whether a scorer decides."""
+    return "primary" if row.primary else "exploratory"
+
+
+def left_out(rows: Sequence[Row]) -> list[str]:
+    """A line per scorer whose scores of some images were no finite numbers."""
+    lost = {row.scorer: row.images_left_out for row in rows if row.images_left_out}
+    return [
+        f"{scorer}: {count} images without a finite score are left out of every cell" for scorer, count in lost.items()
+    ]

@@ -1,0 +1,58 @@
+"""Which scorers are no independent judges of a cell, and why: they ranked or labelled what it was trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qsd.rewards.ensemble import members_of
+from qsd.rewards.scorers import REGISTRY
+from qsd.stages.reads import uses_scores
+
+if TYPE_CHECKING:
+    from qsd.stages.reads import Values
+
+SELECTED = "selected the training pairs"
+LABELLED = "labelled the training pairs"
+
+
+def conflicts(values: Values) -> dict[str, list[str]]:
+    """Each of ``evaluation.scorers`` that is no independent judge of a trained cell -> the reasons, as phrases.
+
+    A scorer that shares its backbone with one that ranked or labelled the pairs moves together with it, so its verdict
+    is no second opinion. Injected label flips read scores as well, but only to measure.
+    """
+    if values["adapter"] == "none":
+        return {}
+    involved = _involved(values)
+    found: dict[str, list[str]] = {}
+    for scorer in values["evaluation.scorers"]:
+        reasons = [phrase for name, phrase in involved if name == scorer]
+        backbone = REGISTRY.get(scorer).backbone
+        if not reasons and backbone:
+            reasons = [
+                f"shares a backbone with {name}, which {phrase}"
+                for name, phrase in involved
+                if REGISTRY.get(name).backbone == backbone
+            ]
+        if reasons:
+            found[scorer] = reasons
+    return found
+
+
+def default_primary(evaluation_scorers: list[str], cells: list[Values]) -> str:
+    """The scorer that decides where a sweep names none: the first that selected or labelled in none of its cells.
+
+    Where there is no such scorer, the first of all: every table then says why it is no independent judge.
+    """
+    direct = {name for values in cells if values["adapter"] != "none" for name, _ in _involved(values)}
+    return next((name for name in evaluation_scorers if name not in direct), evaluation_scorers[0])
+
+
+def _involved(values: Values) -> list[tuple[str, str]]:
+    """(reward model, what it did to the training pairs)."""
+    relabels = values["data.relabel"] == "scores"
+    ranks = uses_scores(values)
+    members = members_of(values["reward.model"], values["reward.members"]) if ranks or relabels else []
+    labellers = [*(values["data.labelled_by"] or []), *(members if relabels else [])]
+    selected = [(name, SELECTED) for name in members] if ranks else []
+    return [*selected, *((name, LABELLED) for name in dict.fromkeys(labellers))]
