@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from ablations.commands.common import RUNS, AsJson, Experiment, Name, Runs, Seeds, app, planned
-from qsd.errors import UserError
 
 
 @app.command()
@@ -80,15 +79,9 @@ def logs(
 
 @app.command()
 def table(name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None) -> None:
-    """Rebuild and show the tables of a sweep."""
+    """Rebuild and show the tables of what is evaluated so far, at any time; the rest is listed with its state."""
     from ablations.running import finish
-    from ablations.store import states
 
     made, store = planned(name, experiment, runs, seeds)
-    found = states.states(store, made.nodes)
-    missing = sum(state != states.DONE for state in found.values())
-    if missing:
-        raise UserError(f"{missing} of {len(found)} stages are not done; run 'ablate run {name}' first")
-    folder = finish.write_cells(made, store, Path.cwd())
-    finish.write_tables(store, folder)
-    print(finish.render(folder))
+    folder = finish.write_cells(made, store, finish.commit_of(Path.cwd()), least=1)
+    print(finish.table_text(store, folder))

@@ -24,7 +24,8 @@ Cells = Annotated[
 def retry(
     name: Name,
     cause: Annotated[
-        str | None, typer.Option(help="Only failures of this cause, as 'ablate failures' names it.")
+        str | None,
+        typer.Option(help="Only failures of this cause, as 'ablate failures' names it; by default all but non-finite."),
     ] = None,
     cell: Cells = None,
     micro_batch_half: Annotated[
@@ -36,21 +37,26 @@ def retry(
     runs: Runs = RUNS,
     seeds: Seeds = None,
 ) -> None:
-    """Run failed stages again and what waits for them, on the cluster if they failed there."""
+    """Run failed stages again and what waits for them, on the cluster if they failed there.
+
+    A training that diverged is a result: it is tried again only with --cause non-finite, or if --cell names it.
+    """
     from ablations.mending import retry as again
-    from ablations.mending.causes import names
     from ablations.running import launch
     from ablations.running.slots import read_gpus
 
     made, store = planned(name, experiment, runs, seeds)
-    choice = again.choose(made, store, names(cause), _cells(made, cell))
-    others = f"; {choice.others} other failed stage(s) stay as they are" if choice.others else ""
+    cells = _cells(made, cell)
+    choice = again.choose(made, store, again.causes_of(cause, cells), cells)
+    others = f"; {choice.others} other failed or diverged stage(s) stay as they are" if choice.others else ""
     if not choice.failed:
         print(f"nothing to try again{others}")
         return
     for line in again.halve_batches(store, choice) if micro_batch_half else ():
         print(line)
-    print(f"{len(choice.failed)} failed stage(s), {len(choice.keys)} with what waits for them{others}", flush=True)
+    print(
+        f"{len(choice.failed)} stage(s) to try again, {len(choice.keys)} with what waits for them{others}", flush=True
+    )
     submitted = again.submit(made, store, choice)
     if submitted is not None:
         print(submitted)

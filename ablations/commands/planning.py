@@ -30,12 +30,15 @@ def plan(
     from ablations.planning import plan as planning
     from ablations.running import ahead
     from ablations.store import states
+    from ablations.store.divergence import with_followers
     from qsd.stages import spec as stages
 
     made, store = planned(name, experiment, runs, seeds)
     site = find_site(cluster, parallel, str(made.cells[0].values["device"]))
     found = states.states(store, made.nodes)
-    left = {key: node for key, node in made.nodes.items() if found[key] != states.DONE}
+    diverged = {key for key in made.nodes if found[key] == states.DIVERGED}
+    settled = with_followers(made.nodes, diverged) | {key for key in made.nodes if found[key] == states.DONE}
+    left = {key: node for key, node in made.nodes.items() if key not in settled}
     together = ahead.summary(ahead.groups(left, stages, ahead.MOST))
     summary = planning.summary(made, found) | {"estimate": estimate(made, store, found, site), "ahead": together}
     if as_json:

@@ -13,8 +13,9 @@ from ablations.cost.work import Counts, Work, work_of
 from ablations.running.processes import count_of
 from ablations.running.slots import default_jobs
 from ablations.slurm.profile import LOCAL, find_profile, read_profile
+from ablations.store.divergence import with_followers
 from ablations.store.jobs import QSD, load_table
-from ablations.store.states import DONE, RUNNING, progress
+from ablations.store.states import DIVERGED, DONE, RUNNING, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -124,7 +125,8 @@ def estimate(plan: Plan, store: Store, states: Mapping[str, str], site: Site) ->
     """Hours, GPU-hours, wall-clock and disk of what is left of a plan, as plain values; ``states``: key -> state."""
     estimator = Estimator(plan, store, site)
     costs = {key: estimator.cost(node) for key, node in plan.nodes.items()}
-    left = {key: cost.seconds for key, cost in costs.items() if states[key] != DONE}
+    dropped = with_followers(plan.nodes, {key for key in plan.nodes if states[key] == DIVERGED})  # will not run
+    left = {key: cost.seconds for key, cost in costs.items() if states[key] != DONE and key not in dropped}
     for key in left:
         if states[key] == RUNNING:
             left[key] *= 1 - _share_done(store, plan.nodes[key])

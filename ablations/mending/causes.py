@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ablations.store.attempts import diverged
+from ablations.store.divergence import CAUSE as DIVERGED
 from qsd.config.digest import hash_of
 
 if TYPE_CHECKING:
@@ -38,7 +40,11 @@ CAUSES = {
             "out of memory (host)",
             "fewer --jobs, more memory in the cluster profile, or retry --cause host-oom --micro-batch-half",
         ),
-        Cause("non-finite", "training diverged", "a result of these settings: lower the rate or beta"),
+        Cause(
+            DIVERGED,
+            "training diverged",
+            f"a result of these settings, not tried again unless asked: retry --cause {DIVERGED}",
+        ),
         Cause("disk-full", "disk full or over quota", "free space ('ablate gc'), then retry --cause disk-full"),
         Cause("node-failure", "the machine failed", "retry --cause node-failure"),
         Cause("missing-file", "weights or data are missing", "'ablate prefetch', or mend the path, then retry"),
@@ -73,7 +79,6 @@ _TEXTS = (
     ),
     ("disk-full", r"No space left on device|Disk quota exceeded|PytorchStreamWriter failed writing"),
     ("no-progress", r"^no progress"),
-    ("non-finite", r"training diverged|not finite"),
     ("missing-module", r"No module named|cannot import name|undefined symbol|cannot open shared object file"),
     (
         "missing-file",
@@ -84,7 +89,6 @@ _TYPES = {
     "OutOfMemoryError": "cuda-oom",
     "MemoryError": "host-oom",
     "_ArrayMemoryError": "host-oom",
-    "NonFiniteLossError": "non-finite",
     "ModuleNotFoundError": "missing-module",
     "ImportError": "missing-module",
     "FileNotFoundError": "missing-file",
@@ -113,7 +117,7 @@ def cause_of(ending: Mapping[str, Any] | None, job: JobState | None = None, lost
         return word or {"SIGKILL": "host-oom", "SIGTERM": "cancelled", "SIGINT": "cancelled"}.get(signal, "user-code")
     if ending["state"] == "interrupted":
         return word or ("preempted" if ending.get("signal") == "SIGUSR2" else "cancelled")
-    return _of_error(error or {}, reason)
+    return DIVERGED if diverged(ending) else _of_error(error or {}, reason)
 
 
 def _of_error(error: Mapping[str, Any], reason: str) -> str:

@@ -1,4 +1,4 @@
-"""``ablate failures``: what failed or was lost, grouped by cause and place in the code."""
+"""``ablate failures``: what diverged, failed or was lost, grouped by cause and place in the code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ablations.mending.causes import CAUSES, cause_of, fingerprint
 from ablations.running.output import tail
 from ablations.store.attempts import LOG, latest, outcome
 from ablations.store.owner import Owner
-from ablations.store.states import FAILED, INTERRUPTED, attempt_record, look
+from ablations.store.states import DIVERGED, FAILED, INTERRUPTED, attempt_record, look
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,10 +50,10 @@ class Failed:
 
 
 def failed_stages(plan: Plan, store: Store, seen: Look) -> list[Failed]:
-    """Every failed or lost stage of ``plan``, in its order; ``seen`` is a fresh look at it."""
+    """Every diverged, failed or lost stage of ``plan``, in its order; ``seen`` is a fresh look at it."""
     found = []
     for key, node in plan.nodes.items():
-        if seen.states[key] not in (FAILED, INTERRUPTED):
+        if seen.states[key] not in (DIVERGED, FAILED, INTERRUPTED):
             continue
         folder = latest(store, node.stage, key)
         ending = outcome(folder) if folder else None

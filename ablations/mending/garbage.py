@@ -18,7 +18,7 @@ from ablations.grid.spec import read_sweep
 from ablations.mending.lives import Lives, lives
 from ablations.planning.plan import make_plan
 from ablations.running.ahead import AHEAD
-from ablations.running.finish import CELLS
+from ablations.running.archive import CELLS
 from ablations.slurm.launches import launches
 from ablations.store.artefacts import Store, names_in
 from qsd.errors import UserError

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.mending.causes import MEMORY
+from ablations.mending.causes import MEMORY, names
 from ablations.mending.failures import Failed, failed_stages
 from ablations.running import adjust
-from ablations.store.states import DONE, QUEUED, RUNNING, look
+from ablations.store.divergence import CAUSE
+from ablations.store.states import DIVERGED, DONE, QUEUED, RUNNING, look
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -44,6 +45,16 @@ class Choice:
     others: int
 
 
+def causes_of(cause: str | None, cells: Collection[Cell] | None) -> tuple[str, ...]:
+    """The causes to try again for ``--cause`` and ``--cell``.
+
+    Without either, all but a divergence: that is a result, and must be asked for by its cause or by its cell.
+    """
+    if cause is None and cells is None:
+        return tuple(each for each in names(None) if each != CAUSE)
+    return names(cause)
+
+
 def choose(plan: Plan, store: Store, causes: Collection[str], cells: Collection[Cell] | None = None) -> Choice:
     """The failed stages of some causes, and of some cells if given."""
     seen = look(store, plan.nodes)
@@ -58,7 +69,7 @@ def _with_followers(plan: Plan, states: Mapping[str, str], chosen: set[str]) -> 
     keys = set(chosen)
     for key, node in plan.nodes.items():
         inputs = node.inputs.values()
-        if states[key] in (DONE, RUNNING, QUEUED) or not keys & set(inputs):
+        if states[key] in (DONE, RUNNING, QUEUED, DIVERGED) or not keys & set(inputs):
             continue
         if all(states[up] == DONE or up in keys for up in inputs):
             keys.add(key)

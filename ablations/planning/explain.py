@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.values import show
-from ablations.store.states import DONE, FAILED, failure
+from ablations.store.states import DIVERGED, DONE, FAILED, failure
 from qsd.config.check import schema_fields
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _reasons(node: StageNode, store: Store, state: str, cell: Cell) -> Iterator[
     problem = store.problem(node.stage, node.key)
     if problem != "absent":
         yield f"an artefact is there but not valid: {problem}"
-    failed = failure(store, node) if state == FAILED else None
+    failed = failure(store, node) if state in (DIVERGED, FAILED) else None
     if failed is not None:
         yield f"{failed[0]} (log: {failed[1] / 'log.txt'})"
     nearest = _nearest(node, store)

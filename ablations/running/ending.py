@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qsd.errors import first_line
+from qsd.training.rows import NonFiniteLossError
 
 _CODE = Path(__file__).resolve().parents[2]
 _RUNNER = ("ablations/running/attempt.py", "ablations/running/processes.py")
@@ -16,17 +17,23 @@ _MOST_FRAMES = 40
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """{"type": qualified name, "message": first line, "frames": ["qsd/training/loop.py:step", ...]}.
+    """{"type": qualified name, "message": first line, "frames": ["qsd/training/loop.py:step", ...], "diverged": bool}.
 
-    Frames come innermost last, without line numbers and relative to the project or the library folder, so that the same
-    fault has the same frames on every machine and after unrelated edits.
+    ``diverged`` is true where a training diverged, which is a result and no fault. Frames come innermost last, without
+    line numbers and relative to the project or the library folder, so that the same fault has the same frames on every
+    machine and after unrelated edits.
     """
     frames = [
         f"{_place(frame.f_code.co_filename)}:{frame.f_code.co_name}"
         for frame, _line in traceback.walk_tb(error.__traceback__)
     ]
     own = [frame for frame in frames if frame.partition(":")[0] not in _RUNNER]
-    return {"type": _name(type(error)), "message": first_line(error), "frames": own[-_MOST_FRAMES:]}
+    return {
+        "type": _name(type(error)),
+        "message": first_line(error),
+        "frames": own[-_MOST_FRAMES:],
+        "diverged": isinstance(error, NonFiniteLossError),
+    }
 
 
 def one_line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from ablations.running.schedule import Schedule
 from ablations.running.server import PRELOAD
 from ablations.running.slots import environment, make_slots, take
 from ablations.running.workers import Workers
-from ablations.store import attempts
+from ablations.store import attempts, divergence
 from ablations.store.jobs import QSD, Job, load_table
 from ablations.store.states import progress
 from qsd.errors import UserError
@@ -38,7 +38,7 @@ _PATIENCE_S = 20.0
 
 @dataclass(frozen=True)
 class Failure:
-    """A stage that failed here.
+    """A stage that failed or diverged here.
 
     Attributes:
         label: what a person calls the stage.
@@ -55,10 +55,18 @@ class Failure:
 
 @dataclass
 class Result:
-    """How a run ended: ``signal`` is the number of the signal that stopped it, if one did."""
+    """How a run ended.
+
+    Attributes:
+        ran: stages that are done now and were not before.
+        failures: stages that failed.
+        diverged: trainings that diverged; a result, not a failure.
+        signal: the number of the signal that stopped the run, if one did.
+    """
 
     ran: int = 0
     failures: list[Failure] = field(default_factory=list)
+    diverged: list[Failure] = field(default_factory=list)
     signal: int | None = None
 
 
@@ -73,7 +81,7 @@ def run(
     only: Container[str] | None = None,
     together: bool = True,
 ) -> Result:
-    """Run every stage that is not done.
+    """Run every stage that is not done, but no training that diverged before, nor what waits for one.
 
     Args:
         plan: what to run.
@@ -83,23 +91,25 @@ def run(
         table: module with the stage table, for the attempts.
         preload: modules that attempts should find imported.
         gpus: GPUs to share out, as CUDA names them; without any, attempts see what this process sees.
-        only: keys of the stages to run; all if not given. What they need is done or among them.
+        only: keys of the stages to run; all if not given. What they need is done or among them. A training that
+            diverged and is named here is tried again.
         together: do the common work of stages beforehand (``ablations.running.ahead``); otherwise each does its own.
 
     Returns:
-        the failures, if any; stages that do not depend on them were run.
+        the failures and divergences, if any; stages that do not depend on them were run.
 
     Raises:
         UserError: a stage wants more processes than can share its work, or than there are GPUs.
     """
-    nodes = {key: node for key, node in plan.nodes.items() if only is None or key in only}
-    done = [key for key, node in nodes.items() if store.is_done(node.stage, key)]
-    left = {key: node for key, node in nodes.items() if key not in set(done)}
+    done = {key for key, node in plan.nodes.items() if store.is_done(node.stage, key)}
+    dropped = set() if only is not None else divergence.without_result(store, plan.nodes, done)
+    nodes = {key: node for key, node in plan.nodes.items() if (only is None or key in only) and key not in dropped}
+    left = {key: node for key, node in nodes.items() if key not in done}
     found = ahead.groups(left, load_table(table), ahead.MOST) if together else []
     after = {member.key: [process.key for process in group.processes] for group in found for member in group.members}
     schedule = Schedule(ahead.woven(nodes, found), done, after)
     processes = _processes(left, load_table(table), gpus)
-    display.begin(len(nodes), len(done))
+    display.begin(len(nodes), len(nodes) - len(left))
     if schedule.left == 0:
         return Result()
     threads = max(int(cell.values["threads"]) for cell in plan.cells)
@@ -215,12 +225,17 @@ class _Loop:
         return ahead.label(node) if node.stage == AHEAD else self._plan.label(node)
 
     def _fail(self, node: StageNode, reason: str) -> None:
+        """A stage ended without a result, or its training diverged; what needs it is given up."""
         blocked = self._schedule.failed(node.key)
         folder = attempts.latest(self._store, node.stage, node.key)
         log = folder / attempts.LOG if folder else None
         if folder is not None:
             attempts.record_death(folder, reason)
         failure = Failure(self._plan.label(node), reason, log, len(blocked))
+        if divergence.diverged_stages(self._store, {node.key: node}):
+            self._result.diverged.append(failure)
+            self._display.diverged(node.key, failure.label, reason, len(blocked))
+            return
         self._result.failures.append(failure)
         self._display.failed(node.key, failure.label, reason, log, len(blocked))
 
@@ -246,7 +261,11 @@ class _Loop:
                 self._done(node)
             elif self._store.claims.holder(key) is None:
                 del self._elsewhere[key]
-                self._schedule.release(key)
+                found = divergence.diverged_stages(self._store, {key: node})
+                if found:  # while we waited: not to be tried again here
+                    self._fail(node, found[key])
+                else:
+                    self._schedule.release(key)
 
     def _show(self) -> None:
         self._display.progress({node.key: progress(self._store, node) for node in self._running.values()})

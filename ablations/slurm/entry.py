@@ -85,12 +85,21 @@ class _Supervisor:
             while not self._free() and not self._signals:
                 self._sleep(pause)
                 pause = min(2 * pause, _POLL_S[1])
+            if self._diverged():
+                print("its training diverged there; it is not tried again", flush=True)
+                return attempt.EXIT_FAILED
         return attempt.EXIT_BUSY
 
     def _free(self) -> bool:
         """True if the stage is done, or nobody works on it any more."""
         store = self._job.store()
         return store.is_done(self._job.stage, self._job.key) or store.claims.holder(self._job.key) is None
+
+    def _diverged(self) -> bool:
+        """True if the latest attempt, which may be another process's, diverged."""
+        folder = attempts.latest(self._job.store(), self._job.stage, self._job.key)
+        ending = attempts.outcome(folder) if folder else None
+        return ending is not None and attempts.diverged(ending)
 
     def _attempt(self) -> int:
         """One attempt in a child process; its exit status."""

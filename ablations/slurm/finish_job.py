@@ -1,4 +1,7 @@
-"""The last job of a launch: it submits what was beyond the site's limit, or writes tables and shows results to W&B."""
+"""The last job of a launch: it submits what was beyond the site's limit, or writes tables and shows results to W&B.
+
+The tables are of what is evaluated by then, whatever failed or diverged.
+"""
 
 from __future__ import annotations
 
@@ -68,14 +71,20 @@ def _show(content: dict[str, Any]) -> None:
     from ablations.running import finish
     from ablations.store.artefacts import Store
     from ablations.store.jobs import load_table
+    from qsd.errors import UserError
     from qsd.tracking.project import project_sweep
 
     runs, folder = Path(content["runs"]), Path(content["folder"])
     store = Store(runs, load_table(content["arguments"]["table"]).key_of)
     missing = sum(not store.is_done(stage, key) for key, stage in content["stages"].items())
     if missing:
-        print(f"{missing} of {len(content['stages'])} stages are not done; no tables yet", flush=True)
+        print(f"{missing} of {len(content['stages'])} stages are not done", flush=True)
+    finish.refresh_cells(store, folder)
+    if finish.any_evaluated(folder):
+        try:
+            print(finish.table_text(store, folder), flush=True)
+        except UserError as error:
+            print(f"no table: {error}", flush=True)
     else:
-        finish.write_tables(store, folder)
-        print(finish.render(folder), flush=True)
+        print("no table yet: no cell is evaluated", flush=True)
     project_sweep(runs, folder, **content["wandb"])

@@ -17,6 +17,7 @@ from ablations.slurm.launches import begin
 from ablations.slurm.limits import limits
 from ablations.slurm.queue import Queue
 from ablations.slurm.turns import turn
+from ablations.store import divergence
 from ablations.store.jobs import QSD, load_table
 from qsd.errors import UserError
 
@@ -45,6 +46,7 @@ class Submitted:
         queued: stages that have a job from an earlier launch.
         later: stages beyond the site's limit; the last job of the launch submits them.
         ahead: processes submitted that do common work of stages beforehand.
+        diverged: a line about trainings that diverged and were therefore left out; empty without any.
     """
 
     launch: Launch | None
@@ -54,9 +56,10 @@ class Submitted:
     queued: int = 0
     later: int = 0
     ahead: int = 0
+    diverged: str = ""
 
     def __str__(self) -> str:
-        lines = []
+        lines = [self.diverged] if self.diverged else []
         if self.launch is not None:
             lines.append(f"submitted {self.jobs:,} stages in {self.arrays:,} arrays ({self.launch.folder})")
         if self.ahead:
@@ -69,7 +72,10 @@ class Submitted:
             lines.append(f"{self.queued:,} stages were in the queue already")
         if self.later:
             lines.append(f"{self.later:,} stages are beyond the limit of the queue; the last job submits them")
-        return "\n".join(lines) or "nothing to submit: every stage is done"
+        if self.launch is None and not self.queued:
+            rest = ", diverged or waits for one that did" if self.diverged else ""
+            lines.append(f"nothing to submit: every stage is done{rest}")
+        return "\n".join(lines)
 
 
 def submit(
@@ -81,7 +87,7 @@ def submit(
     canary: bool = False,
     only: Container[str] | None = None,
 ) -> Submitted:
-    """Submit every stage that is neither done nor in the queue.
+    """Submit every stage that is neither done nor in the queue, nor diverged, nor waits for one that diverged.
 
     Args:
         plan: what to run.
@@ -90,7 +96,8 @@ def submit(
         arguments: what tells the same sweep again: {"name", "experiment", "seeds"} of the command line.
         table: module with the stage table.
         canary: rehearse each shape first; training waits for it.
-        only: keys of the stages to submit, if not all; one whose inputs are not coming is left out.
+        only: keys of the stages to submit, if not all; one whose inputs are not coming is left out. A training that
+            diverged and is named here is submitted again.
 
     Raises:
         UserError: no SLURM here, or it refused; what was submitted before stays, and the same call goes on.
@@ -123,13 +130,14 @@ def _submit(
 ) -> Submitted:
     """As :func:`submit`, while no other launcher submits; ``here`` is the name of this cluster."""
     undo_leftovers(store, here)
-    todo, queued = _todo(plan, store, here, only)
+    todo, queued, diverged = _todo(plan, store, here, only)
+    about_diverged = divergence.notice(plan.sweep.name, diverged) if diverged else ""
     if not todo:
-        return Submitted(None, queued=len(queued))
+        return Submitted(None, queued=len(queued), diverged=about_diverged)
     rehearsal = Canary(plan, store, table) if canary else None
     if rehearsal:
         undo_leftovers(rehearsal.store, here)
-    dry_todo, dry_queued = _todo(rehearsal.plan, rehearsal.store, here) if rehearsal else ({}, {})
+    dry_todo, dry_queued, _ = _todo(rehearsal.plan, rehearsal.store, here) if rehearsal else ({}, {}, [])
     for node in (*todo.values(), *dry_todo.values()):  # before anything is written or submitted
         count_of(node.stage, node.values, load_table(table), profile.resources(node.stage).gpus)
     bounds = limits(profile)
@@ -145,7 +153,7 @@ def _submit(
         print(f"warning: {warning}")
     about = ({**arguments, "table": table}, str(profile.path), here, code.id)
     launch = begin(store, plan.sweep.name, plan.experiment, *about)
-    folder = finish.write_cells(plan, store, Path.cwd())
+    folder = finish.write_cells(plan, store, finish.commit_of(Path.cwd()))
     holds: Mapping[str, Sequence[str]] = {}
     if rehearsal:
         dry_launch = begin(rehearsal.store, plan.sweep.name, plan.experiment, *about)
@@ -156,7 +164,7 @@ def _submit(
     later = len(todo) - len(now)
     queue.submit_last(finish_job.run, finish_job.write(launch, plan, store, folder, later), _last(plan, jobs))
     ahead = sum(len(group.processes) for group in found)
-    return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), later, ahead)
+    return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), later, ahead, about_diverged)
 
 
 def _fitting(
@@ -180,8 +188,8 @@ def _fitting(
 
 def _todo(
     plan: Plan, store: Store, here: str, only: Container[str] | None = None
-) -> tuple[dict[str, StageNode], dict[str, str]]:
-    """The stages to submit, and key -> job of those in the queue."""
+) -> tuple[dict[str, StageNode], dict[str, str], list[str]]:
+    """The stages to submit, key -> job of those in the queue, and the labels of what is left out as it diverged."""
     present = {stage: store.present(stage) for stage in plan.order}
     left = {
         key: node
@@ -189,12 +197,13 @@ def _todo(
         if key not in present[node.stage] or not store.is_done(node.stage, key)
     }
     queued = alive(store, left, here)
+    diverged = {} if only is not None else divergence.diverged_stages(store, left)
     todo: dict[str, StageNode] = {}
     for key, node in left.items():
         coming = all(up not in left or up in queued or up in todo for up in node.inputs.values())
-        if key not in queued and coming and (only is None or key in only):
+        if key not in queued and key not in diverged and coming and (only is None or key in only):
             todo[key] = node
-    return todo, queued
+    return todo, queued, [plan.label(left[key]) for key in diverged if key not in queued]
 
 
 def _last(plan: Plan, jobs: Mapping[str, str]) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import numbered, read_json, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ablations.store.artefacts import Store
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 LOG, ATTEMPT, PROGRESS, EXIT = "log.txt", "attempt.json", "progress.json", "exit.json"
 PROCESSES = "processes"
 """Folder of the other logs of an attempt by several processes, and of what each told when it ended."""
+_DIVERGED = re.compile(r"training diverged")
+"""How the reason of a divergence begins in records that are older than the field that says so."""
 
 
 def latest(store: Store, stage: str, key: str) -> Path | None:
@@ -32,6 +36,22 @@ def outcome(folder: Path) -> dict[str, Any] | None:
     """
     content = read_json(folder / EXIT)
     return content if isinstance(content, dict) else None
+
+
+def diverged(ending: Mapping[str, Any]) -> bool:
+    """True for the record of an attempt that failed because its training diverged.
+
+    The attempt notes it from the exception (``ablations.running.ending.describe``). Records from before this field was
+    added are judged by the name of the exception, or without one by the reason.
+    """
+    if ending["state"] != "failed":
+        return False
+    error = ending.get("error") or {}
+    if "diverged" in error:
+        return bool(error["diverged"])
+    if error:
+        return str(error.get("type")).endswith(".NonFiniteLossError")
+    return bool(_DIVERGED.match(str(ending.get("reason") or "")))
 
 
 def record_death(folder: Path, reason: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.files import read_json
 from ablations.slurm.query import WAITING
 from ablations.store.artefacts import Store, names_in
-from ablations.store.attempts import ATTEMPT, PROGRESS, latest, outcome
+from ablations.store.attempts import ATTEMPT, PROGRESS, diverged, latest, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ablations.store.owner import Owner
 
 DONE, RUNNING, QUEUED, UNKNOWN = "done", "running", "queued", "unknown"
-FAILED, INTERRUPTED, BLOCKED, NEW = "failed", "interrupted", "blocked", "new"
-STATES = (DONE, RUNNING, QUEUED, UNKNOWN, FAILED, INTERRUPTED, BLOCKED, NEW)
+DIVERGED, FAILED, INTERRUPTED, BLOCKED, NEW = "diverged", "failed", "interrupted", "blocked", "new"
+STATES = (DONE, RUNNING, QUEUED, UNKNOWN, DIVERGED, FAILED, INTERRUPTED, BLOCKED, NEW)
 _FATAL = ("FAILED", "OUT_OF_MEMORY")
 """How SLURM says that a job ended which would end so again."""
 
@@ -36,9 +36,9 @@ class Look:
 
     Attributes:
         states: key -> state. done: a valid artefact. running: an attempt works on it. queued: its job is alive and has
-            not started. unknown: it has a job, and the scheduler does not answer. failed: the latest attempt failed.
-            interrupted: it was stopped or died without a word; the next one continues. blocked: waits for a failed
-            stage. new: never tried.
+            not started. unknown: it has a job, and the scheduler does not answer. diverged: the latest attempt was a
+            training that diverged. failed: the latest attempt failed otherwise. interrupted: it was stopped or ended
+            without a record; the next one continues. blocked: waits for a failed or diverged stage. new: never tried.
         owners: key -> who works on it.
         jobs: key -> its latest SLURM job, as far as one is known.
         launches: key -> the launch that submitted that job.
@@ -92,7 +92,8 @@ def look(store: Store, nodes: Mapping[str, StageNode], trust: bool = False) -> L
             owners.pop(key, None)
             folder = latest(store, node.stage, key) if key in tried[node.stage] else None
             state = _from_records(folder, tickets.get(key), answers)
-        blocked = state in (None, QUEUED) and any(found.get(up) in (FAILED, BLOCKED) for up in node.inputs.values())
+        in_vain = any(found.get(up) in (DIVERGED, FAILED, BLOCKED) for up in node.inputs.values())
+        blocked = state in (None, QUEUED) and in_vain
         found[key] = BLOCKED if blocked else state or NEW  # SLURM is about to drop a job that waits in vain
     jobs = {key: ticket.job for key, ticket in tickets.items()}
     jobs |= {key: owner.slurm_job for key, owner in owners.items() if owner.slurm_job}
@@ -131,9 +132,8 @@ def _from_records(folder: Path | None, ticket: Ticket | None, answers: Mapping[s
     """The state of a stage that nobody holds: by its latest attempt and its latest job; None if it has neither."""
     ending = outcome(folder) if folder else None
     job = (answers or {}).get(ticket.job) if ticket else None
-    failed = ending is not None and ending["state"] == FAILED
-    if failed and folder and (ticket is None or _by(folder, ticket)):
-        return FAILED
+    if ending is not None and ending["state"] == FAILED and folder and (ticket is None or _by(folder, ticket)):
+        return _ended(ending)
     if ticket is not None and job is None:
         return UNKNOWN
     if job is not None and job.alive:
@@ -144,6 +144,13 @@ def _from_records(folder: Path | None, ticket: Ticket | None, answers: Mapping[s
         return None
     if ending is None:
         return INTERRUPTED
+    return _ended(ending)
+
+
+def _ended(ending: Mapping[str, Any]) -> str | None:
+    """The state of a stage that is not done, by the record of its latest attempt."""
+    if diverged(ending):
+        return DIVERGED
     return None if ending["state"] == DONE else str(ending["state"])  # done: its artefact was removed or damaged since
 
 
@@ -166,7 +173,7 @@ def progress(store: Store, node: StageNode) -> dict[str, Any] | None:
 
 
 def failure(store: Store, node: StageNode) -> tuple[str, Path] | None:
-    """Reason and folder of a stage's latest attempt, if that failed."""
+    """Reason and folder of a stage's latest attempt, if that failed or diverged."""
     folder = latest(store, node.stage, node.key)
     ending = outcome(folder) if folder else None
     if folder is None or ending is None or ending["state"] != FAILED:

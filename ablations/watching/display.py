@@ -39,6 +39,9 @@ class Display(Protocol):
     def failed(self, key: str, label: str, reason: str, log: Path | None, blocked: int) -> None:
         """A stage failed; ``blocked`` others will not run."""
 
+    def diverged(self, key: str, label: str, reason: str, blocked: int) -> None:
+        """A training diverged, which is a result; ``blocked`` others will not run."""
+
     def stopped(self, key: str) -> None:
         """An attempt ended without result."""
 
@@ -95,9 +98,13 @@ class _Messages(ABC):
     def failed(self, key: str, label: str, reason: str, log: Path | None, blocked: int) -> None:
         """Say why, and what it costs."""
         self._since.pop(key, None)
-        waiting = f"; {blocked} stage{'s' * (blocked != 1)} that need it will not run" if blocked else ""
         where = f"\n    log: {log}" if log else ""
-        self.say(f"failed: {label}: {reason}{waiting}{where}")
+        self.say(f"failed: {label}: {reason}{_cost(blocked)}{where}")
+
+    def diverged(self, key: str, label: str, reason: str, blocked: int) -> None:
+        """Say where, and what will not run."""
+        self.say(f"diverged: {label}: {reason}{_cost(blocked)}")
+        self.stopped(key)
 
     def helped(self, key: str, label: str, problem: str | None) -> None:
         """Say how long it took, or what went wrong."""
@@ -118,6 +125,11 @@ class _Messages(ABC):
     def stopping(self, running: int) -> None:
         """Say that the run ends."""
         self.say(f"stopping {running} running stage{'s' * (running != 1)}; the same command continues from here")
+
+
+def _cost(blocked: int) -> str:
+    """What a stage without a result costs, as the end of a sentence."""
+    return f"; {blocked} stage{'s' * (blocked != 1)} that need it will not run" if blocked else ""
 
 
 class Lines(_Messages):

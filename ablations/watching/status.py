@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.running import ahead
 from ablations.store.attempts import LOG, latest
+from ablations.store.divergence import notice
 from ablations.store.states import (
     BLOCKED,
+    DIVERGED,
     DONE,
     FAILED,
     INTERRUPTED,
@@ -36,16 +38,17 @@ if TYPE_CHECKING:
 
 _MOST_CELLS = 60
 _MOST_FAILURES = 10
-_TELLING = (FAILED, RUNNING, UNKNOWN, QUEUED, INTERRUPTED, BLOCKED, NEW, DONE)
+_TELLING = (DIVERGED, FAILED, RUNNING, UNKNOWN, QUEUED, INTERRUPTED, BLOCKED, NEW, DONE)
 """A cell's state is the first of these that one of its stages has."""
-_URGENT = (RUNNING, FAILED, UNKNOWN, INTERRUPTED, QUEUED, BLOCKED, NEW, DONE)
+_URGENT = (RUNNING, FAILED, DIVERGED, UNKNOWN, INTERRUPTED, QUEUED, BLOCKED, NEW, DONE)
 """The order of cells where not all can be shown."""
 
 
 def status(plan: Plan, store: Store) -> dict[str, Any]:
-    """The sweep's state as plain values: counts by state, one entry per cell and seed, active and failed stages.
+    """The sweep's state as plain values: counts by state, an entry per cell and seed, and stages of note.
 
-    Artefacts are told by their folders (``states.look``), so that large sweeps are quick to see.
+    Of note is what runs or waits in a queue, what diverged, and what failed. Artefacts are recognised by their folders
+    alone (``states.look``), so that large sweeps are quick to show.
     """
     helpers = ahead.on_record(store, plan.nodes)
     seen = look(store, {**plan.nodes, **helpers}, trust=True)
@@ -54,12 +57,10 @@ def status(plan: Plan, store: Store) -> dict[str, Any]:
         for key, node in (*helpers.items(), *plan.nodes.items())
         if seen.states[key] in (RUNNING, QUEUED, UNKNOWN)
     }
-    failures = []
+    ended: dict[str, list[dict[str, Any]]] = {DIVERGED: [], FAILED: []}
     for key, node in plan.nodes.items():
-        if seen.states[key] == FAILED:
-            failed = failure(store, node)
-            reason, log = (failed[0], str(failed[1] / LOG)) if failed else (_word(seen, key), None)
-            failures.append({"label": plan.label(node), "stage": node.stage, "key": key, "reason": reason, "log": log})
+        if seen.states[key] in ended:
+            ended[seen.states[key]].append(_ended(plan, store, node, seen))
     return {
         "sweep": plan.sweep.name,
         "experiment": plan.experiment,
@@ -68,7 +69,8 @@ def status(plan: Plan, store: Store) -> dict[str, Any]:
         "cells": [_cell(cell, seen.states, active) for cell in plan.cells],
         "running": [entry for entry in active.values() if entry["state"] == RUNNING],
         "queued": [entry for entry in active.values() if entry["state"] in (QUEUED, UNKNOWN)],
-        "failures": failures,
+        "diverged": ended[DIVERGED],
+        "failures": ended[FAILED],
     }
 
 
@@ -82,6 +84,13 @@ def _scheduler(seen: Look) -> str:
 def _word(seen: Look, key: str) -> str:
     job = seen.job_state(key)
     return f"SLURM job {job.job}: {job.state} {job.reason}".rstrip() if job else "no record"
+
+
+def _ended(plan: Plan, store: Store, node: StageNode, seen: Look) -> dict[str, Any]:
+    """A stage that failed or diverged, and why."""
+    failed = failure(store, node)
+    reason, log = (failed[0], str(failed[1] / LOG)) if failed else (_word(seen, node.key), None)
+    return {"label": plan.label(node), "stage": node.stage, "key": node.key, "reason": reason, "log": log}
 
 
 def _activity(label: str, store: Store, node: StageNode, seen: Look) -> dict[str, Any]:
@@ -145,6 +154,10 @@ def status_lines(found: Mapping[str, Any], most: int = _MOST_CELLS, urgent_first
     for entry in (*found["running"], *found["queued"]):
         if entry["stage"] == ahead.AHEAD:
             yield f"  {entry['label']}: {entry['state']}{_where(entry).removeprefix(': ' + ahead.AHEAD)}"
+    for entry in found["diverged"][:_MOST_FAILURES]:
+        yield f"diverged: {entry['label']}: {entry['reason']}"
+    if found["diverged"]:
+        yield notice(found["sweep"], [entry["label"] for entry in found["diverged"]])
     for entry in found["failures"][:_MOST_FAILURES]:
         log = f"\n    log: {entry['log']}" if entry["log"] else ""
         yield f"failed: {entry['label']}: {entry['reason']}{log}"

@@ -11,6 +11,7 @@ import pytest
 
 from ablations.grid.cells import about, fields, find_cell
 from ablations.running.finish import cells_json
+from ablations.store.artefacts import Store
 from tests.ablations.conftest import Planner
 from tests.ablations.test_plan import assets
 from tests.ablations.test_spec import ablate
@@ -67,9 +68,9 @@ def test_merged_cells_are_said(written: Path, capsys: pytest.CaptureFixture[str]
     assert "--csv and --json exclude each other" in capsys.readouterr().err
 
 
-def test_one_description_for_all_readers(plan_of: Planner, world: Path) -> None:
+def test_one_description_for_all_readers(plan_of: Planner, store: Store) -> None:
     plan = plan_of(TEXT)
-    for cell, entry in zip(plan.cells, cells_json(plan, world)["cells"], strict=True):
+    for cell, entry in zip(plan.cells, cells_json(plan, store, None)["cells"], strict=True):
         assert about(cell).items() <= entry.items()
     assert fields(plan) == ["loss.name", "loss.beta", "selection.strategy", "lora.targets"]
 

@@ -96,7 +96,10 @@ def test_table_before_the_run_says_what_to_do(world: Path, capsys: pytest.Captur
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
     assert ablate("table", "good") == 2
-    assert "stages are not done; run 'ablate run good' first" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "good@tiny: no cell is evaluated yet (" in error
+    assert "'ablate run good' evaluates them" in error
+    assert not (world / "runs" / "sweeps").exists()
     assert ablate("status", "good") == 0
     assert "metric=product" in capsys.readouterr().out
     assert ablate("explain", "good", "metric=prodct") == 2

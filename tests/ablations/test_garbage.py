@@ -38,7 +38,7 @@ def finished(plan_of: Planner, store: Store, fake_log: Path, world: Path) -> tup
     kept, gone = plan_of(SMALL, "kept"), plan_of(OTHER, "gone")
     for plan in (kept, gone):
         run_plan(plan, store)
-        write_cells(plan, store, Path.cwd())
+        write_cells(plan, store, None)
     Path("sweeps/gone.yaml").unlink()
     return kept, gone
 

@@ -1,0 +1,102 @@
+"""Keep the tables that a sweep had before its cells changed: ``runs/sweeps/<sweep>@<experiment>/earlier/<key>/``.
+
+The key is the UTC time of the table and eight digits of a hash of its cells, as in ``20260102-030405-0a1b2c3d``. A set
+is copied aside and renamed before its originals are removed, so a kill loses nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+import shutil
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ablations.files import read_json
+from qsd.config.digest import hash_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CELLS = "cells.json"
+EARLIER = "earlier"
+_TABLES = ("table.csv", "table.md")
+_STAYS = (EARLIER, "wandb", "wandb.log")
+"""W&B's files are of all cells that the sweep ever had."""
+_SELF_DESCRIPTION = (CELLS, "tables.lock.json")
+"""Files that change with a commit, although the results are the same."""
+_DIGITS = 8
+
+
+def keep_earlier(folder: Path, content: Any) -> Path | None:
+    """Move a sweep's tables and pictures aside if they are about other cells than ``content``.
+
+    Args:
+        folder: the sweep's folder.
+        content: the ``cells.json`` that is about to be written there.
+
+    Returns:
+        Where they are now; None if there was no table, or if it is about the same cells.
+    """
+    table = next((folder / name for name in _TABLES if (folder / name).is_file()), None)
+    before = _identity(read_json(folder / CELLS))
+    if table is None or before == _identity(content):
+        return None
+    moment = datetime.fromtimestamp(table.stat().st_mtime, UTC)
+    names = [path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name not in _STAYS]
+    kept = _kept(folder, names, before) or _copy(folder, names, f"{moment:%Y%m%d-%H%M%S}-{before}")
+    for name in names:
+        _remove(folder / name)
+    return kept
+
+
+def _identity(content: Any) -> str:
+    """Equal for equal cells: their ids, seeds, roles and stages, whatever their state, order and names."""
+    try:
+        cells = [[cell[name] for name in ("cell_id", "seed", "role", "is_baseline")] for cell in content["cells"]]
+        stages = [sorted(cell["stages"].items()) for cell in content["cells"]]
+    except (KeyError, TypeError, AttributeError):
+        return hash_of("no list of cells")[:_DIGITS]
+    return hash_of(sorted([*cell, of_cell] for cell, of_cell in zip(map(str, cells), stages, strict=True)))[:_DIGITS]
+
+
+def _kept(folder: Path, names: list[str], identity: str) -> Path | None:
+    """Where the same set was kept before, as when two lists of seeds are looked at in turns."""
+    present = _contents(folder, names)
+    for earlier in sorted((folder / EARLIER).glob(f"*-{identity}*")):
+        if _contents(earlier, names) == present:
+            return earlier
+    return None
+
+
+def _contents(folder: Path, names: list[str]) -> dict[str, bytes]:
+    """Relative name -> content of the tables and pictures."""
+    found: dict[str, bytes] = {}
+    for name in set(names) - set(_SELF_DESCRIPTION):
+        for path in (folder / name, *(folder / name).rglob("*")):
+            if path.is_file():
+                found[path.relative_to(folder).as_posix()] = path.read_bytes()
+    return found
+
+
+def _copy(folder: Path, names: list[str], key: str) -> Path:
+    aside = folder / EARLIER / f".{key}.{secrets.token_hex(4)}"
+    aside.mkdir(parents=True)
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):  # another process keeps the same set at this moment
+            if (folder / name).is_dir():
+                shutil.copytree(folder / name, aside / name)
+            else:
+                shutil.copy2(folder / name, aside / name)
+    names_to_try = (f"{key}-{number}" if number else key for number in itertools.count())
+    kept = next(path for name in names_to_try if not (path := folder / EARLIER / name).exists())
+    aside.rename(kept)
+    return kept
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""How far each cell is, for ``cells.json`` and its readers: finished, diverged, failed or unfinished, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ablations.grid.keys import StageNode
+from ablations.store import states
+from ablations.store.states import failure, look
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ablations.store.artefacts import Store
+    from ablations.store.states import Look
+
+FINISHED, DIVERGED, FAILED, UNFINISHED = "finished", "diverged", "failed", "unfinished"
+_LAST = "evaluate"
+
+
+def with_states(store: Store, entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Entries of ``cells.json`` with their present "state" and "reason".
+
+    finished: the evaluation is done. diverged: the latest attempt at the training diverged. failed: a stage that the
+    cell needs failed otherwise. unfinished: anything else, such as running, queued, interrupted or never tried. The
+    reason is a line for the second and third, else None. Neither depends on how stages wait for each other, so the keys
+    of the stages are enough to tell.
+
+    Args:
+        store: where the stages are.
+        entries: each has "stages", kind -> key, inputs before their users.
+    """
+    listed = [dict(entry) for entry in entries]
+    finished = {id(entry) for entry in listed if store.is_done(_LAST, entry["stages"][_LAST])}
+    nodes = {
+        key: StageNode(stage, key, version=0, meaning={}, inputs={}, values={})
+        for entry in listed
+        if id(entry) not in finished
+        for stage, key in entry["stages"].items()
+    }
+    seen = look(store, nodes)
+    for entry in listed:
+        entry["state"], entry["reason"] = FINISHED, None
+        if id(entry) not in finished:
+            entry["state"], entry["reason"] = _state([nodes[key] for key in entry["stages"].values()], store, seen)
+    return listed
+
+
+def _state(stages: list[StageNode], store: Store, seen: Look) -> tuple[str, str | None]:
+    """Of a cell without an evaluation; a divergence stands whatever becomes of the inputs of its training."""
+    for node in stages:
+        if seen.states[node.key] == states.DIVERGED:
+            return DIVERGED, _reason(node, store, seen)
+    for node in stages:
+        if seen.states[node.key] == states.FAILED:
+            return FAILED, f"{node.stage} failed: {_reason(node, store, seen)}"
+    return UNFINISHED, None
+
+
+def _reason(node: StageNode, store: Store, seen: Look) -> str:
+    """One line."""
+    failed = failure(store, node)
+    if failed is not None:
+        return failed[0].partition("\n")[0]
+    job = seen.job_state(node.key)
+    return f"SLURM job {job.job}: {job.state}" if job else "it left no record"

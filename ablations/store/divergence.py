@@ -1,0 +1,57 @@
+"""Trainings that diverged: a result of their settings, so they are not tried again unless a person asks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ablations.store.artefacts import names_in
+from ablations.store.attempts import diverged, latest, outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from ablations.grid.keys import StageNode
+    from ablations.store.artefacts import Store
+
+CAUSE = "non-finite"
+"""What ``--cause`` calls it."""
+_MOST_NAMES = 6
+
+
+def diverged_stages(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, str]:
+    """Key -> reason of every stage in ``nodes`` whose latest attempt diverged.
+
+    Only records are read and no scheduler is asked. ``nodes`` should be stages that are not done: an earlier attempt at
+    a finished stage says nothing about its result.
+    """
+    tried = {stage: names_in(store.root / "attempts" / stage) for stage in {node.stage for node in nodes.values()}}
+    found: dict[str, str] = {}
+    for key, node in nodes.items():
+        folder = latest(store, node.stage, key) if key in tried[node.stage] else None
+        ending = outcome(folder) if folder else None
+        if ending is not None and diverged(ending):
+            found[key] = str(ending["reason"])
+    return found
+
+
+def without_result(store: Store, nodes: Mapping[str, StageNode], done: Collection[str]) -> set[str]:
+    """Keys of the stages that are not to run, since they diverged or need a stage that did; ``done``: what is there."""
+    left = {key: node for key, node in nodes.items() if key not in done}
+    return with_followers(left, diverged_stages(store, left))
+
+
+def with_followers(nodes: Mapping[str, StageNode], keys: Collection[str]) -> set[str]:
+    """``keys`` and every stage that needs one of them, directly or through others; inputs come before their users."""
+    found = set(keys)
+    for key, node in nodes.items():
+        if not found.isdisjoint(node.inputs.values()):
+            found.add(key)
+    return found
+
+
+def notice(sweep: str, labels: Iterable[str]) -> str:
+    """One line that names diverged stages and says how to try them again; ``sweep`` is the name of the sweep."""
+    names = list(labels)
+    shown = "; ".join(names[:_MOST_NAMES])
+    more = f"; and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return f"diverged, and not tried again: {shown}{more} ('ablate retry {sweep} --cause {CAUSE}' does)"
