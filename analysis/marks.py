@@ -51,28 +51,38 @@ def estimates(differences: Sequence[Floats]) -> list[Estimate]:
 
     if any(min(values.shape) < 2 for values in differences):
         raise ValueError("an estimate needs at least two seeds and two prompts")
-    degrees = np.array([len(values) - 1 for values in differences], dtype=np.float64)
+    if not differences:
+        return []
+    seeds, prompts = np.array([values.shape for values in differences], dtype=np.float64).T
+    degrees = seeds - 1
+    mean = np.array([values.mean() for values in differences])
     own = np.array([values.mean(axis=1).var(ddof=1) for values in differences])
-    shared = float(np.median(own * degrees / stats.chi2.median(degrees))) if len(own) else 0.0
-    found = []
-    for values, d, variance in zip(differences, degrees, own, strict=True):
-        moderated, moderated_degrees = variance, d
-        if len(differences) > 1:
-            moderated = max(variance, (PRIOR_DEGREES * shared + d * variance) / (PRIOR_DEGREES + d))
-            moderated_degrees = min(PRIOR_DEGREES + d, degrees.sum())
-        seeds, prompts = values.shape
-        of_seeds = moderated / seeds
-        of_prompts = values.mean(axis=0).var(ddof=1) / prompts
-        mean, error = float(values.mean()), float(np.sqrt(of_seeds + of_prompts))
-        if error > 0:
-            freedom = float(error**4 / (of_seeds**2 / moderated_degrees + of_prompts**2 / (prompts - 1)))
-            p = float(2 * stats.t.sf(abs(mean) / error, freedom))
-        else:  # no variation at all, as of a cell with itself
-            freedom, p = float(moderated_degrees), float(mean == 0)
-        half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
-        disagree = len(differences) > 1 and bool(variance > _DISAGREE * shared)
-        found.append(Estimate(Interval(mean - half, mean + half), freedom, p, float(variance), disagree))
-    return found
+    moderated, moderated_degrees, disagree = _moderated(own, degrees)
+    of_seeds = moderated / seeds
+    of_prompts = np.array([values.mean(axis=0).var(ddof=1) for values in differences]) / prompts
+    error = np.sqrt(of_seeds + of_prompts)
+    varies = error > 0  # not so for a cell compared with itself: certain
+    with np.errstate(divide="ignore", invalid="ignore"):
+        satterthwaite = error**4 / (of_seeds**2 / moderated_degrees + of_prompts**2 / (prompts - 1))
+        p = np.where(varies, 2 * stats.t.sf(np.abs(mean) / error, satterthwaite), mean == 0)
+    freedom = np.where(varies, satterthwaite, moderated_degrees)
+    half = stats.t.ppf(1 - LEVEL / 2, freedom) * error
+    columns = zip(mean - half, mean + half, freedom, p, own, disagree, strict=True)
+    return [
+        Estimate(Interval(float(low), float(high)), float(nu), float(chance), float(variance), bool(apart))
+        for low, high, nu, chance, variance, apart in columns
+    ]
+
+
+def _moderated(own: Floats, degrees: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Seed variances and degrees of freedom moderated over the family [J], and which of them stand out."""
+    from scipy import stats
+
+    if len(own) == 1:
+        return own, degrees, np.zeros(1, dtype=bool)
+    shared = float(np.median(own * degrees / stats.chi2.median(degrees)))
+    moderated = np.maximum(own, (PRIOR_DEGREES * shared + degrees * own) / (PRIOR_DEGREES + degrees))
+    return moderated, np.minimum(PRIOR_DEGREES + degrees, degrees.sum()), own > _DISAGREE * shared
 
 
 def marks(p_values: Sequence[float], adjustment: str, size: int) -> list[Mark]:

@@ -51,9 +51,7 @@ def render_terminal(sweep_folder: Path) -> str:
     Raises:
         UserError: the table has not been written yet.
     """
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     path = sweep_folder / NAME
     if not path.is_file():
@@ -62,27 +60,33 @@ def render_terminal(sweep_folder: Path) -> str:
     split = every[0].split
     rows = [row for row in every if row.split == split]
     over_seeds = has_estimates(rows)
-    table = Table(box=box.SIMPLE_HEAD, width=_WIDTH, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("cell", overflow="fold", ratio=1)
-    for heading in ("mean", "vs baseline [95 %]", "vs base model [95 %]", "wins", "seeds"):
-        table.add_column(heading, justify="right", overflow="fold")
-    for _, group in groupby(rows, key=lambda row: row.scorer):
-        of_scorer = list(group)
-        places = decimals(of_scorer)
-        table.add_row(f"{of_scorer[0].scorer} ({of_scorer[0].unit}), {standing(of_scorer[0])}")
-        for row in of_scorer:
-            table.add_row(*_line(row, places, over_seeds))
-        table.add_section()
     stream = io.StringIO()
     console = Console(file=stream, width=_WIDTH, color_system=None, highlight=False, markup=False)
     console.print(f"{sweep.name} on {sweep.experiment}, {split_title(split)} (n = {prompts(rows)})")
     console.print(sweep.question)
     if told := partial(rows):
         console.print(f"\n{told[0].upper()}{told[1:]}")
-    console.print(table)
+    for _, group in groupby(rows, key=lambda row: row.scorer):
+        of_scorer = list(group)
+        console.print(f"\n{of_scorer[0].scorer} ({of_scorer[0].unit}), {standing(of_scorer[0])}")
+        console.print(_scorer_table(of_scorer, over_seeds))
     console.print(_trained(rows))
     console.print(_notes(every, rows, over_seeds))
     return stream.getvalue()
+
+
+def _scorer_table(rows: list[Row], over_seeds: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, width=_WIDTH, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("cell", overflow="fold", ratio=1)
+    for heading in ("mean", "vs baseline [95 %]", "vs base model [95 %]", "wins", "seeds"):
+        table.add_column(heading, justify="right", overflow="fold")
+    places = decimals(rows)
+    for row in rows:
+        table.add_row(*_line(row, places, over_seeds))
+    return table
 
 
 def _line(row: Row, places: int, over_seeds: bool) -> list[str]:
@@ -92,7 +96,7 @@ def _line(row: Row, places: int, over_seeds: bool) -> list[str]:
         versus[0] = "baseline"
     aligned = [text if text.endswith(("*", "°")) else f"{text} " for text in versus]
     name = "\n".join(f"  {line}" for line in wrap(f"{row.cell}{marks(row)}", lambda line: len(line) <= _CELL_WIDTH))
-    return [name, plain(row.mean, places), *aligned, wins, seeds(row).replace("missing ", "−")]
+    return [name, plain(row.mean, places), *aligned, wins, seeds(row, brief=True)]
 
 
 def _trained(rows: list[Row]) -> Table:

@@ -131,9 +131,14 @@ def marks(row: Row) -> str:
     return ("†" if row.conflicts else "") + ("‡" if partial else "")
 
 
-def seeds(row: Row) -> str:
-    """``0, 1; missing 2``; seeds of a comparison are named where they are fewer than those of the mean."""
+def seeds(row: Row, brief: bool = False) -> str:
+    """``0, 1; missing 2``; seeds of a comparison are named where they are fewer than those of the mean.
+
+    ``brief`` leaves out what is missing, diverged or failed: it is stated elsewhere.
+    """
     parts = [_listed(row.seeds)] if row.seeds else []
+    if brief:
+        return "; ".join([*parts, *(["seeds disagree"] if disagree(row) else [])]) or ABSENT
     if row.missing_seeds:
         parts.append(f"missing {', '.join(row.missing_seeds)}")
     if row.diverged_seeds:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.grid import clauses
 from ablations.grid.combinations import Group, TooManyError, combinations
+from ablations.grid.primary import Primary, read_primary
 from ablations.grid.values import REPLICATE, REPLICATE_SEEDS, axis_value, show
 from qsd.config.check import convert, schema_fields
 from qsd.config.load import flatten
@@ -25,7 +26,7 @@ SWEEPS = Path("sweeps")
 EXPERIMENTS = Path("experiments")
 MOST_CELLS = 100_000
 _REQUIRED = ("question", "experiment", "axes", "baseline", "seeds")
-_KEYS = (*_REQUIRED, "zip", "when", "exclude", "include", "controls", "overrides")
+_KEYS = (*_REQUIRED, "zip", "when", "exclude", "include", "controls", "overrides", "primary")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -47,6 +48,7 @@ class Sweep:
         when: axis -> what must hold for it to exist; elsewhere it keeps the experiment's value.
         exclude: combinations that are left out.
         include: combinations added to the grid; what one does not name is the baseline's.
+        primary: the scorer and split whose comparisons decide.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Sweep:
     when: When = field(default_factory=dict)
     exclude: tuple[Choice, ...] = ()
     include: tuple[Choice, ...] = ()
+    primary: Primary = field(default_factory=Primary)
 
     @property
     def groups(self) -> list[Group]:
@@ -129,6 +132,7 @@ def read_sweep(path: Path) -> Sweep:
         when=when,
         exclude=clauses.read_exclude(parts["exclude"], groups, points, baseline) if "exclude" in parts else (),
         include=clauses.read_include(parts["include"], groups, when, baseline, most) if "include" in parts else (),
+        primary=read_primary(parts["primary"]) if "primary" in parts else Primary(),
     )
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.expand import BASE, Cell, Grid, expand
+from ablations.grid.primary import resolve
 from ablations.grid.spec import Sweep, find_experiment
 from qsd.config.load import load_flat, override
 
@@ -28,12 +29,14 @@ class Plan:
         experiment: name of the experiment that is held fixed.
         grid: its cells.
         order: names of all stage kinds, inputs before their users.
+        primary: {"scorer", "split", "stated"}: whose comparisons decide (``ablations.grid.primary``).
     """
 
     sweep: Sweep
     experiment: str
     grid: Grid
     order: tuple[str, ...]
+    primary: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -127,7 +130,10 @@ def make_plan(sweep: Sweep, table: StageTable, experiment: str | None = None) ->
     flat = override(load_flat(path), sweep.overrides)
     gc.disable()  # a large plan is a million small objects without cycles; looking for some takes a fifth of the time
     try:
-        return Plan(sweep, path.stem, expand(sweep, flat, table), tuple(table.STAGES))
+        grid = expand(sweep, flat, table)
+        first_of_each = {cell.name: cell.values for cell in reversed(grid.cells)}
+        primary = resolve(sweep.primary, list(reversed(first_of_each.values())))
+        return Plan(sweep, path.stem, grid, tuple(table.STAGES), primary)
     finally:
         gc.freeze()
         gc.enable()

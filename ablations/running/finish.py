@@ -11,7 +11,7 @@ from ablations.running.archive import CELLS, keep_earlier
 from ablations.running.cell_states import FINISHED, with_states
 from ablations.store.origin import git_state
 from qsd.errors import UserError
-from qsd.stages.reads import choosing_scorers
+from qsd.stages.judges import conflicts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,12 +42,13 @@ def cells_json(plan: Plan, store: Store, commit: str | None) -> dict[str, Any]:
         "git_commit": commit,
         "labels": plan.cells[0].values["data.labels"],
         "baseline": baseline,
+        "primary": dict(plan.primary),
         "cells": with_states(
             store,
             (
                 about(cell)
                 | {
-                    "chosen_by": list(choosing_scorers(cell.values)),
+                    "conflicts": conflicts(cell.values),
                     "stages": {stage: node.key for stage, node in cell.stages.items()},
                 }
                 for cell in plan.cells

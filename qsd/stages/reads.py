@@ -105,18 +105,6 @@ def uses_scores(values: Values) -> bool:
     return _uses_quality(values) and REGISTRY.get(values["quality.metric"]).uses_scores
 
 
-def choosing_scorers(values: Values) -> tuple[str, ...]:
-    """The reward models whose scores shape the training data, all members of an ensemble among them.
-
-    Planted flips read scores as well, but only to measure.
-    """
-    from qsd.rewards.ensemble import members_of
-
-    if not uses_scores(values) and values["data.relabel"] != "scores":
-        return ()
-    return tuple(members_of(values["reward.model"], values["reward.members"]))
-
-
 def select_inputs(values: Values) -> tuple[str, ...]:
     """Scores only where they rank pairs or measure or make labels: other cells need not wait for a reward model."""
     changes_labels = values["data.flip_fraction"] > 0 or values["data.relabel"] != "none"

@@ -30,6 +30,8 @@ class Cell:
     seeds: tuple[int | None, ...] = (0, 1, 2)
     reward_model: str | None = "clip_emoji"
     absent: tuple[int | None, ...] = ()
+    diverged: tuple[int | None, ...] = ()
+    failed: tuple[int | None, ...] = ()
     kept: int = 20
 
 
@@ -49,6 +51,7 @@ class World:
     pictures: bool = True
     seed_spread: float = 0.05
     pairs: int = 100
+    primary: str = "judge"
 
 
 def key_of(*parts: object) -> str:
@@ -95,11 +98,12 @@ def write_sweep(runs: Path, world: World, name: str = "metric_formula", experime
                     "axes": cell.axes,
                     "seed": seed,
                     "cell_id": key_of(cell.name, seed)[:10],
-                    "chosen_by": [cell.reward_model] if cell.reward_model else [],
+                    "conflicts": {cell.reward_model: ["selected the training pairs"]} if cell.reward_model else {},
                     "stages": keys,
+                    **_state(cell, seed),
                 }
             )
-            if seed in cell.absent:
+            if seed in (*cell.absent, *cell.diverged, *cell.failed):
                 continue
             write_evaluate(runs, keys["evaluate"], world, cell, seed)
             if world.pictures:
@@ -116,10 +120,19 @@ def write_sweep(runs: Path, world: World, name: str = "metric_formula", experime
         "labels": "simulated",
         "git_commit": "0123456789abcdef0123456789abcdef01234567",
         "baseline": world.baseline,
+        "primary": {"scorer": world.primary, "split": next(iter(world.prompts)), "stated": True},
         "cells": entries,
     }
     (folder / "cells.json").write_text(json.dumps(content, indent=1))
     return folder
+
+
+def _state(cell: Cell, seed: int | None) -> dict[str, str | None]:
+    if seed in cell.diverged:
+        return {"state": "diverged", "reason": "training diverged: loss is nan at step 12"}
+    if seed in cell.failed:
+        return {"state": "failed", "reason": "train failed: out of memory"}
+    return {"state": "unfinished" if seed in cell.absent else "finished", "reason": None}
 
 
 def _column(value: str, count: int) -> pa.Array:

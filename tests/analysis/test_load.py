@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ import pytest
 
 from analysis.load import load
 from analysis.pairing import panels
+from analysis.rows import build_rows
 from analysis.sweep import read_sweep
 from qsd.errors import UserError
 from tests.analysis.synthetic import Cell, prompt_table, seal, stage_keys, usual_world, write_sweep
@@ -98,17 +100,70 @@ def test_a_score_that_is_there_twice_is_refused(tmp_path, world):
         panels(load(tmp_path, folder))
 
 
-def test_not_a_number_is_refused_by_prompt(tmp_path, world):
-    folder = write_sweep(tmp_path, world)
+def spoil(folder, rows, listed):
+    """Scores that are no number: as such in the file, or left out of it and listed beside it, as the stage does."""
 
-    def spoil(table):
+    def change(table):
+        if listed:
+            ids = [f"{r['scorer']}/{r['prompt_id']}/{r['image_index']}" for r in table.take(rows).to_pylist()]
+            problems = {"non_finite_score": {"count": len(ids), "ids": ids}}
+            (folder / "problems.json").write_text(json.dumps(problems))
+            return table.take([row for row in range(table.num_rows) if row not in rows])
         score = table["score"].to_pylist()
-        score[0] = float("nan")
+        for row in rows:
+            score[row] = float("nan")
         return table.set_column(table.column_names.index("score"), "score", pa.array(score, pa.float32()))
 
-    rewrite(scores_of(tmp_path, world.cells[0], 0), spoil)
-    with pytest.raises(UserError, match=f"1 of 54 scores are not finite.*{prompt_table(world)[0][0]}"):
-        load(tmp_path, folder)
+    rewrite(folder, change)
+    seal(folder, "evaluate", folder.name)
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["in the file", "listed beside it"])
+def test_an_image_without_a_number_is_left_out_of_every_cell(tmp_path, world, listed):
+    world = usual_world(prompts={"evaluation": 60}, pictures=False)
+    folder = write_sweep(tmp_path, world)
+    whole = {
+        (panel.scorer, cell): cube for panel in panels(load(tmp_path, folder)) for cell, cube in panel.cells.items()
+    }
+    spoil(scores_of(tmp_path, world.cells[1], 0), [0], listed)
+    results = load(tmp_path, folder)
+    first = prompt_table(world)[0][0]
+    for panel in panels(results):
+        hit = panel.scorer == "clip_emoji"  # the first rows of the file are of its first scorer
+        assert panel.images_left_out == (1 if hit else 0)
+        assert panel.left_out == ({"'metric=difference' seed 0": 1} if hit else {})
+        for cell, cube in panel.cells.items():
+            at = panel.prompts.index(first)
+            assert np.isnan(cube.values[:, at, 0]).all() == hit
+            cube.values[:, at, 0] = whole[panel.scorer, cell].values[:, at, 0]
+            assert np.array_equal(cube.values, whole[panel.scorer, cell].values)
+    rows = build_rows(results)
+    assert {row.images_left_out for row in rows if row.scorer == "clip_emoji"} == {1}
+    assert all(row.versus_baseline is None or np.isfinite(row.versus_baseline.difference) for row in rows)
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["in the file", "listed beside it"])
+def test_a_prompt_without_any_image_left_is_no_prompt_of_the_panel(tmp_path, world, listed):
+    world = usual_world(prompts={"evaluation": 120}, pictures=False)
+    folder = write_sweep(tmp_path, world)
+    spoil(scores_of(tmp_path, world.cells[1], 0), [0, 1], listed)
+    for panel in panels(load(tmp_path, folder)):
+        assert len(panel.prompts) == (119 if panel.scorer == "clip_emoji" else 120)
+        assert all(cube.values.shape[1] == len(panel.prompts) for cube in panel.cells.values())
+
+
+def test_a_replicate_with_too_few_numbers_fails_with_the_reason(tmp_path, world):
+    """12 of 120 scores: the replicate fails under this scorer, and nothing is left out of the others."""
+    world = usual_world(prompts={"evaluation": 60}, pictures=False)
+    folder = write_sweep(tmp_path, world)
+    spoil(scores_of(tmp_path, world.cells[1], 0), list(range(12)), listed=False)
+    rows = {(row.cell, row.scorer): row for row in build_rows(load(tmp_path, folder))}
+    row = rows["metric=difference", "clip_emoji"]
+    assert row.failed_seeds == (("0", "12 of 120 scores of clip_emoji are not finite"),)
+    assert (row.seeds, row.images_left_out) == ((1, 2), 0)
+    assert row.versus_baseline is not None
+    assert row.versus_baseline.mark is None
+    assert rows["metric=difference", "judge"].complete
 
 
 def test_mixed_revisions_are_refused(tmp_path, world):

@@ -19,8 +19,9 @@ from analysis.lock import up_to_date
 from analysis.overlap import overlap, overlap_csv, overlap_png
 from analysis.report import write
 from analysis.rows import build_rows
+from analysis.rows_json import read_rows
 from analysis.sweep import read_sweep
-from analysis.table_csv import read_csv, to_csv
+from analysis.table_csv import to_csv
 from analysis.tables import render_terminal
 from analysis.trained import Trained
 from qsd.errors import UserError
@@ -36,7 +37,7 @@ from tests.analysis.synthetic import (
 )
 
 FILES = [
-    *("table.csv", "table.md", "effects.png", "gallery.png", "overlap.csv", "overlap.png"),
+    *("rows.json", "table.csv", "table.md", "effects.png", "gallery.png", "overlap.csv", "overlap.png"),
     "tables.lock.json",
 ]
 
@@ -68,23 +69,23 @@ def test_the_figure_is_the_same_bytes_in_another_process(tmp_path, world):
     assert len(found) == 1
 
 
-def test_csv_is_read_back_and_names_the_origin(tmp_path, world):
+def test_rows_are_read_back_and_csv_names_the_origin(tmp_path, world):
     world.cells[1].absent = (2,)
     folder = write_sweep(tmp_path, world)
     write(tmp_path, folder)
-    rows = read_csv(folder / "table.csv")
+    rows = read_rows(folder / "rows.json")
     assert to_csv(rows) == (folder / "table.csv").read_text()
     assert len(rows) == 5 * 2 * 3
     lines = list(csv.DictReader(io.StringIO((folder / "table.csv").read_text())))
     product = next(line for line in lines if line["cell"] == "metric=product" and line["scorer"] == "clip_emoji")
-    assert product["selected_the_data"] == "true"
+    assert product["conflicts"] == "selected the training pairs"
     assert product["data_digest"] == stage_keys(world.cells[0], 0)["data"]
     assert product["git_commit"].startswith("0123456789")
     assert len(product["cell_ids"].split()) == 3
     assert (product["prompts"], product["images_per_prompt"], product["seeds"]) == ("12", "2", "0 1 2")
     assert product["baseline_difference"] == ""
     random = next(line for line in lines if line["cell"] == "strategy=random" and line["scorer"] == "clip_emoji")
-    assert random["selected_the_data"] == "false"
+    assert random["conflicts"] == ""
     short = next(line for line in lines if line["cell"] == "metric=difference")
     assert (short["seeds"], short["missing_seeds"], short["complete"]) == ("0 1", "2", "false")
     assert [part.split(":")[0] for part in short["baseline_by_seed"].split()] == ["0", "1"]
@@ -102,6 +103,115 @@ def test_differences_are_those_of_the_scores(tmp_path, world):
         if row.versus_baseline is not None:
             expected = own - means["metric=product", row.split, row.scorer]
             assert row.versus_baseline.difference == pytest.approx(expected)
+
+
+def lines_of(text, cell):
+    """The lines of a terminal's table that begin with a cell's name, one per scorer."""
+    return [line for line in text.split("trained on")[0].splitlines() if line.split()[:1] == [cell]]
+
+
+def test_marks_are_of_the_primary_scorer_and_the_others_are_exploratory(tmp_path):
+    """A large true effect is marked, by * under the primary scorer and by ° elsewhere; no effect is not."""
+    cells = [
+        Cell("a", 0.0, seeds=(0, 1, 2, 3, 4)),
+        Cell("b", 3.0, seeds=(0, 1, 2, 3, 4), reward_model=None),
+        Cell("c", 0.0, seeds=(0, 1, 2, 3, 4), reward_model=None),
+        Cell("base model", role="base", seeds=(None,), reward_model=None),
+    ]
+    folder = write_sweep(tmp_path, World(cells, "a", prompts={"evaluation": 40}, pixels=16, seed_spread=0.0))
+    write(tmp_path, folder)
+    rows = {(row.cell, row.scorer): row for row in read_rows(folder / "rows.json")}
+    assert next(iter(rows)) == ("a", "judge")  # the primary scorer comes first
+    for (cell, scorer), row in rows.items():
+        if cell in "bc":
+            assert row.primary == (scorer == "judge")
+            assert row.versus_baseline.marked == (cell == "b")
+            assert row.versus_baseline.mark.adjustment == ("Holm" if row.primary else "Benjamini-Hochberg")
+    text = render_terminal(folder)
+    assert "judge (logit), primary" in text
+    assert [line.count("*") for line in lines_of(text, "b")] == [2, 0, 0]
+    assert [line.count("°") for line in lines_of(text, "b")] == [0, 2, 2]
+    assert not any(sign in line for line in lines_of(text, "c") for sign in "*°")
+    markdown = (folder / "table.md").read_text()
+    assert "### judge (primary)" in markdown
+    assert "### aesthetic (exploratory)" in markdown
+    assert "the same recipe at another seed: " in text
+    assert "a true difference of " in text
+
+
+def test_one_seed_has_no_mark_and_says_why(tmp_path):
+    cells = [
+        Cell("a", 0.0, seeds=(0,)),
+        Cell("b", 3.0, seeds=(0,)),
+        Cell("base model", role="base", seeds=(None,), reward_model=None),
+    ]
+    folder = write_sweep(tmp_path, World(cells, "a", prompts={"evaluation": 40}, pixels=16))
+    write(tmp_path, folder)
+    text = render_terminal(folder)
+    assert "No marks: every cell has one training seed" in text.replace("\n", " ")
+    assert "for these trained models only" in text.replace("\n", " ")
+    assert "*" not in "".join(lines_of(text, "b"))
+    assert "**" not in (folder / "table.md").read_text().split("## How to read")[0]
+    row = next(row for row in read_rows(folder / "rows.json") if row.cell == "b")
+    assert row.versus_baseline.these_models.excludes_zero
+    assert row.versus_baseline.estimate is None
+
+
+def test_a_diverged_seed_is_a_result_and_never_averaged_away(tmp_path, world):
+    world.cells[1].diverged = (1,)
+    folder = write_sweep(tmp_path, world)
+    write(tmp_path, folder)
+    row = next(row for row in read_rows(folder / "rows.json") if row.cell == "metric=difference")
+    assert row.mean is None
+    assert row.diverged_seeds == (1,)
+    assert row.versus_baseline.estimate is None
+    assert row.versus_baseline.by_seed.keys() == {0, 2}  # what the other seeds did is still told, one by one
+    text = render_terminal(folder)
+    assert all("diverged 1 of 3" in line for line in lines_of(text, "metric=difference‡"))
+    assert len(lines_of(text, "metric=difference†‡")) == 1
+    assert "‡  diverged: metric=difference seed 1" in text
+    assert "diverged 1 of 3" in (folder / "table.md").read_text()
+    others = [row for row in read_rows(folder / "rows.json") if row.cell == "metric=winner_only"]
+    assert all(row.versus_baseline.mark is not None for row in others)
+
+
+def test_a_diverged_baseline_leaves_nothing_to_mark_against_it(tmp_path, world):
+    world.cells[0].diverged = (0,)
+    folder = write_sweep(tmp_path, world)
+    write(tmp_path, folder)
+    rows = [row for row in read_rows(folder / "rows.json") if row.cell == "metric=winner_only"]
+    assert all(row.versus_baseline.estimate is None for row in rows)
+    assert all(row.versus_base.mark is not None for row in rows)
+
+
+def test_a_partial_table_says_what_is_missing_and_marks_only_whole_cells(tmp_path, world):
+    world.cells[1].failed = (2,)
+    world.cells[2].absent = (0, 1, 2)
+    folder = write_sweep(tmp_path, world)
+    write(tmp_path, folder)
+    text = render_terminal(folder)
+    assert "Partial: 3 of 5 cells have all their results" in text
+    assert "‡  not evaluated yet: metric=winner_only seeds 0, 1, 2" in text
+    assert "‡  failed: metric=difference seed 2: train failed: out of memory" in text
+    rows = {row.cell: row for row in read_rows(folder / "rows.json") if row.primary}
+    assert rows["metric=difference"].versus_baseline.estimate is not None
+    assert rows["metric=difference"].versus_baseline.mark is None
+    assert rows["strategy=random"].versus_baseline.mark is not None
+    assert "Partial: 3 of 5 cells" in (folder / "table.md").read_text()
+
+
+def test_cells_with_one_evaluation_are_one_comparison(tmp_path):
+    """A copy of a cell in the list changes neither p values nor marks."""
+    seeds = (0, 1, 2)
+    cells = [Cell("a", seeds=seeds), Cell("b", 0.3, seeds=seeds), Cell("c", 0.1, seeds=seeds)]
+    folder = write_sweep(tmp_path, World(cells, "a", prompts={"evaluation": 30}, pictures=False))
+    before = {row.cell: row.versus_baseline for row in build_rows(load(tmp_path, folder)) if row.primary}
+    content = json.loads((folder / "cells.json").read_text())
+    copies = [{**cell, "name": "copy of b", "cell_id": "x"} for cell in content["cells"] if cell["name"] == "b"]
+    (folder / "cells.json").write_text(json.dumps({**content, "cells": [*content["cells"], *copies]}))
+    after = {row.cell: row.versus_baseline for row in build_rows(load(tmp_path, folder)) if row.primary}
+    assert after["copy of b"] == after["b"]
+    assert {name: after[name] for name in before} == before
 
 
 def test_markdown_tells_marks_missing_and_simulation(tmp_path, world):
@@ -125,7 +235,7 @@ def test_markdown_tells_marks_missing_and_simulation(tmp_path, world):
 
 def test_terminal_table_fits_110_columns_and_needs_no_heavy_imports(tmp_path, world):
     folder = write_sweep(tmp_path, world)
-    with pytest.raises(UserError, match=r"table\.csv: no such file"):
+    with pytest.raises(UserError, match=r"rows\.json: no such file"):
         render_terminal(folder)
     write(tmp_path, folder)
     text = render_terminal(folder)
@@ -135,7 +245,7 @@ def test_terminal_table_fits_110_columns_and_needs_no_heavy_imports(tmp_path, wo
     script = (
         "import sys, pathlib; from analysis.tables import render_terminal; from analysis.lock import up_to_date;"
         "render_terminal(pathlib.Path(sys.argv[1])); up_to_date(pathlib.Path('.'), pathlib.Path(sys.argv[1]));"
-        "print([m for m in ('numpy', 'pandas', 'pyarrow', 'matplotlib', 'torch', 'ablations') if m in sys.modules])"
+        "print([m for m in ('numpy', 'scipy', 'pandas', 'pyarrow', 'matplotlib', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script, str(folder)], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
@@ -145,7 +255,7 @@ def test_analysis_never_imports_the_grid_or_torch(tmp_path, world):
     folder = write_sweep(tmp_path, world)
     script = (
         "import sys, pathlib; from analysis.report import write; write(*map(pathlib.Path, sys.argv[1:]));"
-        "print([m for m in ('torch', 'ablations', 'wandb', 'scipy') if m in sys.modules])"
+        "print([m for m in ('torch', 'ablations', 'wandb') if m in sys.modules])"
     )
     command = [sys.executable, "-c", script, str(tmp_path), str(folder)]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "[]"
@@ -189,7 +299,7 @@ def test_a_sweep_that_has_only_begun(tmp_path):
     ]
     folder = write_sweep(tmp_path, World(cells, "a", prompts={"held_out": 5}, pixels=16))
     write(tmp_path, folder)
-    rows = {(row.cell, row.scorer): row for row in read_csv(folder / "table.csv")}
+    rows = {(row.cell, row.scorer): row for row in read_rows(folder / "rows.json")}
     assert rows["b", "judge"].mean is None
     assert rows["b", "judge"].missing_seeds == ("0",)
     assert rows["base model", "judge"].missing_seeds == ("base",)
@@ -201,7 +311,7 @@ def test_the_tables_tell_what_was_trained_on(tmp_path, world):
     world.cells[1].kept = 40
     folder = write_sweep(tmp_path, world)
     write(tmp_path, folder)
-    rows = {row.cell: row.trained for row in read_csv(folder / "table.csv")}
+    rows = {row.cell: row.trained for row in read_rows(folder / "rows.json")}
     assert (rows["metric=product"].pairs, rows["metric=product"].of) == ((20,), (100,))
     assert (rows["metric=product"].steps, rows["metric=product"].epochs) == ((30,), (6.0,))
     assert (rows["metric=difference"].pairs, rows["metric=difference"].epochs) == ((40,), (3.0,))

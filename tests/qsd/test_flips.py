@@ -15,7 +15,7 @@ from qsd.config.load import override
 from qsd.data import flips
 from qsd.rewards.ensemble import votes
 from qsd.stages import select
-from qsd.stages.reads import choosing_scorers
+from qsd.stages.judges import conflicts
 from qsd.stages.spec import stage_inputs, stage_meaning
 from tests.qsd.tiny_world import config, context
 
@@ -181,17 +181,21 @@ def test_noise_levels_share_data_and_scores(tmp_path: Path) -> None:
     assert stage_meaning("select", noisy)["data.flip_fraction"] == 20.0
     assert stage_inputs("select", clean) == ("data",)
     assert stage_inputs("select", noisy) == ("data", "score")
-    assert choosing_scorers(noisy) == ()  # the scorer measures the noise; it does not choose the pairs
+    judged = {"evaluation.scorers": ["clip_emoji", "aesthetic_emoji", "clip_emoji_b"], "adapter": "trained"}
+    assert conflicts({**noisy, **judged}) == {}  # the scorer measures the noise; it does not choose the pairs
     relabelled = {**clean, "data.relabel": "scores"}
     assert stage_meaning("data", clean) == stage_meaning("data", relabelled)
     assert stage_meaning("select", relabelled)["data.relabel"] == "scores"
     assert stage_inputs("select", relabelled) == ("data", "score")
-    assert choosing_scorers(relabelled) == ("clip_emoji",)
+    labelled = ["labelled the training pairs"]
+    shared = ["shares a backbone with clip_emoji, which labelled the training pairs"]
+    assert conflicts({**relabelled, **judged}) == {"clip_emoji": labelled, "aesthetic_emoji": shared}
     members = ["clip_emoji", "aesthetic_emoji"]
     voted = {**relabelled, "reward.model": "ensemble", "reward.members": members}
-    assert choosing_scorers(voted) == tuple(members)
-    assert choosing_scorers({**voted, "data.relabel": "none"}) == ()
-    assert choosing_scorers({**voted, "selection.strategy": "top_k"}) == tuple(members)
+    assert conflicts({**voted, **judged}) == dict.fromkeys(members, labelled)
+    assert conflicts({**voted, **judged, "data.relabel": "none"}) == {}
+    both = ["selected the training pairs", *labelled]
+    assert conflicts({**voted, **judged, "selection.strategy": "top_k"}) == dict.fromkeys(members, both)
 
 
 @pytest.mark.parametrize("value", [-1, 101, "half"])

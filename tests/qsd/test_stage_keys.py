@@ -17,6 +17,7 @@ from qsd.losses import REGISTRY as LOSSES
 from qsd.rewards import revision as revisions
 from qsd.selection.strategies import REGISTRY as STRATEGIES
 from qsd.stages import spec
+from qsd.stages.judges import conflicts, default_primary
 
 
 @pytest.fixture
@@ -182,3 +183,20 @@ def test_only_images_drawn_in_bf16_have_another_version() -> None:
     extra = spec.STAGES["generate"].extra
     assert extra({"generation.precision": "fp32"}) == {}
     assert extra({"generation.precision": "bf16"}) == {"generation.bf16.version": 2}
+
+
+def test_every_reason_why_a_scorer_is_no_independent_judge(values: Flat) -> None:
+    """It selected, it labelled, or it shares a backbone with one that did; the base model was trained on nothing."""
+    scorers = ["judge_emoji", "clip_emoji_b", "clip_emoji", "aesthetic_emoji"]
+    cell = {**values, "evaluation.scorers": scorers, "data.labelled_by": ["judge_emoji"]}
+    assert conflicts(cell) == {
+        "judge_emoji": ["labelled the training pairs"],
+        "clip_emoji": ["selected the training pairs"],
+        "aesthetic_emoji": ["shares a backbone with clip_emoji, which selected the training pairs"],
+    }
+    random = {**cell, "selection.strategy": "random"}
+    assert conflicts(random) == {"judge_emoji": ["labelled the training pairs"]}
+    assert conflicts({**cell, "adapter": "none"}) == {}
+    assert default_primary(scorers, [cell, random]) == "clip_emoji_b"
+    assert default_primary(["clip_emoji", "judge_emoji"], [cell]) == "clip_emoji"  # none is independent: the first
+    assert default_primary(["clip_emoji", "judge_emoji"], [random]) == "clip_emoji"
