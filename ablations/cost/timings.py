@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import heapq
-import math
 import os
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ablations.cost.work import count_of, of_this_version, work_of
+from ablations.cost.work import RecordedCounts, of_this_version, work_of
 from ablations.files import numbered, read_json
 from ablations.running import ahead
 from ablations.store.attempts import ATTEMPT, EXIT, PROGRESS
@@ -19,7 +17,7 @@ from qsd.errors import UserError
 from qsd.reference import ACCOUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ablations.cost.work import Counts, Work
@@ -30,8 +28,6 @@ MOST_LOOKED_AT = 500
 """Stages of a kind whose age is asked of the disk."""
 MOST_READ = 24
 """Records of a kind that are read, the newest of those."""
-NEAREST = 5
-"""Records that an estimate is the median of, those nearest in the amount of work."""
 
 
 @dataclass(frozen=True)
@@ -39,42 +35,21 @@ class Timing:
     """One finished stage.
 
     Attributes:
-        seconds: of all its attempts together, and its part of common work done beforehand
-            (``ablations.running.ahead``).
+        seconds: of all its attempts together, those of several processes added up, and its part of common work done
+            beforehand (``ablations.running.ahead``).
         size: bytes of its artefact.
         work: what it did.
         on_slurm: whether its last attempt was a job of SLURM.
+        on_gpu: whether its last attempt used a GPU.
+        starts: processes that were started for it, in all attempts.
     """
 
     seconds: float
     size: int
     work: Work
     on_slurm: bool
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """An estimate from records: seconds in one process and bytes, from how many, and whether of the same place."""
-
-    seconds: float
-    size: float
-    records: int
-    same_place: bool
-
-
-def judge(timings: Iterable[Timing], work: Work, on_slurm: bool) -> Judgement | None:
-    """What records say about ``work``, or None if none of them is alike. Those of the same place come first."""
-    alike = [timing for timing in timings if timing.work.alike == work.alike]
-    here = [timing for timing in alike if timing.on_slurm == on_slurm]
-    chosen = heapq.nsmallest(NEAREST, here or alike, key=lambda timing: abs(math.log(timing.work.amount / work.amount)))
-    if not chosen:
-        return None
-    return Judgement(
-        seconds=work.amount * median([timing.seconds / timing.work.amount for timing in chosen]),
-        size=work.volume * median([timing.size / timing.work.volume for timing in chosen]),
-        records=len(chosen),
-        same_place=bool(here),
-    )
+    on_gpu: bool = False
+    starts: int = 1
 
 
 def read_timings(store: Store, stage: str, counts: Counts) -> list[Timing]:
@@ -97,7 +72,9 @@ def seconds_of(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, float]
     Keys without a record are left out: their attempts were removed, or ran in another folder.
     """
     beforehand = _seconds_ahead(store)
-    found = {key: sum(_read(folder)[0] for folder in _folders(store, node.stage, key)) for key, node in nodes.items()}
+    found = {
+        key: sum(_seconds_in_all(folder) for folder in _folders(store, node.stage, key)) for key, node in nodes.items()
+    }
     return {key: seconds + beforehand.get(key, 0.0) for key, seconds in found.items() if seconds > 0}
 
 
@@ -107,7 +84,7 @@ def accounts(store: Store, node: StageNode) -> list[dict[str, Any]]:
     for folder in _folders(store, node.stage, node.key) if node.stage == "train" else ():
         account = read_json(folder / ACCOUNT)
         if isinstance(account, dict):
-            count = int(_about(folder).get("processes", 1))
+            count = _processes(folder)
             told.append(account | {name: account[name] * count for name in ("found", "computed", "seconds")})
     return told
 
@@ -127,12 +104,6 @@ def warm_starts(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, dict[
     return found
 
 
-def counted_pairs(store: Store, keys: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """Path of a data set -> pairs, for the (path, key) of data stages that are finished."""
-    counts = ((path, count_of(store.artefact("data", key) / "summary.json")) for path, key in keys)
-    return {path: count for path, count in counts if count}
-
-
 def _seconds_ahead(store: Store) -> dict[str, float]:
     """Key of a stage -> seconds of common work that was done for it beforehand, shared out among its stages alike."""
     found: dict[str, float] = {}
@@ -149,18 +120,19 @@ def _timing(store: Store, stage: str, key: str, counts: Counts, beforehand: Mapp
     record: Any = read_json(store.artefact(stage, key) / "record.json")
     job: Any = read_json(job_file(store, stage, key))
     try:
-        work = work_of(stage, job["values"], counts)
+        upstream = {**(job.get("inputs") or {}), stage: key}
+        work = work_of(stage, job["values"], RecordedCounts(store, upstream, counts))
         size = sum(int(entry["bytes"]) for entry in record["files"].values())
     except (KeyError, TypeError, ValueError, AttributeError, UserError):  # not finished, or written by another version
         return None
     if not of_this_version(job["values"]):
         return None
-    attempts = [_read(folder) for folder in _folders(store, stage, key)]
-    seconds = sum(each for each, _ in attempts) + beforehand.get(key, 0.0)
-    if not attempts or seconds <= 0 or work.amount <= 0 or work.volume <= 0:
+    folders = _folders(store, stage, key)
+    seconds = sum(_seconds_in_all(folder) for folder in folders) + beforehand.get(key, 0.0)
+    if not folders or seconds <= 0 or work.amount <= 0 or work.volume <= 0:
         return None
-    _, on_slurm = attempts[-1]
-    return Timing(seconds, size, work, on_slurm)
+    on_slurm = _about(folders[-1]).get("slurm") is not None
+    return Timing(seconds, size, work, on_slurm, _used_gpu(folders[-1]), sum(map(_processes, folders)))
 
 
 def _folders(store: Store, stage: str, key: str) -> list[Path]:
@@ -169,10 +141,19 @@ def _folders(store: Store, stage: str, key: str) -> list[Path]:
     return [attempts / str(number) for number in numbered(attempts)]
 
 
-def _read(folder: Path) -> tuple[float, bool]:
-    """Seconds of an attempt, those of several processes added up; and whether it was a job of SLURM."""
-    about = _about(folder)
-    return _seconds(folder) * int(about.get("processes", 1)), about.get("slurm") is not None
+def _seconds_in_all(folder: Path) -> float:
+    """Seconds of an attempt, those of several processes added up."""
+    return _seconds(folder) * _processes(folder)
+
+
+def _processes(folder: Path) -> int:
+    return int(_about(folder).get("processes", 1))
+
+
+def _used_gpu(folder: Path) -> bool:
+    """Whether an attempt had memory of a GPU at its end."""
+    ending = read_json(folder / EXIT)
+    return isinstance(ending, dict) and ending.get("max_cuda_bytes") is not None
 
 
 def _about(folder: Path) -> Mapping[str, Any]:
