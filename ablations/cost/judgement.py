@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 NEAREST = 5
 """Records that an estimate is the median of, those nearest in the amount of work."""
 _STARTUP_SHARE = 0.9
-"""Of a record's time at most, that is taken for start-up when nothing but this record is known."""
+"""Where records are of one size, start-up is at least this share of their time, or STARTUP_S if that is less; ..."""
+_LONGEST_STARTUP_S = 60.0
+"""... and at most this: what a record took longer was work, however little the model says."""
 _APART = 2.0
 """Two records tell a time per item if the work of one is so many times that of the other."""
 _VISIBLE = 0.5
@@ -121,7 +123,8 @@ def _rate(points: Sequence[tuple[float, float]], modelled: float) -> tuple[float
         slope = max(0.0, median(slopes))
         if slope * most >= _VISIBLE * quickest:
             return slope, False
-        bound = max(2 * slope, _HIDDEN * quickest / most)
+        least, bound = 0.0, max(2 * slope, _HIDDEN * quickest / most)
     else:
+        least = median(max(0.0, seconds - _LONGEST_STARTUP_S) / amount for amount, seconds in points)
         bound = median((seconds - min(STARTUP_S, _STARTUP_SHARE * seconds)) / amount for amount, seconds in points)
-    return min(modelled, bound), modelled <= bound
+    return min(max(least, modelled), bound), least <= modelled <= bound

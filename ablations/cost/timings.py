@@ -73,7 +73,7 @@ def seconds_of(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, float]
     """
     beforehand = _seconds_ahead(store)
     found = {
-        key: sum(_seconds_in_all(folder) for folder in _folders(store, node.stage, key)) for key, node in nodes.items()
+        key: sum(_read(folder).seconds for folder in _folders(store, node.stage, key)) for key, node in nodes.items()
     }
     return {key: seconds + beforehand.get(key, 0.0) for key, seconds in found.items() if seconds > 0}
 
@@ -84,7 +84,7 @@ def accounts(store: Store, node: StageNode) -> list[dict[str, Any]]:
     for folder in _folders(store, node.stage, node.key) if node.stage == "train" else ():
         account = read_json(folder / ACCOUNT)
         if isinstance(account, dict):
-            count = _processes(folder)
+            count = int(_about(folder).get("processes", 1))
             told.append(account | {name: account[name] * count for name in ("found", "computed", "seconds")})
     return told
 
@@ -109,7 +109,8 @@ def _seconds_ahead(store: Store) -> dict[str, float]:
     found: dict[str, float] = {}
     for path, content in ahead.job_files(store):
         attempts = store.attempts(ahead.AHEAD, path.name.partition(".")[0])
-        seconds = sum(_seconds(attempts / str(number)) for number in numbered(attempts))
+        folders = [attempts / str(number) for number in numbered(attempts)]
+        seconds = sum(_seconds(folder, read_json(folder / EXIT)) for folder in folders)
         members = content["meaning"]["members"]
         for key in members:
             found[key] = found.get(key, 0.0) + seconds / len(members)
@@ -127,12 +128,12 @@ def _timing(store: Store, stage: str, key: str, counts: Counts, beforehand: Mapp
         return None
     if not of_this_version(job["values"]):
         return None
-    folders = _folders(store, stage, key)
-    seconds = sum(_seconds_in_all(folder) for folder in folders) + beforehand.get(key, 0.0)
-    if not folders or seconds <= 0 or work.amount <= 0 or work.volume <= 0:
+    attempts = [_read(folder) for folder in _folders(store, stage, key)]
+    seconds = sum(attempt.seconds for attempt in attempts) + beforehand.get(key, 0.0)
+    if not attempts or seconds <= 0 or work.amount <= 0 or work.volume <= 0:
         return None
-    on_slurm = _about(folders[-1]).get("slurm") is not None
-    return Timing(seconds, size, work, on_slurm, _used_gpu(folders[-1]), sum(map(_processes, folders)))
+    starts = sum(attempt.processes for attempt in attempts)
+    return Timing(seconds, size, work, attempts[-1].on_slurm, attempts[-1].on_gpu, starts)
 
 
 def _folders(store: Store, stage: str, key: str) -> list[Path]:
@@ -141,19 +142,21 @@ def _folders(store: Store, stage: str, key: str) -> list[Path]:
     return [attempts / str(number) for number in numbered(attempts)]
 
 
-def _seconds_in_all(folder: Path) -> float:
-    """Seconds of an attempt, those of several processes added up."""
-    return _seconds(folder) * _processes(folder)
+@dataclass(frozen=True)
+class _Attempt:
+    """One attempt: the seconds of its processes added up, how many these were, and where they ran."""
+
+    seconds: float
+    processes: int
+    on_slurm: bool
+    on_gpu: bool
 
 
-def _processes(folder: Path) -> int:
-    return int(_about(folder).get("processes", 1))
-
-
-def _used_gpu(folder: Path) -> bool:
-    """Whether an attempt had memory of a GPU at its end."""
-    ending = read_json(folder / EXIT)
-    return isinstance(ending, dict) and ending.get("max_cuda_bytes") is not None
+def _read(folder: Path) -> _Attempt:
+    about, ending = _about(folder), read_json(folder / EXIT)
+    processes = int(about.get("processes", 1))
+    on_gpu = isinstance(ending, dict) and ending.get("max_cuda_bytes") is not None
+    return _Attempt(_seconds(folder, ending) * processes, processes, about.get("slurm") is not None, on_gpu)
 
 
 def _about(folder: Path) -> Mapping[str, Any]:
@@ -161,10 +164,12 @@ def _about(folder: Path) -> Mapping[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _seconds(attempt: Path) -> float:
-    """How long an attempt lasted, by its own end or else by its last report."""
-    for name in (EXIT, PROGRESS):
-        content = read_json(attempt / name)
-        if isinstance(content, dict) and isinstance(content.get("seconds"), int | float):
-            return float(content["seconds"])
-    return 0.0
+def _seconds(attempt: Path, ending: Any) -> float:
+    """How long an attempt lasted, by what it wrote at its end or else by its last report."""
+    if not _has_seconds(ending):
+        ending = read_json(attempt / PROGRESS)
+    return float(ending["seconds"]) if _has_seconds(ending) else 0.0
+
+
+def _has_seconds(content: Any) -> bool:
+    return isinstance(content, dict) and isinstance(content.get("seconds"), int | float)
