@@ -11,6 +11,7 @@ import typer
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
+    from ablations.grid.keys import StageTable
     from ablations.planning.plan import Plan
     from ablations.store.artefacts import Store
 
@@ -37,8 +38,14 @@ Gpus = Annotated[str | None, typer.Option(help="Share out these GPUs of this mac
 RUNS = Path("runs")
 
 
-def planned(name: str, experiment: str | None, runs: Path, seeds: str | None) -> tuple[Plan, Store]:
-    """The plan of a sweep and the store it works in. Raises UserError for any mistake in the sweep."""
+def planned(
+    name: str, experiment: str | None, runs: Path, seeds: str | None, table: StageTable | None = None
+) -> tuple[Plan, Store]:
+    """The plan of a sweep and the store it works in; ``table`` replaces the stages of the project.
+
+    Raises:
+        UserError: any mistake in the sweep.
+    """
     from ablations.grid.spec import find_sweep, read_sweep
     from ablations.planning.plan import make_plan
     from ablations.store.artefacts import Store
@@ -47,7 +54,7 @@ def planned(name: str, experiment: str | None, runs: Path, seeds: str | None) ->
     sweep = read_sweep(find_sweep(name))
     if seeds is not None:
         sweep = replace(sweep, seeds=_seeds(seeds))
-    return make_plan(sweep, stages, experiment), Store(runs, stages.key_of)
+    return make_plan(sweep, table or stages, experiment), Store(runs, stages.key_of)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

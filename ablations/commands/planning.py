@@ -28,19 +28,26 @@ def plan(
     from ablations.cost.spent import spent
     from ablations.planning import board
     from ablations.planning import plan as planning
+    from ablations.planning.absent import AbsentTable
     from ablations.running import ahead
     from ablations.store import states
     from ablations.store.divergence import with_followers
     from qsd.stages import spec as stages
 
-    made, store = planned(name, experiment, runs, seeds)
+    table = AbsentTable()
+    try:
+        made, store = planned(name, experiment, runs, seeds, table)
+    except UserError as error:
+        raise table.beside(error) from None
     site = find_site(cluster, parallel, str(made.cells[0].values["device"]))
     found = states.states(store, made.nodes)
     diverged = {key for key in made.nodes if found[key] == states.DIVERGED}
     settled = with_followers(made.nodes, diverged) | {key for key in made.nodes if found[key] == states.DONE}
     left = {key: node for key, node in made.nodes.items() if key not in settled}
     together = ahead.summary(ahead.groups(left, stages, ahead.MOST))
-    summary = planning.summary(made, found) | {"estimate": estimate(made, store, found, site), "ahead": together}
+    costs = estimate(made, store, found, site)
+    costs["assumed"] += table.remarks()
+    summary = planning.summary(made, found) | {"estimate": costs, "ahead": together}
     if as_json:
         print(json.dumps(summary | {"list": board.cells_as_json(made, found)}, indent=1))
     else:

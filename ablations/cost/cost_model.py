@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.cost.work import BYTES_PER_PIXEL, training_passes
+from ablations.cost.pairs import BYTES_PER_PIXEL
+from ablations.cost.work import training_passes
 from qsd.config.digest import is_hub_name
 from qsd.rewards.ensemble import members_of
 

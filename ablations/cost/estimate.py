@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ablations.cost.cost_model import Machine, has_gpu, modelled_bytes, modelled_seconds
+from ablations.cost.cost_model import STARTUP_S, Machine, has_gpu, modelled_bytes, modelled_seconds
+from ablations.cost.judgement import Place, judge
 from ablations.cost.makespan import makespan
-from ablations.cost.timings import Judgement, Timing, counted_pairs, judge, read_timings
+from ablations.cost.pairs import counted_pairs
+from ablations.cost.timings import read_timings
 from ablations.cost.work import Counts, Work, work_of
 from ablations.running.processes import count_of
 from ablations.running.slots import default_jobs
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     from ablations.store.artefacts import Store
 
 RECORDS, ELSEWHERE, MODEL = "records", "records of another place", "model"
+AND_MODEL = ", model per item"
+"""Follows either kind of records where they are too small to show more than the start-up."""
 _CPU_STAGES = ("data", "select")
+"""Use no GPU wherever they run."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +99,9 @@ class Estimator:
 
     def __init__(self, plan: Plan, store: Store, site: Site) -> None:
         self._site = site
-        data = {(node.values["data.path"], node.key) for node in plan.nodes.values() if node.stage == "data"}
-        self._counts = Counts(counted_pairs(store, data))
+        self._counts = Counts(counted_pairs(store, plan.nodes.values()))
         kinds = {node.stage for node in plan.nodes.values()}
-        self._timings: dict[str, list[Timing]] = {
-            stage: read_timings(store, stage, self._counts) for stage in sorted(kinds)
-        }
+        self._timings = {stage: read_timings(store, stage, self._counts) for stage in sorted(kinds)}
         self._known: dict[tuple[str, Work, int], Cost] = {}
 
     def cost(self, node: StageNode) -> Cost:
@@ -112,13 +114,22 @@ class Estimator:
         return cost
 
     def _cost(self, node: StageNode, work: Work, processes: int) -> Cost:
-        judged: Judgement | None = judge(self._timings[node.stage], work, self._site.on_slurm)
+        machine = Machine(self._site.gpus(node.stage) > 0, int(node.values["threads"]))
+        alone = modelled_seconds(node.stage, node.values, work.amount, machine)
+        place = Place(self._site.on_slurm, None if node.stage in _CPU_STAGES else machine.gpu)
+        judged = judge(self._timings[node.stage], work, place, (alone - STARTUP_S) / work.amount)
         if judged is not None:
             origin = RECORDS if judged.same_place else ELSEWHERE
-            return Cost(judged.seconds / processes, judged.size, origin, judged.records)
-        machine = Machine(self._site.gpus(node.stage) > 0, int(node.values["threads"]), processes)
-        seconds = modelled_seconds(node.stage, node.values, work.amount, machine)
+            if judged.mostly_modelled(work.amount, processes):
+                origin += AND_MODEL
+            return Cost(judged.seconds(work.amount, processes), judged.size, origin, judged.records)
+        seconds = modelled_seconds(node.stage, node.values, work.amount, replace(machine, processes=processes))
         return Cost(seconds, modelled_bytes(node.stage, node.values, work.volume), MODEL, 0)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was assumed of the data, one line each."""
+        return list(self._counts.remarks.values())
 
 
 def estimate(plan: Plan, store: Store, states: Mapping[str, str], site: Site) -> dict[str, Any]:
@@ -141,9 +152,10 @@ def estimate(plan: Plan, store: Store, states: Mapping[str, str], site: Site) ->
         "gpu_hours": sum(kind["gpu_hours"] for kind in kinds.values()),
         "wall_clock_seconds": makespan(plan.nodes, done, left, site.parallel),
         "disk_bytes": round(sum(costs[key].size for key in left)),
-        "saved_hours": (alone - once) / 3600,
-        "saved_share": 1 - once / alone if alone else 0.0,
+        "saved_hours": max(0.0, alone - once) / 3600,
+        "saved_share": max(0.0, 1 - once / alone) if alone else 0.0,
         "stages": kinds,
+        "assumed": estimator.remarks,
     }
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.amounts import lasting, size
 from ablations.cost.dryrun import FOLDER, dry_plan, shape
-from ablations.cost.timings import counted_pairs
-from ablations.cost.work import Counts, work_of
+from ablations.cost.pairs import counted_pairs
+from ablations.cost.work import Counts, RecordedCounts, work_of
 from ablations.files import read_json
 from ablations.mending.failures import failure_lines, failures
 from ablations.mending.lives import lives
@@ -107,8 +107,7 @@ def _clear(inner: Store) -> None:
 
 
 def _figures(plan: Plan, store: Store, dry: Plan, inner: Store) -> dict[str, Any]:
-    data = {(node.values["data.path"], node.key) for node in plan.nodes.values() if node.stage == "data"}
-    counts = Counts(counted_pairs(store, data))
+    counts = Counts(counted_pairs(store, plan.nodes.values()))
     measured: dict[tuple[Any, ...], Measured] = {}
     for node in dry.nodes.values():
         found = _measure(inner, node, counts)
@@ -144,7 +143,8 @@ def _measure(inner: Store, node: StageNode, counts: Counts) -> Measured | None:
     report = read_json(folder / PROGRESS) or {}
     seconds, rate = float(ending["seconds"]), float(report.get("per_second") or 0)
     working = min(seconds, report["total"] / rate) if rate > 0 else seconds
-    work = work_of(node.stage, node.values, counts)
+    recorded = RecordedCounts(inner, {**node.inputs, node.stage: node.key}, counts)
+    work = work_of(node.stage, node.values, recorded)
     return Measured(
         node,
         seconds,

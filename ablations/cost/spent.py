@@ -30,7 +30,7 @@ class Spent:
 
     def line(self) -> str:
         """For a person."""
-        share = 100 * (1 - self.once / self.alone)
+        share = 100 * max(0.0, 1 - self.once / self.alone)  # several launches may have cost more than sharing saved
         return (
             f"computing took {lasting(self.once)}; all cells on their own would have taken {lasting(self.alone)}: "
             f"{share:.0f} % saved by sharing"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import heapq
-import math
 import os
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ablations.cost.work import count_of, of_this_version, work_of
+from ablations.cost.work import RecordedCounts, of_this_version, work_of
 from ablations.files import numbered, read_json
 from ablations.running import ahead
 from ablations.store.attempts import ATTEMPT, EXIT, PROGRESS
@@ -19,7 +17,7 @@ from qsd.errors import UserError
 from qsd.reference import ACCOUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ablations.cost.work import Counts, Work
@@ -30,8 +28,6 @@ MOST_LOOKED_AT = 500
 """Stages of a kind whose age is asked of the disk."""
 MOST_READ = 24
 """Records of a kind that are read, the newest of those."""
-NEAREST = 5
-"""Records that an estimate is the median of, those nearest in the amount of work."""
 
 
 @dataclass(frozen=True)
@@ -39,42 +35,21 @@ class Timing:
     """One finished stage.
 
     Attributes:
-        seconds: of all its attempts together, and its part of common work done beforehand
-            (``ablations.running.ahead``).
+        seconds: of all its attempts together, those of several processes added up, and its part of common work done
+            beforehand (``ablations.running.ahead``).
         size: bytes of its artefact.
         work: what it did.
         on_slurm: whether its last attempt was a job of SLURM.
+        on_gpu: whether its last attempt used a GPU.
+        starts: processes that were started for it, in all attempts.
     """
 
     seconds: float
     size: int
     work: Work
     on_slurm: bool
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """An estimate from records: seconds in one process and bytes, from how many, and whether of the same place."""
-
-    seconds: float
-    size: float
-    records: int
-    same_place: bool
-
-
-def judge(timings: Iterable[Timing], work: Work, on_slurm: bool) -> Judgement | None:
-    """What records say about ``work``, or None if none of them is alike. Those of the same place come first."""
-    alike = [timing for timing in timings if timing.work.alike == work.alike]
-    here = [timing for timing in alike if timing.on_slurm == on_slurm]
-    chosen = heapq.nsmallest(NEAREST, here or alike, key=lambda timing: abs(math.log(timing.work.amount / work.amount)))
-    if not chosen:
-        return None
-    return Judgement(
-        seconds=work.amount * median([timing.seconds / timing.work.amount for timing in chosen]),
-        size=work.volume * median([timing.size / timing.work.volume for timing in chosen]),
-        records=len(chosen),
-        same_place=bool(here),
-    )
+    on_gpu: bool = False
+    starts: int = 1
 
 
 def read_timings(store: Store, stage: str, counts: Counts) -> list[Timing]:
@@ -97,7 +72,9 @@ def seconds_of(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, float]
     Keys without a record are left out: their attempts were removed, or ran in another folder.
     """
     beforehand = _seconds_ahead(store)
-    found = {key: sum(_read(folder)[0] for folder in _folders(store, node.stage, key)) for key, node in nodes.items()}
+    found = {
+        key: sum(_read(folder).seconds for folder in _folders(store, node.stage, key)) for key, node in nodes.items()
+    }
     return {key: seconds + beforehand.get(key, 0.0) for key, seconds in found.items() if seconds > 0}
 
 
@@ -127,18 +104,13 @@ def warm_starts(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, dict[
     return found
 
 
-def counted_pairs(store: Store, keys: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """Path of a data set -> pairs, for the (path, key) of data stages that are finished."""
-    counts = ((path, count_of(store.artefact("data", key) / "summary.json")) for path, key in keys)
-    return {path: count for path, count in counts if count}
-
-
 def _seconds_ahead(store: Store) -> dict[str, float]:
     """Key of a stage -> seconds of common work that was done for it beforehand, shared out among its stages alike."""
     found: dict[str, float] = {}
     for path, content in ahead.job_files(store):
         attempts = store.attempts(ahead.AHEAD, path.name.partition(".")[0])
-        seconds = sum(_seconds(attempts / str(number)) for number in numbered(attempts))
+        folders = [attempts / str(number) for number in numbered(attempts)]
+        seconds = sum(_seconds(folder, read_json(folder / EXIT)) for folder in folders)
         members = content["meaning"]["members"]
         for key in members:
             found[key] = found.get(key, 0.0) + seconds / len(members)
@@ -149,18 +121,19 @@ def _timing(store: Store, stage: str, key: str, counts: Counts, beforehand: Mapp
     record: Any = read_json(store.artefact(stage, key) / "record.json")
     job: Any = read_json(job_file(store, stage, key))
     try:
-        work = work_of(stage, job["values"], counts)
+        upstream = {**(job.get("inputs") or {}), stage: key}
+        work = work_of(stage, job["values"], RecordedCounts(store, upstream, counts))
         size = sum(int(entry["bytes"]) for entry in record["files"].values())
     except (KeyError, TypeError, ValueError, AttributeError, UserError):  # not finished, or written by another version
         return None
     if not of_this_version(job["values"]):
         return None
     attempts = [_read(folder) for folder in _folders(store, stage, key)]
-    seconds = sum(each for each, _ in attempts) + beforehand.get(key, 0.0)
+    seconds = sum(attempt.seconds for attempt in attempts) + beforehand.get(key, 0.0)
     if not attempts or seconds <= 0 or work.amount <= 0 or work.volume <= 0:
         return None
-    _, on_slurm = attempts[-1]
-    return Timing(seconds, size, work, on_slurm)
+    starts = sum(attempt.processes for attempt in attempts)
+    return Timing(seconds, size, work, attempts[-1].on_slurm, attempts[-1].on_gpu, starts)
 
 
 def _folders(store: Store, stage: str, key: str) -> list[Path]:
@@ -169,10 +142,21 @@ def _folders(store: Store, stage: str, key: str) -> list[Path]:
     return [attempts / str(number) for number in numbered(attempts)]
 
 
-def _read(folder: Path) -> tuple[float, bool]:
-    """Seconds of an attempt, those of several processes added up; and whether it was a job of SLURM."""
-    about = _about(folder)
-    return _seconds(folder) * int(about.get("processes", 1)), about.get("slurm") is not None
+@dataclass(frozen=True)
+class _Attempt:
+    """One attempt: the seconds of its processes added up, how many these were, and where they ran."""
+
+    seconds: float
+    processes: int
+    on_slurm: bool
+    on_gpu: bool
+
+
+def _read(folder: Path) -> _Attempt:
+    about, ending = _about(folder), read_json(folder / EXIT)
+    processes = int(about.get("processes", 1))
+    on_gpu = isinstance(ending, dict) and ending.get("max_cuda_bytes") is not None
+    return _Attempt(_seconds(folder, ending) * processes, processes, about.get("slurm") is not None, on_gpu)
 
 
 def _about(folder: Path) -> Mapping[str, Any]:
@@ -180,10 +164,12 @@ def _about(folder: Path) -> Mapping[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _seconds(attempt: Path) -> float:
-    """How long an attempt lasted, by its own end or else by its last report."""
-    for name in (EXIT, PROGRESS):
-        content = read_json(attempt / name)
-        if isinstance(content, dict) and isinstance(content.get("seconds"), int | float):
-            return float(content["seconds"])
-    return 0.0
+def _seconds(attempt: Path, ending: Any) -> float:
+    """How long an attempt lasted, by what it wrote at its end or else by its last report."""
+    if not _has_seconds(ending):
+        ending = read_json(attempt / PROGRESS)
+    return float(ending["seconds"]) if _has_seconds(ending) else 0.0
+
+
+def _has_seconds(content: Any) -> bool:
+    return isinstance(content, dict) and isinstance(content.get("seconds"), int | float)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.cost.pairs import UNKNOWN_PAIRS, count_pairs, pairs_by_size, true_pairs, true_selected
 from qsd.config.schema import LossConfig
+from qsd.errors import UserError
 from qsd.losses import REGISTRY as LOSSES
 from qsd.selection.strategies import REGISTRY as STRATEGIES
 from qsd.training.passes import Passes, passes_of
@@ -18,12 +19,11 @@ from qsd.training.passes import Passes, passes_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-UNKNOWN_PAIRS = 100_000
-"""Pairs of a data set that is not on this machine."""
+    from ablations.cost.pairs import Limited
+    from ablations.store.artefacts import Store
+
 UNKNOWN_PROMPTS = 500
 """Prompts of a split that cannot be counted here."""
-BYTES_PER_PIXEL = 0.6
-"""Of a compressed image: turns the size of a data set into a number of pairs until the data stage has counted them."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,49 @@ class Work:
 
 
 class Counts:
-    """How many pairs and prompts there are, as well as it can be told without reading data.
+    """How many pairs and prompts there are, as well as it can be known without reading images.
 
     Args:
-        counted: path of a data set -> pairs, where a finished data stage has counted them.
+        counted: (path of a data set, first rows used or None) -> pairs, where a finished data stage has counted them.
+
+    Attributes:
+        remarks: data set -> what was assumed of it, for a person; nothing of those that were counted.
     """
 
-    def __init__(self, counted: Mapping[str, int]) -> None:
+    def __init__(self, counted: Mapping[Limited, int]) -> None:
         self._counted = dict(counted)
         self._prompts: dict[tuple[Any, ...], int] = {}
+        self.remarks: dict[str, str] = {}
 
     def pairs(self, values: Mapping[str, Any]) -> int:
-        """Pairs of the data set; guessed from its size until they are counted."""
-        path = values["data.path"]
-        if path not in self._counted:
-            self._counted[path] = _pairs_by_size(Path(path), values["model.resolution"])
-        most = values["data.max_rows"]
-        return self._counted[path] if most is None else min(most, self._counted[path])
+        """Pairs of the data set: as its stage counted them, else its rows, else a guess from its size."""
+        path, most = values["data.path"], values["data.max_rows"]
+        known = self._counted.get((path, most))
+        if known is None:
+            whole = self._counted.get((path, None))
+            if whole is None:
+                whole = self._counted[path, None] = self._whole(values)
+            known = self._counted[path, most] = whole if most is None else min(most, whole)
+        return known
+
+    def _whole(self, values: Mapping[str, Any]) -> int:
+        """Pairs of all rows of a data set whose stage is not done."""
+        path, most = values["data.path"], values["data.max_rows"]
+        try:
+            return max(1, count_pairs(values["data.reader"], path))
+        except (UserError, OSError, ValueError) as error:
+            reason = str(error)
+        try:
+            count = pairs_by_size(Path(path), values["model.resolution"])
+            how = f"data.path: {reason}; planned with {{:,}} pairs, a guess from its size"
+        except OSError:
+            count = UNKNOWN_PAIRS
+            how = (
+                f"data.path: there is nothing at {path} yet; planned with an assumed {{:,}} pairs, "
+                "and no stage that needs them counts as done"
+            )
+        self.remarks[path] = how.format(count if most is None else min(most, count))
+        return count
 
     def selected(self, values: Mapping[str, Any]) -> float:
         """Pairs that are kept; all of them where only the scores decide how many."""
@@ -77,6 +103,32 @@ class Counts:
         if asked not in self._prompts:
             self._prompts[asked] = _prompts(Path(values["evaluation.prompts"]), splits, most)
         return self._prompts[asked] * int(values["generation.images_per_prompt"])
+
+
+class RecordedCounts(Counts):
+    """What a finished stage really worked on, as the summaries of its inputs say; estimated where they are gone.
+
+    Args:
+        store: where the stage was done.
+        upstream: its inputs and itself, stage -> key.
+        others: counts that are not in those summaries.
+    """
+
+    def __init__(self, store: Store, upstream: Mapping[str, str], others: Counts) -> None:
+        super().__init__({})
+        self._store, self._upstream, self._others = store, upstream, others
+
+    def pairs(self, values: Mapping[str, Any]) -> int:
+        """Pairs of its data stage."""
+        return true_pairs(self._store, self._upstream) or self._others.pairs(values)
+
+    def selected(self, values: Mapping[str, Any]) -> float:
+        """Pairs that its selection kept."""
+        return true_selected(self._store, self._upstream) or super().selected(values)
+
+    def images(self, values: Mapping[str, Any]) -> int:
+        """Images that its cell generates."""
+        return self._others.images(values)
 
 
 def work_of(stage: str, values: Mapping[str, Any], counts: Counts) -> Work:
@@ -164,15 +216,6 @@ _MEASURES: dict[str, Callable[[Mapping[str, Any], Counts], Work]] = {
 }
 
 
-def _pairs_by_size(path: Path, resolution: int) -> int:
-    try:
-        files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
-        size = sum(file.stat().st_size for file in files)
-    except OSError:
-        return UNKNOWN_PAIRS
-    return max(1, round(size / (2 * BYTES_PER_PIXEL * resolution**2)))
-
-
 def _prompts(path: Path, splits: Iterable[str], per_split: int | None) -> int:
     """The prompts of a CSV, at least one; any other file is not read for this."""
     try:
@@ -182,11 +225,3 @@ def _prompts(path: Path, splits: Iterable[str], per_split: int | None) -> int:
     except (OSError, UnicodeDecodeError, csv.Error):
         counts = [UNKNOWN_PROMPTS for _ in splits]
     return max(1, sum(count if per_split is None else min(count, per_split) for count in counts))
-
-
-def count_of(summary: Path) -> int | None:
-    """The number of pairs in the ``summary.json`` of a finished data stage."""
-    try:
-        return int(json.loads(summary.read_bytes())["pairs"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

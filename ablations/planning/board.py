@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ablations.amounts import lasting, size
+from ablations.cost.estimate import AND_MODEL
 from ablations.grid.cells import about
 from ablations.store.states import STATES
 
@@ -44,7 +45,7 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
         print(f"{stage:10}" + "".join(f"{number:>{width + 2},}" for number in numbers) + f"  {shared}".rstrip())
     totals = (summary["naive"], summary["unique"], *(summary["states"].get(state, 0) for state in shown))
     print(f"{'all':10}" + "".join(f"{number:>{width + 2},}" for number in totals))
-    saved = 100 * (1 - summary["unique"] / summary["naive"])
+    saved = 100 * max(0.0, 1 - summary["unique"] / summary["naive"])
     print(f"\n{summary['unique']:,} stages instead of {summary['naive']:,}: {saved:.0f} % saved by sharing")
     for line in summary["ahead"]:
         print(f"common work beforehand: {line}")
@@ -68,6 +69,8 @@ def _print_cells(plan: Plan) -> None:
 
 def _print_estimate(found: Mapping[str, Any]) -> None:
     """What is left to do costs this; each kind of stage says what its times come from."""
+    for line in found["assumed"]:
+        print(f"note: {line}")
     kinds = {stage: kind for stage, kind in found["stages"].items() if kind["left"]}
     if not kinds:
         print("all is done")
@@ -84,6 +87,8 @@ def _print_estimate(found: Mapping[str, Any]) -> None:
     print(f"sharing saves {saved} of what all cells would take on their own")
     if any("model" in kind["from"] for kind in kinds.values()):
         print("'model': nothing alike was run here yet; a rough guess from sizes (docs/sweeps.md has its assumptions)")
+    if any(AND_MODEL in origin for kind in kinds.values() for origin in kind["from"]):
+        print("'model per item': the runs so far were too small to show more than the time to start")
 
 
 def _origin(kind: Mapping[str, Any]) -> str:

@@ -127,6 +127,7 @@ def _facts(store: Store, node: StageNode) -> dict[str, str] | None:
     git = about.get("git") or {}
     commit = git.get("commit")
     facts = {"commit": f"{commit[:12]}{' with changes' if git.get('dirty') else ''}" if commit else _ABSENT}
+    facts |= {f"untracked {path}": str(mark) for path, mark in (git.get("untracked") or {}).items()}
     facts["snapshot"] = str(about.get("snapshot") or _ABSENT)
     facts |= {name: str(version) for name, version in (about.get("versions") or {}).items()}
     facts["host"] = str((about.get("owner") or {}).get("host", _ABSENT))

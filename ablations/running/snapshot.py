@@ -1,9 +1,9 @@
 """Snapshots: the code that a launch runs, kept so that edits in the work tree do not reach queued jobs.
 
-``runs/snapshots/<id>/`` holds the packages, ``origin.json`` (commit, whether there were changes, untracked files),
-``diff.patch`` (the changes of the packages since that commit) and ``environment.txt`` (Python and every installed
-distribution). The id is a hash of all that, so the same code in the same environment is one folder however often it is
-launched. Whoever runs from it puts it first on ``PYTHONPATH`` and starts Python with ``-P``.
+``runs/snapshots/<id>/`` holds the packages, ``origin.json`` (commit, whether there were changes, digests of the
+untracked files), ``diff.patch`` (the changes of the packages since that commit) and ``environment.txt`` (Python and
+every installed distribution). The id is a hash of all that, so the same code in the same environment is one folder
+however often it is launched. Whoever runs from it puts it first on ``PYTHONPATH`` and starts Python with ``-P``.
 """
 
 from __future__ import annotations
@@ -95,10 +95,11 @@ def _content(root: Path) -> _Content:
         if f"{package}/__init__.py" not in content.files:
             raise UserError(f"{root / package}: no such package; run from the project's folder")
     patch, changed = _patch(root, content)
+    added = [name for name in taken if name in untracked]
     origin = {
         "commit": git_text(root, "rev-parse", "HEAD") if tracked else None,
-        "dirty": bool(changed),
-        "untracked": [name for name in taken if name in untracked],
+        "dirty": bool(changed) or (bool(tracked) and any(name.endswith(".py") for name in added)),
+        "untracked": {name: hashlib.sha256(content.files[name]).hexdigest()[:16] for name in added},
     }
     content.files[ORIGIN] = (json.dumps(origin, indent=1) + "\n").encode()
     content.files[DIFF] = patch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -16,7 +17,9 @@ from ablations.files import read_json
 from ablations.leaks import secret_variable
 
 ORIGIN = "origin.json"
-"""In a snapshot: the commit it was taken from and what had changed since."""
+"""In a snapshot: the commit it was taken from, whether anything had changed since, and the untracked files in it."""
+PYTHON_FOLDERS = ("qsd", "ablations", "analysis", "experiments")
+"""Folders of a work tree in which an untracked Python file may be part of the code that runs."""
 _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "open_clip_torch", "numpy", "pyarrow", "pillow")
 _SHOWN = re.compile(r"SLURM_\w+|OMP_\w+|CUDA_VISIBLE_DEVICES")
 
@@ -25,16 +28,33 @@ def code_state(root: Path, snapshot: str) -> dict[str, Any]:
     """As :func:`git_state`, of the snapshot that runs if there is one: the work tree may have moved on since."""
     origin = read_json(Path(snapshot) / ORIGIN) if snapshot else None
     if isinstance(origin, dict):
-        return {"commit": origin["commit"], "dirty": origin["dirty"]}
+        return {name: origin[name] for name in ("commit", "dirty", "untracked")}
     return git_state(root)
 
 
 @cache
 def git_state(root: Path) -> dict[str, Any]:
-    """{"commit": hash or None outside a repository, "dirty": True with uncommitted changes of tracked files}."""
+    """The code of a work tree, as far as git knows it.
+
+    "commit": hash, None outside a repository; "untracked": path -> digest of the Python files in
+    :data:`PYTHON_FOLDERS` that git does not know and does not ignore; "dirty": True with any of those, or with
+    uncommitted changes of tracked files.
+    """
     commit = git_text(root, "rev-parse", "HEAD")
     changes = git_text(root, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": bool(changes)}
+    listed = git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *PYTHON_FOLDERS) or b""
+    names = sorted(os.fsdecode(name) for name in listed.split(b"\0") if name.endswith(b".py"))
+    untracked = {name: file_mark(root / name) for name in names}
+    return {"commit": commit, "dirty": bool(changes or untracked), "untracked": untracked}
+
+
+def file_mark(path: Path) -> str:
+    """The first 16 hex digits of the SHA-256 of a file's bytes; "unreadable" where they cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    except OSError:
+        return "unreadable"
 
 
 @cache

@@ -47,6 +47,11 @@ class ListedPairs:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def pairs(self) -> int:
+        """Rows in which the list itself has no problem, such as a tie; images are not looked at."""
+        return sum(row.problem is None for row in self._rows)
+
     def rows(self, start: int, stop: int) -> Iterator[SourceRow]:
         """See :meth:`qsd.data.source.PairSource.rows`."""
         for number in range(start, min(stop, len(self._rows))):

@@ -53,7 +53,7 @@ def test_configuration_stages_code_and_machines(
         plan,
         eight,
         "train",
-        git={"commit": "a" * 40, "dirty": True},
+        git={"commit": "a" * 40, "dirty": True, "untracked": {"qsd/own.py": "01ab"}},
         versions=versions | {"torch": "2.10.0"},
         snapshot="0123",
         adjusted={"training.micro_batch": 2},
@@ -70,6 +70,7 @@ def test_configuration_stages_code_and_machines(
     assert (stages["generate"]["fields"], stages["generate"]["inputs"]) == ([], ["train"])
     seen = {entry["what"]: (entry["left"], entry["right"]) for entry in found["attempts"] if "train" in entry["stages"]}
     assert seen["commit"] == ("aaaaaaaaaaaa", "aaaaaaaaaaaa with changes")
+    assert seen["untracked qsd/own.py"] == ("-", "01ab")
     assert seen["torch"] == ("2.9.0", "2.10.0")
     assert seen["snapshot"] == ("-", "0123")
     assert seen["adjusted training.micro_batch"] == ("-", "2")

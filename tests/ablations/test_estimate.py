@@ -51,14 +51,18 @@ def leave_record(
     slurm: Any = None,
     processes: int = 1,
     warm: Any = None,
+    cuda: int | None = None,
+    inputs: Mapping[str, str] | None = None,
 ) -> None:
     """What a finished stage leaves behind, as far as estimates look at it: one attempt per entry of ``seconds``."""
-    write_json(store.root / "jobs" / stage / f"{key}.json", {"values": dict(values)})
-    write_json(store.artefact(stage, key) / "record.json", {"files": {"a": {"bytes": size}, "b": {"bytes": size}}})
+    record = {"files": {"a": {"bytes": size}, "b": {"bytes": size}}, "inputs": inputs or {}}
+    write_json(store.root / "jobs" / stage / f"{key}.json", {"values": dict(values), "inputs": inputs or {}})
+    write_json(store.artefact(stage, key) / "record.json", record)
     for number, lasted in enumerate(seconds, start=1):
         folder = store.attempts(stage, key) / str(number)
         write_json(folder / "attempt.json", {"slurm": slurm, "processes": processes, "warm": warm})
-        write_json(folder / "exit.json", {"state": "done" if number == len(seconds) else "failed", "seconds": lasted})
+        state = "done" if number == len(seconds) else "failed"
+        write_json(folder / "exit.json", {"state": state, "seconds": lasted, "max_cuda_bytes": cuda})
 
 
 def train_node(plan: Plan) -> StageNode:
@@ -67,7 +71,7 @@ def train_node(plan: Plan) -> StageNode:
 
 def test_work_follows_the_count_and_the_budget() -> None:
     values = FLAT | {"training.steps": 30, "training.pairs_per_step": 4, "selection.fraction": 10.0}
-    counted = Counts({"p": 1000})
+    counted = Counts({("p", None): 1000})
     by_epochs = values | {"training.budget": "epochs", "training.epochs": 2.5}
     assert work_of("train", by_epochs, counted).amount == 250 * DPO
     assert work_of("train", by_epochs | {"selection.count": 40}, counted).amount == 100 * DPO
@@ -86,7 +90,7 @@ def test_work_counts_what_time_grows_with() -> None:
         "evaluation.scorers": ["clip_emoji", "aesthetic_emoji"],
         "selection.fraction": 10.0,
     }
-    counted = Counts({"p": 1000})
+    counted = Counts({("p", None): 1000})
     assert work_of("train", values, counted).amount == 120 * DPO
     assert work_of("generate", values, counted).amount == 2 * 10 * 3 * 20 * 2, "with guidance, two passes a step"
     assert work_of("generate", values | {"generation.guidance_scale": 1}, counted).amount == 2 * 10 * 3 * 20
@@ -111,7 +115,7 @@ def test_prompts_and_pairs_are_counted_where_they_can_be(tmp_path: Path) -> None
     assert work_of("generate", values, Counts({})).amount == 9
     assert work_of("generate", values | {"evaluation.prompts_per_split": 4}, Counts({})).amount == 3 + 4
     assert work_of("data", values, Counts({})).amount == 10, "a pair is taken to be two images of 0.6 bytes per pixel"
-    assert work_of("data", values, Counts({str(data): 77})).amount == 77
+    assert work_of("data", values, Counts({(str(data), None): 77})).amount == 77
 
 
 def test_records_scale_with_work(plan_of: Planner, store: Store) -> None:
@@ -119,7 +123,7 @@ def test_records_scale_with_work(plan_of: Planner, store: Store) -> None:
     node = train_node(plan)
     leave_record(store, "train", "k1", {**node.values, "training.steps": 30}, [100.0, 20.0], size=500)
     cost = Estimator(plan, store, local()).cost(node)
-    assert cost.seconds == pytest.approx(120 * 3 / 30), "all attempts of the stage together, for a tenth of the steps"
+    assert cost.seconds == pytest.approx(10 + 100 * 3 / 30), "two starts of 10 s, and 100 s of work for ten times it"
     assert cost.size == pytest.approx(1000), "an adapter is as large after fewer steps"
     assert (cost.origin, cost.records) == (RECORDS, 1)
     other = {**node.values, "model.resolution": 128, "training.steps": 3}
@@ -128,7 +132,7 @@ def test_records_scale_with_work(plan_of: Planner, store: Store) -> None:
 
 def test_a_record_of_one_loss_tells_of_another_by_their_passes(plan_of: Planner, store: Store) -> None:
     node = train_node(plan_of(SMALL))
-    leave_record(store, "train", "k1", {**node.values, "loss.name": "dpo"}, [62.0])
+    leave_record(store, "train", "k1", {**node.values, "loss.name": "dpo"}, [10 + 31.0])
     estimator = Estimator(plan_of(SMALL), store, local())
 
     def seconds(**loss: Any) -> float:
@@ -137,10 +141,10 @@ def test_a_record_of_one_loss_tells_of_another_by_their_passes(plan_of: Planner,
         assert cost.origin == RECORDS
         return cost.seconds
 
-    assert seconds(name="dpo") == pytest.approx(62)
-    assert seconds(name="sft") == pytest.approx(31)
-    assert seconds(name="adaptive_dpo") == pytest.approx(102)
-    assert seconds(name="adaptive_dpo", adaptive_decays=[0.5]) == pytest.approx(82)
+    assert seconds(name="dpo") == pytest.approx(10 + 31)
+    assert seconds(name="sft") == pytest.approx(10 + 15.5)
+    assert seconds(name="adaptive_dpo") == pytest.approx(10 + 51)
+    assert seconds(name="adaptive_dpo", adaptive_decays=[0.5]) == pytest.approx(10 + 41)
 
 
 def test_the_records_nearest_in_work_decide(plan_of: Planner, store: Store) -> None:
@@ -158,8 +162,8 @@ def test_the_records_nearest_in_work_decide(plan_of: Planner, store: Store) -> N
 def test_records_of_the_same_place_come_first(plan_of: Planner, store: Store) -> None:
     plan = plan_of(SMALL)
     node = train_node(plan)
-    leave_record(store, "train", "there", node.values, [7.0], slurm={"job": "12"})
-    assert Estimator(plan, store, local()).cost(node).origin == ELSEWHERE
+    leave_record(store, "train", "there", node.values, [7.0], slurm={"job": "12"}, cuda=1)
+    assert Estimator(plan, store, Site("local", 2, lambda _stage: 1)).cost(node).origin == ELSEWHERE
     leave_record(store, "train", "here", node.values, [70.0])
     assert Estimator(plan, store, local()).cost(node).seconds == pytest.approx(70)
     cost = Estimator(plan, store, Site("site", 4, lambda _stage: 1)).cost(node)
@@ -167,17 +171,19 @@ def test_records_of_the_same_place_come_first(plan_of: Planner, store: Store) ->
 
 
 def test_several_processes_share_the_time_of_a_training(plan_of: Planner, store: Store) -> None:
+    """One start is 10 s; 4 of them and 40 s of work make the record."""
     plan = plan_of(SMALL)
     node = train_node(plan)
     alone, four = local(), Site("site", 4, lambda _stage: 4, lambda node: 4 if node.stage == "train" else 1)
     guess = [Estimator(plan, store, site).cost(node) for site in (alone, replace(four, gpus=alone.gpus))]
     assert [cost.origin for cost in guess] == [MODEL, MODEL]
     assert (guess[0].seconds - STARTUP_S) / (guess[1].seconds - STARTUP_S) == pytest.approx(4)
-    leave_record(store, "train", "two", node.values, [30.0, 20.0], processes=2)
-    assert Estimator(plan, store, alone).cost(node).seconds == pytest.approx(100)
-    assert Estimator(plan, store, four).cost(node).seconds == pytest.approx(25)
+    leave_record(store, "train", "two", node.values, [25.0, 15.0], processes=2)
+    leave_record(store, "train", "gpu", node.values, [25.0, 15.0], processes=2, cuda=1)
+    assert Estimator(plan, store, alone).cost(node).seconds == pytest.approx(10 + 40)
+    assert Estimator(plan, store, four).cost(node).seconds == pytest.approx(10 + 40 / 4)
     found = estimate(plan, store, dict.fromkeys(plan.nodes, "new"), four)["stages"]["train"]
-    assert found["gpu_hours"] == pytest.approx(found["left"] * 25 * 4 / 3600)
+    assert found["gpu_hours"] == pytest.approx(found["left"] * 20 * 4 / 3600)
 
 
 def test_damaged_and_unfinished_records_are_passed_over(plan_of: Planner, store: Store) -> None:
@@ -225,7 +231,7 @@ def test_totals_and_what_sharing_saves(plan_of: Planner, store: Store) -> None:
     plan = plan_of(SMALL)  # product, difference, random, base
     nodes = list(plan.nodes.values())
     for number, node in enumerate(nodes):
-        leave_record(store, node.stage, f"r{number}", node.values, [100.0])
+        leave_record(store, node.stage, f"r{number}", node.values, [100.0], cuda=1 if node.stage == "train" else None)
     found = estimate(
         plan, store, dict.fromkeys(plan.nodes, "new"), Site("site", 1000, lambda stage: int(stage == "train"))
     )
@@ -236,6 +242,8 @@ def test_totals_and_what_sharing_saves(plan_of: Planner, store: Store) -> None:
     assert found["saved_hours"] == pytest.approx((naive - len(nodes)) / 36)
     assert found["saved_share"] == pytest.approx(1 - len(nodes) / naive)
     assert found["wall_clock_seconds"] == pytest.approx(500), "score, select, train, generate, evaluate"
+    for number, node in enumerate(nodes):
+        leave_record(store, node.stage, f"r{number}", node.values, [100.0])
     half = {key: "done" if node.stage in ("score", "select", "encode") else "new" for key, node in plan.nodes.items()}
     assert estimate(plan, store, half, local(1))["wall_clock_seconds"] == pytest.approx((3 + 4 + 4) * 100)
 

@@ -80,7 +80,7 @@ def test_an_attempt_leaves_its_record_beside_the_artefact(plan_of: Planner, stor
     record = read_json(folder / "attempt.json")
     assert record["owner"]["host"]
     assert record["owner"]["pid"] > 0
-    assert set(record["git"]) == {"commit", "dirty"}
+    assert set(record["git"]) == {"commit", "dirty", "untracked"}
     assert "torch" in record["versions"]
     ending = outcome(folder)
     assert ending is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from ablations.running.snapshot import CODE, PACKAGES, take
 from ablations.store import attempts
 from ablations.store.artefacts import Store
 from ablations.store.jobs import Job
+from ablations.store.origin import code_state
 from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
@@ -78,7 +80,7 @@ def test_a_clean_tree(code: Path, store: Store) -> None:
     made = take(code, store)
     assert made.path == store.root.resolve() / "snapshots" / made.id
     assert names(made.path) == USUAL
-    assert origin(made.path) == {"commit": git(code, "rev-parse", "HEAD"), "dirty": False, "untracked": []}
+    assert origin(made.path) == {"commit": git(code, "rev-parse", "HEAD"), "dirty": False, "untracked": {}}
     assert (made.path / "diff.patch").read_bytes() == b""
     environment = (made.path / "environment.txt").read_text().splitlines()
     assert environment[0] == f"python=={sys.version.split()[0]}"
@@ -107,7 +109,7 @@ def test_changes_and_new_files_are_taken_and_told(code: Path, store: Store) -> N
     made = take(code, store)
     assert names(made.path) == {*USUAL, "qsd/new.py"}
     assert origin(made.path)["dirty"] is True
-    assert origin(made.path)["untracked"] == ["qsd/new.py"]
+    assert origin(made.path)["untracked"] == {"qsd/new.py": hashlib.sha256(b"new\n").hexdigest()[:16]}
     assert made.warnings == ("analysis/picture.py: it is a link out of the project; it is not in the snapshot",)
     patch = (made.path / "diff.patch").read_text()
     assert "+two" in patch
@@ -115,6 +117,17 @@ def test_changes_and_new_files_are_taken_and_told(code: Path, store: Store) -> N
     git(code, "checkout", "-q", "--", "qsd")
     git(code, "apply", str(made.path / "diff.patch"))
     assert (code / "qsd" / "loop.py").read_text() == "two\n"
+
+
+def test_an_untracked_python_file_alone_makes_a_snapshot_dirty(code: Path, store: Store) -> None:
+    (code / "qsd" / "table.csv").write_text("a,b\n")
+    assert origin(take(code, store).path)["dirty"] is False, "no code"
+    (code / "qsd" / "new.py").write_text("new\n")
+    made = take(code, store)
+    assert origin(made.path)["dirty"] is True
+    assert code_state(code, str(made.path)) == {"commit": git(code, "rev-parse", "HEAD")} | {
+        name: origin(made.path)[name] for name in ("dirty", "untracked")
+    }
 
 
 def test_a_deleted_file_is_not_there(code: Path, store: Store) -> None:
@@ -130,7 +143,8 @@ def test_without_git_all_files_are_taken(code: Path, store: Store) -> None:
     (code / "qsd" / "__pycache__" / "x.py").write_text("")
     made = take(code, store)
     assert names(made.path) == USUAL
-    assert origin(made.path) == {"commit": None, "dirty": False, "untracked": sorted(USUAL - BESIDES)}
+    found = origin(made.path)
+    assert (found["commit"], found["dirty"], sorted(found["untracked"])) == (None, False, sorted(USUAL - BESIDES))
 
 
 def test_a_missing_package_is_told(code: Path, store: Store) -> None:
@@ -209,7 +223,8 @@ def test_an_edit_after_the_launch_does_not_change_what_runs(plan_of: Planner, st
     assert folder is not None
     record = json.loads((folder / attempts.ATTEMPT).read_text())
     assert record["snapshot"] == made.id
-    assert record["git"] == {"commit": None, "dirty": False}
+    assert (record["git"]["commit"], record["git"]["dirty"]) == (None, False)
+    assert "qsd/config/load.py" in record["git"]["untracked"], "there is no repository: git knows none of the files"
 
 
 def test_code_that_is_not_the_snapshots_refuses_to_run(plan_of: Planner, store: Store, world: Path) -> None:

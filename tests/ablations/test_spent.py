@@ -84,6 +84,17 @@ def test_a_stage_without_a_record_leaves_it_unsaid(plan_of: Planner, store: Stor
     assert spent(plan, store) is None
 
 
+def test_several_launches_never_make_sharing_cost_something(plan_of: Planner, store: Store) -> None:
+    """Every stage under a warm process of its own: 14 starts of 50 s, where three cells would have had one each."""
+    plan = plan_of(SMALL)
+    for number, node in enumerate(plan.nodes.values()):
+        leave_record(store, node.stage, node.key, node.values, [1.0], warm={"owner": {"pid": number}, "seconds": 50.0})
+    found = spent(plan, store)
+    assert found is not None
+    assert found.once > found.alone
+    assert found.line().endswith(": 0 % saved by sharing")
+
+
 def test_the_line() -> None:
     assert Spent(3600, 7200).line() == (
         "computing took 60 min; all cells on their own would have taken 2 h 0 min: 50 % saved by sharing"

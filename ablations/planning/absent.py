@@ -1,0 +1,77 @@
+"""A plan before the download: stages whose data or base model is not there yet get keys that no finished stage has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qsd.config.digest import is_hub_name
+from qsd.errors import UserError
+from qsd.stages import spec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from qsd.stages.spec import StageSpec
+
+DATA, MODEL = "data.path", "model.path"
+
+
+class AbsentTable:
+    """The stages of this project for ``ablate plan`` alone; nothing may be run by its keys.
+
+    Where there is nothing at ``data.path`` or ``model.path``, the values that a stage reads are its meaning as they
+    are, with a mark that no stage has that was ever run.
+
+    Attributes:
+        absent: (field, path) of all at which there is nothing.
+    """
+
+    def __init__(self) -> None:
+        self.absent: set[tuple[str, str]] = set()
+
+    @property
+    def STAGES(self) -> Mapping[str, StageSpec]:  # noqa: N802 (as the module's constant)
+        """All stages, inputs before their users."""
+        return spec.STAGES
+
+    def stages_of(self, values: Mapping[str, Any], /) -> list[str]:
+        """The stages that a cell needs, inputs before their users."""
+        return spec.stages_of(values)
+
+    def stage_inputs(self, stage: str, values: Mapping[str, Any], /) -> tuple[str, ...]:
+        """Names of the upstream stages."""
+        return spec.stage_inputs(stage, values)
+
+    def stage_meaning(self, stage: str, values: Mapping[str, Any], /) -> dict[str, Any]:
+        """As ``qsd.stages.spec``, or a meaning that only holds for this plan."""
+        names = spec.STAGES[stage].reads(values)
+        absent = set(_absent(names, values))
+        if not absent:
+            return spec.stage_meaning(stage, values)
+        self.absent |= absent
+        return {"absent": sorted(name for name, _ in absent), **{name: values[name] for name in names}}
+
+    def key_of(self, stage: str, version: int, meaning: Mapping[str, Any], input_keys: Mapping[str, str], /) -> str:
+        """The key of a stage."""
+        return spec.key_of(stage, version, meaning, input_keys)
+
+    def beside(self, error: UserError) -> UserError:
+        """What makes a plan impossible, with what would only have been assumed."""
+        also = [f"{name}: {path}: no such file or folder" for name, path in sorted(self.absent)]
+        return UserError("; ".join([str(error), *also, "'ablate doctor' lists all that is missing"])) if also else error
+
+    def remarks(self) -> list[str]:
+        """What is assumed of absent models, one line each; the estimate says what is assumed of data."""
+        return [
+            f"{name}: there is nothing at {path} yet; planned with the size of a usual model of this resolution, "
+            "and no stage that reads it counts as done"
+            for name, path in sorted(self.absent)
+            if name == MODEL
+        ]
+
+
+def _absent(names: tuple[str, ...], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in (DATA, MODEL):
+        if name in names and not Path(values[name]).exists() and (name == DATA or not is_hub_name(values[name])):
+            yield name, str(values[name])
