@@ -31,6 +31,8 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     """Question, cells, and a table of stages."""
     print(f"{plan.name}: {summary['question']}")
     _print_cells(plan)
+    why = "stated in the sweep" if plan.primary["stated"] else "by default"
+    print(f"decides: {plan.primary['scorer']} on split {plan.primary['split']} ({why})")
     for notice in summary["notices"][:_MOST_NOTICES]:
         print(f"note: {notice}")
     if len(summary["notices"]) > _MOST_NOTICES:

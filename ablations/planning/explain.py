@@ -78,7 +78,8 @@ def _differences(node: StageNode, record: Record, cell: Cell) -> Iterator[str]:
     if node.version != record.version:
         yield f"stage version: wanted {node.version}, there {record.version} (the code of this stage has changed)"
     for name, ours, theirs in _changed(node.meaning, record.meaning):
-        yield f"{name}: wanted {_value(name, ours)}, there {_value(name, theirs)}"
+        code = " (the code of this member has changed)" if name.endswith(".source") and ours and theirs else ""
+        yield f"{name}: wanted {_value(name, ours)}, there {_value(name, theirs)}{code}"
     for name, ours, theirs in _changed(node.inputs, record.inputs):
         if theirs is _ABSENT:
             yield f"input {name}: wanted {ours[:12]}, there not used"

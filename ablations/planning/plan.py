@@ -162,6 +162,7 @@ def summary(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
         "sweep": plan.sweep.name,
         "experiment": plan.experiment,
         "question": plan.sweep.question,
+        "primary": dict(plan.primary),
         "cells": len({cell.name for cell in plan.cells}),
         "runs": len(plan.cells),
         "unique": sum(unique.values()),

@@ -17,7 +17,7 @@ from ablations.store.artefacts import Store
 from ablations.store.states import states
 from qsd.stages import spec as real_stages
 from tests.ablations import fake_stages
-from tests.ablations.conftest import Planner
+from tests.ablations.conftest import SWEEP, Planner
 from tests.ablations.test_spec import ablate
 
 
@@ -191,3 +191,15 @@ def test_experiment_may_be_replaced(assets: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.startswith("good@other: ")
     assert ablate("plan", "good", "--experiment", "othr") == 2
     assert "(did you mean 'other'?)" in capsys.readouterr().err
+
+
+def test_what_decides_is_stated_or_the_first_scorer_that_took_no_part(plan_of: Planner) -> None:
+    """clip_emoji selects in the grid; a sweep of random selections leaves it free; the file may say otherwise."""
+    assert plan_of().primary == {"scorer": "aesthetic_emoji", "split": "evaluation", "stated": False}
+    seen = plan_of(SWEEP + "overrides: {evaluation.splits: [seen, evaluation]}\n")
+    assert seen.primary["split"] == "evaluation"  # held-out prompts before those of training
+    free = SWEEP.replace("quality.metric: [product, difference, winner_only]", "lora.rank: [4, 8]")
+    free = free.replace("quality.metric: product", "lora.rank: 4") + "overrides: {selection.strategy: random}\n"
+    assert plan_of(free.replace("controls:\n  - {selection.strategy: random}\n", "")).primary["scorer"] == "clip_emoji"
+    stated = plan_of(SWEEP + "primary: {scorer: clip_emoji, split: seen}\n")
+    assert stated.primary == {"scorer": "clip_emoji", "split": "seen", "stated": True}
