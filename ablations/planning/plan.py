@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections import Counter
+from collections import ChainMap, Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ablations.grid.expand import BASE, Cell, Grid, expand
+from ablations.grid.expand import BASE, Cell, Grid, expand, fields_of, points
 from ablations.grid.primary import resolve
 from ablations.grid.spec import Sweep, find_experiment
 from qsd.config.load import load_flat, override
@@ -130,10 +130,8 @@ def make_plan(sweep: Sweep, table: StageTable, experiment: str | None = None) ->
     flat = override(load_flat(path), sweep.overrides)
     gc.disable()  # a large plan is a million small objects without cycles; looking for some takes a fifth of the time
     try:
-        grid = expand(sweep, flat, table)
-        first_of_each = {cell.name: cell.values for cell in reversed(grid.cells)}
-        primary = resolve(sweep.primary, list(reversed(first_of_each.values())))
-        return Plan(sweep, path.stem, grid, tuple(table.STAGES), primary)
+        primary = resolve(sweep.primary, [ChainMap(fields_of(point), flat) for point in points(sweep)])
+        return Plan(sweep, path.stem, expand(sweep, flat, table), tuple(table.STAGES), primary)
     finally:
         gc.freeze()
         gc.enable()

@@ -9,6 +9,8 @@ from qsd.rewards.scorers import REGISTRY
 from qsd.stages.reads import uses_scores
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qsd.stages.reads import Values
 
 SELECTED = "selected the training pairs"
@@ -39,12 +41,12 @@ def conflicts(values: Values) -> dict[str, list[str]]:
     return found
 
 
-def default_primary(evaluation_scorers: list[str], cells: list[Values]) -> str:
-    """The scorer that decides where a sweep names none: the first that selected or labelled in none of its cells.
+def default_primary(evaluation_scorers: list[str], cells: Sequence[Values]) -> str:
+    """The scorer that decides where a sweep names none: the first that selected or labelled in no trained cell.
 
     Where there is no such scorer, the first of all: every table then says why it is no independent judge.
     """
-    direct = {name for values in cells if values["adapter"] != "none" for name, _ in _involved(values)}
+    direct = {name for values in cells for name, _ in _involved(values)}
     return next((name for name in evaluation_scorers if name not in direct), evaluation_scorers[0])
 
 
