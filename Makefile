@@ -47,7 +47,7 @@ status: ## how far a sweep is: NAME= [EXPERIMENT=]
 	$(SETUP)
 	@$(BIN)/ablate status $(NAME) $(ABLATE_OPTIONS)
 
-table: ## the results of a sweep: NAME= [EXPERIMENT=]
+table: ## the results of a sweep so far, at any time: NAME= [EXPERIMENT=]
 	$(NEEDS_NAME)
 	$(SETUP)
 	@$(BIN)/ablate table $(NAME) $(ABLATE_OPTIONS)

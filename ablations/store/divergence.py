@@ -54,4 +54,7 @@ def notice(sweep: str, labels: Iterable[str]) -> str:
     names = list(labels)
     shown = "; ".join(names[:_MOST_NAMES])
     more = f"; and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
-    return f"diverged, and not tried again: {shown}{more} ('ablate retry {sweep} --cause {CAUSE}' does)"
+    return (
+        f"diverged, which is a result and not tried again: {shown}{more} "
+        f"('ablate retry {sweep} --cause {CAUSE}' tries again)"
+    )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _TAG_LENGTH = 64
 _ID_LENGTH = 128
+_DIVERGED = "diverged"
+"""State of a cell in ``cells.json``, and the tag of its run."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class TrackedRun:
     Attributes:
         run_id: the same for the same cell and seed in every attempt.
         config: the entry of ``cells.json``, nested, so that no key has a dot.
-        training: folder of the training, None while it has written nothing.
+        training: folder of the training, None while it has written nothing; of one that diverged, what it wrote
+            before.
         attempts: folders of the training's attempts, in order.
         live: the training may go on.
         scores: the evaluation of this cell, None while it is not finished.
@@ -73,7 +76,7 @@ def tracked_runs(runs: Path, sweep_folder: Path, live: bool) -> list[TrackedRun]
     Args:
         runs: the store.
         sweep_folder: holds ``cells.json``.
-        live: show trainings that are still running, too.
+        live: show trainings that are still running, too. Those that diverged are shown always.
     """
     content = json.loads((sweep_folder / "cells.json").read_text(encoding="utf-8"))
     base = next((cell for cell in content["cells"] if cell["role"] == "base"), None)
@@ -90,10 +93,11 @@ def _tracked(
         base = None
     training, going_on = train, False
     trained: Any = _record_digest(train)
-    if live and train is None and "train" in cell["stages"]:
+    diverged = cell.get("state") == _DIVERGED
+    if (live or diverged) and train is None and "train" in cell["stages"]:
         growing = runs / "partial" / "train" / cell["stages"]["train"] / METRICS
         if growing.is_file() and growing.stat().st_size:
-            training, going_on, trained = growing.parent, True, growing.stat().st_size
+            training, going_on, trained = growing.parent, not diverged, growing.stat().st_size
     gallery = sweep_folder / "gallery.png"
     shown = gallery if evaluate is not None and gallery.is_file() else None
     seed = "base" if cell["seed"] is None else f"s{cell['seed']}"
@@ -102,7 +106,14 @@ def _tracked(
         name=cell["name"] if cell["seed"] is None else f"{cell['name']} seed {cell['seed']}",
         group=content["sweep"],
         job_type=cell["role"],
-        tags=list(dict.fromkeys(f"{key}={value}"[:_TAG_LENGTH] for key, value in cell["axes"].items())),
+        tags=list(
+            dict.fromkeys(
+                [
+                    *(f"{key}={value}"[:_TAG_LENGTH] for key, value in cell["axes"].items()),
+                    *([_DIVERGED] if diverged else []),
+                ]
+            )
+        ),
         config={
             **{key: content[key] for key in ("sweep", "experiment", "git_commit")},
             **{key: nested(value) if isinstance(value, dict) else value for key, value in cell.items()},

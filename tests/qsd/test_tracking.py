@@ -309,6 +309,26 @@ def test_online_resumes_and_sends_only_new_rows_of_a_running_training(tmp_path, 
     assert second.calls[-1] == ("teardown",)
 
 
+def test_a_diverged_training_is_shown_with_what_it_wrote(tmp_path, world):
+    folder = write_sweep(tmp_path, world)
+    key = stage_keys(world.cells[0], 1)["train"]
+    content = json.loads((folder / "cells.json").read_text())
+    cell = next(cell for cell in content["cells"] if cell["stages"].get("train") == key)
+    cell |= {"state": "diverged", "reason": "training diverged: loss is nan at step 3"}
+    (folder / "cells.json").write_text(json.dumps(content))
+    for stage in ("train", "evaluate"):
+        artefact = tmp_path / "artefacts" / stage / cell["stages"][stage]
+        partial = tmp_path / "partial" / stage / artefact.name
+        partial.parent.mkdir(parents=True)
+        artefact.rename(partial)
+    run = next(run for run in tracked_runs(tmp_path, folder, live=False) if run.config["cell_id"] == cell["cell_id"])
+    assert (run.config["state"], run.config["reason"]) == ("diverged", cell["reason"])
+    assert "diverged" in run.tags
+    assert not run.live
+    assert len(run.history()) == STEPS
+    assert run.scores is None
+
+
 @pytest.mark.parametrize("failure", ["missing", "raises", "no cells"])
 def test_failure_is_one_line_of_warning(tmp_path, sweep, monkeypatch, caplog, failure):
     fake = FakeWandb(RuntimeError("no network\nat all")) if failure == "raises" else None

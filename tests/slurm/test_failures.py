@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from ablations.files import read_json
+from ablations.mending.retry import causes_of, choose, submit
 from ablations.slurm import query
 from ablations.slurm.launches import launches
 from ablations.store.artefacts import Store
 from tests.ablations.conftest import SMALL, Planner
+from tests.ablations.test_failures import faulty
 from tests.conftest import ROOT
 from tests.slurm.conftest import PROFILE, Submit
 from tests.slurm.test_arrays import TWO_RANKS
@@ -36,6 +39,28 @@ def test_a_failing_stage_takes_only_its_followers_along(
     assert again.jobs == 3
     wait_for_end()
     assert sorted(runs(fake_log).values())[-2:] == [1, 2], "only the failed stage ran again"
+
+
+def test_a_diverged_training_is_submitted_again_only_if_asked(
+    plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path
+) -> None:
+    plan = plan_of(faulty(608, 610))
+    submit_plan(plan)
+    wait_for_end()
+    wait_for(lambda: not command("squeue", "--noheader"), "the last job")
+    content = read_json(store.sweep(plan.name) / "cells.json")
+    assert [cell["state"] for cell in content["cells"]] == ["finished", "diverged", "failed", "finished"]
+    again = submit_plan(plan)
+    assert again.jobs == 3, "only the failed training and what waits for it"
+    assert "not tried again: train beta=608 seed 0 ('ablate retry a --cause non-finite' tries again)" in str(again)
+    wait_for_end()
+    diverged = next(cell.stages["train"].key for cell in plan.cells if cell.name == "beta=608")
+    assert len(list(store.attempts("train", diverged).iterdir())) == 1
+    asked = submit(plan, store, choose(plan, store, causes_of("non-finite", None)))
+    assert asked is not None
+    assert asked.jobs == 3
+    wait_for_end()
+    assert len(list(store.attempts("train", diverged).iterdir())) == 2
 
 
 def test_scancel_of_one_element(
