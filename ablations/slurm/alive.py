@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ablations.grid.keys import StageNode
+    from ablations.slurm.query import JobState
     from ablations.store.artefacts import Store
 
 SILENT = "the SLURM controller does not answer (try 'squeue'); nothing was submitted"
 
 
-def alive(store: Store, left: Mapping[str, StageNode], here: str) -> dict[str, str]:
-    """Key -> job of every stage in ``left`` that runs or waits in the queue and can still come to run.
+def alive(store: Store, left: Mapping[str, StageNode], here: str) -> dict[str, JobState]:
+    """Key -> job and its state, of every stage in ``left`` that runs or waits in the queue and can still come to run.
 
     A job that waits for a stage which is neither done nor in the queue does not count: SLURM is about to drop it.
 
@@ -35,14 +36,14 @@ def alive(store: Store, left: Mapping[str, StageNode], here: str) -> dict[str, s
     states = query.states(held.values())
     if states is None:
         raise UserError(SILENT)
-    found: dict[str, str] = {}
+    found: dict[str, JobState] = {}
     for key, node in left.items():
         state = states[held[key]] if key in held else None
         if state is None or not state.alive:
             continue
         doomed = any(up in left and up not in found for up in node.inputs.values())
         if state.state in query.ACTIVE or not doomed:
-            found[key] = state.job
+            found[key] = state
     return found
 
 

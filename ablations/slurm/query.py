@@ -99,6 +99,17 @@ def states(jobs: Iterable[str]) -> dict[str, JobState] | None:
     return {job: known.get(job) or JobState(job, GONE) for job in wanted}
 
 
+def dependencies(jobs: Iterable[str]) -> dict[str, str] | None:
+    """What each job still waits for, in squeue's words such as ``afterok:4(unfulfilled)``; None without an answer."""
+    wanted = set(jobs)
+    arrays = ",".join(dict.fromkeys(job.partition("_")[0] for job in wanted))
+    text = _answer(["squeue", "--noheader", "--array", f"--jobs={arrays}", "--Format=JobArrayID:|,Dependency:|"])
+    if text is None:
+        return None
+    rows = ([part.strip() for part in line.split("|")] for line in text.splitlines())
+    return {row[0]: row[1] for row in rows if len(row) >= 2 and row[0] in wanted}
+
+
 def _squeue(arrays: str) -> dict[str, JobState] | None:
     text = _answer(["squeue", "--noheader", "--array", "--states=all", f"--jobs={arrays}", f"--Format={_FORMAT}"])
     if text is None:

@@ -16,6 +16,7 @@ from ablations.slurm.canary import Canary
 from ablations.slurm.launches import begin
 from ablations.slurm.limits import limits
 from ablations.slurm.queue import Queue
+from ablations.slurm.stale import free, stale
 from ablations.slurm.turns import turn
 from ablations.store import divergence
 from ablations.store.jobs import QSD, load_table
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ablations.running.ahead import Group
     from ablations.slurm.launches import Launch
     from ablations.slurm.profile import Profile
+    from ablations.slurm.query import JobState
     from ablations.store.artefacts import Store
 
 _PROGRAMS = ("squeue", "sbatch", "srun", "scontrol", "scancel")
@@ -44,6 +46,7 @@ class Submitted:
         jobs: stages submitted.
         rehearsed: stages of the canary submitted.
         queued: stages that have a job from an earlier launch.
+        freed: how many of these jobs waited for the end of a job whose stage is done (``ablations.slurm.stale``).
         later: stages beyond the site's limit; the last job of the launch submits them.
         ahead: processes submitted that do common work of stages beforehand.
         diverged: a line about trainings that diverged and were therefore left out; empty without any.
@@ -54,6 +57,7 @@ class Submitted:
     jobs: int = 0
     rehearsed: int = 0
     queued: int = 0
+    freed: int = 0
     later: int = 0
     ahead: int = 0
     diverged: str = ""
@@ -70,6 +74,11 @@ class Submitted:
             )
         if self.queued:
             lines.append(f"{self.queued:,} stages were in the queue already")
+        if self.freed:
+            lines.append(
+                f"{self.freed:,} of these waited for jobs that have not ended for SLURM, though their stages are done; "
+                "they wait no more"
+            )
         if self.later:
             lines.append(f"{self.later:,} stages are beyond the limit of the queue; the last job submits them")
         if self.launch is None and not self.queued:
@@ -130,14 +139,20 @@ def _submit(
 ) -> Submitted:
     """As :func:`submit`, while no other launcher submits; ``here`` is the name of this cluster."""
     undo_leftovers(store, here)
-    todo, queued, diverged = _todo(plan, store, here, only)
-    about_diverged = divergence.notice(plan.sweep.name, diverged) if diverged else ""
+    left, states = _look(plan, store, here)
+    # What a person names (``ablate retry``) is tried again, also where it diverged.
+    diverged = {} if only is not None else divergence.diverged_stages(store, left)
+    todo, queued = _todo(left, {*states, *diverged}, states, only), _jobs(states)
+    labels = [plan.label(left[key]) for key in diverged if key not in queued]
+    about_diverged = divergence.notice(plan.sweep.name, labels) if labels else ""
+    freed = free(stale(store, left, plan.nodes.keys() - left.keys(), states, here))
     if not todo:
-        return Submitted(None, queued=len(queued), diverged=about_diverged)
+        return Submitted(None, queued=len(queued), freed=freed, diverged=about_diverged)
     rehearsal = Canary(plan, store, table) if canary else None
     if rehearsal:
         undo_leftovers(rehearsal.store, here)
-    dry_todo, dry_queued, _ = _todo(rehearsal.plan, rehearsal.store, here) if rehearsal else ({}, {}, [])
+    dry_left, dry_states = _look(rehearsal.plan, rehearsal.store, here) if rehearsal else ({}, {})
+    dry_todo, dry_queued = _todo(dry_left, dry_states, dry_states), _jobs(dry_states)
     for node in (*todo.values(), *dry_todo.values()):  # before anything is written or submitted
         count_of(node.stage, node.values, load_table(table), profile.resources(node.stage).gpus)
     bounds = limits(profile)
@@ -164,7 +179,7 @@ def _submit(
     later = len(todo) - len(now)
     queue.submit_last(finish_job.run, finish_job.write(launch, plan, store, folder, later), _last(plan, jobs))
     ahead = sum(len(group.processes) for group in found)
-    return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), later, ahead, about_diverged)
+    return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), freed, later, ahead, about_diverged)
 
 
 def _fitting(
@@ -186,24 +201,34 @@ def _fitting(
     return now, []
 
 
-def _todo(
-    plan: Plan, store: Store, here: str, only: Container[str] | None = None
-) -> tuple[dict[str, StageNode], dict[str, str], list[str]]:
-    """The stages to submit, key -> job of those in the queue, and the labels of what is left out as it diverged."""
+def _look(plan: Plan, store: Store, here: str) -> tuple[dict[str, StageNode], dict[str, JobState]]:
+    """The stages that are not done, and key -> job of those that have one in the queue."""
     present = {stage: store.present(stage) for stage in plan.order}
     left = {
         key: node
         for key, node in plan.nodes.items()
         if key not in present[node.stage] or not store.is_done(node.stage, key)
     }
-    queued = alive(store, left, here)
-    diverged = {} if only is not None else divergence.diverged_stages(store, left)
+    return left, alive(store, left, here)
+
+
+def _todo(
+    left: Mapping[str, StageNode],
+    kept_out: Container[str],
+    queued: Container[str],
+    only: Container[str] | None = None,
+) -> dict[str, StageNode]:
+    """The stages to submit: of those that are not done, the ones that are not ``kept_out`` and whose inputs come."""
     todo: dict[str, StageNode] = {}
     for key, node in left.items():
         coming = all(up not in left or up in queued or up in todo for up in node.inputs.values())
-        if key not in queued and key not in diverged and coming and (only is None or key in only):
+        if key not in kept_out and coming and (only is None or key in only):
             todo[key] = node
-    return todo, queued, [plan.label(left[key]) for key in diverged if key not in queued]
+    return todo
+
+
+def _jobs(states: Mapping[str, JobState]) -> dict[str, str]:
+    return {key: state.job for key, state in states.items()}
 
 
 def _last(plan: Plan, jobs: Mapping[str, str]) -> list[str]:

@@ -71,7 +71,20 @@ def status(plan: Plan, store: Store) -> dict[str, Any]:
         "queued": [entry for entry in active.values() if entry["state"] in (QUEUED, UNKNOWN)],
         "diverged": ended[DIVERGED],
         "failures": ended[FAILED],
+        "stale": sorted(plan.label(plan.nodes[key]) for key in _stale(plan, store, seen)),
     }
+
+
+def _stale(plan: Plan, store: Store, seen: Look) -> Mapping[str, str]:
+    """The queued stages whose jobs wait for nothing but jobs of done stages (``ablations.slurm.stale``)."""
+    jobs = {key: job for key in plan.nodes if seen.states[key] == QUEUED and (job := seen.job_state(key)) is not None}
+    if not jobs:
+        return {}
+    from ablations.slurm import query
+    from ablations.slurm.stale import stale
+
+    done = {key for key in plan.nodes if seen.states[key] == DONE}
+    return stale(store, plan.nodes, done, jobs, query.cluster() or "")
 
 
 def _scheduler(seen: Look) -> str:
@@ -158,6 +171,11 @@ def status_lines(found: Mapping[str, Any], most: int = _MOST_CELLS, urgent_first
         yield f"diverged: {entry['label']}: {entry['reason']}"
     if found["diverged"]:
         yield notice(found["sweep"], [entry["label"] for entry in found["diverged"]])
+    if found["stale"]:
+        yield (
+            f"{len(found['stale']):,} queued stages wait for jobs whose stages are done; if that lasts, SLURM has lost "
+            f"the end of those jobs: 'ablate resume {found['sweep']}' frees them"
+        )
     for entry in found["failures"][:_MOST_FAILURES]:
         log = f"\n    log: {entry['log']}" if entry["log"] else ""
         yield f"failed: {entry['label']}: {entry['reason']}{log}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from qsd.config.check import schema_fields
 from qsd.config.remembered import Remembered
@@ -39,12 +39,7 @@ def none(_values: Values) -> dict[str, Any]:
     return {}
 
 
-class _Versioned(Protocol):
-    @property
-    def version(self) -> int: ...
-
-
-def _code(field: str, registry: Registry[_Versioned], name: str) -> dict[str, Any]:
+def _code(field: str, registry: Registry[Any], name: str) -> dict[str, Any]:
     """What a chosen member's code adds to a meaning: the digest of its own source, and its version above one.
 
     The version is for what the digest does not see: code that members share and libraries.

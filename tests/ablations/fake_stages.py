@@ -1,9 +1,11 @@
 """A stage table of cheap stages with the shape of the real ones, for the runner's tests.
 
 ``FAKE_LOG`` names a file that gets one line per event, ``FAKE_STEP_S`` is the time of a training step and
-``FAKE_LINGER_S`` of every other stage. A ``loss.beta`` of 666 makes training fail; 667 makes it end without a word;
-those of ``tests.ablations.faults`` each fail in a way of their own, but not with ``FAKE_MENDED``. On a GPU given by the
-runner, stages log when they enter and leave it. Training may have several processes (``tests.ablations.partners``).
+``FAKE_LINGER_S`` of every other stage. ``FAKE_GATE``, as ``select:FILE``, keeps stages of a kind, not training, from
+ending until the file exists. A ``loss.beta`` of 666 makes training fail; 667 makes it end without a word; those of
+``tests.ablations.faults`` each fail in a way of their own, but not with ``FAKE_MENDED``. On a GPU given by the runner,
+stages log when they enter and leave it; none goes on before ``FAKE_TOGETHER`` of them have entered. Training may have
+several processes (``tests.ablations.partners``).
 """
 
 from __future__ import annotations
@@ -115,12 +117,24 @@ def note(line: str) -> None:
         os.close(stream)
 
 
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 300) -> None:
+    """Poll until ``condition`` holds; the limit only keeps a broken runner from hanging for ever."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds:g} s for {what}")
+        time.sleep(0.02)
+
+
 @contextmanager
 def on_gpu(context: StageContext) -> Iterator[None]:
-    """Log entering and leaving the GPU, if the runner gave one."""
+    """Log entering and leaving the GPU, if the runner gave one. With ``FAKE_TOGETHER``, the first ones meet there."""
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
     if gpu:
         log(f"enter-{gpu}", context)
+        together = int(os.environ.get("FAKE_TOGETHER", "0"))
+        if together:
+            wait_until(lambda: Path(os.environ["FAKE_LOG"]).read_text().count("enter-") >= together, "the others")
     yield
     if gpu:
         log(f"leave-{gpu}", context)
@@ -136,6 +150,9 @@ def _digest_inputs(context: StageContext) -> None:
     log("run", context)
     if os.environ.get("FAKE_LINGER_S"):
         time.sleep(float(os.environ["FAKE_LINGER_S"]))
+    gated, _, gate = os.environ.get("FAKE_GATE", "").partition(":")
+    if gated == context.output.parent.name:
+        wait_until(Path(gate).exists, gate)
     parts = [(folder / "result.txt").read_text() for folder in context.inputs.values()]
     (context.output / "result.txt").write_text(hashlib.sha256(repr(parts).encode()).hexdigest())
     (context.output / "inner").mkdir(exist_ok=True)

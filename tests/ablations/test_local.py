@@ -157,8 +157,10 @@ def test_no_more_attempts_at_once_than_jobs(plan_of: Planner, store: Store, worl
 def test_every_attempt_has_a_gpu_and_no_gpu_has_more_than_its_share(
     each: int, plan_of: Planner, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_LINGER_S", "0.05")
+    """The first attempts, one for each share, wait for each other on their GPUs: so many do run at the same time."""
+    monkeypatch.setenv("FAKE_TOGETHER", str(2 * each))
     plan = plan_of()
+    assert sum(not node.inputs for node in plan.nodes.values()) >= 2 * each, "enough that can begin at once"
     result = run(plan, store, Lines(sys.stdout), each, table=fake_stages.HERE, preload=PRELOAD, gpus=("5", "GPU-7a"))
     assert result.ran == len(plan.nodes)
     now, most, entered = Counter[str](), Counter[str](), Counter[str]()

@@ -31,16 +31,15 @@ def daemons() -> Iterator[OneNode]:
     reason = install()
     if reason:
         pytest.skip(f"waits for a SLURM on this machine: {reason}")
-    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:  # short: sockets have short names
-        node = OneNode(Path(folder))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SLURM_CONF", str(node.conf))
-            patch.setenv("PYTHONPATH", str(ROOT))  # the cheap stages are in no snapshot
-            try:
-                node.start()
-                yield node
-            finally:
-                node.stop()
+    node = OneNode(Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp")))  # short: sockets have short names
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(node.conf))
+        patch.setenv("PYTHONPATH", str(ROOT))  # the cheap stages are in no snapshot
+        try:
+            node.start()
+            yield node
+        finally:
+            node.stop()
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.slurm.guard import Guard
+
 PROGRAMS = ("slurmctld", "slurmd", "munged", "srun", "sbatch", "squeue", "scontrol", "scancel")
 PARTITIONS = ("low", "high")
 CPUS = 8
@@ -74,10 +76,15 @@ class OneNode:
         self.conf = folder / "slurm.conf"
         self._ports = _free_ports(2)
         self._munged: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
         self.changed = False
 
     def start(self) -> None:
-        """Write the configuration, start every daemon, and wait until jobs can run."""
+        """Write the configuration, start every daemon, and wait until jobs can run.
+
+        A guard ends all of them when this process is gone, even if it never gets to :meth:`stop`.
+        """
+        self._guard = Guard(self.folder)
         for name in ("state", "spool"):
             (self.folder / name).mkdir(parents=True)
         (self.folder / "gres.conf").write_text(_GRES.format(node=_NODE))
@@ -133,12 +140,30 @@ class OneNode:
         self._wait(f"{daemon} does not end", lambda: not _alive(pid))
         file.unlink(missing_ok=True)
 
+    def save(self) -> bytes:
+        """The controller's memory of jobs, from a save that it begins after this call.
+
+        It saves within about five seconds of a change; what happens after its last save, a crash forgets.
+        """
+        file = self.folder / "state" / "job_state"
+        before = file.stat().st_mtime_ns if file.exists() else 0
+        job = self._run("squeue", "--noheader", "--format=%A").stdout.split()[0]
+        self._run("scontrol", "update", f"JobId={job}", f"Comment={secrets.token_hex(4)}")
+        self._wait("slurmctld does not save its state", lambda: file.exists() and file.stat().st_mtime_ns != before)
+        return file.read_bytes()
+
+    def crash(self, remembered: bytes) -> None:
+        """Kill the controller, as if ``remembered`` were the last that it had saved."""
+        self.kill("slurmctld")
+        for name in ("job_state", "job_state.old"):
+            (self.folder / "state" / name).write_bytes(remembered)
+
     def lose_node(self) -> None:
         """Tell the controller that the node is lost: its jobs are requeued."""
         self._run("scontrol", "update", f"NodeName={_NODE}", "State=DOWN", "Reason=lost")
 
     def stop(self) -> None:
-        """End all jobs and daemons."""
+        """End all jobs and daemons, and remove the folder."""
         if self.conf.exists() and self._run("scontrol", "ping").returncode == 0:
             self._run("scancel", "--full", "--user", getpass.getuser())
             _try_for(10, lambda: not self._run("squeue", "--noheader").stdout.strip())
@@ -147,6 +172,8 @@ class OneNode:
         if self._munged is not None:
             self._munged.terminate()
             self._munged.wait(timeout=20)
+        if self._guard is not None:
+            self._guard.close()
 
     def log(self) -> str:
         """The last lines of the daemons' logs, for a failing test."""
@@ -170,7 +197,9 @@ class OneNode:
         }
         options = [f"--{name}={path}" for name, path in files.items()]
         self._munged = subprocess.Popen(
-            ["munged", "--foreground", "--force", "--num-threads=2", *options], stderr=subprocess.DEVNULL
+            ["munged", "--foreground", "--force", "--num-threads=2", *options],
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         self._wait("munged does not come up", files["socket"].exists)
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from ablations.planning.plan import Plan
 from ablations.slurm import query
 from ablations.slurm.launches import tickets
 from ablations.store.artefacts import Store
+from ablations.watching.status import status, status_lines
 from qsd.errors import UserError
 from tests.ablations.conftest import Planner
 from tests.slurm.conftest import Submit
@@ -94,6 +96,7 @@ def test_a_silent_controller_is_no_answer_and_a_restarted_one_goes_on(
     submit_plan(plan)
     wait_for(lambda: step(fake_log, 1) == 2, "a training step of both cells")
     job = job_of(plan, store, "train")
+    slurm.save()  # a crash may forget what happened since the last save: the tests below
     slurm.kill("slurmctld")
     assert query.job_state(job) is None
     with pytest.raises(UserError, match="the SLURM controller does not answer"):
@@ -106,6 +109,93 @@ def test_a_silent_controller_is_no_answer_and_a_restarted_one_goes_on(
     wait_for_end()
     assert undone(plan, store) == [], logs(store)
     assert set(runs(fake_log).values()) == {1}
+
+
+def state_of(plan: Plan, store: Store, stage: str) -> str:
+    """What SLURM says of the job of the first cell's stage."""
+    state = query.job_state(job_of(plan, store, stage))
+    assert state is not None
+    return state.state
+
+
+def start_after_crash(slurm: OneNode) -> None:
+    """Start the controller, and use up the job numbers that it has forgotten to have given.
+
+    A node that remembers such a number refuses the new job, and SLURM then drains the node ("Duplicate jobid").
+    """
+    slurm.start_slurmctld()
+    for _ in range(5):
+        command("scancel", command("sbatch", "--parsable", "--hold", "--mem=10", "--wrap=true").strip())
+
+
+@pytest.fixture
+def crashed(
+    slurm: OneNode,
+    plan_of: Planner,
+    submit_plan: Submit,
+    store: Store,
+    fake_log: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Plan:
+    """A plan whose trainings run, while the controller is down, and has saved nothing since ``select`` ran."""
+    gate = fake_log.with_name("gate")
+    monkeypatch.setenv("FAKE_GATE", f"select:{gate}")
+    plan = plan_of(TWO_RANKS)
+    submit_plan(plan)
+    wait_for(lambda: "run select/" in fake_log.read_text(), "the selection to have begun")
+    remembered = slurm.save()
+    gate.touch()
+    wait_for(lambda: step(fake_log, 1) == 2, "a training step of both cells")
+    slurm.crash(remembered)
+    return plan
+
+
+@pytest.fixture
+def forgetful(slurm: OneNode, crashed: Plan, store: Store) -> Plan:
+    """A plan whose trainings ended without a controller; restarted, it believes that they wait for ``select``."""
+    trained = lambda: not any(label.startswith("train") for label in undone(crashed, store))  # noqa: E731
+    wait_for(trained, "the trainings", 60, scene=False)
+    start_after_crash(slurm)
+    return crashed
+
+
+def test_jobs_that_wait_for_a_forgotten_end_are_told_and_freed(
+    forgetful: Plan, submit_plan: Submit, store: Store, fake_log: Path
+) -> None:
+    assert state_of(forgetful, store, "select") == "RUNNING", "so SLURM believes"
+    found = status(forgetful, store)
+    assert found["stale"] == ["generate rank=4 seed 0", "generate rank=8 seed 0"]
+    assert any("'ablate resume a' frees them" in line for line in status_lines(found))
+    done = submit_plan(forgetful)
+    assert (done.jobs, done.queued, done.freed) == (0, 4, 2)
+    wait_for(lambda: not undone(forgetful, store), "all stages")
+    assert set(runs(fake_log).values()) == {1}
+    assert status(forgetful, store)["stale"] == []
+
+
+def test_jobs_that_a_forgotten_end_has_cancelled_are_submitted_again(
+    forgetful: Plan, submit_plan: Submit, store: Store, fake_log: Path
+) -> None:
+    """As the time limit of the job does that has ended without the controller's knowledge."""
+    command("scancel", job_of(forgetful, store, "select"))
+    wait_for(lambda: state_of(forgetful, store, "generate") == "CANCELLED", "the end of what waits for it")
+    done = submit_plan(forgetful)
+    assert (done.jobs, done.queued, done.freed) == (4, 0, 0)
+    wait_for(lambda: not undone(forgetful, store), "all stages")
+    assert set(runs(fake_log).values()) == {1}
+
+
+def test_running_jobs_that_a_crash_has_forgotten_go_on(
+    slurm: OneNode, crashed: Plan, submit_plan: Submit, store: Store, fake_log: Path
+) -> None:
+    """The restarted controller takes them for waiting ones, and may kill them when their node registers."""
+    start_after_crash(slurm)
+    training = [key for key, node in crashed.nodes.items() if node.stage == "train"]
+    wait_for(lambda: not any(store.claims.holder(key) for key in training), "the trainings to end or to be killed")
+    done = submit_plan(crashed)
+    assert (done.jobs, done.freed) == (0, 2), "the trainings, or what waits for them"
+    wait_for(lambda: not undone(crashed, store), "all stages")
+    assert repeated(fake_log) == []
 
 
 def kill_jobs() -> None:

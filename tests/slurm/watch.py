@@ -37,11 +37,11 @@ def scancel_all() -> None:
     wait_for(lambda: not command("squeue", "--noheader"), "an empty queue", 60)
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 300) -> None:
-    """Poll until ``condition`` holds."""
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 300, scene: bool = True) -> None:
+    """Poll until ``condition`` holds; ``scene`` adds what SLURM says to the message."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}\n{_scene()}"
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}\n{_scene() if scene else ''}"
         time.sleep(0.2)
 
 
