@@ -133,7 +133,7 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _await_end(token: str, patience_s: float = 10.0) -> None:
+def _await_end(token: str, patience_s: float = 60.0) -> None:
     deadline = time.monotonic() + patience_s
     while left := processes_with(token):
         assert time.monotonic() < deadline, f"processes {left} outlived the command"

@@ -43,7 +43,7 @@ def start(job: Path, **environment: str) -> subprocess.Popen[bytes]:
 
 
 def run(job: Path, **environment: str) -> int:
-    return start(job, **environment).wait(timeout=60)
+    return start(job, **environment).wait(timeout=120)
 
 
 def ending(store: Store, node: StageNode) -> dict[str, Any]:
@@ -122,10 +122,10 @@ def test_a_signal_ends_a_stage_at_its_next_report(name: str, plan_of: Planner, s
     node = node_of(plan, "train")
     job = job_of(node, store)
     log = world / "events"
-    process = start(job, FAKE_STEP_S="0.1", FAKE_LOG=str(log))
+    process = start(job, FAKE_STEP_S="0.3", FAKE_LOG=str(log))
     await_line(log, "step-3 ")
     process.send_signal(signal.Signals[name])
-    assert process.wait(timeout=30) == attempt.EXIT_INTERRUPTED
+    assert process.wait(timeout=120) == attempt.EXIT_INTERRUPTED
     found = ending(store, node)
     assert (found["state"], found["signal"], found["reason"]) == ("interrupted", name, f"stopped by {name}")
     reached = found["progress"]["done"]

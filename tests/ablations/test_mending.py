@@ -101,8 +101,9 @@ def launched(world: Path, fake_log: Path) -> subprocess.Popen[str]:
     """A launcher that has begun to train."""
     slow = {**os.environ, **ENV, "FAKE_STEP_S": "0.2"}
     process = subprocess.Popen(command(), cwd=world, env=slow, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not any(line.startswith("step-1") for line in events(fake_log)) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    while not any(line.startswith("step-1 ") for line in events(fake_log)):
+        assert time.monotonic() < deadline, "waited for a training to begin"
         time.sleep(0.05)
     return process
 
@@ -138,7 +139,7 @@ def test_cancel_of_a_cell_leaves_what_others_need(plan_of: Planner, store: Store
     assert held is not None
     held.release()
     (store.root / "away").rename(store.artefact("score", shared.key))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while states(store, plan.nodes)[cell.stages["train"].key] != "interrupted" and time.monotonic() < deadline:
         time.sleep(0.1)
     assert process.poll() is None, "the launcher goes on with other cells"

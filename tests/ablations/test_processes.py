@@ -156,7 +156,7 @@ def test_a_partner_that_hears_nothing_is_ended(workers: Workers, store: Store, n
 def test_a_killed_attempt_leaves_no_process_and_its_work(
     workers: Workers, store: Store, node: StageNode, fake_log: Path
 ) -> None:
-    start(workers, store, node, fake_log, FAKE_STEP_S="0.2")
+    start(workers, store, node, fake_log, FAKE_STEP_S="1")
     wait_for(lambda: f"step-3 train/{node.key}" in events(fake_log))  # so the state after step 2 is kept
     owner = store.claims.owner(node.key)
     assert owner is not None
@@ -165,7 +165,7 @@ def test_a_killed_attempt_leaves_no_process_and_its_work(
     assert all(alive(pid) for pid in pids)
     os.kill(owner.pid, signal.SIGKILL)
     assert end(workers) == -signal.SIGKILL
-    wait_for(lambda: not [pid for pid in pids if alive(pid)], 10)
+    wait_for(lambda: not [pid for pid in pids if alive(pid)])
     assert f"step-8 train/{node.key}" not in events(fake_log), "they were ended, and did not come to their end"
     start(workers, store, node, fake_log)
     assert end(workers) == attempt.EXIT_DONE
@@ -178,7 +178,7 @@ def test_a_killed_attempt_leaves_no_process_and_its_work(
 def test_a_signal_reaches_all(
     workers: Workers, store: Store, node: StageNode, fake_log: Path, number: signal.Signals
 ) -> None:
-    start(workers, store, node, fake_log, FAKE_STEP_S="0.2")
+    start(workers, store, node, fake_log, FAKE_STEP_S="1")
     wait_for(lambda: f"step-2 train/{node.key}" in events(fake_log))
     workers.signal(0, number)
     assert end(workers) == attempt.EXIT_INTERRUPTED
