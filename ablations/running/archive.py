@@ -52,13 +52,17 @@ def keep_earlier(folder: Path, content: Any) -> Path | None:
 
 
 def _identity(content: Any) -> str:
-    """Equal for equal cells: their ids, seeds, roles and stages, whatever their state, order and names."""
+    """Equal for equal cells (ids, seeds, roles, stages; whatever state, order and names) with the same primary scorer.
+
+    The primary scorer and split decide what is marked, so a table that another choice marked is another table.
+    """
     try:
         cells = [[cell[name] for name in ("cell_id", "seed", "role", "is_baseline")] for cell in content["cells"]]
         stages = [sorted(cell["stages"].items()) for cell in content["cells"]]
     except (KeyError, TypeError, AttributeError):
         return hash_of("no list of cells")[:_DIGITS]
-    return hash_of(sorted([*cell, of_cell] for cell, of_cell in zip(map(str, cells), stages, strict=True)))[:_DIGITS]
+    listed = sorted([*cell, of_cell] for cell, of_cell in zip(map(str, cells), stages, strict=True))
+    return hash_of([content.get("primary"), listed])[:_DIGITS]
 
 
 def _kept(folder: Path, names: list[str], identity: str) -> Path | None:

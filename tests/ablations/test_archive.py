@@ -63,6 +63,15 @@ def test_other_cells_move_the_earlier_set_aside(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"earlier", "wandb", "wandb.log"}
 
 
+def test_another_primary_scorer_marks_another_table(tmp_path: Path) -> None:
+    primary = {"scorer": "judge_emoji", "split": "evaluation", "stated": True}
+    before = put(tmp_path, cells(0) | {"primary": primary})
+    assert keep_earlier(tmp_path, cells(0) | {"primary": dict(primary)}) is None
+    kept = keep_earlier(tmp_path, cells(0) | {"primary": primary | {"scorer": "clip_emoji_b"}})
+    assert kept is not None
+    assert tree(kept) == before
+
+
 @pytest.mark.parametrize(
     "now",
     [
