@@ -101,7 +101,8 @@ def _panel(axes: Axes, rows: list[Row], reference: str, named: bool) -> None:
         comparison = _shown(row, reference)
         if row.diverged or comparison is None:
             text = diverged(row) if row.diverged else "not evaluated"
-            axes.text(0, height, f" {text}", va="center", fontsize=8, color="#666666")
+            place = axes.get_yaxis_transform()
+            axes.text(0.03, height, text, transform=place, va="center", fontsize=8, color="#666666")
             continue
         colour = _COLOURS["baseline" if row.is_baseline else row.role]
         if comparison.estimate is not None:
@@ -146,7 +147,7 @@ def _legend(figure: Any, by_scorer: list[list[Row]]) -> None:
     if has_estimates(rows):
         handles.append(Line2D([], [], color=grey, marker=".", linestyle="", alpha=0.6, label="one training seed"))
         handles.append(Line2D([], [], color=grey, marker="o", linestyle="", label="may be called a difference"))
-    hollow = "not shown to differ" if has_estimates(rows) else "one training seed: no marks"
+    hollow = "no mark" if has_estimates(rows) else "no mark: one training seed"
     handles.append(Line2D([], [], color=grey, marker="o", markerfacecolor="white", linestyle="", label=hollow))
     for role, label in (("baseline", "baseline"), ("grid", "grid"), ("control", "control")):
         if any(("baseline" if row.is_baseline else row.role) == role for row in rows):
