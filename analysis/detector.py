@@ -32,6 +32,7 @@ _FEWEST = 10
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
+    "text.parse_math": False,
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

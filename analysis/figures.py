@@ -7,7 +7,7 @@ import textwrap
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from analysis.wording import conflicts, diverged, has_estimates, marks, partial, split_title, standing
+from analysis.wording import conflicts, diverged, has_estimates, marks, partial, prompts, split_title, standing
 from analysis.wrapping import wrap
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _LABEL_CHARACTERS = 30
 _DPI = 120
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
+    "text.parse_math": False,
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -58,7 +59,7 @@ def effects_png(sweep: Sweep, rows: list[Row]) -> bytes:
     cells = [row for row in by_scorer[0] if row.role != "base"]
     width = 2.6 + 2.5 * columns
     title = textwrap.wrap(sweep.question, max(30, int(width * 11)))
-    about = f"{split_title(split)} (n = {cells[0].prompts})"
+    about = f"{split_title(split)} (n = {prompts(by_scorer[0])})"
     about += f"; {note}" if (note := partial(rows)) else ""
     each = max(0.38, 0.08 + 0.15 * max(_label(row).count("\n") + 1 for row in cells))
     heights = [0.9 + each * len(_cells(line[0][1], line[0][0])) for line in chunks]
@@ -147,7 +148,7 @@ def _legend(figure: Any, by_scorer: list[list[Row]]) -> None:
     if has_estimates(rows):
         handles.append(Line2D([], [], color=grey, marker=".", linestyle="", alpha=0.6, label="one training seed"))
         handles.append(Line2D([], [], color=grey, marker="o", linestyle="", label="may be called a difference"))
-    hollow = "no mark" if has_estimates(rows) else "no mark: one training seed"
+    hollow = "no mark"
     handles.append(Line2D([], [], color=grey, marker="o", markerfacecolor="white", linestyle="", label=hollow))
     for role, label in (("baseline", "baseline"), ("grid", "grid"), ("control", "control")):
         if any(("baseline" if row.is_baseline else row.role) == role for row in rows):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from analysis.wording import (
     ABSENT,
-    ONE_SEED,
     against,
     budget,
     conflicts,
@@ -19,6 +19,7 @@ from analysis.wording import (
     interval,
     left_out,
     marks,
+    no_marks,
     partial,
     per_seed,
     percent,
@@ -73,13 +74,13 @@ def to_markdown(sweep: Sweep, rows: list[Row]) -> str:
     if told := partial(rows):
         lines += [f"**{told[0].upper()}{told[1:]}.**", ""]
     if absent := incomplete(rows):
-        lines += [*(f"- {line}" for line in absent), ""]
+        lines += [*(f"- {_escaped(line)}" for line in absent), ""]
     for split, of_split in groupby(rows, key=lambda row: row.split):
         lines += [f"## Split {split_title(split)}", ""]
         for _, of_scorer in groupby(of_split, key=lambda row: row.scorer):
             lines += _scorer_table(list(of_scorer))
     lines += _trained(rows)
-    notes = [_RULE if has_estimates(rows) else f"- {ONE_SEED}", _NOTES]
+    notes = [_RULE if has_estimates(rows) else f"- {no_marks(rows)}", _NOTES]
     notes += [_SIMULATED] if sweep.labels == "simulated" else []
     lines += ["## How to read this", "", *notes, ""]
     return "\n".join([*lines, *_origin(rows), ""])
@@ -94,7 +95,8 @@ def _scorer_table(rows: list[Row]) -> list[str]:
     lines = [f"### {first.scorer} ({standing(first)})", ""]
     lines += [f"Unit: {first.unit}; revision {_code(first.revision)}; {size}.", ""]
     lines += [f"† {line}.  " for line in conflicts(rows)]
-    lines += [f"{line[0].upper()}{line[1:]}.  " for line in left_out(rows)]
+    lines += [f"{_escaped(line)}.  " for line in left_out(rows)]
+    lines += [] if over_seeds else [f"{no_marks(rows)}  "]
     lines += [""] if lines[-1] else []
     lines += [_line(_HEADINGS), f"|---|{'---:|' * (len(_HEADINGS) - 1)}"]
     for row in rows:
@@ -162,6 +164,11 @@ def _wins(comparison: Comparison | None) -> str:
         return ABSENT
     low, high = comparison.win_rate_these_models.low, comparison.win_rate_these_models.high
     return f"{percent(comparison.win_rate)} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _escaped(text: str) -> str:
+    """Text of the user's in which Markdown sees no sign."""
+    return re.sub(r"([\\`*<|])", r"\\\1", text)
 
 
 def _code(text: str) -> str:

@@ -146,7 +146,7 @@ def overlap_png(found: Overlap) -> bytes:
     labels = [_wrapped(label, count) for label in found.labels]
     cell = max(cell, _LINE * max(label.count("\n") + 1 for label in labels))
     longest = _CHARACTER * max(len(line) for label in labels for line in label.split("\n"))
-    with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 8}):
+    with mpl.rc_context({"font.family": "DejaVu Sans", "text.parse_math": False, "font.size": 8}):
         side = longest + cell * count
         figure = Figure(figsize=(2.2 + side, 0.8 + side), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)

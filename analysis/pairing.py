@@ -59,7 +59,9 @@ class Panel:
 
 
 MOST_NOT_FINITE = 0.02
-"""Share of the images of a replicate that a scorer may give no number; above it the replicate fails under it."""
+"""Share of a replicate's images, over all splits, that a scorer may give no number; above it the replicate fails."""
+MOST_LEFT_OUT = 0.1
+"""Share of the images of a panel that may be left out of every cell; above it the replicates that lost most fail."""
 
 
 def panels(results: Results) -> list[Panel]:
@@ -70,11 +72,28 @@ def panels(results: Results) -> list[Panel]:
             has two revisions or units within the sweep.
     """
     groups = results.scores.groupby(["split", "scorer"], observed=True, sort=True)
-    found = {(str(split), str(scorer)): _panel(str(split), str(scorer), group) for (split, scorer), group in groups}
+    failed = _failed(results.scores)
+    found = {
+        (str(split), str(scorer)): _panel(str(split), str(scorer), group, failed.get(str(scorer), {}))
+        for (split, scorer), group in groups
+    }
     return [found[key] for key in sorted(found, key=lambda key: (split_order(key[0]), key[1]))]
 
 
-def _panel(split: str, scorer: str, scores: pd.DataFrame) -> Panel:
+def _failed(scores: pd.DataFrame) -> dict[str, dict[tuple[str, int | None], str]]:
+    """Scorer -> (cell, seed) -> why this replicate takes no part under it: too few finite scores."""
+    absent = (~np.isfinite(scores["score"])).rename("absent")
+    keys = [scores["scorer"].astype(str), scores["cell"].astype(str), scores["seed"].fillna(-1).astype(int)]
+    found: dict[str, dict[tuple[str, int | None], str]] = {}
+    for key, row in absent.groupby(keys).agg(["sum", "size"]).iterrows():
+        scorer, cell, seed = cast("tuple[str, str, int]", key)
+        if row["sum"] > MOST_NOT_FINITE * row["size"]:
+            reason = f"{row['sum']} of {row['size']} scores of {scorer} are not finite"
+            found.setdefault(scorer, {})[cell, None if seed < 0 else int(seed)] = reason
+    return found
+
+
+def _panel(split: str, scorer: str, scores: pd.DataFrame, too_few: dict[tuple[str, int | None], str]) -> Panel:
     revision = _single(scores, "revision", scorer)
     unit = _single(scores, "unit", scorer)
     ordered = scores.assign(seed=scores["seed"].fillna(-1).astype(int), prompt_id=scores["prompt_id"].astype(str))
@@ -83,7 +102,6 @@ def _panel(split: str, scorer: str, scores: pd.DataFrame) -> Panel:
     images: NDArray[np.int64] | None = None
     first = ""
     cubes: dict[str, dict[int | None, Floats]] = {}
-    left_out: dict[str, int] = {}
     failed: dict[tuple[str, int | None], str] = {}
     for key, replicate in ordered.groupby(["cell", "seed"], observed=True, sort=False):
         cell, seed = cast("tuple[str, int]", key)
@@ -98,20 +116,41 @@ def _panel(split: str, scorer: str, scores: pd.DataFrame) -> Panel:
             _raise_unpaired(where, first, (own_prompts, own_images), (prompts, images))
         names = np.unique(prompts)
         values = replicate["score"].to_numpy(dtype=np.float64).reshape(len(names), -1)
-        absent = int((~np.isfinite(values)).sum())
         number = None if seed < 0 else int(seed)
-        if absent > MOST_NOT_FINITE * values.size:
-            failed[str(cell), number] = f"{absent} of {values.size} scores of {scorer} are not finite"
+        if (str(cell), number) in too_few:
+            failed[str(cell), number] = too_few[str(cell), number]
             continue
-        if absent:
-            left_out[label] = absent
         cubes.setdefault(str(cell), {})[number] = values
     assert prompts is not None
     names = np.unique(prompts)
+    failed |= _fail_those_that_lost_most(cubes, scorer)
+    left_out = {
+        f"'{cell}'" if seed is None else f"'{cell}' seed {seed}": int(np.isnan(values).sum())
+        for cell, by_seed in cubes.items()
+        for seed, values in by_seed.items()
+        if np.isnan(values).any()
+    }
     kept, gone = _leave_out(cubes, len(names))
     cells = {cell: Cube(tuple(by_seed), np.stack(list(by_seed.values()))) for cell, by_seed in cubes.items()}
     told = tuple(str(name) for name, keep in zip(names, kept, strict=True) if keep)
     return Panel(split, scorer, revision, unit, told, cells, left_out, gone, failed)
+
+
+def _fail_those_that_lost_most(
+    cubes: dict[str, dict[int | None, Floats]], scorer: str
+) -> dict[tuple[str, int | None], str]:
+    """Take replicates out until no more than a tenth of the images are lost to all; why, by (cell, seed)."""
+    failed: dict[tuple[str, int | None], str] = {}
+    while True:
+        lost = {(cell, seed): np.isnan(v) for cell, by_seed in cubes.items() for seed, v in by_seed.items()}
+        if not lost or np.logical_or.reduce(list(lost.values())).mean() <= MOST_LEFT_OUT:
+            return failed
+        cell, seed = max(lost, key=lambda replicate: int(lost[replicate].sum()))
+        count = int(lost[cell, seed].sum())
+        failed[cell, seed] = f"with its {count} scores of {scorer} that are not finite, too few images are left"
+        del cubes[cell][seed]
+        if not cubes[cell]:
+            del cubes[cell]
 
 
 def _leave_out(cubes: dict[str, dict[int | None, Floats]], prompts: int) -> tuple[NDArray[np.bool_], int]:

@@ -27,14 +27,16 @@ class Row:
         mean: score, mean over seeds, prompts and images; None when no replicate is evaluated, or one diverged.
         versus_baseline: None for the baseline itself and the base model, and where nothing can be compared.
         versus_base: None for the base model, and where nothing can be compared.
-        prompts: behind the numbers; images_left_out: had no finite score in some cell, so they count in none.
+        prompts: behind the numbers; images_left_out: had no finite score in some cell, so they count in none;
+            left_out_by: those cells, and how many images each.
         seeds: training seeds in ``mean``; missing_seeds: planned and not evaluated yet ("base" for the base model).
         diverged_seeds: whose training diverged; failed_seeds: seed and reason of those that failed otherwise.
         planned_seeds: how many training seeds the sweep asks for.
         noise_floor: (x, y): of all y pairs of training seeds of one recipe, x differ over prompts alone; equal in all
             rows of a scorer and split.
         detectable: the true difference to the baseline that would be marked with a chance of 80 %, by the variances of
-            these comparisons (``analysis.power``); equal in all rows of a scorer and split; None without an estimate.
+            these comparisons, with all planned seeds (``analysis.power``); equal in all rows of a scorer and split;
+            None without an estimate.
         cell_ids: of all planned replicates.
         data_digest: key of the data stage; several are joined by spaces.
         trained: what the cell was trained on.
@@ -56,6 +58,7 @@ class Row:
     prompts: int
     images_per_prompt: int
     images_left_out: int
+    left_out_by: tuple[str, ...]
     seeds: tuple[int, ...]
     missing_seeds: tuple[str, ...]
     diverged_seeds: tuple[int, ...]
@@ -110,6 +113,8 @@ def _panel_rows(results: Results, panel: Panel, facts: dict[str, Trained]) -> li
     floor = noise_floor([cube for cube in panel.cells.values() if cube.seeds != (None,)])
     for cell in sweep.cell_names():
         replicates = sweep.of_cell(cell)
+        if panel.scorer not in replicates[0].scorers or panel.split not in replicates[0].splits:
+            continue
         cube = panel.cells.get(cell)
         present = cube.seeds if cube else ()
         diverged = tuple(r.seed for r in replicates if r.state == DIVERGED and r.seed is not None)
@@ -133,6 +138,7 @@ def _panel_rows(results: Results, panel: Panel, facts: dict[str, Trained]) -> li
                 prompts=len(panel.prompts) if cube else 0,
                 images_per_prompt=cube.values.shape[2] if cube else 0,
                 images_left_out=panel.images_left_out,
+                left_out_by=tuple(f"{label}: {count}" for label, count in panel.left_out.items()),
                 seeds=tuple(seed for seed in present if seed is not None),
                 missing_seeds=tuple(
                     _seed(r) for r in replicates if r.seed not in (*present, *diverged) and r.seed not in failed
@@ -148,8 +154,8 @@ def _panel_rows(results: Results, panel: Panel, facts: dict[str, Trained]) -> li
                 trained=facts[cell],
             )
         )
-    against_baseline = _family(results, panel, rows, sweep.baseline)
-    against_base = _family(results, panel, rows, sweep.base)
+    against_baseline = _family(results, panel, rows, {row.cell: sweep.baseline for row in rows})
+    against_base = _family(results, panel, rows, {row.cell: sweep.of_cell(row.cell)[0].base for row in rows})
     return [
         replace(
             row,
@@ -180,50 +186,50 @@ class _Family:
     detectable: float | None = None
 
 
-def _family(results: Results, panel: Panel, rows: list[Row], reference: str | None) -> _Family:
-    """Every trained cell minus ``reference``, with estimates, and with marks where all seeds are there.
+def _family(results: Results, panel: Panel, rows: list[Row], reference: dict[str, str]) -> _Family:
+    """Every trained cell minus its ``reference`` (cell -> cell), with estimates, and marks where all seeds are there.
 
     Cells whose evaluations are the same count once. A diverged training is a result of its cell, so neither that cell
-    nor, where it is the reference, any other has an estimate. Holm and Benjamini-Hochberg count the whole family, also
-    what is not there yet.
+    nor, where it is the reference, any other is compared. Holm and Benjamini-Hochberg count the whole family, also what
+    is not there yet.
     """
     from analysis.marks import BENJAMINI_HOCHBERG, HOLM, estimates, marks
     from analysis.power import detectable, variances
     from analysis.statistics import align, compare
 
-    if reference is None or reference not in panel.cells:
-        return _Family({})
     by_cell = {row.cell: row for row in rows}
+    family = [
+        row.cell
+        for row in rows
+        if row.role != "base" and row.cell != reference[row.cell] and reference[row.cell] in by_cell
+        if not row.diverged and not by_cell[reference[row.cell]].diverged
+    ]
     pairs: dict[str, Pairs] = {}
-    for cell, cube in panel.cells.items():
-        if cell != reference and by_cell[cell].role != "base" and (pair := align(cube, panel.cells[reference])):
-            pairs[cell] = pair
+    for cell in family:
+        if cell in panel.cells and reference[cell] in panel.cells:
+            pair = align(panel.cells[cell], panel.cells[reference[cell]])
+            if pair is not None:
+                pairs[cell] = pair
     compared = dict(zip(pairs, compare(list(pairs.values())), strict=True))
-    if by_cell[reference].diverged:
-        return _Family(compared)
 
-    can_be_marked = [row.cell for row in rows if row.cell != reference and row.role != "base" and not row.diverged]
-    identity = {cell: _evaluations(results, cell) for cell in can_be_marked}
+    identity = {cell: _evaluations(results, cell) for cell in family}
     differences = {
-        identity[cell]: pairs[cell].differences()
-        for cell in can_be_marked
-        if cell in pairs and min(pairs[cell].differences().shape) > 1
+        identity[cell]: pair.differences() for cell, pair in pairs.items() if min(pair.differences().shape) > 1
     }
     if not differences:
         return _Family(compared)
     found = dict(zip(differences, estimates(list(differences.values())), strict=True))
-    complete = by_cell[reference].complete
-    whole = {identity[cell] for cell in can_be_marked if complete and by_cell[cell].complete} & found.keys()
+    whole = {identity[cell] for cell in family if by_cell[cell].complete and by_cell[reference[cell]].complete}
     in_order = [each for each in found if each in whole]
     size = len(set(identity.values()))
-    adjustment = HOLM if by_cell[reference].primary else BENJAMINI_HOCHBERG
+    adjustment = HOLM if rows[0].primary else BENJAMINI_HOCHBERG
     given = dict(zip(in_order, marks([found[each].p for each in in_order], adjustment, size), strict=True))
-    for cell in can_be_marked:
-        if cell in compared and identity[cell] in found:
+    for cell, comparison in compared.items():
+        if identity[cell] in found:
             key = identity[cell]
-            compared[cell] = replace(compared[cell], estimate=found[key], mark=given.get(key))
-    seeds, prompts = max((values.shape for values in differences.values()), key=lambda shape: shape[0])
-    return _Family(compared, detectable(variances(list(differences.values())), seeds, prompts, size))
+            compared[cell] = replace(comparison, estimate=found[key], mark=given.get(key))
+    seeds = max(by_cell[cell].planned_seeds for cell in family)
+    return _Family(compared, detectable(variances(list(differences.values())), seeds, len(panel.prompts), size))
 
 
 def _evaluations(results: Results, cell: str) -> tuple[str | None, ...]:

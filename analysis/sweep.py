@@ -26,6 +26,8 @@ class Replicate:
         role: ``grid``, ``control`` or ``base``.
         seed: of training; None for the base model.
         axes: dotted setting to value, what this cell varies.
+        base: the base model's cell that it is compared with: of the same generation and evaluation.
+        scorers, splits: what it is evaluated with.
         conflicts: scorer -> why it is no independent judge of this cell, for example that it labelled the pairs.
         stages: stage name to artefact key.
         state: ``finished``, ``diverged``, ``failed`` or ``unfinished``, when ``cells.json`` was written.
@@ -38,6 +40,9 @@ class Replicate:
     axes: dict[str, Any]
     seed: int | None
     cell_id: str
+    base: str
+    scorers: tuple[str, ...]
+    splits: tuple[str, ...]
     conflicts: dict[str, tuple[str, ...]]
     stages: dict[str, str]
     state: str
@@ -116,6 +121,9 @@ def read_sweep(folder: Path) -> Sweep:
                 axes=dict(cell["axes"]),
                 seed=cell["seed"],
                 cell_id=cell["cell_id"],
+                base=cell["base"],
+                scorers=tuple(cell["scorers"]),
+                splits=tuple(cell["splits"]),
                 conflicts={scorer: tuple(reasons) for scorer, reasons in cell["conflicts"].items()},
                 stages=dict(cell["stages"]),
                 state=cell["state"],

@@ -10,7 +10,6 @@ from analysis.rows_json import NAME, read_rows
 from analysis.sweep import read_sweep
 from analysis.wording import (
     ABSENT,
-    ONE_SEED,
     against,
     budget,
     conflicts,
@@ -21,6 +20,7 @@ from analysis.wording import (
     incomplete,
     left_out,
     marks,
+    no_marks,
     partial,
     percent,
     plain,
@@ -69,19 +69,21 @@ def render_terminal(sweep_folder: Path) -> str:
     for _, group in groupby(rows, key=lambda row: row.scorer):
         of_scorer = list(group)
         console.print(f"\n{of_scorer[0].scorer} ({of_scorer[0].unit}), {standing(of_scorer[0])}")
-        console.print(_scorer_table(of_scorer, over_seeds))
+        console.print(_scorer_table(of_scorer))
     console.print(_trained(rows))
     console.print(_notes(every, rows, over_seeds))
     return stream.getvalue()
 
 
-def _scorer_table(rows: list[Row], over_seeds: bool) -> Table:
+def _scorer_table(rows: list[Row]) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, width=_WIDTH, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("cell", overflow="fold", ratio=1)
-    for heading in ("mean", "vs baseline [95 %]", "vs base model [95 %]", "wins", "seeds"):
+    over_seeds = has_estimates(rows)
+    of = "95 %" if over_seeds else "these models"
+    for heading in ("mean", f"vs baseline [{of}]", f"vs base model [{of}]", "wins", "seeds"):
         table.add_column(heading, justify="right", overflow="fold")
     places = decimals(rows)
     for row in rows:
@@ -123,7 +125,7 @@ def _notes(every: list[Row], rows: list[Row], over_seeds: bool) -> str:
         notes.append("*  would be there again: Holm over the column, at most 5 % of such columns have a false one")
         notes.append("°  exploratory (not the primary scorer): Benjamini-Hochberg, 5 % of these may be false")
     else:
-        notes.append(ONE_SEED)
+        notes.append(no_marks(rows))
     first = [row for row in rows if row.scorer == rows[0].scorer]
     notes += [text for text in (floor(first), sensitivity(first, decimals(first))) if text]
     notes += [f"†  {line}" for line in conflicts(rows)]

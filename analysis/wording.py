@@ -166,10 +166,9 @@ def prompts(rows: Sequence[Row]) -> int:
 
 def incomplete(rows: Sequence[Row]) -> list[str]:
     """What is not in the numbers: a line for what is not evaluated yet, what diverged, and each failure."""
-    cells = {row.cell: row for row in rows}.values()
-    absent = [_with_seeds(row.cell, row.missing_seeds) for row in cells if row.missing_seeds]
+    absent = dict.fromkeys(_with_seeds(row.cell, row.missing_seeds) for row in rows if row.missing_seeds)
     lines = [f"not evaluated yet: {', '.join(absent)}"] if absent else []
-    gone = [_with_seeds(row.cell, [str(seed) for seed in row.diverged_seeds]) for row in cells if row.diverged_seeds]
+    gone = dict.fromkeys(_with_seeds(row.cell, _texts(row.diverged_seeds)) for row in rows if row.diverged_seeds)
     lines += [f"diverged: {', '.join(gone)}"] if gone else []
     failed = dict.fromkeys(
         f"failed: {_with_seeds(row.cell, (seed,))}: {why}" for row in rows for seed, why in row.failed_seeds
@@ -178,10 +177,14 @@ def incomplete(rows: Sequence[Row]) -> list[str]:
 
 
 def partial(rows: Sequence[Row]) -> str:
-    """``partial: 3 of 5 cells have all that was planned``; empty when every cell has."""
-    cells = {row.cell: row for row in rows}.values()
-    whole = sum(not (row.missing_seeds or row.failed_seeds) for row in cells)
-    return "" if whole == len(cells) else f"partial: {whole} of {len(cells)} cells have all their results"
+    """``partial: 3 of 5 cells have all their results``; empty when every cell has, or diverged."""
+    cells = {row.cell for row in rows}
+    short = {row.cell for row in rows if row.missing_seeds or row.failed_seeds}
+    return f"partial: {len(cells - short)} of {len(cells)} cells have all their results" if short else ""
+
+
+def _texts(seeds: Sequence[int]) -> list[str]:
+    return [str(seed) for seed in seeds]
 
 
 def _with_seeds(cell: str, seeds: Sequence[str]) -> str:
@@ -219,10 +222,15 @@ def sensitivity(rows: Sequence[Row], places: int) -> str:
     return "" if at is None else f"a true difference of {at:.{places}f} to the baseline is marked with a chance of 80 %"
 
 
-ONE_SEED = (
-    "No marks: every cell has one training seed, and the same recipe at another seed may look as different. "
-    "Brackets are 95 % intervals over prompts, for these trained models only."
-)
+def no_marks(rows: Sequence[Row]) -> str:
+    """Why a table without any estimate has no marks."""
+    brackets = " Brackets are 95 % intervals over prompts, for these trained models only."
+    shown = any(c is not None for row in rows for c in (row.versus_baseline, row.versus_base))
+    if max(row.planned_seeds for row in rows) < 2:
+        why = "every cell has one training seed, and the same recipe at another seed may look as different."
+    else:
+        why = "no comparison has two finished training seeds and two prompts yet."
+    return f"No marks: {why}{brackets if shown else ''}"
 
 
 def standing(row: Row) -> str:
@@ -232,7 +240,9 @@ def standing(row: Row) -> str:
 
 def left_out(rows: Sequence[Row]) -> list[str]:
     """A line per scorer whose scores of some images were no finite numbers."""
-    lost = {row.scorer: row.images_left_out for row in rows if row.images_left_out}
+    lost = {row.scorer: row for row in rows if row.images_left_out}
     return [
-        f"{scorer}: {count} images without a finite score are left out of every cell" for scorer, count in lost.items()
+        f"{name}: {row.images_left_out} images are left out of every cell, without a finite score in "
+        f"{', '.join(row.left_out_by)}"
+        for name, row in lost.items()
     ]

@@ -106,7 +106,9 @@ class Counts:
 
 
 class RecordedCounts(Counts):
-    """What a finished stage really worked on, as the summaries of its inputs say; estimated where they are gone.
+    """What a finished stage really worked on, as the summaries of its inputs say.
+
+    A record whose data artefact is gone tells nothing of the time per pair: asking for its pairs raises UserError.
 
     Args:
         store: where the stage was done.
@@ -120,7 +122,10 @@ class RecordedCounts(Counts):
 
     def pairs(self, values: Mapping[str, Any]) -> int:
         """Pairs of its data stage."""
-        return true_pairs(self._store, self._upstream) or self._others.pairs(values)
+        known = true_pairs(self._store, self._upstream)
+        if known is None:
+            raise UserError(f"the data that a stage worked on is gone ({values['data.path']})")
+        return known
 
     def selected(self, values: Mapping[str, Any]) -> float:
         """Pairs that its selection kept."""

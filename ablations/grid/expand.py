@@ -15,6 +15,7 @@ from ablations.grid.keys import Keys, StageNode, StageTable
 from ablations.grid.names import cell_name, short_names
 from ablations.grid.values import REPLICATE, REPLICATE_SEEDS
 from qsd.config.digest import hash_of
+from qsd.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,7 +102,13 @@ def fields_of(point: _Point) -> dict[str, Any]:
 
 
 def training_seed(point: _Point, seed: int) -> int:
-    """The seed that a cell trains with as its seed number ``seed``."""
+    """The seed that a cell trains with as its seed number ``seed``.
+
+    Raises:
+        UserError: it would be the seed of another replicate.
+    """
+    if REPLICATE in point.axes and seed >= REPLICATE_SEEDS:
+        raise UserError(f"seed {seed}: with '{REPLICATE}', seeds must be below {REPLICATE_SEEDS}; give smaller ones")
     return seed + REPLICATE_SEEDS * int(point.axes.get(REPLICATE, 0))
 
 

@@ -55,7 +55,7 @@ def resolve(primary: Primary, cells: Sequence[Mapping[str, Any]]) -> dict[str, A
     """{"scorer", "split", "stated"} of a sweep whose cells have these flat configurations.
 
     By default the scorer is the first of ``evaluation.scorers`` that selected or labelled in no cell, and the split the
-    first of ``evaluation.splits``, held-out prompts before others.
+    first of ``evaluation.splits``, held-out prompts before others; of those that all cells are evaluated with, if any.
 
     Raises:
         UserError: the file names one that some cell is not evaluated with.
@@ -68,9 +68,15 @@ def resolve(primary: Primary, cells: Sequence[Mapping[str, Any]]) -> dict[str, A
                 place = (primary.places or {}).get(name, "primary")
                 known = ", ".join(cell[field])
                 raise UserError(f"{place}: '{value}' is not in {field} ({known}){suggest(str(value), cell[field])}")
-    first = cells[0]
     return {
-        "scorer": chosen["scorer"] or default_primary(first["evaluation.scorers"], cells),
-        "split": chosen["split"] or min(first["evaluation.splits"], key=split_order),
+        "scorer": chosen["scorer"] or default_primary(_common(cells, "evaluation.scorers"), cells),
+        "split": chosen["split"] or min(_common(cells, "evaluation.splits"), key=split_order),
         "stated": primary.scorer is not None,
     }
+
+
+def _common(cells: Sequence[Mapping[str, Any]], field: str) -> list[str]:
+    """The entries of a list that all cells have, in the order of the first; all of the first's if there is none."""
+    lists = {tuple(cell[field]) for cell in cells}
+    first = list(cells[0][field])
+    return [name for name in first if all(name in other for other in lists)] or first

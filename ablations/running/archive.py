@@ -62,7 +62,8 @@ def _identity(content: Any) -> str:
     except (KeyError, TypeError, AttributeError):
         return hash_of("no list of cells")[:_DIGITS]
     listed = sorted([*cell, of_cell] for cell, of_cell in zip(map(str, cells), stages, strict=True))
-    return hash_of([content.get("primary"), listed])[:_DIGITS]
+    primary = content.get("primary") or {}
+    return hash_of([primary.get("scorer"), primary.get("split"), listed])[:_DIGITS]
 
 
 def _kept(folder: Path, names: list[str], identity: str) -> Path | None:

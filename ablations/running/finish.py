@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.files import read_json, write_json
 from ablations.grid.cells import about
+from ablations.grid.expand import BASE
 from ablations.running.archive import CELLS, keep_earlier
 from ablations.running.cell_states import FINISHED, with_states
 from ablations.store.origin import git_state
@@ -35,6 +36,7 @@ def cells_json(plan: Plan, store: Store, commit: str | None) -> dict[str, Any]:
         commit: of the code that is used, for the record.
     """
     baseline = next(cell.name for cell in plan.cells if cell.is_baseline)
+    base_of = {tuple(node.key for node in cell.base.values()): cell.name for cell in plan.cells if cell.role == BASE}
     return {
         "sweep": plan.sweep.name,
         "experiment": plan.experiment,
@@ -48,6 +50,9 @@ def cells_json(plan: Plan, store: Store, commit: str | None) -> dict[str, Any]:
             (
                 about(cell)
                 | {
+                    "base": base_of[tuple(node.key for node in cell.base.values())],
+                    "scorers": list(cell.values["evaluation.scorers"]),
+                    "splits": list(cell.values["evaluation.splits"]),
                     "conflicts": conflicts(cell.values),
                     "stages": {stage: node.key for stage, node in cell.stages.items()},
                 }
@@ -80,7 +85,10 @@ def write_cells(plan: Plan, store: Store, commit: str | None, least: int = 0) ->
         )
     kept = keep_earlier(folder, content)
     if kept is not None:
-        print(f"note: the sweep's cells have changed; the tables of the earlier ones are in {kept}", flush=True)
+        print(
+            f"note: the sweep's cells or its primary scorer have changed; earlier tables are in {kept}",
+            flush=True,
+        )
     write_json(folder / CELLS, content)
     return folder
 

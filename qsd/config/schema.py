@@ -147,6 +147,10 @@ class LossConfig:
     adaptive_margin_weight: float = meaning(1.0, "k of the scaled margin, per unit of the metric squared", least=0)
 
 
+EQUAL_STEP_RANK = 16
+"""The rank at which ``lora.scaling`` makes no difference."""
+
+
 @dataclass
 class LoraConfig:
     """The adapter."""

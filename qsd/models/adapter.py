@@ -7,6 +7,7 @@ import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from qsd.config.schema import EQUAL_STEP_RANK
 from qsd.errors import UserError
 from qsd.registry import suggest
 
@@ -33,15 +34,9 @@ def add_adapter(unet: UNet2DConditionModel, lora: LoraConfig, seed: int) -> dict
         UserError: a target that no layer's name ends with.
     """
     import torch
-    from peft import LoraConfig as PeftConfig
 
     _check_targets(unet, lora.targets)
-    settings: dict[str, Any] = {
-        "r": lora.rank,
-        "lora_alpha": effective_alpha(lora),
-        "target_modules": list(lora.targets),
-    }
-    config = PeftConfig(**settings, init_lora_weights="gaussian")
+    config = peft_config(lora)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet.add_adapter(config, adapter_name=NAME)
@@ -92,10 +87,6 @@ def save_adapter(
     return folder / FILE
 
 
-_EQUAL_AT = 16
-"""The rank at which ``equal_step`` changes nothing."""
-
-
 def effective_alpha(lora: LoraConfig) -> float:
     """The alpha that the adapter gets; its product B·A is multiplied by alpha / rank.
 
@@ -104,7 +95,7 @@ def effective_alpha(lora: LoraConfig) -> float:
     sqrt(rank / 16), which takes the rank out, so that a comparison of ranks does not compare step sizes.
     """
     alpha = float(lora.rank) if lora.alpha is None else lora.alpha
-    return alpha * math.sqrt(lora.rank / _EQUAL_AT) if lora.scaling == "equal_step" else alpha
+    return alpha * math.sqrt(lora.rank / EQUAL_STEP_RANK) if lora.scaling == "equal_step" else alpha
 
 
 def _check_targets(unet: UNet2DConditionModel, targets: list[str]) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SELECTED = "selected the training pairs"
 LABELLED = "labelled the training pairs"
+LABELLED_TIES = "labelled the training pairs whose scores tie"
 
 
 def conflicts(values: Values) -> dict[str, list[str]]:
@@ -55,6 +56,6 @@ def _involved(values: Values) -> list[tuple[str, str]]:
     relabels = values["data.relabel"] == "scores"
     ranks = uses_scores(values)
     members = members_of(values["reward.model"], values["reward.members"]) if ranks or relabels else []
-    labellers = [*(values["data.labelled_by"] or []), *(members if relabels else [])]
-    selected = [(name, SELECTED) for name in members] if ranks else []
-    return [*selected, *((name, LABELLED) for name in dict.fromkeys(labellers))]
+    found = [(name, SELECTED) for name in members] if ranks else []
+    found += [(name, LABELLED) for name in members] if relabels else []
+    return found + [(name, LABELLED_TIES if relabels else LABELLED) for name in values["data.labelled_by"] or []]

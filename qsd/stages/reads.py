@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsd.config.check import schema_fields
 from qsd.config.remembered import Remembered
+from qsd.config.schema import EQUAL_STEP_RANK
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -152,7 +153,8 @@ def train_reads(values: Values) -> tuple[str, ...]:
     of_loss = ("loss.name", *(f"loss.{field}" for field in loss.fields))
     unread = "training.epochs" if values["training.budget"] == "steps" else "training.steps"
     training = (field for field in section("training") if field != unread)
-    return ("data.labels", "model.path", "model.resolution", *of_loss, *section("lora"), *training, "seed")
+    adapter = [field for field in section("lora") if field != "lora.scaling" or values["lora.rank"] != EQUAL_STEP_RANK]
+    return ("data.labels", "model.path", "model.resolution", *of_loss, *adapter, *training, "seed")
 
 
 def train_extra(values: Values) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def section(rows: list[Row], scorers: list[str] | None = None) -> list[str]:
     for place, first in enumerate(by_scorer[chosen[0]]):
         if first.role == "base":
             continue
-        cells = [f"`{first.cell}`{' (baseline)' if first.is_baseline else ''}"]
+        cells = [f"`{first.cell.replace('|', '/')}`{' (baseline)' if first.is_baseline else ''}"]
         for name in chosen:
             row = by_scorer[name][place]
             cells += ["", ""] if row.is_baseline else [_difference(row, row.versus_baseline), _p(row.versus_baseline)]

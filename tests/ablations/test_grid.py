@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from ablations.grid.keys import Remembered
 from ablations.grid.names import short_names
 from ablations.grid.spec import Sweep
 from qsd.config.load import defaults
+from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner
 
@@ -243,3 +245,12 @@ def test_a_replicate_is_the_same_recipe_with_other_training_seeds() -> None:
     assert all("replicate" not in cell.values for cell in grid.cells)
     plain = expand(Sweep("s", "s.yaml", "q", "e", {"lora.rank": (8,)}, (), {}, (0, 7), {}), FLAT, fake_stages)
     assert plain.cells[0].stages["train"].key == trained[0].stages["train"].key  # replicate 0 is the recipe itself
+
+
+def test_seeds_of_another_replicate_are_refused_wherever_they_come_from() -> None:
+    for axes, controls in (({"replicate": (0, 1)}, ()), ({"lora.rank": (8,)}, ({"replicate": 1},))):
+        sweep = Sweep(
+            "aa", "aa.yaml", "q", "e", axes, controls, {name: v[0] for name, v in axes.items()}, (10_000,), {}
+        )
+        with pytest.raises(UserError, match="seeds must be below 10000"):
+            expand(sweep, FLAT, fake_stages)

@@ -32,6 +32,7 @@ class Cell:
     absent: tuple[int | None, ...] = ()
     diverged: tuple[int | None, ...] = ()
     failed: tuple[int | None, ...] = ()
+    base: str = "base model"
     kept: int = 20
 
 
@@ -98,6 +99,9 @@ def write_sweep(runs: Path, world: World, name: str = "metric_formula", experime
                     "axes": cell.axes,
                     "seed": seed,
                     "cell_id": key_of(cell.name, seed)[:10],
+                    "base": cell.name if cell.role == "base" else cell.base,
+                    "scorers": list(world.scorers),
+                    "splits": list(world.prompts),
                     "conflicts": {cell.reward_model: ["selected the training pairs"]} if cell.reward_model else {},
                     "stages": keys,
                     **_state(cell, seed),

@@ -166,6 +166,28 @@ def test_a_replicate_with_too_few_numbers_fails_with_the_reason(tmp_path, world)
     assert rows["metric=difference", "judge"].complete
 
 
+def test_no_more_than_a_tenth_of_the_images_is_lost_to_all(tmp_path, world):
+    """Each of many replicates lacks another 2 %: those that lost most take no part, instead of all prompts going."""
+    cells = [Cell(f"c{number}", seeds=(0,), reward_model=None) for number in range(40)]
+    world = usual_world(prompts={"evaluation": 50}, pictures=False, images=1, scorers={"judge": ("logit", 1.0)})
+    world.cells, world.baseline = cells, "c0"
+    folder = write_sweep(tmp_path, world)
+    for number, cell in enumerate(cells):
+        spoil(scores_of(tmp_path, cell, 0), [number], listed=False)
+    (panel,) = panels(load(tmp_path, folder))
+    assert panel.images_left_out == 5
+    assert len(panel.prompts) == 45
+    assert len(panel.failed) == 35
+    assert all("too few images are left" in why for why in panel.failed.values())
+
+
+def test_the_bound_is_the_stages_own():
+    from analysis.pairing import MOST_NOT_FINITE
+    from qsd.stages.evaluate import MAX_NON_FINITE
+
+    assert MOST_NOT_FINITE == MAX_NON_FINITE
+
+
 def test_mixed_revisions_are_refused(tmp_path, world):
     folder = write_sweep(tmp_path, world)
 

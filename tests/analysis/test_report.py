@@ -24,6 +24,7 @@ from analysis.sweep import read_sweep
 from analysis.table_csv import to_csv
 from analysis.tables import render_terminal
 from analysis.trained import Trained
+from analysis.wording import incomplete, partial
 from qsd.errors import UserError
 from tests.analysis.synthetic import (
     Cell,
@@ -164,8 +165,8 @@ def test_a_diverged_seed_is_a_result_and_never_averaged_away(tmp_path, world):
     row = next(row for row in read_rows(folder / "rows.json") if row.cell == "metric=difference")
     assert row.mean is None
     assert row.diverged_seeds == (1,)
-    assert row.versus_baseline.estimate is None
-    assert row.versus_baseline.by_seed.keys() == {0, 2}  # what the other seeds did is still told, one by one
+    assert row.versus_baseline is None
+    assert row.versus_base is None
     text = render_terminal(folder)
     assert all("diverged 1 of 3" in line for line in lines_of(text, "metric=difference‡"))
     assert len(lines_of(text, "metric=difference†‡")) == 1
@@ -180,7 +181,7 @@ def test_a_diverged_baseline_leaves_nothing_to_mark_against_it(tmp_path, world):
     folder = write_sweep(tmp_path, world)
     write(tmp_path, folder)
     rows = [row for row in read_rows(folder / "rows.json") if row.cell == "metric=winner_only"]
-    assert all(row.versus_baseline.estimate is None for row in rows)
+    assert all(row.versus_baseline is None for row in rows)
     assert all(row.versus_base.mark is not None for row in rows)
 
 
@@ -198,6 +199,58 @@ def test_a_partial_table_says_what_is_missing_and_marks_only_whole_cells(tmp_pat
     assert rows["metric=difference"].versus_baseline.mark is None
     assert rows["strategy=random"].versus_baseline.mark is not None
     assert "Partial: 3 of 5 cells" in (folder / "table.md").read_text()
+
+
+def test_every_cell_is_compared_with_its_own_base_model(tmp_path):
+    """An axis that changes the images changes the base model's too: 2.0 higher there, and so the cell of that kind."""
+    seeds = (0, 1, 2)
+    cells = [
+        Cell("g=1", 0.0, seeds=seeds, base="base,g=1"),
+        Cell("g=3", 2.0, seeds=seeds, base="base,g=3"),
+        Cell("base,g=1", 0.0, role="base", seeds=(None,), reward_model=None),
+        Cell("base,g=3", 2.0, role="base", seeds=(None,), reward_model=None),
+    ]
+    folder = write_sweep(tmp_path, World(cells, "g=1", prompts={"evaluation": 60}, pictures=False, seed_spread=0.0))
+    rows = {row.cell: row for row in build_rows(load(tmp_path, folder)) if row.primary}
+    for cell in ("g=1", "g=3"):
+        assert abs(rows[cell].versus_base.difference) < 0.3
+    assert rows["g=3"].versus_baseline.difference == pytest.approx(2.0, abs=0.3)
+
+
+def test_a_cell_is_no_row_of_a_scorer_that_does_not_judge_it(tmp_path):
+    folder = write_sweep(tmp_path, usual_world(prompts={"evaluation": 12}, pictures=False))
+    content = json.loads((folder / "cells.json").read_text())
+    for cell in content["cells"]:
+        if cell["name"] == "strategy=random":
+            cell["scorers"] = ["judge"]
+    (folder / "cells.json").write_text(json.dumps(content))
+    rows = build_rows(load(tmp_path, folder))
+    assert {row.scorer for row in rows if row.cell == "strategy=random"} == {"judge"}
+
+
+def test_a_sweep_with_nothing_but_divergence_and_the_base_model_still_has_a_table(tmp_path):
+    cells = [
+        Cell("a", seeds=(0, 1), diverged=(0, 1)),
+        Cell("b$x_{$|*", seeds=(0, 1), diverged=(0, 1)),
+        Cell("base model", role="base", seeds=(None,), reward_model=None),
+    ]
+    folder = write_sweep(tmp_path, World(cells, "a", prompts={"evaluation": 5}, pixels=16))
+    write(tmp_path, folder)
+    text = render_terminal(folder)
+    assert "diverged 2 of 2" in text
+    assert "No marks: no comparison has two finished training seeds" in text.replace("\n", " ")
+
+
+def test_a_failure_under_one_scorer_makes_the_table_partial(tmp_path):
+    """Under the first scorer a cell has too few numbers, under the last all of them."""
+    from tests.analysis.test_load import scores_of, spoil
+
+    world = usual_world(prompts={"evaluation": 60}, pictures=False)
+    folder = write_sweep(tmp_path, world)
+    spoil(scores_of(tmp_path, world.cells[1], 0), list(range(12)), listed=False)
+    rows = build_rows(load(tmp_path, folder))
+    assert partial(rows) == "partial: 4 of 5 cells have all their results"
+    assert any("12 of 120 scores of clip_emoji are not finite" in line for line in incomplete(rows))
 
 
 def test_cells_with_one_evaluation_are_one_comparison(tmp_path):

@@ -197,6 +197,16 @@ def test_every_reason_why_a_scorer_is_no_independent_judge(values: Flat) -> None
     random = {**cell, "selection.strategy": "random"}
     assert conflicts(random) == {"judge_emoji": ["labelled the training pairs"]}
     assert conflicts({**cell, "adapter": "none"}) == {}
+    relabelled = conflicts({**random, "data.relabel": "scores"})
+    assert relabelled["clip_emoji"] == ["labelled the training pairs"]
+    assert relabelled["judge_emoji"] == ["labelled the training pairs whose scores tie"]
     assert default_primary(scorers, [cell, random]) == "clip_emoji_b"
     assert default_primary(["clip_emoji", "judge_emoji"], [cell]) == "clip_emoji"  # none is independent: the first
     assert default_primary(["clip_emoji", "judge_emoji"], [random]) == "clip_emoji"
+
+
+def test_at_rank_16_the_scaling_makes_no_other_training(values: Flat) -> None:
+    assert changed(values, lora__rank=16) == changed(values, lora__rank=16, lora__scaling="equal_step")
+    at_16 = {**values, "lora.rank": 16}
+    assert changed(at_16, lora__scaling="equal_step") == set()
+    assert "train" in changed(values, lora__scaling="equal_step")
