@@ -48,6 +48,6 @@ def _page(found: Mapping[str, Any], console: Console) -> Text:
     from rich.text import Text
 
     height, width = console.height, console.width
-    room = max(3, height - 4 - 2 * min(len(found["failures"]), 3))
+    room = max(3, height - 4 - bool(found["stale"]) - 2 * min(len(found["failures"]), 3))
     lines = [line[:width] for text in status_lines(found, room, urgent_first=True) for line in text.splitlines()]
     return Text("\n".join(lines[: height - 1]))
