@@ -140,6 +140,6 @@ def _completed(left_out: list[dict[str, Any]], scores: pd.DataFrame) -> pd.DataF
     rows = pd.DataFrame(left_out).assign(score=float("nan"))
     rows["seed"] = rows["seed"].astype("Int64")
     for column, known in (("prompt_id", ["split", "caption"]), ("scorer", ["revision", "unit"])):
-        told = scores[[column, *known]].astype(str).drop_duplicates(column)
-        rows = rows.merge(told, on=column, how="inner")
+        described = scores[[column, *known]].astype(str).drop_duplicates(column)
+        rows = rows.merge(described, on=column, how="inner")
     return rows[list(scores.columns)]

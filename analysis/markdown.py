@@ -71,8 +71,8 @@ def to_markdown(sweep: Sweep, rows: list[Row]) -> str:
     """The whole table: held-out splits first, one table per scorer."""
     lines = [f"# {sweep.name} on {sweep.experiment}", "", sweep.question, ""]
     lines += [f"Baseline: {_code(sweep.baseline)}. Git commit: {_code(sweep.git_commit)}.", ""]
-    if told := partial(rows):
-        lines += [f"**{told[0].upper()}{told[1:]}.**", ""]
+    if note := partial(rows):
+        lines += [f"**{note[0].upper()}{note[1:]}.**", ""]
     if absent := incomplete(rows):
         lines += [*(f"- {_escaped(line)}" for line in absent), ""]
     for split, of_split in groupby(rows, key=lambda row: row.split):

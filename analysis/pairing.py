@@ -132,8 +132,8 @@ def _panel(split: str, scorer: str, scores: pd.DataFrame, too_few: dict[tuple[st
     }
     kept, gone = _leave_out(cubes, len(names))
     cells = {cell: Cube(tuple(by_seed), np.stack(list(by_seed.values()))) for cell, by_seed in cubes.items()}
-    told = tuple(str(name) for name, keep in zip(names, kept, strict=True) if keep)
-    return Panel(split, scorer, revision, unit, told, cells, left_out, gone, failed)
+    prompt_ids = tuple(str(name) for name, keep in zip(names, kept, strict=True) if keep)
+    return Panel(split, scorer, revision, unit, prompt_ids, cells, left_out, gone, failed)
 
 
 def _fail_those_that_lost_most(

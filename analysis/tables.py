@@ -64,8 +64,8 @@ def render_terminal(sweep_folder: Path) -> str:
     console = Console(file=stream, width=_WIDTH, color_system=None, highlight=False, markup=False)
     console.print(f"{sweep.name} on {sweep.experiment}, {split_title(split)} (n = {prompts(rows)})")
     console.print(sweep.question)
-    if told := partial(rows):
-        console.print(f"\n{told[0].upper()}{told[1:]}")
+    if note := partial(rows):
+        console.print(f"\n{note[0].upper()}{note[1:]}")
     for _, group in groupby(rows, key=lambda row: row.scorer):
         of_scorer = list(group)
         console.print(f"\n{of_scorer[0].scorer} ({of_scorer[0].unit}), {standing(of_scorer[0])}")

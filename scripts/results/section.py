@@ -42,8 +42,8 @@ def section(rows: list[Row], scorers: list[str] | None = None) -> list[str]:
     lines.append("")
     for name in chosen:
         of_scorer = by_scorer[name]
-        told = [text for text in (floor(of_scorer), sensitivity(of_scorer, _PLACES)) if text]
-        lines.append(f"`{name}`: {'; '.join(told)}.")
+        notes = [text for text in (floor(of_scorer), sensitivity(of_scorer, _PLACES)) if text]
+        lines.append(f"`{name}`: {'; '.join(notes)}.")
     return lines
 
 

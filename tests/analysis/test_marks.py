@@ -30,7 +30,7 @@ def golden() -> list[np.ndarray]:
 
 
 def draw(rng: np.random.Generator, cells: int, seeds: int, seed_deviation: float, effects=0.0) -> list[np.ndarray]:
-    """Differences [seeds, prompts] of ``cells`` comparisons, a prompt's part drawn anew for each."""
+    """Differences [seeds, prompts] of ``cells`` comparisons, the part of a prompt drawn for each of them."""
     effect = np.broadcast_to(effects, cells)
     return [
         effect[cell]
