@@ -57,6 +57,14 @@ class Counts:
         self._counted = dict(counted)
         self._prompts: dict[tuple[Any, ...], int] = {}
         self.remarks: dict[str, str] = {}
+        self._silent: Counts | None = None
+
+    def without_remarks(self) -> Counts:
+        """The same counts, whose remarks go nowhere."""
+        if self._silent is None:
+            self._silent = Counts(self._counted)
+            self._silent._prompts = self._prompts
+        return self._silent
 
     def pairs(self, values: Mapping[str, Any]) -> int:
         """Pairs of the data set: as its stage counted them, else its rows, else a guess from its size."""
@@ -108,7 +116,8 @@ class Counts:
 class RecordedCounts(Counts):
     """What a finished stage really worked on, as the summaries of its inputs say.
 
-    A record whose data artefact is gone tells nothing of the time per pair: asking for its pairs raises UserError.
+    Where they are gone, pairs are counted as for a plan, but what is assumed of the data of an old record is no remark
+    of this plan.
 
     Args:
         store: where the stage was done.
@@ -118,14 +127,11 @@ class RecordedCounts(Counts):
 
     def __init__(self, store: Store, upstream: Mapping[str, str], others: Counts) -> None:
         super().__init__({})
-        self._store, self._upstream, self._others = store, upstream, others
+        self._store, self._upstream, self._others = store, upstream, others.without_remarks()
 
     def pairs(self, values: Mapping[str, Any]) -> int:
         """Pairs of its data stage."""
-        known = true_pairs(self._store, self._upstream)
-        if known is None:
-            raise UserError(f"the data that a stage worked on is gone ({values['data.path']})")
-        return known
+        return true_pairs(self._store, self._upstream) or self._others.pairs(values)
 
     def selected(self, values: Mapping[str, Any]) -> float:
         """Pairs that its selection kept."""

@@ -171,7 +171,7 @@ def test_a_changed_sweep_says_where_its_earlier_table_is_and_frees_as_before(
         write_cells(second, each, None)
     output = capsys.readouterr().out
     (kept,) = (folder / "earlier").iterdir()
-    assert output == f"note: the sweep's cells have changed; the tables of the earlier ones are in {kept}\n"
+    assert output == f"note: the sweep's cells or its primary scorer have changed; earlier tables are in {kept}\n"
     for sweep in world.glob("sweeps/good.yaml"):
         sweep.unlink()
     found, expected = (find_garbage(each, Path("sweeps"), fake_stages) for each in (store, alone))

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ablations.running.finish import cells_json
+from ablations.running.finish import commit_of
 from ablations.store.origin import git_state
-from tests.ablations.conftest import SMALL, Planner
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -76,10 +75,10 @@ def test_a_link_to_nothing_is_recorded_as_unreadable(tree: Path) -> None:
     assert state(tree)["untracked"] == {"qsd/gone.py": "unreadable"}
 
 
-def test_the_commit_of_tables_is_dirty_with_an_untracked_file(tree: Path, plan_of: Planner) -> None:
-    plan, commit = plan_of(SMALL), git(tree, "rev-parse", "HEAD")
+def test_the_commit_of_tables_is_dirty_with_an_untracked_file(tree: Path) -> None:
+    commit = git(tree, "rev-parse", "HEAD")
     git_state.cache_clear()
-    assert cells_json(plan, tree)["git_commit"] == commit
+    assert commit_of(tree) == commit
     (tree / "qsd" / "losses" / "own.py").write_text("beta = 2\n")
     git_state.cache_clear()
-    assert cells_json(plan, tree)["git_commit"] == f"{commit}-dirty"
+    assert commit_of(tree) == f"{commit}-dirty"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from tests.slurm.one_node import OneNode
 
 
 def main(folder: Path) -> None:
+    # A shell starts background jobs with Ctrl-C ignored, and that is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     node = OneNode(folder)
     os.environ["SLURM_CONF"] = str(node.conf)
     try:
