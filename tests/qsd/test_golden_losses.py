@@ -40,7 +40,13 @@ def curve(world: TinyStages, name: str) -> dict[str, list[float]]:
 
 FIRST = 2
 """Steps that agree to 2e-4 on every kind of CPU: the start, and one update."""
-LATER = {"adaptive_dpo": 0.2, "kto": 0.06, "slic": 6e-3}
+LATER = {
+    ("adaptive_dpo", "loss"): 0.06,
+    ("adaptive_dpo", "grad_norm"): 0.2,
+    ("kto", "loss"): 4e-3,
+    ("kto", "grad_norm"): 0.06,
+    ("slic", "loss"): 6e-3,
+}
 """Relative tolerance of the later steps where it is not 1e-3. These losses divide by a scale of the batch or have a
 kink, so the last bits of a kind of CPU grow: twice what two kinds (with and without AVX-512) were seen to differ by."""
 
@@ -49,10 +55,9 @@ kink, so the last bits of a kind of CPU grow: twice what two kinds (with and wit
 def test_the_curve_is_the_one_written_down(world: TinyStages, name: str) -> None:
     expected = json.loads(FILE.read_text(encoding="utf-8"))[name]
     found = curve(world, name)
-    later = LATER.get(name, 1e-3)
     for key, values in expected.items():
         assert found[key][:FIRST] == pytest.approx(values[:FIRST], rel=2e-4, abs=1e-9)
-        assert found[key][FIRST:] == pytest.approx(values[FIRST:], rel=later, abs=1e-9)
+        assert found[key][FIRST:] == pytest.approx(values[FIRST:], rel=LATER.get((name, key), 1e-3), abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["adaptive_dpo", "alpha_dpo", "kto"])
