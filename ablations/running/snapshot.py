@@ -3,7 +3,7 @@
 ``runs/snapshots/<id>/`` holds the packages, ``origin.json`` (commit, whether there were changes, digests of the
 untracked files), ``diff.patch`` (the changes of the packages since that commit) and ``environment.txt`` (Python and
 every installed distribution). The id is a hash of all that, so the same code in the same environment is one folder
-however often it is launched. Whoever runs from it puts it first on ``PYTHONPATH`` and starts Python with ``-P``.
+however often it is launched. A process that runs from it has it first on ``PYTHONPATH`` and starts Python with ``-P``.
 """
 
 from __future__ import annotations
