@@ -5,17 +5,17 @@ from __future__ import annotations
 import ablations.commands.planning
 
 # isort: split
-import ablations.commands.trying
+import ablations.commands.rehearsal
 
 # isort: split
-import ablations.commands.running
+import ablations.commands.launching
 
 # isort: split
-import ablations.commands.looking
+import ablations.commands.inspection
 
 # isort: split
-import ablations.commands.mending
-import ablations.commands.site  # noqa: F401  (each registers its commands, in the order of the help text)
+import ablations.commands.recovery
+import ablations.commands.surroundings  # noqa: F401  (each registers its commands, in the order of the help text)
 from ablations.commands.common import app
 from qsd import console
 

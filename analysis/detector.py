@@ -21,7 +21,7 @@ from qsd.adaptive.detector import DETECTORS, Detection
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from analysis.sweep import Sweep
+    from analysis.sweep import SweepFolder
 
 FILES = ("detector.csv", "minority.png", "intervals.png")
 SUSPECTED = (0.1, 0.3, 0.5)
@@ -51,7 +51,7 @@ class Judged:
     found: Detection
 
 
-def read(runs: Path, sweep: Sweep) -> list[Judged]:
+def read(runs: Path, sweep: SweepFolder) -> list[Judged]:
     """Every finished training of the sweep that has judged its pairs, cells in the order of the tables."""
     judged = []
     for name in sweep.cell_names():
@@ -65,7 +65,7 @@ def read(runs: Path, sweep: Sweep) -> list[Judged]:
     return judged
 
 
-def outputs(runs: Path, sweep: Sweep) -> dict[str, bytes | None]:
+def outputs(runs: Path, sweep: SweepFolder) -> dict[str, bytes | None]:
     """``FILES`` by name; None for one that has nothing to show."""
     judged = read(runs, sweep)
     contents = to_csv(judged).encode() if judged else None, minority_png(judged), intervals_png(judged)

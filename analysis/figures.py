@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from analysis.comparison import Comparison
     from analysis.rows import Row
-    from analysis.sweep import Sweep
+    from analysis.sweep import SweepFolder
 
 # Okabe and Ito's colours, distinguishable with every common colour vision.
 _COLOURS = {"baseline": "#000000", "grid": "#0072B2", "control": "#D55E00"}
@@ -35,7 +35,7 @@ _STYLE: Any = {
 }
 
 
-def effects_png(sweep: Sweep, rows: list[Row]) -> bytes:
+def effects_png(sweep: SweepFolder, rows: list[Row]) -> bytes:
     """Differences on the first split, one column per scorer; the same rows give the same bytes.
 
     Above to the baseline, which answers the sweep's question, below to the base model. Thin lines with ends are

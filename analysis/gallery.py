@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.sweep import Replicate, Sweep, artefact, split_order
+from analysis.sweep import Replicate, SweepFolder, artefact, split_order
 from analysis.wording import split_title
 from analysis.wrapping import wrap
 
@@ -24,7 +24,7 @@ _FONT_SIZE = 14
 _INK, _PAPER, _EMPTY, _FRAME = (20, 20, 20), (255, 255, 255), (228, 228, 228), (200, 200, 200)
 
 
-def gallery_png(runs: Path, sweep: Sweep) -> bytes | None:
+def gallery_png(runs: Path, sweep: SweepFolder) -> bytes | None:
     """Rows are prompts of the held-out split, chosen by a hash of their id, so not by how they look.
 
     Each tile is the first image index of the cell's first training seed. None when no cell has images yet.
@@ -39,7 +39,7 @@ def gallery_png(runs: Path, sweep: Sweep) -> bytes | None:
     return _draw(sweep, split, [(name, seed) for name, seed, _ in columns], prompts, pictures)
 
 
-def _columns(runs: Path, sweep: Sweep) -> list[tuple[str, int | None, Path | None]]:
+def _columns(runs: Path, sweep: SweepFolder) -> list[tuple[str, int | None, Path | None]]:
     """(cell, seed, folder of its images), base model first."""
     names = sweep.cell_names()
     names.sort(key=lambda name: name != sweep.base)
@@ -86,7 +86,7 @@ def _pictures(folder: Path, prompts: set[str]) -> dict[str, bytes]:
 
 
 def _draw(
-    sweep: Sweep,
+    sweep: SweepFolder,
     split: str,
     columns: list[tuple[str, int | None]],
     prompts: list[tuple[str, str]],
@@ -123,7 +123,7 @@ def _draw(
     return stream.getvalue()
 
 
-def _footer(sweep: Sweep, split: str, columns: list[tuple[str, int | None]]) -> str:
+def _footer(sweep: SweepFolder, split: str, columns: list[tuple[str, int | None]]) -> str:
     seeds = sorted({str(seed) for _, seed in columns if seed is not None})
     return (
         f"{sweep.name} on {sweep.experiment}, {split_title(split)}. A row has one prompt and one initial noise. "

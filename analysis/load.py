@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.sweep import Replicate, Sweep, artefact, read_sweep
+from analysis.sweep import Replicate, SweepFolder, artefact, read_sweep
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Results:
         runs: where the artefacts lie.
     """
 
-    sweep: Sweep
+    sweep: SweepFolder
     scores: pd.DataFrame
     missing: tuple[Replicate, ...]
     runs: Path

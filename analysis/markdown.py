@@ -35,7 +35,7 @@ from analysis.wording import (
 if TYPE_CHECKING:
     from analysis.comparison import Comparison
     from analysis.rows import Row
-    from analysis.sweep import Sweep
+    from analysis.sweep import SweepFolder
 
 _HEADINGS = [
     *("Cell", "Mean", "vs baseline", "vs base model", "p vs baseline", "Baseline, these models", "Base, these models"),
@@ -67,7 +67,7 @@ _NOTES = """\
 _SIMULATED = "- The preference labels behind the training pairs come from simulated annotators, not from people."
 
 
-def to_markdown(sweep: Sweep, rows: list[Row]) -> str:
+def to_markdown(sweep: SweepFolder, rows: list[Row]) -> str:
     """The whole table: held-out splits first, one table per scorer."""
     lines = [f"# {sweep.name} on {sweep.experiment}", "", sweep.question, ""]
     lines += [f"Baseline: {_code(sweep.baseline)}. Git commit: {_code(sweep.git_commit)}.", ""]

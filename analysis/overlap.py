@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from analysis.sweep import Sweep
+    from analysis.sweep import SweepFolder
 
 FILES = ("overlap.csv", "overlap.png")
 MOST = 60
@@ -57,7 +57,7 @@ class Overlap:
         return jaccard
 
 
-def outputs(runs: Path, sweep: Sweep) -> dict[str, bytes | None]:
+def outputs(runs: Path, sweep: SweepFolder) -> dict[str, bytes | None]:
     """The files by name; None where there is nothing to compare."""
     found = overlap(runs, sweep)
     if found is None:
@@ -65,7 +65,7 @@ def outputs(runs: Path, sweep: Sweep) -> dict[str, bytes | None]:
     return dict(zip(FILES, (overlap_csv(found).encode(), overlap_png(found)), strict=True))
 
 
-def overlap(runs: Path, sweep: Sweep) -> Overlap | None:
+def overlap(runs: Path, sweep: SweepFolder) -> Overlap | None:
     """The overlap of the finished selections; None with fewer than two different ones.
 
     Selections of the same pairs are one, whatever they make of labels and weights.
@@ -97,12 +97,12 @@ def overlap(runs: Path, sweep: Sweep) -> Overlap | None:
     return Overlap(tuple(labels[chosen[first]] for first in firsts), kept[firsts], both[np.ix_(firsts, firsts)])
 
 
-def _selections(sweep: Sweep, cell: str) -> dict[int | None, str]:
+def _selections(sweep: SweepFolder, cell: str) -> dict[int | None, str]:
     """Seed -> key of the selection."""
     return {each.seed: each.stages["select"] for each in sweep.of_cell(cell) if "select" in each.stages}
 
 
-def _labels(sweep: Sweep, alike: Mapping[str, str]) -> dict[str, str]:
+def _labels(sweep: SweepFolder, alike: Mapping[str, str]) -> dict[str, str]:
     """Label of every selection, in the order of the table; ``alike``: key -> key of the first with the same pairs."""
     users: dict[str, list[str]] = {}
     for cell in sweep.cell_names():

@@ -64,7 +64,7 @@ class Primary:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepFolder:
     """A sweep as it was planned: ``replicates`` holds one entry per cell and seed, in the order of ``cells.json``.
 
     ``labels`` is ``human`` or ``simulated``: who said which image of a training pair is better.
@@ -102,7 +102,7 @@ def split_order(split: str) -> tuple[int, str]:
     return (0 if split in HELD_OUT_SPLITS else 2 if split == SEEN_SPLIT else 1, split)
 
 
-def read_sweep(folder: Path) -> Sweep:
+def read_sweep(folder: Path) -> SweepFolder:
     """Read ``cells.json``.
 
     Raises:
@@ -131,7 +131,7 @@ def read_sweep(folder: Path) -> Sweep:
             )
             for cell in content["cells"]
         )
-        sweep = Sweep(
+        sweep = SweepFolder(
             folder=folder,
             name=content["sweep"],
             experiment=content["experiment"],
@@ -148,7 +148,7 @@ def read_sweep(folder: Path) -> Sweep:
     return sweep
 
 
-def _check(path: Path, sweep: Sweep) -> None:
+def _check(path: Path, sweep: SweepFolder) -> None:
     seen: set[tuple[str, int | None]] = set()
     for replicate in sweep.replicates:
         if replicate.role not in _ROLE_ORDER:

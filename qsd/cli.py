@@ -28,7 +28,7 @@ Output = Annotated[Path, _OUTPUT]
 
 def _run(stage: str, experiment: Path, settings: list[str] | None, inputs: list[str] | None, output: Path) -> None:
     from qsd.progress import ShownProgress
-    from qsd.stages.by_hand import run_stage
+    from qsd.stages.run_single import run_stage
 
     with ShownProgress(stage) as report:
         run_stage(stage, experiment, settings or [], inputs or [], output, report)
@@ -117,7 +117,7 @@ def fetch(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
 ) -> None:
     """Download the published weights of a reward model."""
-    from qsd.rewards.hub import fetch as fetch_weights
+    from qsd.rewards.fetch import fetch as fetch_weights
 
     for path in fetch_weights(name, weights, revision):
         print(path)

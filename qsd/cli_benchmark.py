@@ -45,7 +45,7 @@ def hps(
     from qsd.evaluation.hps_measure import measure
     from qsd.evaluation.hps_pictures import SET_BY_BENCHMARK, Files, Generated
     from qsd.progress import ShownProgress
-    from qsd.stages.by_hand import assignment
+    from qsd.stages.run_single import assignment
 
     named = _scorer(version, scorer)
     given = dict(assignment(setting) for setting in settings or [])

@@ -18,7 +18,7 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads that decode images.")
 def describe(path: DataSet, reader: ReaderName = None, threads: Threads = 1) -> None:
     """Print counts, problems, duplicates, resolutions and captions of a data set."""
     from qsd.data.describe import describe
-    from qsd.data.detect import open_path
+    from qsd.data.opening import open_path
     from qsd.progress import ShownProgress
 
     name, source = open_path(path, reader)
@@ -32,7 +32,7 @@ def describe(path: DataSet, reader: ReaderName = None, threads: Threads = 1) -> 
 @app.command()
 def validate(path: DataSet, reader: ReaderName = None, threads: Threads = 1) -> None:
     """List what is wrong with a data set; exit status 1 if anything is."""
-    from qsd.data.detect import open_path
+    from qsd.data.opening import open_path
     from qsd.data.validate import validate
     from qsd.progress import ShownProgress
 

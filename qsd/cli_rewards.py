@@ -52,7 +52,7 @@ def accuracy(
     from qsd.reward_training.evaluate import PROTOCOLS, best_threshold, result, scored
     from qsd.reward_training.groups import protocol_of, read_groups
     from qsd.reward_training.report import accuracy_lines
-    from qsd.rewards.scorer import open_reward
+    from qsd.rewards.opening import open_reward
 
     if protocol is not None and protocol not in PROTOCOLS:
         raise UserError(f"--protocol {protocol}: unknown{suggest(protocol, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}")

@@ -16,7 +16,7 @@ _SECONDS_BETWEEN_DRAWS = 0.1
 
 
 class ShownProgress:
-    """A ``qsd.stages.context.Report`` that shows itself on stderr; use it as a context manager."""
+    """A ``qsd.runtime.Report`` that shows itself on stderr; use it as a context manager."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.checks import machine_checks
 from ablations.checks.doctor import FAIL, OK, Check, Finding
-from ablations.checks.supplies import look, supplies
+from ablations.checks.required_files import look, supplies
 from ablations.grid.spec import find_experiment
 from qsd.config.load import load_flat, override
 from qsd.errors import UserError

@@ -28,7 +28,7 @@ class Finding:
     level: str
     check: str
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 Check = Callable[[], Iterator[Finding]]
@@ -45,9 +45,7 @@ def examine(checks: Iterable[tuple[str, Check]]) -> Iterator[Finding]:
 
 def line(finding: Finding) -> str:
     """A finding for a person."""
-    return f"{finding.level:4}  {finding.check}: {finding.text}" + (
-        f"\n      -> {finding.mend}" if finding.mend else ""
-    )
+    return f"{finding.level:4}  {finding.check}: {finding.text}" + (f"\n      -> {finding.fix}" if finding.fix else "")
 
 
 def as_json(finding: Finding) -> dict[str, Any]:

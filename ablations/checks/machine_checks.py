@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
-from ablations.amounts import size
 from ablations.checks.doctor import FAIL, OK, WARN, Finding
+from ablations.formatting import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,9 +80,9 @@ def disk(runs: Path, needed: float | None) -> Iterator[Finding]:
         yield Finding(FAIL, "disk", f"{place} cannot be written", "choose another folder with --runs or ABLATE_RUNS")
         return
     free = shutil.disk_usage(place).free
-    text = f"{size(free)} free for {runs}"
+    text = f"{format_bytes(free)} free for {runs}"
     if needed is not None:
-        text += f", about {size(needed)} needed"
+        text += f", about {format_bytes(needed)} needed"
     mend = "free space ('ablate gc' shows what can go), or choose another folder with --runs or ABLATE_RUNS"
     if needed is not None and free < needed:
         yield Finding(FAIL, "disk", text, mend)

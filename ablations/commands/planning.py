@@ -25,11 +25,11 @@ def plan(
 ) -> None:
     """Show a sweep's cells and unique stages, what is done, and what the rest will cost."""
     from ablations.cost.estimate import estimate, find_site
-    from ablations.cost.spent import spent
-    from ablations.planning import board
+    from ablations.cost.sharing_savings import spent
+    from ablations.planning import display
     from ablations.planning import plan as planning
-    from ablations.planning.absent import AbsentTable
-    from ablations.running import ahead
+    from ablations.planning.missing_inputs import AbsentTable
+    from ablations.running import precompute
     from ablations.store import states
     from ablations.store.divergence import with_followers
     from qsd.stages import spec as stages
@@ -44,14 +44,14 @@ def plan(
     diverged = {key for key in made.nodes if found[key] == states.DIVERGED}
     settled = with_followers(made.nodes, diverged) | {key for key in made.nodes if found[key] == states.DONE}
     left = {key: node for key, node in made.nodes.items() if key not in settled}
-    together = ahead.summary(ahead.groups(left, stages, ahead.MOST))
+    together = precompute.summary(precompute.groups(left, stages, precompute.MOST))
     costs = estimate(made, store, found, site)
     costs["assumed"] += table.remarks()
     summary = planning.summary(made, found) | {"estimate": costs, "ahead": together}
     if as_json:
-        print(json.dumps(summary | {"list": board.cells_as_json(made, found)}, indent=1))
+        print(json.dumps(summary | {"list": display.cells_as_json(made, found)}, indent=1))
     else:
-        board.print_plan(made, summary)
+        display.print_plan(made, summary)
         if not left and (took := spent(made, store)) is not None:
             print(took.line())
 

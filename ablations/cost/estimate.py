@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ablations.cost.cost_model import STARTUP_S, Machine, has_gpu, modelled_bytes, modelled_seconds
-from ablations.cost.judgement import Place, judge
 from ablations.cost.makespan import makespan
-from ablations.cost.pairs import counted_pairs
+from ablations.cost.model_estimate import STARTUP_S, Machine, has_gpu, modelled_bytes, modelled_seconds
+from ablations.cost.pair_counts import counted_pairs
+from ablations.cost.record_estimate import Place, estimate_from_records
 from ablations.cost.timings import read_timings
-from ablations.cost.work import Counts, Work, work_of
+from ablations.cost.workload import Counts, Work, work_of
 from ablations.running.processes import count_of
 from ablations.running.slots import default_jobs
 from ablations.slurm.profile import LOCAL, find_profile, read_profile
@@ -117,14 +117,14 @@ class Estimator:
         machine = Machine(self._site.gpus(node.stage) > 0, int(node.values["threads"]))
         alone = modelled_seconds(node.stage, node.values, work.amount, machine)
         place = Place(self._site.on_slurm, None if node.stage in _CPU_STAGES else machine.gpu)
-        judged = judge(self._timings[node.stage], work, place, (alone - STARTUP_S) / work.amount)
+        judged = estimate_from_records(self._timings[node.stage], work, place, (alone - STARTUP_S) / work.amount)
         if judged is not None:
             origin = RECORDS if judged.same_place else ELSEWHERE
             if judged.mostly_modelled(work.amount, processes):
                 origin += AND_MODEL
             return Cost(judged.seconds(work.amount, processes), judged.size, origin, judged.records)
         seconds = modelled_seconds(node.stage, node.values, work.amount, replace(machine, processes=processes))
-        return Cost(seconds, modelled_bytes(node.stage, node.values, work.volume), MODEL, 0)
+        return Cost(seconds, modelled_bytes(node.stage, node.values, work.output_size), MODEL, 0)
 
     @property
     def remarks(self) -> list[str]:

@@ -9,20 +9,20 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablations.amounts import lasting, size
 from ablations.cost.dryrun import FOLDER, dry_plan, shape
-from ablations.cost.pairs import counted_pairs
-from ablations.cost.work import Counts, RecordedCounts, work_of
+from ablations.cost.pair_counts import counted_pairs
+from ablations.cost.workload import Counts, RecordedCounts, work_of
 from ablations.files import read_json
-from ablations.mending.failures import failure_lines, failures
-from ablations.mending.lives import lives
+from ablations.formatting import format_bytes, format_duration
+from ablations.inspection.display import Board, Lines, on_terminal
+from ablations.recovery.failures import failure_lines, failures
 from ablations.running import local
 from ablations.running.processes import count_of
 from ablations.running.server import PRELOAD
 from ablations.store.artefacts import Store
 from ablations.store.attempts import PROGRESS, latest, outcome
 from ablations.store.jobs import QSD, load_table
-from ablations.watching.display import Board, Lines, on_terminal
+from ablations.store.liveness import in_use
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Measured:
         node: the stage.
         seconds: from its attempt's start to its end.
         start: of these, before and after its work: loading, writing.
-        amount: work that it did (``ablations.cost.work``).
+        amount: work that it did (``ablations.cost.workload``).
         unit: of that.
         paced: False if it reported too rarely to tell start from work; then all of it counts as work.
         rss, cuda: most memory, in bytes; None without CUDA.
@@ -100,7 +100,7 @@ def rehearse(
 
 def _clear(inner: Store) -> None:
     """Forget the last rehearsal, so that every stage is executed."""
-    alive = lives(inner)
+    alive = in_use(inner)
     if alive.keys or alive.launches:
         raise UserError(f"a rehearsal is under way in {inner.root}; wait for it, or end it with 'ablate cancel'")
     shutil.rmtree(inner.root, ignore_errors=True)
@@ -184,16 +184,17 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     width = max((len(row["label"]) for row in found["shapes"]), default=0)
     yield f"{'rehearsed':{width}}  {'time':>8} {'memory':>8} {'CUDA':>8}   in full: each x stages"
     for row in found["shapes"]:
-        cuda = "" if row["max_cuda_bytes"] is None else size(row["max_cuda_bytes"])
+        cuda = "" if row["max_cuda_bytes"] is None else format_bytes(row["max_cuda_bytes"])
         most = "at most " if row["at_most"] else "about "
         yield (
-            f"{row['label']:{width}}  {row['seconds']:6.1f} s {size(row['max_rss_bytes']):>8} {cuda:>8}   "
-            f"{most}{lasting(row['full_seconds'])} x {row['full_stages']:,}"
+            f"{row['label']:{width}}  {row['seconds']:6.1f} s {format_bytes(row['max_rss_bytes']):>8} {cuda:>8}   "
+            f"{most}{format_duration(row['full_seconds'])} x {row['full_stages']:,}"
         )
     yield ""
-    yield f"all {found['full_stages']:,} stages one after the other: about {lasting(3600 * found['full_hours'])}"
+    together = format_duration(3600 * found["full_hours"])
+    yield f"all {found['full_stages']:,} stages one after the other: about {together}"
     if found["not_rehearsed"]:
         yield f"{found['not_rehearsed']:,} stages are of shapes whose rehearsal failed, and not counted"
-    yield f"most memory: {size(found['max_rss_bytes'])}" + (
-        f", on the GPU {size(found['max_cuda_bytes'])}" if found["max_cuda_bytes"] is not None else ""
+    yield f"most memory: {format_bytes(found['max_rss_bytes'])}" + (
+        f", on the GPU {format_bytes(found['max_cuda_bytes'])}" if found["max_cuda_bytes"] is not None else ""
     )

@@ -7,9 +7,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablations.cost.work import RecordedCounts, of_this_version, work_of
+from ablations.cost.workload import RecordedCounts, of_this_version, work_of
 from ablations.files import numbered, read_json
-from ablations.running import ahead
+from ablations.running import precompute
 from ablations.store.attempts import ATTEMPT, EXIT, PROGRESS
 from ablations.store.jobs import job_file
 from qsd.config.digest import canonical_json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ablations.cost.work import Counts, Work
+    from ablations.cost.workload import Counts, Work
     from ablations.grid.keys import StageNode
     from ablations.store.artefacts import Store
 
@@ -36,7 +36,7 @@ class Timing:
 
     Attributes:
         seconds: of all its attempts together, those of several processes added up, and its part of common work done
-            beforehand (``ablations.running.ahead``).
+            beforehand (``ablations.running.precompute``).
         size: bytes of its artefact.
         work: what it did.
         on_slurm: whether its last attempt was a job of SLURM.
@@ -107,8 +107,8 @@ def warm_starts(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, dict[
 def _seconds_ahead(store: Store) -> dict[str, float]:
     """Key of a stage -> seconds of common work that was done for it beforehand, shared out among its stages alike."""
     found: dict[str, float] = {}
-    for path, content in ahead.job_files(store):
-        attempts = store.attempts(ahead.AHEAD, path.name.partition(".")[0])
+    for path, content in precompute.job_files(store):
+        attempts = store.attempts(precompute.AHEAD, path.name.partition(".")[0])
         folders = [attempts / str(number) for number in numbered(attempts)]
         seconds = sum(_seconds(folder, read_json(folder / EXIT)) for folder in folders)
         members = content["meaning"]["members"]
@@ -130,7 +130,7 @@ def _timing(store: Store, stage: str, key: str, counts: Counts, beforehand: Mapp
         return None
     attempts = [_read(folder) for folder in _folders(store, stage, key)]
     seconds = sum(attempt.seconds for attempt in attempts) + beforehand.get(key, 0.0)
-    if not attempts or seconds <= 0 or work.amount <= 0 or work.volume <= 0:
+    if not attempts or seconds <= 0 or work.amount <= 0 or work.output_size <= 0:
         return None
     starts = sum(attempt.processes for attempt in attempts)
     return Timing(seconds, size, work, attempts[-1].on_slurm, attempts[-1].on_gpu, starts)

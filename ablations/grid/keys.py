@@ -11,8 +11,8 @@ R = TypeVar("R")
 Values = Mapping[str, Any]
 
 
-class AheadLike(Protocol):
-    """Work that stages of one kind can do together beforehand (``qsd.stages.spec.Ahead``)."""
+class PrecomputeLike(Protocol):
+    """Work that stages of one kind can do together beforehand (``qsd.stages.spec.Precompute``)."""
 
     @property
     def entry(self) -> str:
@@ -35,7 +35,7 @@ class StageLike(Protocol):
         """Raised whenever the same meaning gives another result."""
 
     @property
-    def ahead(self) -> AheadLike | None:
+    def ahead(self) -> PrecomputeLike | None:
         """Work that stages of this kind can do together beforehand."""
 
     @property

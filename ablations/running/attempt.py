@@ -15,26 +15,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import write_json
-from ablations.running import adjust, ahead, ending, warm
-from ablations.running.ahead import AHEAD
-from ablations.running.drift import check_code, check_meaning
-from ablations.running.output import log_to
+from ablations.running import error_record, execution_overrides, forkserver_info, precompute
+from ablations.running.log_file import log_to
+from ablations.running.precompute import AHEAD
 from ablations.running.processes import FailedProcessError, Together
-from ablations.running.report import ProgressFile
+from ablations.running.progress_file import ProgressFile
 from ablations.running.stopping import Stop
+from ablations.running.verify_job import check_code, check_meaning
 from ablations.store import attempts
 from ablations.store.artefacts import Record, Store
 from ablations.store.jobs import Job, load_table
-from ablations.store.origin import code_state, environment, slurm_job, versions
 from ablations.store.owner import Owner
+from ablations.store.provenance import code_state, environment, slurm_job, versions
 from qsd.errors import UserError
-from qsd.stages.context import Interrupted, StageContext
+from qsd.runtime import Interrupted, StageContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ablations.store.claims import Claim
-    from qsd.stages.context import Report
+    from qsd.runtime import Report
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -80,7 +80,7 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
     state, reason, code, error = "done", None, EXIT_DONE, None
     try:
         try:
-            adjusted = adjust.read(store, job.stage, job.key)
+            adjusted = execution_overrides.read(store, job.stage, job.key)
             if adjusted:
                 write_json(folder / attempts.ATTEMPT, {**origin, "adjusted": adjusted})
             _run_stage(job, store, {**job.values, **adjusted}, report, stop, together, folder)
@@ -93,10 +93,15 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
         state, reason, code, error = "failed", failure.reason, EXIT_FAILED, failure.error
     except UserError as mistake:
         print(f"error: {mistake}", flush=True)
-        state, reason, code, error = "failed", str(mistake), EXIT_FAILED, ending.describe(mistake)
+        state, reason, code, error = "failed", str(mistake), EXIT_FAILED, error_record.error_record(mistake)
     except BaseException as fault:
         traceback.print_exc()
-        state, reason, code, error = "failed", ending.one_line(fault), EXIT_FAILED, ending.describe(fault)
+        state, reason, code, error = (
+            "failed",
+            error_record.one_line(fault),
+            EXIT_FAILED,
+            error_record.error_record(fault),
+        )
     report.flush()
     write_json(
         folder / attempts.EXIT,
@@ -130,7 +135,7 @@ def _origin(job: Job) -> dict[str, Any]:
         "adjusted": {},
         "environment": environment(),
         "processes": job.processes,
-        "warm": warm.parent(),
+        "warm": forkserver_info.get_forkserver(),
     }
 
 
@@ -147,7 +152,7 @@ def _run_stage(
     table = load_table(job.table)
     check_code(job)
     if job.stage == AHEAD:
-        ahead.run(job, store, table, report)
+        precompute.run(job, store, table, report)
         return
     check_meaning(job, table)
     for name, key in job.inputs.items():

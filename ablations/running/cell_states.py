@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.grid.keys import StageNode
 from ablations.store import states
-from ablations.store.states import failure, look
+from ablations.store.states import failure, inspect_stages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ablations.store.artefacts import Store
-    from ablations.store.states import Look
+    from ablations.store.states import StageStates
 
 FINISHED, DIVERGED, FAILED, UNFINISHED = "finished", "diverged", "failed", "unfinished"
 _LAST = "evaluate"
@@ -38,7 +38,7 @@ def with_states(store: Store, entries: Iterable[Mapping[str, Any]]) -> list[dict
         if id(entry) not in finished
         for stage, key in entry["stages"].items()
     }
-    seen = look(store, nodes)
+    seen = inspect_stages(store, nodes)
     for entry in listed:
         entry["state"], entry["reason"] = FINISHED, None
         if id(entry) not in finished:
@@ -46,7 +46,7 @@ def with_states(store: Store, entries: Iterable[Mapping[str, Any]]) -> list[dict
     return listed
 
 
-def _state(stages: list[StageNode], store: Store, seen: Look) -> tuple[str, str | None]:
+def _state(stages: list[StageNode], store: Store, seen: StageStates) -> tuple[str, str | None]:
     """Of a cell without an evaluation; a divergence stands whatever becomes of the inputs of its training."""
     for node in stages:
         if seen.states[node.key] == states.DIVERGED:
@@ -57,7 +57,7 @@ def _state(stages: list[StageNode], store: Store, seen: Look) -> tuple[str, str 
     return UNFINISHED, None
 
 
-def _reason(node: StageNode, store: Store, seen: Look) -> str:
+def _reason(node: StageNode, store: Store, seen: StageStates) -> str:
     """One line."""
     failed = failure(store, node)
     if failed is not None:

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.cost.spent import spent
-from ablations.running import finish, local
-from ablations.running.follow import following
+from ablations.cost.sharing_savings import spent
+from ablations.inspection.display import Board, Lines, on_terminal
+from ablations.running import finalize, local
 from ablations.running.server import PRELOAD
+from ablations.running.wandb_follower import following
 from ablations.store import divergence
 from ablations.store.jobs import QSD
-from ablations.watching.display import Board, Lines, on_terminal
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def run(
     """
     for notice in plan.grid.notices:
         print(f"note: {notice}")
-    commit = finish.commit_of(Path.cwd())
-    folder = finish.write_cells(plan, store, commit)
+    commit = finalize.commit_of(Path.cwd())
+    folder = finalize.write_cells(plan, store, commit)
     left, diverged = _left(plan, store)
     if diverged and only is None:
         print(divergence.notice(plan.sweep.name, diverged), flush=True)
@@ -53,7 +53,7 @@ def run(
             result = local.run(plan, store, display, jobs, table, preload, gpus, only)
         if result.signal is not None:
             return 128 + result.signal
-        finish.write_cells(plan, store, commit)
+        finalize.write_cells(plan, store, commit)
         text = _tables(store, folder, bool(result.failures))
     print(text, flush=True)
     if result.diverged:
@@ -77,10 +77,10 @@ def _left(plan: Plan, store: Store) -> tuple[set[str], list[str]]:
 
 def _tables(store: Store, folder: Path, failed: bool) -> str:
     """The tables for a terminal, or why there are none; what ``failed`` must still be reported after that."""
-    if not finish.any_evaluated(folder):
+    if not finalize.any_evaluated(folder):
         return "no table yet: no cell is evaluated"
     try:
-        return finish.table_text(store, folder)
+        return finalize.table_text(store, folder)
     except UserError as error:
         if not failed:
             raise

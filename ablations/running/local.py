@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.running import ahead, attempt
-from ablations.running.ahead import AHEAD
+from ablations.running import attempt, precompute
+from ablations.running.precompute import AHEAD
 from ablations.running.processes import count_of
 from ablations.running.schedule import Schedule
 from ablations.running.server import PRELOAD
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from ablations.grid.keys import StageNode, StageTable
+    from ablations.inspection.display import Display
     from ablations.planning.plan import Plan
     from ablations.running.slots import Slot
     from ablations.store.artefacts import Store
-    from ablations.watching.display import Display
 
 _POLL_S = 0.2
 _OTHERS_S = 1.0
@@ -54,7 +54,7 @@ class Failure:
 
 
 @dataclass
-class Result:
+class RunResult:
     """How a run ended.
 
     Attributes:
@@ -80,7 +80,7 @@ def run(
     gpus: tuple[str, ...] = (),
     only: Container[str] | None = None,
     together: bool = True,
-) -> Result:
+) -> RunResult:
     """Run every stage that is not done, but no training that diverged before, nor what waits for one.
 
     Args:
@@ -93,7 +93,7 @@ def run(
         gpus: GPUs to share out, as CUDA names them; without any, attempts see what this process sees.
         only: keys of the stages to run; all if not given. What they need is done or among them. A training that
             diverged and is named here is tried again.
-        together: do the common work of stages beforehand (``ablations.running.ahead``); otherwise each does its own.
+        together: do the common work of stages beforehand (``ablations.running.precompute``); else each does its own.
 
     Returns:
         the failures and divergences, if any; stages that do not depend on them were run.
@@ -105,13 +105,13 @@ def run(
     dropped = set() if only is not None else divergence.without_result(store, plan.nodes, done)
     nodes = {key: node for key, node in plan.nodes.items() if (only is None or key in only) and key not in dropped}
     left = {key: node for key, node in nodes.items() if key not in done}
-    found = ahead.groups(left, load_table(table), ahead.MOST) if together else []
+    found = precompute.groups(left, load_table(table), precompute.MOST) if together else []
     after = {member.key: [process.key for process in group.processes] for group in found for member in group.members}
-    schedule = Schedule(ahead.woven(nodes, found), done, after)
+    schedule = Schedule(precompute.insert_before_members(nodes, found), done, after)
     processes = _processes(left, load_table(table), gpus)
     display.begin(len(nodes), len(nodes) - len(left))
     if schedule.left == 0:
-        return Result()
+        return RunResult()
     threads = max(int(cell.values["threads"]) for cell in plan.cells)
     workers = Workers(preload, threads)
     try:
@@ -155,9 +155,9 @@ class _Loop:
         self._elsewhere: dict[str, StageNode] = {}
         self._started = 0
         self._looked = 0.0
-        self._result = Result()
+        self._result = RunResult()
 
-    def run(self, stopped: list[int]) -> Result:
+    def run(self, stopped: list[int]) -> RunResult:
         while self._schedule.left and not stopped:
             self._start_ready()
             self._collect(_POLL_S)
@@ -222,7 +222,7 @@ class _Loop:
         self._display.helped(node.key, self._label(node), problem)
 
     def _label(self, node: StageNode) -> str:
-        return ahead.label(node) if node.stage == AHEAD else self._plan.label(node)
+        return precompute.label(node) if node.stage == AHEAD else self._plan.label(node)
 
     def _fail(self, node: StageNode, reason: str) -> None:
         """A stage ended without a result, or its training diverged; what needs it is given up."""

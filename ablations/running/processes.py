@@ -17,20 +17,20 @@ import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ablations.files import read_json, write_json
-from ablations.running import ending
-from ablations.running.family import be_child
-from ablations.running.output import log_to, tail
+from ablations.running import error_record
+from ablations.running.log_file import log_to, tail
+from ablations.running.process_lifetime import run_as_child
 from qsd.errors import UserError
-from qsd.stages.context import Interrupted
+from qsd.runtime import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ablations.grid.keys import StageTable
-    from ablations.running.report import ProgressFile
+    from ablations.running.progress_file import ProgressFile
     from ablations.running.stopping import Stop
-    from qsd.stages.context import Report
+    from qsd.runtime import Report
 
 _HERE = "127.0.0.1"
 _POLL_S = 0.05
@@ -46,7 +46,7 @@ class FailedProcessError(Exception):
 
     Attributes:
         reason: one line.
-        error: as ``ending.describe`` has it; None for a process that died without a word.
+        error: as ``error_record.error_record`` has it; None for a process that died without a word.
     """
 
     def __init__(self, reason: str, error: dict[str, Any] | None) -> None:
@@ -120,11 +120,11 @@ class Together:
 
     def max_rss_bytes(self) -> int:
         """The most memory of each process, added up; what they share counts in each."""
-        return ending.max_rss_bytes() + self._rss
+        return error_record.max_rss_bytes() + self._rss
 
     def max_cuda_bytes(self) -> int | None:
         """The most memory reserved on any one GPU; None without a GPU, or if nobody could tell."""
-        found = [ending.max_cuda_bytes(), *(told["max_cuda_bytes"] for told in self._told.values())]
+        found = [error_record.max_cuda_bytes(), *(told["max_cuda_bytes"] for told in self._told.values())]
         return max((each for each in found if each is not None), default=None)
 
     def _start(self, work: Callable[[Report], None]) -> Any:
@@ -160,7 +160,7 @@ class Together:
             write_json(self._record(rank), told)
             return 0 if told["state"] == "done" else 1
 
-        be_child(parent, body)
+        run_as_child(parent, body)
 
     def _work(self, rank: int, work: Callable[[Report], None]) -> dict[str, Any]:
         """Do the work; what the attempt shall know of it."""
@@ -175,10 +175,10 @@ class Together:
         except Interrupted as interruption:
             state, reason = "interrupted", str(interruption)
         except UserError as mistake:
-            state, reason, error = "failed", str(mistake), ending.describe(mistake)
+            state, reason, error = "failed", str(mistake), error_record.error_record(mistake)
         except BaseException as fault:
             traceback.print_exc()
-            state, reason, error = "failed", ending.one_line(fault), ending.describe(fault)
+            state, reason, error = "failed", error_record.one_line(fault), error_record.error_record(fault)
         self._report.flush()
         return {
             "state": state,
@@ -187,7 +187,7 @@ class Together:
             "monotonic": moment,
             "progress": self._report.reached(),
             "signal": self._stop.signal,
-            "max_cuda_bytes": ending.max_cuda_bytes(),
+            "max_cuda_bytes": error_record.max_cuda_bytes(),
         }
 
     def _unheard(self, done: int, total: int, unit: str) -> None:

@@ -24,9 +24,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.running import attempt, warm
-from ablations.running.family import be_child, die_with_parent
-from ablations.store.origin import git_state, versions
+from ablations.running import attempt, forkserver_info
+from ablations.running.process_lifetime import end_with_parent, run_as_child
+from ablations.store.provenance import git_state, versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,7 @@ class Server:
             os.environ.update(environment)  # in time for CUDA, which reads it when it is first used
             return attempt.main([job])
 
-        be_child(server, body)
+        run_as_child(server, body)
 
     def _reap(self) -> None:
         while self._children:
@@ -106,14 +106,14 @@ class Server:
 def main(arguments: Sequence[str]) -> None:
     """Import the modules named after the parent's process number, then serve."""
     parent, *modules = arguments
-    die_with_parent(int(parent))
+    end_with_parent(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for module in modules:
         with contextlib.suppress(ImportError):  # the stage that needs it will say so in its log
             importlib.import_module(module)
     git_state(Path.cwd())  # remembered by the children: it is this process that holds the code they run
     versions()
-    warm.is_warm(time.monotonic() - _BEGIN)
+    forkserver_info.set_forkserver(time.monotonic() - _BEGIN)
     gc.freeze()  # keeps the collector from touching, and so copying, the shared pages
     Server().serve()
     # Ending the interpreter would only list what compiled libraries did not free.

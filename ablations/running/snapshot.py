@@ -19,8 +19,8 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ablations.leaks import named_secret, secret_in
-from ablations.store.origin import ORIGIN, git, git_text
+from ablations.secret_scan import named_secret, secret_in
+from ablations.store.provenance import ORIGIN, git, git_text
 from qsd.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from qsd.stages.context import Interrupted
+from qsd.runtime import Interrupted
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -27,7 +27,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Waits:
+class ArrayDependencies:
     """What the elements of an array wait for, in the cheapest form that SLURM has for it.
 
     Attributes:
@@ -79,7 +79,7 @@ def batches(nodes: Mapping[str, StageNode], asked: Callable[[str], Resources], m
     ]
 
 
-def waits(needs: Sequence[Sequence[str]]) -> Waits:
+def waits(needs: Sequence[Sequence[str]]) -> ArrayDependencies:
     """The cheapest form of what each element of an array needs; ``needs[i]`` lists jobs as ``123`` or ``123_4``.
 
     A job may stand behind :data:`ANY`.
@@ -88,15 +88,15 @@ def waits(needs: Sequence[Sequence[str]]) -> Waits:
     common = tuple(job for job in first if all(job in jobs for jobs in others))
     rest = [tuple(job for job in jobs if job not in common) for jobs in (first, *others)]
     if not any(rest):
-        return Waits(common, (), ())
+        return ArrayDependencies(common, (), ())
     arrays = {frozenset(_array_at(job, index) for job in jobs) for index, jobs in enumerate(rest)}
     if len(arrays) == 1 and "" not in (paired := next(iter(arrays))):
-        return Waits(common, tuple(sorted(paired)), ())
+        return ArrayDependencies(common, tuple(sorted(paired)), ())
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, jobs in enumerate(rest):
         if jobs:
             groups[jobs].append(index)
-    return Waits(common, (), tuple((tuple(elements), jobs) for jobs, elements in groups.items()))
+    return ArrayDependencies(common, (), tuple((tuple(elements), jobs) for jobs, elements in groups.items()))
 
 
 def _dependency(jobs: Sequence[str]) -> str:

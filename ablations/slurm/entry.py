@@ -9,6 +9,7 @@ leaves the stage undone ends with a status that makes the SLURM job fail, so not
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.running import attempt
-from ablations.running.family import die_with_parent
+from ablations.running.process_lifetime import end_with_parent
 from ablations.running.stopping import SIGNALS
 from ablations.slurm import requeue
 from ablations.store import attempts
@@ -42,6 +43,15 @@ def run_job(path: str) -> None:
     if code:
         sys.stdout.flush()
         raise SystemExit(code)
+
+
+def run_finish_job(path: str) -> None:
+    """Entry of the last job of a launch, which may submit what is left; so submitting must not import it.
+
+    Args:
+        path: of the file that ``finish_file.write`` wrote.
+    """
+    importlib.import_module("ablations.slurm.finish_job").run(path)
 
 
 def _checkpoint(path: str) -> Any:
@@ -179,7 +189,7 @@ def _clear_leftovers() -> None:
 def main(arguments: list[str]) -> int:
     """The child process: ``PARENT JOB.json``."""
     parent, path = arguments
-    die_with_parent(int(parent))
+    end_with_parent(int(parent))
     return attempt.main([path])
 
 

@@ -7,46 +7,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ablations.files import read_json, write_json
-
-if TYPE_CHECKING:
-    from ablations.planning.plan import Plan
-    from ablations.slurm.launches import Launch
-    from ablations.store.artefacts import Store
-
-_FILE = "finish.json"
-
-
-def write(launch: Launch, plan: Plan, store: Store, folder: Path, later: int) -> Path:
-    """Write what :func:`run` needs; the path of its file.
-
-    Args:
-        launch: the launch that it ends.
-        plan: what was asked.
-        store: where results are.
-        folder: the sweep's folder.
-        later: stages that were not submitted for want of room in the queue.
-    """
-    values = plan.cells[0].values
-    path = launch.folder.resolve() / _FILE
-    content = {
-        "root": str(Path.cwd()),
-        "runs": str(store.root.resolve()),
-        "folder": str(folder.resolve()),
-        "arguments": launch.arguments,
-        "profile": launch.profile,
-        "later": later,
-        "stages": {key: node.stage for key, node in plan.nodes.items()},
-        "wandb": {
-            "mode": values["tracking.wandb"],
-            "project": values["tracking.project"],
-            "entity": values["tracking.entity"],
-        },
-    }
-    write_json(path, content)
-    return path
+from ablations.files import read_json
+from ablations.running import finalize
+from ablations.slurm.resubmit import resubmit
+from ablations.store.artefacts import Store
+from ablations.store.jobs import load_table
+from qsd.errors import UserError
 
 
 def run(path: str) -> None:
@@ -62,16 +30,10 @@ def run(path: str) -> None:
 
 
 def _go_on(content: dict[str, Any]) -> None:
-    from ablations.slurm.again import again
-
-    print(again(Path(content["runs"]), content["arguments"], content["profile"]))
+    print(resubmit(Path(content["runs"]), content["arguments"], content["profile"]))
 
 
 def _show(content: dict[str, Any]) -> None:
-    from ablations.running import finish
-    from ablations.store.artefacts import Store
-    from ablations.store.jobs import load_table
-    from qsd.errors import UserError
     from qsd.tracking.project import project_sweep
 
     runs, folder = Path(content["runs"]), Path(content["folder"])
@@ -79,10 +41,10 @@ def _show(content: dict[str, Any]) -> None:
     missing = sum(not store.is_done(stage, key) for key, stage in content["stages"].items())
     if missing:
         print(f"{missing} of {len(content['stages'])} stages are not done", flush=True)
-    finish.refresh_cells(store, folder)
-    if finish.any_evaluated(folder):
+    finalize.refresh_cells(store, folder)
+    if finalize.any_evaluated(folder):
         try:
-            print(finish.table_text(store, folder), flush=True)
+            print(finalize.table_text(store, folder), flush=True)
         except UserError as error:
             print(f"no table: {error}", flush=True)
     else:

@@ -56,7 +56,7 @@ class Array:
 
 
 @dataclass(frozen=True)
-class Ticket:
+class LatestJob:
     """The job that was last submitted for a stage: ``job`` as ``123_4``, and in which launch, on which cluster."""
 
     job: str
@@ -162,13 +162,13 @@ def latest_launch(store: Store, sweep: str) -> Launch | None:
     return None
 
 
-def tickets(store: Store) -> dict[str, Ticket]:
+def latest_jobs(store: Store) -> dict[str, LatestJob]:
     """Key of a stage -> the newest job submitted for it. Whether that job lives is for the scheduler to say."""
-    found: dict[str, Ticket] = {}
+    found: dict[str, LatestJob] = {}
     for launch in launches(store):
         for array in launch.arrays():
             for index, key in enumerate(array.keys):
-                found[key] = Ticket(array.element(index), launch.id, launch.cluster)
+                found[key] = LatestJob(array.element(index), launch.id, launch.cluster)
     return found
 
 

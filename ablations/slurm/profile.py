@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.values import show
-from ablations.slurm import checks
+from ablations.slurm import yaml_types
 from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
 from qsd.registry import suggest
@@ -154,7 +154,7 @@ def _checked(
 
 def _sections(name: str, node: Node) -> dict[str, Node]:
     known = ("default", *STAGES, FINISH)
-    found = {key: value for key, _, value in checks.mapping(name, node).items()}
+    found = {key: value for key, _, value in yaml_types.mapping(name, node).items()}
     for key, key_node, _ in node.items():
         if key not in known:
             raise key_node.error(f"unknown stage '{key}'{suggest(key, known)}; known: {', '.join(known)}")
@@ -164,32 +164,32 @@ def _sections(name: str, node: Node) -> dict[str, Node]:
 
 
 _PLACES: Mapping[str, Callable[[str, Node], Any]] = {
-    "partition": checks.text,
-    "account": checks.text,
-    "qos": checks.text,
-    "constraint": checks.text,
+    "partition": yaml_types.text,
+    "account": yaml_types.text,
+    "qos": yaml_types.text,
+    "constraint": yaml_types.text,
 }
 _REQUIRED = ("gpus", "cpus", "memory_gb", "minutes")
 _RESOURCES: Mapping[str, Callable[[str, Node], Any]] = {
-    "gpus": checks.whole(0, 64),
-    "cpus": checks.whole(1, 1024),
-    "memory_gb": checks.gigabytes,
-    "minutes": checks.whole(1, 60 * 24 * 60),
-    "gpu_type": checks.text,
+    "gpus": yaml_types.whole(0, 64),
+    "cpus": yaml_types.whole(1, 1024),
+    "memory_gb": yaml_types.gigabytes,
+    "minutes": yaml_types.whole(1, 60 * 24 * 60),
+    "gpu_type": yaml_types.text,
     **_PLACES,
-    "parallel": checks.whole(1, 100_000),
+    "parallel": yaml_types.whole(1, 100_000),
 }
 _SITE: Mapping[str, Callable[[str, Node], Any]] = {
     **_PLACES,
-    "parallel": checks.whole(1, 100_000),
-    "max_array_size": checks.whole(1, 10_000_000, optional=True),
-    "max_submit": checks.whole(2, 10_000_000, optional=True),
-    "signal_seconds": checks.whole(1, 3600),
-    "requeue": checks.truth,
-    "python": checks.text,
-    "setup": checks.lines,
-    "environment": checks.environment,
-    "options": checks.options,
+    "parallel": yaml_types.whole(1, 100_000),
+    "max_array_size": yaml_types.whole(1, 10_000_000, optional=True),
+    "max_submit": yaml_types.whole(2, 10_000_000, optional=True),
+    "signal_seconds": yaml_types.whole(1, 3600),
+    "requeue": yaml_types.truth,
+    "python": yaml_types.text,
+    "setup": yaml_types.lines,
+    "environment": yaml_types.environment,
+    "options": yaml_types.options,
     "resources": _sections,
 }
 _DEFAULTS: Mapping[str, Any] = {

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.running.ahead import AHEAD
+from ablations.running.precompute import AHEAD
 from ablations.running.processes import count_of
 from ablations.slurm.arrays import ANY, batches, waits
 from ablations.slurm.entry import run_job
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ablations.grid.keys import StageNode
-    from ablations.running.ahead import Group
-    from ablations.slurm.arrays import Waits
+    from ablations.running.precompute import PrecomputeGroup
+    from ablations.slurm.arrays import ArrayDependencies
     from ablations.slurm.launches import Launch
     from ablations.slurm.profile import Profile, Resources
     from ablations.store.artefacts import Store
@@ -62,7 +62,7 @@ class Queue:
         nodes: Mapping[str, StageNode],
         queued: Mapping[str, str],
         holds: Mapping[str, Sequence[str]],
-        groups: Sequence[Group] = (),
+        groups: Sequence[PrecomputeGroup] = (),
     ) -> dict[str, str]:
         """Submit stages, each to wait for those of its inputs that are in the queue.
 
@@ -80,7 +80,7 @@ class Queue:
         """
         jobs = dict(queued)
         group_of = {member.key: group for group in groups for member in group.members}
-        ahead: dict[Group, str] = {}
+        ahead: dict[PrecomputeGroup, str] = {}
         for batch in batches(nodes, self._profile.resources, self._largest):
             for group in dict.fromkeys(group_of[key] for key in batch.keys if key in group_of):
                 if group not in ahead:
@@ -101,7 +101,7 @@ class Queue:
             jobs.update((key, array.element(index)) for index, key in enumerate(batch.keys))
         return jobs
 
-    def _put_ahead(self, group: Group, jobs: Mapping[str, str]) -> str:
+    def _put_ahead(self, group: PrecomputeGroup, jobs: Mapping[str, str]) -> str:
         """Submit the processes of a group, which ask for what its stages do; the job."""
         needs = waits([[jobs[up] for up in node.inputs.values() if up in jobs] for node in group.processes])
         paths = self._write_all(group.processes)
@@ -129,7 +129,7 @@ class Queue:
         paths: Sequence[str],
         stage: str,
         resources: Resources,
-        needs: Waits | str | None,
+        needs: ArrayDependencies | str | None,
         keys: Sequence[str],
     ) -> Array:
         name = f"{stage}:{self._launch.sweep}:{secrets.token_hex(4)}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.files import numbered, read_json, write_json
 from ablations.slurm.query import job_state
 from ablations.store import attempts
-from ablations.store.origin import slurm_job
+from ablations.store.provenance import slurm_job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ablations.leaks import secret_variable
+from ablations.secret_scan import secret_variable
 from qsd.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Submit what is left of a sweep to SLURM, and exit: nothing of ours stays alive on the login node."""
+"""Submit what is left of a sweep to SLURM, and exit: nothing of ours stays queued_jobs on the login node."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.running import finish, snapshot
-from ablations.running.ahead import groups
+from ablations.running import finalize, snapshot
+from ablations.running.precompute import groups
 from ablations.running.processes import count_of
-from ablations.slurm import finish_job, query
-from ablations.slurm.alive import SILENT, alive, undo_leftovers
+from ablations.slurm import finish_file, query
 from ablations.slurm.canary import Canary
+from ablations.slurm.entry import run_finish_job
 from ablations.slurm.launches import begin
 from ablations.slurm.limits import limits
 from ablations.slurm.queue import Queue
+from ablations.slurm.queued import CONTROLLER_UNREACHABLE, cancel_incomplete, queued_jobs
 from ablations.slurm.stale import free, stale
-from ablations.slurm.turns import turn
+from ablations.slurm.submit_lock import submit_lock
 from ablations.store import divergence
 from ablations.store.jobs import QSD, load_table
 from qsd.errors import UserError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from ablations.grid.keys import StageNode, StageTable
     from ablations.planning.plan import Plan
-    from ablations.running.ahead import Group
+    from ablations.running.precompute import PrecomputeGroup
     from ablations.slurm.launches import Launch
     from ablations.slurm.profile import Profile
     from ablations.slurm.query import JobState
@@ -116,8 +117,8 @@ def submit(
         raise UserError(f"no SLURM on this machine ({missing[0]} is not found); use a login node, or --cluster local")
     here = query.cluster()
     if here is None:
-        raise UserError(SILENT)
-    with turn(store):
+        raise UserError(CONTROLLER_UNREACHABLE)
+    with submit_lock(store):
         try:
             return _submit(plan, store, profile, arguments, table, canary, only, here)
         except OSError as error:
@@ -138,7 +139,7 @@ def _submit(
     here: str,
 ) -> Submitted:
     """As :func:`submit`, while no other launcher submits; ``here`` is the name of this cluster."""
-    undo_leftovers(store, here)
+    cancel_incomplete(store, here)
     left, states = _look(plan, store, here)
     # What a person names (``ablate retry``) is tried again, also where it diverged.
     diverged = {} if only is not None else divergence.diverged_stages(store, left)
@@ -150,7 +151,7 @@ def _submit(
         return Submitted(None, queued=len(queued), freed=freed, diverged=about_diverged)
     rehearsal = Canary(plan, store, table) if canary else None
     if rehearsal:
-        undo_leftovers(rehearsal.store, here)
+        cancel_incomplete(rehearsal.store, here)
     dry_left, dry_states = _look(rehearsal.plan, rehearsal.store, here) if rehearsal else ({}, {})
     dry_todo, dry_queued = _todo(dry_left, dry_states, dry_states), _jobs(dry_states)
     for node in (*todo.values(), *dry_todo.values()):  # before anything is written or submitted
@@ -168,7 +169,7 @@ def _submit(
         print(f"warning: {warning}")
     about = ({**arguments, "table": table}, str(profile.path), here, code.id)
     launch = begin(store, plan.sweep.name, plan.experiment, *about)
-    folder = finish.write_cells(plan, store, finish.commit_of(Path.cwd()))
+    folder = finalize.write_cells(plan, store, finalize.commit_of(Path.cwd()))
     holds: Mapping[str, Sequence[str]] = {}
     if rehearsal:
         dry_launch = begin(rehearsal.store, plan.sweep.name, plan.experiment, *about)
@@ -177,14 +178,14 @@ def _submit(
     queue = Queue(launch, store, profile, code.path, table, bounds.array)
     jobs = queue.submit(now, queued, holds, found)
     later = len(todo) - len(now)
-    queue.submit_last(finish_job.run, finish_job.write(launch, plan, store, folder, later), _last(plan, jobs))
+    queue.submit_last(run_finish_job, finish_file.write(launch, plan, store, folder, later), _last(plan, jobs))
     ahead = sum(len(group.processes) for group in found)
     return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), freed, later, ahead, about_diverged)
 
 
 def _fitting(
     todo: Mapping[str, StageNode], table: StageTable, room: int, largest: int
-) -> tuple[dict[str, StageNode], list[Group]]:
+) -> tuple[dict[str, StageNode], list[PrecomputeGroup]]:
     """As many stages, in their order, as the queue has room for, and the processes ahead of them.
 
     Processes ahead are left out where they would leave no room for stages.
@@ -209,7 +210,7 @@ def _look(plan: Plan, store: Store, here: str) -> tuple[dict[str, StageNode], di
         for key, node in plan.nodes.items()
         if key not in present[node.stage] or not store.is_done(node.stage, key)
     }
-    return left, alive(store, left, here)
+    return left, queued_jobs(store, left, here)
 
 
 def _todo(

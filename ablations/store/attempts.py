@@ -32,7 +32,7 @@ def outcome(folder: Path) -> dict[str, Any] | None:
 
     {"state": done, failed or interrupted, "reason"}, and unless it died silently "seconds", "max_rss_bytes" and
     "max_cuda_bytes" (as ``ablations.running.processes.Together`` counts them), "end", "signal" that stopped it,
-    "progress" that it reached, and "error" (``ablations.running.ending.describe``); what does not apply is null.
+    "progress" that it reached, and "error" (``ablations.running.error_record``); what does not apply is null.
     """
     content = read_json(folder / EXIT)
     return content if isinstance(content, dict) else None
@@ -41,7 +41,7 @@ def outcome(folder: Path) -> dict[str, Any] | None:
 def diverged(ending: Mapping[str, Any]) -> bool:
     """True for the record of an attempt that failed because its training diverged.
 
-    The attempt notes it from the exception (``ablations.running.ending.describe``). Records from before this field was
+    The attempt notes it from the exception (``ablations.running.error_record``). Records from before this field was
     added are judged by the name of the exception, or without one by the reason.
     """
     if ending["state"] != "failed":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ablations.slurm import query
-from ablations.store.origin import slurm_job
+from ablations.store.provenance import slurm_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ablations.grid.keys import StageNode
-    from ablations.slurm.launches import Ticket
+    from ablations.slurm.launches import LatestJob
     from ablations.slurm.query import JobState
     from ablations.store.owner import Owner
 
@@ -31,8 +31,8 @@ _FATAL = ("FAILED", "OUT_OF_MEMORY")
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look at the stages of a plan.
+class StageStates:
+    """One inspect_stages at the stages of a plan.
 
     Attributes:
         states: key -> state. done: a valid artefact. running: an attempt works on it. queued: its job is alive and has
@@ -57,12 +57,12 @@ class Look:
 
 
 def states(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, str]:
-    """Key -> state of every node, as in :class:`Look`; nodes must come inputs first."""
-    return dict(look(store, nodes).states)
+    """Key -> state of every node, as in :class:`StageStates`; nodes must come inputs first."""
+    return dict(inspect_stages(store, nodes).states)
 
 
-def look(store: Store, nodes: Mapping[str, StageNode], trust: bool = False) -> Look:
-    """Look at every node; nodes must come inputs first.
+def inspect_stages(store: Store, nodes: Mapping[str, StageNode], trust: bool = False) -> StageStates:
+    """StageStates at every node; nodes must come inputs first.
 
     Args:
         store: where they live.
@@ -97,18 +97,18 @@ def look(store: Store, nodes: Mapping[str, StageNode], trust: bool = False) -> L
         found[key] = BLOCKED if blocked else state or NEW  # SLURM is about to drop a job that waits in vain
     jobs = {key: ticket.job for key, ticket in tickets.items()}
     jobs |= {key: owner.slurm_job for key, owner in owners.items() if owner.slurm_job}
-    return Look(found, owners, jobs, {key: ticket.launch for key, ticket in tickets.items()}, answers)
+    return StageStates(found, owners, jobs, {key: ticket.launch for key, ticket in tickets.items()}, answers)
 
 
-def _tickets(store: Store, open_: Mapping[str, StageNode]) -> dict[str, Ticket]:
+def _tickets(store: Store, open_: Mapping[str, StageNode]) -> dict[str, LatestJob]:
     if not (store.root / "launches").is_dir():
         return {}
     from ablations.slurm import launches
 
-    return {key: ticket for key, ticket in launches.tickets(store).items() if key in open_}
+    return {key: ticket for key, ticket in launches.latest_jobs(store).items() if key in open_}
 
 
-def _ask(owners: Mapping[str, Owner], tickets: Mapping[str, Ticket]) -> dict[str, JobState] | None:
+def _ask(owners: Mapping[str, Owner], tickets: Mapping[str, LatestJob]) -> dict[str, JobState] | None:
     """One question for all jobs. Jobs of another cluster than the one that answers here stay unanswered."""
     wanted = {owner.slurm_job: owner.cluster for owner in owners.values() if owner.slurm_job}
     wanted |= {ticket.job: ticket.cluster for ticket in tickets.values()}
@@ -128,7 +128,7 @@ def _claimed(owner: Owner | None, answers: Mapping[str, JobState] | None) -> str
     return RUNNING if seen_from_here or owner.slurm_job in (answers or {}) else UNKNOWN
 
 
-def _from_records(folder: Path | None, ticket: Ticket | None, answers: Mapping[str, JobState] | None) -> str | None:
+def _from_records(folder: Path | None, ticket: LatestJob | None, answers: Mapping[str, JobState] | None) -> str | None:
     """The state of a stage that nobody holds: by its latest attempt and its latest job; None if it has neither."""
     ending = outcome(folder) if folder else None
     job = (answers or {}).get(ticket.job) if ticket else None
@@ -154,7 +154,7 @@ def _ended(ending: Mapping[str, Any]) -> str | None:
     return None if ending["state"] == DONE else str(ending["state"])  # done: its artefact was removed or damaged since
 
 
-def _by(folder: Path, ticket: Ticket) -> bool:
+def _by(folder: Path, ticket: LatestJob) -> bool:
     """True if an attempt was made by the ticket's job."""
     return (attempt_record(folder).get("slurm") or {}).get("job") == ticket.job
 

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from qsd.config.schema import ExperimentConfig
     from qsd.encoding.store import EncodedPairs
     from qsd.models.denoiser import Denoiser
-    from qsd.stages.context import StageContext
-    from qsd.training.averages import Averages
-    from qsd.training.batches import PairBatch, PairStream
+    from qsd.runtime import StageContext
+    from qsd.training.ema import AdapterEma
     from qsd.training.loop import Trainer
+    from qsd.training.offpolicy.batches import PairBatch, PairStream
 
 MOST_PAIRS = 1024
 """With 10 % of flips among them, the area has a standard error of about 0.03."""
@@ -127,7 +127,7 @@ def detection_stream(
     encoded: EncodedPairs, trained: PairStream, config: ExperimentConfig, timesteps: int
 ) -> PairStream:
     """The pairs to judge, each once, under the labels that were trained on."""
-    from qsd.training.batches import PairStream
+    from qsd.training.offpolicy.batches import PairStream
 
     order = np.argsort(uniforms(trained.pair_ids, _SEED, _PURPOSE), kind="stable")[:MOST_PAIRS]
     plain = replace(config.training, flip=False, caption_dropout=0.0)
@@ -137,7 +137,7 @@ def detection_stream(
 
 def detect(
     denoiser: Denoiser,
-    averages: Averages,
+    averages: AdapterEma,
     stream: PairStream,
     config: ExperimentConfig,
     score_gaps: Mapping[str, float],
@@ -158,7 +158,7 @@ def detect(
 
     loss = REGISTRY.get(config.loss.name)
     count = len(loss.averages(config.loss)) if loss.averages else 0
-    device = denoiser.unet.device
+    device = denoiser.network.device
     micro, pairs = config.training.micro_batch, len(stream)
     pair_ids: list[str] = []
     columns: list[Tensor] = []
@@ -184,9 +184,9 @@ def detect(
     return Detection(pair_ids, flipped, metric, errors.logits.double().numpy(), gaps)
 
 
-def _errors(denoiser: Denoiser, averages: Averages, batch: PairBatch, count: int, precision: str) -> list[Tensor]:
+def _errors(denoiser: Denoiser, averages: AdapterEma, batch: PairBatch, count: int, precision: str) -> list[Tensor]:
     """Winner and loser errors of the model, the reference and ``count`` averages, [B] each, in this order."""
-    from qsd.training.errors import model_errors, reference_errors
+    from qsd.training.offpolicy.denoising_errors import model_errors, reference_errors
 
     found = [*model_errors(denoiser, batch, precision), *reference_errors(denoiser, batch, precision)]
     for index in range(count):

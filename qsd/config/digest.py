@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from qsd.config.remembered import Remembered
+from qsd.config.once_per_process import OncePerProcess
 from qsd.errors import UserError
 
 WHOLE_FILE_BYTES = 256 * 1024 * 1024
@@ -28,7 +28,7 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
 
 
-@Remembered
+@OncePerProcess
 def digest(path: Path) -> str:
     """Digest of a file's bytes, or of a folder's relative names and bytes; read once per process.
 

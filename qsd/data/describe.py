@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qsd.data.source import PairSource
-    from qsd.stages.context import Report
+    from qsd.runtime import Report
 
 CLIP_WORDS = 75
 """CLIP reads 77 tokens, two of them marks; a caption of more words is cut for sure."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qsd.data.source import PairSource
-    from qsd.stages.context import Report
+    from qsd.runtime import Report
 
 
 @dataclass

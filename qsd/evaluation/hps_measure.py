@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from qsd.config.schema import ExperimentConfig
     from qsd.evaluation.hps_pictures import Pictures
     from qsd.rewards.scorer import Scorer
-    from qsd.stages.context import Report
+    from qsd.runtime import Report
 
 VERSIONS = {"v2.0": "hps_v2", "v2.1": "hps_v2.1"}
 """Version of the benchmark -> the reward model that it scores with."""
@@ -57,8 +57,8 @@ def measure(config: ExperimentConfig, pictures: Pictures, scorer: str, output: P
         UserError: missing weights, another unit, a folder of other pictures, or a score that is not finite.
     """
     from qsd.device import prepare
+    from qsd.rewards.opening import open_reward
     from qsd.rewards.revision import revision
-    from qsd.rewards.scorer import open_reward
     from qsd.rewards.scorers import REGISTRY
 
     spec = REGISTRY.get(scorer)
@@ -107,7 +107,7 @@ def _scored(scorer: Scorer, pictures: Pictures, output: Path, state: Path, batch
     import numpy as np
     import pyarrow as pa
 
-    from qsd.stages.shards import sharded
+    from qsd.stages.sharded_rows import sharded
 
     places = pictures.places
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from qsd.config.load import Flat
-    from qsd.stages.context import Report
+    from qsd.runtime import Report
 
 SET_BY_BENCHMARK = (
     "adapter",
@@ -112,8 +112,8 @@ class Generated:
     def make(self, output: Path, report: Report) -> None:
         """Run stage generate into ``output/images``."""
         from qsd.config.load import build
-        from qsd.stages import generate
-        from qsd.stages.context import StageContext
+        from qsd.runtime import StageContext
+        from qsd.stages.generate import run as generate
 
         inputs = {"train": self._adapter} if self._adapter else {}
         folder = output / "images"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qsd.draws import initial_latents
-from qsd.models.pipeline import decode, latent_shape, text_encoder_of, zeros_for_nothing
-from qsd.models.precision import compute
+from qsd.models.pipeline import decode, latent_shape, text_encoder_of, zero_negative_prompt
+from qsd.models.precision import autocast_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ class Generator:
             self._settings.seed,
             self._shape,
         )
-        with torch.no_grad(), compute(self._device.type, self._settings.precision):
+        with torch.no_grad(), autocast_for(self._device.type, self._settings.precision):
             made = self._pipeline(
                 **self._captions([item.prompt.caption for item in wanted]),
                 latents=torch.from_numpy(latents).to(self._device),
@@ -79,7 +79,7 @@ class Generator:
         arguments: dict[str, Tensor] = {}
         for field, name in _ARGUMENTS.items():
             if field in nothing:
-                empty = torch.zeros_like(nothing[field]) if zeros_for_nothing(self._pipeline) else nothing[field]
+                empty = torch.zeros_like(nothing[field]) if zero_negative_prompt(self._pipeline) else nothing[field]
                 arguments[name] = torch.stack([caption[field] for caption in wanted])
                 arguments[f"negative_{name}"] = torch.stack([empty] * len(captions))
         return arguments

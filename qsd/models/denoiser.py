@@ -31,7 +31,7 @@ class Denoiser:
     the UNet's own weights may be bf16.
     """
 
-    unet: UNet2DConditionModel
+    network: UNet2DConditionModel
     schedule: DDPMScheduler
     pixels_per_latent: int = 8
     """Pixels along a side of one latent; SDXL's UNet is told the size of the image."""
@@ -60,7 +60,9 @@ class Denoiser:
         """The UNet's prediction, [B, C, H, W], in its compute dtype."""
         hidden = conditioning["hidden_states"]
         added = self._added(noisy, conditioning)
-        output = self.unet(noisy, timesteps, encoder_hidden_states=hidden, added_cond_kwargs=added, return_dict=False)
+        output = self.network(
+            noisy, timesteps, encoder_hidden_states=hidden, added_cond_kwargs=added, return_dict=False
+        )
         return cast("Tensor", output[0])
 
     def _added(self, noisy: Tensor, conditioning: Conditioning) -> dict[str, Tensor] | None:

@@ -40,7 +40,7 @@ class Family:
         return ("unet", "vae", "scheduler", *texts)
 
     @property
-    def weighty(self) -> tuple[str, ...]:
+    def weight_folders(self) -> tuple[str, ...]:
         """The folders with weights."""
         return ("unet", "vae", *(text.encoder for text in self.texts))
 

@@ -47,7 +47,7 @@ def download(place: str, snapshot: Callable[..., str]) -> str:
     folder = Path(snapshot(allow_patterns=[INDEX]))
     family = _family(folder, place)
     small = [f"{part}/*{ending}" for part in family.folders for ending in _SMALL]
-    plain = [f"{part}/*{_WEIGHTS}" for part in family.weighty]
+    plain = [f"{part}/*{_WEIGHTS}" for part in family.weight_folders]
     snapshot(allow_patterns=[*small, *plain], ignore_patterns=["*.*.safetensors", "*/*/*"])
     lacking = parts_without_weights(_names(folder), family)
     if lacking:
@@ -61,7 +61,7 @@ def parts_without_weights(names: Iterable[str], family: Family) -> list[str]:
     places = [PurePosixPath(name) for name in names]
     readable = [place for place in places if place.suffix == _WEIGHTS and _variant(place.name) in (None, _HALF)]
     whole = {str(place.parent) for place in readable}
-    return [folder for folder in family.weighty if folder not in whole]
+    return [folder for folder in family.weight_folders if folder not in whole]
 
 
 def _family(folder: Path, place: str) -> Family:

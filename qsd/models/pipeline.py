@@ -73,7 +73,7 @@ def text_encoder_of(pipeline: Pipeline, device: torch.device) -> TextEncoder:
     return TextEncoder(towers, device)
 
 
-def zeros_for_nothing(pipeline: Pipeline) -> bool:
+def zero_negative_prompt(pipeline: Pipeline) -> bool:
     """True where the stock pipeline guides away from zeros, not from the encoded empty text (SDXL as published)."""
     return bool(pipeline.config.get("force_zeros_for_empty_prompt", False))
 

@@ -16,7 +16,7 @@ def torch_type(precision: str) -> torch.dtype:
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
 
 
-def compute(device_type: str, precision: str) -> AbstractContextManager[object]:
+def autocast_for(device_type: str, precision: str) -> AbstractContextManager[object]:
     """Around a forward pass: in ``bf16`` autocast, which keeps norms and sums in fp32; nothing in ``fp32``."""
     import torch
 

@@ -1,9 +1,9 @@
 """What a reference error is a function of, so that a stored one is used only where it would be computed again.
 
-Two parts. ``circumstances``: the base model and everything that decides which bits a forward pass gives. ``names``: the
-input of the forward pass itself, by content. Pair id, draw index, seed, flip, caption dropout, selection and encoding
-act on nothing but that input, so no setting can be forgotten, and cells share what they have in common whatever else
-differs between them.
+Two parts. ``environment_key``: the base model and everything that decides which bits a forward pass gives.
+``fingerprints``: the input of the forward pass itself, by content. Pair id, draw index, seed, flip, caption dropout,
+selection and encoding act on nothing but that input, so no setting can be forgotten, and cells share what they have in
+common whatever else differs between them.
 
 The number of pairs of a forward pass is part of the name. Kernels of another size round differently (fp32 on a CPU: by
 1e-6 of the error), and a logit is multiplied by thousands. At one size neither the neighbours nor the place of a pair
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     import torch
 
     from qsd.config.schema import ExperimentConfig
-    from qsd.training.batches import PairBatch
+    from qsd.training.offpolicy.batches import PairBatch
 
 VERSION = 1
 """Raised whenever this package's own code gives another error for the same input."""
 
 
-def circumstances(config: ExperimentConfig, device: torch.device) -> dict[str, Any]:
+def environment_key(config: ExperimentConfig, device: torch.device) -> dict[str, Any]:
     """Base model, dtype, kernels, versions and kind of device, as plain values."""
     import diffusers
     import torch
@@ -50,11 +50,11 @@ def circumstances(config: ExperimentConfig, device: torch.device) -> dict[str, A
 
 
 def folder_name(config: ExperimentConfig, device: torch.device) -> str:
-    """32 hex digits for the circumstances."""
-    return hash_of(circumstances(config, device))
+    """32 hex digits for the environment_key."""
+    return hash_of(environment_key(config, device))
 
 
-def names(batch: PairBatch) -> npt.NDArray[np.uint64]:
+def fingerprints(batch: PairBatch) -> npt.NDArray[np.uint64]:
     """[B, 2]: 128 bits for each pair of a batch on the CPU, made of all that goes into its forward pass."""
     inputs = [batch.latents, batch.noise, batch.timesteps]
     inputs += [batch.conditioning[field] for field in sorted(batch.conditioning)]

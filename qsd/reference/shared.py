@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from qsd.training.batches import PairBatch
+    from qsd.training.offpolicy.batches import PairBatch
 
 _LOCK_SECONDS = 600.0
 """A process that has waited so long for another one's errors computes them itself."""
 
 
 @dataclass(frozen=True)
-class Named:
+class FingerprintedBatch:
     """A batch on the CPU and the names of its pairs (``identity.names``)."""
 
     batch: PairBatch
@@ -65,7 +65,7 @@ class SharedErrors:
         folder = self._store.folder.name
         return {"folder": folder, "found": self.found, "computed": self.computed, "seconds": round(self.seconds, 3)}
 
-    def of(self, batches: Sequence[Named]) -> list[npt.NDArray[np.float32]]:
+    def of(self, batches: Sequence[FingerprintedBatch]) -> list[npt.NDArray[np.float32]]:
         """The errors of each batch, [B, 2] in order (winner, loser).
 
         What is missing is computed in batches of the same size as those it comes from, filled up with pairs that come
@@ -86,7 +86,9 @@ class SharedErrors:
         edges = np.cumsum([len(item.names) for item in batches])[:-1]
         return list(np.split(errors, edges))
 
-    def _fill(self, batches: Sequence[Named], found: npt.NDArray[np.bool_], errors: npt.NDArray[np.float32]) -> None:
+    def _fill(
+        self, batches: Sequence[FingerprintedBatch], found: npt.NDArray[np.bool_], errors: npt.NDArray[np.float32]
+    ) -> None:
         """Compute what was not found, into ``errors`` and the store."""
         sizes = [len(item.names) for item in batches]
         of_batch = np.repeat(np.arange(len(batches)), sizes)

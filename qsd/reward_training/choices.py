@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from qsd.data.source import PairSource
     from qsd.reward_training.schema import ChoicesConfig
     from qsd.rewards.preprocess import Preprocess
-    from qsd.stages.context import Report
+    from qsd.runtime import Report
 
 FILE, PROBLEMS = "choices.parquet", "problems.json"
 _ROWS_IN_MEMORY = 64

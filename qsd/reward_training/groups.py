@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from qsd.data.detect import open_path
 from qsd.data.image_files import ImageFiles, RefusedImageError
 from qsd.data.images import is_readable
 from qsd.data.json_list import read_list
 from qsd.data.listed import check_keys, is_number, text
+from qsd.data.opening import open_path
 from qsd.data.pairs import PreferencePair
 from qsd.reward_training.choices import examined_rows
 

@@ -15,14 +15,14 @@ import numpy as np
 
 from qsd.config.digest import hash_of
 from qsd.errors import UserError
-from qsd.reward_training import optimiser as optimisers
+from qsd.reward_training import optimizer as optimisers
 from qsd.reward_training.choices import ChoiceStream
 from qsd.reward_training.losses import REGISTRY
 from qsd.reward_training.metrics import FILE, SUMS, sums
-from qsd.training import adamw
 from qsd.training import checkpoint as checkpoints
+from qsd.training import optimizer_state
 from qsd.training.checkpoint import Checkpoint, Clock
-from qsd.training.rows import RowLog
+from qsd.training.jsonl_log import JsonlLog
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from qsd.reward_training.choices import ChoicePixels, Choices
     from qsd.reward_training.schema import RewardTrainingConfig
     from qsd.reward_training.trainable import TrainableReward
-    from qsd.stages.context import Report
+    from qsd.runtime import Report
 
 _KIND = "parameter"
 """What a checkpoint calls the parameters."""
@@ -106,8 +106,8 @@ class RewardTrainer:
         found = checkpoints.load(state)
         first = found.step if found else 0
         if found:
-            adamw.load_tensors(self.parameters, self._optimiser.optimizer, _KIND, found.tensors)
-        log = RowLog(output / FILE, found.metrics_bytes if found else 0) if main else None
+            optimizer_state.load_tensors(self.parameters, self._optimiser.optimizer, _KIND, found.tensors)
+        log = JsonlLog(output / FILE, found.metrics_bytes if found else 0) if main else None
         clock = Clock(recipe.checkpoint_steps, recipe.checkpoint_seconds)
         self._prepared.train()
         for step in range(first, recipe.steps):
@@ -120,7 +120,7 @@ class RewardTrainer:
                     print(f"step {done}: " + ", ".join(f"{name} {row[name]:.4g}" for name in row), flush=True)
             report(done, recipe.steps, "steps")
             if log and done < recipe.steps and clock.due(done):
-                tensors = adamw.tensors(self.parameters, self._optimiser.optimizer, _KIND)
+                tensors = optimizer_state.tensors(self.parameters, self._optimiser.optimizer, _KIND)
                 checkpoints.save(state, Checkpoint(done, log.flush(), tensors))
         if log:
             log.close()

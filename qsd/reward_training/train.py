@@ -26,8 +26,8 @@ from qsd.reward_training.groups import read_groups
 from qsd.reward_training.loop import RewardTrainer
 from qsd.reward_training.losses import REGISTRY as LOSSES
 from qsd.reward_training.schema import RewardTrainingConfig
-from qsd.stages.by_hand import assignment, claim
-from qsd.stages.context import STATE
+from qsd.runtime import STATE
+from qsd.stages.run_single import assignment, claim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from qsd.reward_training.evaluate import Labels
     from qsd.reward_training.trainable import TrainableReward
     from qsd.rewards.scorer import Scorer
-    from qsd.stages.context import Report
+    from qsd.runtime import Report
 
 REWARD, SUMMARY = "reward", "summary.json"
 _BATCH = 256
@@ -131,7 +131,7 @@ def tested(config: RewardTrainingConfig, scorer: Scorer) -> dict[str, float]:
     if (people := labels.annotators()) is not None:
         found["one_annotator_against_mean"], found["one_annotator_against_others"] = people
     if config.test.ceiling is not None:
-        from qsd.rewards.scorer import open_reward
+        from qsd.rewards.opening import open_reward
 
         found["ceiling"] = of(open_reward(config.test.ceiling, config.test.weights or "", "cpu"))[0]
     return found

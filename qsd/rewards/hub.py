@@ -1,15 +1,13 @@
-"""Published weights on the Hugging Face hub: which files, and how they come into the folder of a reward model."""
+"""Files of published weights on the Hugging Face hub."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from qsd.errors import UserError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -35,46 +33,3 @@ class HubFile:
 def commands(files: Sequence[HubFile], folder: Path) -> str:
     """One line that fetches all ``files`` into ``folder``."""
     return " && ".join(file.command(folder) for file in files)
-
-
-def fetch(name: str, weights: Path, revision: str | None = None) -> list[Path]:
-    """Download what the reward model ``name`` needs into its folders below ``weights``; what is there is kept.
-
-    Args:
-        name: of the reward model.
-        weights: folder with one folder per reward model (``reward.weights``).
-        revision: of the repositories, instead of those that the reward model states.
-
-    Raises:
-        UserError: unknown name, no published weights, or the hub cannot be reached.
-    """
-    from dataclasses import replace
-
-    from qsd.rewards.scorers import REGISTRY
-
-    spec = REGISTRY.get(name)
-    others = [REGISTRY.get(other) for other in REGISTRY.names()]
-    wanted = [(spec.folder, file) for file in spec.files]
-    for folder in spec.needs:
-        below = next((other for other in others if other.folder == folder and other.files), None)
-        wanted += [(folder, file) for file in below.files] if below else []
-    if not wanted:
-        raise UserError(f"reward model '{name}' has no published weights; it is trained by this project")
-    if revision is not None:
-        wanted = [(folder, replace(file, revision=revision)) for folder, file in wanted]
-    return [_fetched(file, weights / folder) for folder, file in wanted]
-
-
-def _fetched(file: HubFile, folder: Path) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    target = folder / file.file
-    if target.is_file():
-        return target
-    try:
-        return Path(hf_hub_download(file.repo, file.file, revision=file.revision, local_dir=folder))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"cannot fetch {file.file} of {file.repo} from the hub ({reason(error)}); on a machine with a network run: "
-            f"{file.command(folder)}"
-        ) from None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from qsd.config.digest import digest, hash_of
-from qsd.config.remembered import Remembered
+from qsd.config.once_per_process import OncePerProcess
 from qsd.errors import UserError
 from qsd.rewards.scorers import ENSEMBLE, REGISTRY
 
 
-@Remembered
+@OncePerProcess
 def revision(name: str, weights: str) -> str:
     """12 hex digits that change with the weights, the code or the version of reward model ``name``.
 

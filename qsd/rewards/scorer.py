@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -40,19 +39,3 @@ class Scorer(Protocol):
 
     def score_tensor(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
         """Scores [N] of float pixels [N, 3, H, W] in [0, 1], differentiable in the pixels."""
-
-
-def open_reward(name: str, weights: str, device: str) -> Scorer:
-    """Load the reward model ``name`` from its folder below ``weights`` onto a torch device.
-
-    Raises:
-        UserError: unknown name, or missing or damaged weights.
-    """
-    from qsd.rewards.revision import revision
-    from qsd.rewards.scorers import REGISTRY
-
-    spec = REGISTRY.get(name)
-    of_weights = revision(name, weights)
-    scorer = spec.open(Path(weights) / spec.folder, device)
-    scorer.name, scorer.revision = name, of_weights
-    return scorer

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qsd.rewards.scorer import open_reward
+from qsd.rewards.opening import open_reward
 from qsd.scoring.precision import computing
 from qsd.scoring.prefetch import prefetch
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qsd.rewards.requests import Requests
-    from qsd.scoring.columns import Column
-    from qsd.scoring.filling import Work
+    from qsd.scoring.compute import ScoringJob
+    from qsd.scoring.scorer_runs import ScorerRun
 
 SAMPLE = 256
 """Requests that are scored in fp32 besides."""
@@ -31,7 +31,7 @@ def sample(requests: Requests, most: int = SAMPLE) -> NDArray[np.int64]:
     return np.sort(np.array(chosen, dtype=np.int64))
 
 
-def rank_correlation(work: Work, column: Column, scores: NDArray[np.float32]) -> tuple[float, int]:
+def rank_correlation(work: ScoringJob, column: ScorerRun, scores: NDArray[np.float32]) -> tuple[float, int]:
     """Spearman's correlation of ``scores`` with fp32, over a sample of the requests.
 
     Args:

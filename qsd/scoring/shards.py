@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from qsd.scoring.columns import Column
+    from qsd.scoring.scorer_runs import ScorerRun
 
 Piece = tuple[int, int]
 """The requests ``start`` to ``stop - 1``."""
@@ -24,7 +24,7 @@ Piece = tuple[int, int]
 class Shards:
     """The shards of one column below ``root``, a folder that stands for the requests."""
 
-    def __init__(self, root: Path, column: Column) -> None:
+    def __init__(self, root: Path, column: ScorerRun) -> None:
         self.column = column
         self.folder = root / column.folder
 

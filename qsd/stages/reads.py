@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsd.config.check import schema_fields
-from qsd.config.remembered import Remembered
+from qsd.config.once_per_process import OncePerProcess
 from qsd.config.schema import EQUAL_STEP_RANK
 from qsd.errors import UserError
 
@@ -58,7 +58,7 @@ def data_extra(values: Values) -> dict[str, Any]:
     return {**code, "data.images": images} if images else code
 
 
-@Remembered
+@OncePerProcess
 def _images_digest(reader: str, path: str) -> str | None:
     """What the path's own digest does not cover: image files beside a list. Looked up once per process."""
     from qsd.data.readers import REGISTRY

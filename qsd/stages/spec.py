@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ahead:
+class Precompute:
     """Work that stages of one kind with the same inputs can do together before they run, in any number of processes.
 
     Attributes:
-        entry: ``module:function`` that does it with an ``AheadContext``. The stages find what it left in their
+        entry: ``module:function`` that does it with an ``PrecomputeContext``. The stages find what it left in their
             ``StageContext.shared``, and do what is missing themselves.
         processes: values -> how many processes are asked for.
     """
@@ -58,28 +58,33 @@ class StageSpec:
     reads: Callable[[Values], tuple[str, ...]]
     extra: Callable[[Values], dict[str, Any]]
     version: int = 1
-    ahead: Ahead | None = None
+    ahead: Precompute | None = None
     processes: Callable[[Values, int | None], int] | None = None
 
 
 STAGES: dict[str, StageSpec] = {
     spec.name: spec
     for spec in (
-        StageSpec("data", "qsd.stages.data:run", reads.fixed(), reads.data_reads, reads.data_extra),
+        StageSpec("data", "qsd.stages.data.run:run", reads.fixed(), reads.data_reads, reads.data_extra),
         StageSpec(
             "score",
-            "qsd.stages.score:run",
+            "qsd.stages.score.run:run",
             reads.fixed("data"),
             reads.score_reads,
             reads.score_extra,
-            ahead=Ahead("qsd.stages.score:run_ahead", lambda values: int(values["reward.shards"])),
+            ahead=Precompute("qsd.stages.score.run:precompute", lambda values: int(values["reward.shards"])),
         ),
         StageSpec(
-            "select", "qsd.stages.select:run", reads.select_inputs, reads.select_reads, reads.select_extra, version=2
+            "select",
+            "qsd.stages.select.run:run",
+            reads.select_inputs,
+            reads.select_reads,
+            reads.select_extra,
+            version=2,
         ),
         StageSpec(
             "encode",
-            "qsd.stages.encode:run",
+            "qsd.stages.encode.run:run",
             reads.encode_inputs,
             reads.fixed("model.path", "model.resolution", "model.vae_precision", "encode.scope", "training.flip"),
             reads.none,
@@ -87,7 +92,7 @@ STAGES: dict[str, StageSpec] = {
         ),
         StageSpec(
             "train",
-            "qsd.stages.train:run",
+            "qsd.stages.train.run:run",
             reads.fixed("select", "encode"),
             reads.train_reads,
             reads.train_extra,
@@ -95,14 +100,14 @@ STAGES: dict[str, StageSpec] = {
         ),
         StageSpec(
             "generate",
-            "qsd.stages.generate:run",
+            "qsd.stages.generate.run:run",
             reads.generate_inputs,
             reads.fixed(*reads.section("model"), "adapter", *reads.section("generation"), *reads.PROMPTS),
             reads.generate_extra,
         ),
         StageSpec(
             "evaluate",
-            "qsd.stages.evaluate:run",
+            "qsd.stages.evaluate.run:run",
             reads.fixed("generate"),
             reads.fixed("evaluation.scorers"),
             reads.evaluate_extra,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsd.training.metrics import FILE as METRICS
 from qsd.training.metrics import VALIDATION
-from qsd.training.rate_log import FILE as RATES
+from qsd.training.throughput_log import FILE as RATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

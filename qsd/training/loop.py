@@ -16,20 +16,20 @@ from qsd.errors import UserError
 from qsd.losses import REGISTRY, PairErrors
 from qsd.models.adapter import add_adapter
 from qsd.models.attention import training_attention
-from qsd.stages.context import Interrupted, never
+from qsd.runtime import Interrupted, never
 from qsd.training import checkpoint as checkpoints
-from qsd.training.averages import Averages
 from qsd.training.budget import within_budget
 from qsd.training.checkpoint import Checkpoint, Clock
-from qsd.training.errors import Errors, model_errors, pair_errors, trained_errors
+from qsd.training.ema import AdapterEma
+from qsd.training.jsonl_log import JsonlLog
 from qsd.training.metrics import FILE, FLUSH_STEPS, VALIDATION, MetricsLog, pair_sums, validation_row
-from qsd.training.micro_batches import MicroBatch, MicroBatches
-from qsd.training.optimiser import AdapterOptimiser, learning_rate
+from qsd.training.offpolicy.denoising_errors import Errors, model_errors, pair_errors, trained_errors
+from qsd.training.offpolicy.micro_batches import MicroBatch, MicroBatches
+from qsd.training.offpolicy.validation import Validation
+from qsd.training.optimizer import AdapterOptimizer, learning_rate
 from qsd.training.processes import Processes
-from qsd.training.progress import Told
-from qsd.training.rates import Rates, count_flops, peak
-from qsd.training.rows import RowLog
-from qsd.training.validation import Validation
+from qsd.training.reporter import TrainingReporter
+from qsd.training.throughput import Throughput, count_flops, peak
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from qsd.config.schema import ExperimentConfig
     from qsd.models.denoiser import Denoiser
-    from qsd.stages.context import Report, Stopping
-    from qsd.training.batches import PairStream
+    from qsd.runtime import Report, Stopping
+    from qsd.training.offpolicy.batches import PairStream
 
 
 class Trainer:
@@ -73,15 +73,15 @@ class Trainer:
         self.config = config
         self.denoiser = denoiser
         self.stream = stream
-        self.device = denoiser.unet.device
+        self.device = denoiser.network.device
         self.processes = processes or Processes()
         self.loss = REGISTRY.get(config.loss.name)
         if training.channels_last:
-            cast("Any", denoiser.unet).to(memory_format=torch.channels_last)
-        self.parameters = add_adapter(denoiser.unet, config.lora, config.seed)
-        self.optimiser = AdapterOptimiser(self.parameters, training)
+            cast("Any", denoiser.network).to(memory_format=torch.channels_last)
+        self.parameters = add_adapter(denoiser.network, config.lora, config.seed)
+        self.optimiser = AdapterOptimizer(self.parameters, training)
         self._of_loss = self.loss.averages(config.loss) if self.loss.averages else ()
-        self.averages = Averages(self.parameters, (*self._of_loss, *([training.ema] if training.ema else [])))
+        self.averages = AdapterEma(self.parameters, (*self._of_loss, *([training.ema] if training.ema else [])))
         self.batches = MicroBatches(config, denoiser, stream, self.processes, self.loss.needs_reference, shared)
         self.validation = Validation(denoiser, held_out, training, self.processes) if held_out else None
 
@@ -107,9 +107,9 @@ class Trainer:
             self.averages.load_tensors(found.tensors)
         self.processes.wait()
         log = MetricsLog(output / FILE if main else None, found.metrics_bytes if found else 0)
-        held_out = RowLog(output / VALIDATION if main and self.validation else None, _length(found))
+        held_out = JsonlLog(output / VALIDATION if main and self.validation else None, _length(found))
         clock = Clock(training.checkpoint_steps, training.checkpoint_seconds)
-        told = Told(self._measure(first), self.batches, self.processes, attempt)
+        told = TrainingReporter(self._measure(first), self.batches, self.processes, attempt)
         with self.batches:
             for step in range(first, training.steps):
                 if self._stop(step, first, stopping):
@@ -119,7 +119,7 @@ class Trainer:
                 means, grad_norm = self.step(step)
                 told.rates.trained += self.batches.pairs(step)
                 if log.add(step, learning_rate(training, step), means, grad_norm):
-                    told.sometimes(log.recent)
+                    told.log_steps(log.recent)
                 done = step + 1
                 self._validate(done, held_out, told)
                 report(done, training.steps, "steps")
@@ -127,7 +127,7 @@ class Trainer:
                     self._keep(state, done, log, held_out)
         log.close()
         held_out.close()
-        told.at_end(training.steps - first, log.recent)
+        told.log_summary(training.steps - first, log.recent)
         return training.steps - first
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
@@ -200,7 +200,7 @@ class Trainer:
         errors = PairErrors(winner, loser, ref_winner, ref_loser, tuple(others))
         return self.loss.statistics(errors, self.config.loss)
 
-    def _validate(self, done: int, log: RowLog, told: Told) -> None:
+    def _validate(self, done: int, log: JsonlLog, told: TrainingReporter) -> None:
         if self.validation is None or (
             done % self.config.training.validation_steps and done < self.config.training.steps
         ):
@@ -211,7 +211,7 @@ class Trainer:
         told.validated(log.add(validation_row(done, self.validation.pairs, means)))
         log.flush()
 
-    def _keep(self, state: Path, done: int, log: MetricsLog, held_out: RowLog) -> None:
+    def _keep(self, state: Path, done: int, log: MetricsLog, held_out: JsonlLog) -> None:
         tensors = {**self.optimiser.tensors(), **self.averages.tensors()}
         lengths = {"metrics_bytes": log.flush(), "validation_bytes": held_out.flush()}
         if self.processes.main:
@@ -226,7 +226,7 @@ class Trainer:
     def _kernels(self) -> AbstractContextManager[None]:
         return training_attention(self.device, self.config.training.attention)
 
-    def _measure(self, step: int) -> Rates:
+    def _measure(self, step: int) -> Throughput:
         """Count the operations of one pair, then compile the UNet if that is wished.
 
         Raises:
@@ -248,7 +248,7 @@ class Trainer:
 
         try:
             with self._kernels():
-                rates = Rates(count_flops(train), count_flops(forward), peak(self.device, training.precision))
+                rates = Throughput(count_flops(train), count_flops(forward), peak(self.device, training.precision))
         except RuntimeError as error:
             if not any(said in str(error) for said in ("No available kernel", "No viable backend")):
                 raise
@@ -257,7 +257,7 @@ class Trainer:
                 f"{training.precision}; use training.attention: auto"
             ) from None
         if training.compile:
-            self.denoiser.unet.compile()
+            self.denoiser.network.compile()
         rates.start()
         return rates
 

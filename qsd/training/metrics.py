@@ -7,7 +7,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from qsd.training.rows import RowLog
+from qsd.training.jsonl_log import JsonlLog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +60,7 @@ class MetricsLog:
     """Rows wait on the device and are written every few steps.
 
     Args:
-        path: as of :class:`RowLog`; so is ``length``.
+        path: as of :class:`JsonlLog`; so is ``length``.
         length: of the file at the checkpoint one continues from.
 
     Attributes:
@@ -68,7 +68,7 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path | None, length: int) -> None:
-        self._rows = RowLog(path, length, _LOWER)
+        self._rows = JsonlLog(path, length, _LOWER)
         self._waiting: list[tuple[int, float, Tensor]] = []
         self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
 

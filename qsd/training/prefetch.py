@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from qsd.training.batches import PairBatch
+    from qsd.training.offpolicy.batches import PairBatch
 
 T = TypeVar("T")
 

@@ -47,7 +47,7 @@ class PublicStep:
         precision: str,
         checkpointing: bool,
     ) -> None:
-        self.unet = denoiser.unet
+        self.unet = denoiser.network
         self.schedule = denoiser.schedule
         self.pixels_per_latent = denoiser.pixels_per_latent
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from qsd.device import prepare
-from qsd.scoring.columns import versions
+from qsd.scoring.scorer_runs import versions
 from scripts.bench import score_device
 from scripts.bench.score_subjects import REDUCIBLE, SIDE, Subject, architecture, original_loop, subject
 

@@ -17,18 +17,19 @@ from PIL import Image
 from qsd.config.load import build, defaults, override
 from qsd.data.distinct import distinct
 from qsd.data.images import PairImages, decode
-from qsd.data.source import open_source
+from qsd.data.opening import open_source
 from qsd.files import read_table
 from qsd.rewards.aesthetic import AestheticScorer
 from qsd.rewards.clip import ClipScorer
 from qsd.rewards.image_reward import ImageRewardScorer
+from qsd.rewards.opening import open_reward
 from qsd.rewards.requests import requests_of
-from qsd.rewards.scorer import Scorer, open_reward
-from qsd.scoring.columns import Column, column_of
-from qsd.scoring.filling import Work, fill
+from qsd.rewards.scorer import Scorer
+from qsd.runtime import StageContext, silent
+from qsd.scoring.compute import ScoringJob, compute_scores
 from qsd.scoring.precision import computing
-from qsd.stages import data
-from qsd.stages.context import StageContext, silent
+from qsd.scoring.scorer_runs import ScorerRun, column_of
+from qsd.stages.data import run as data
 from scripts.parity import full_size
 from scripts.parity.sizes import CLIP
 
@@ -54,8 +55,8 @@ class Subject:
     """
 
     scorer: Scorer
-    column: Column
-    work: Work
+    column: ScorerRun
+    work: ScoringJob
     folder: Path
 
     @property
@@ -79,8 +80,8 @@ class Subject:
         work = replace(self.work, root=self.folder / f"scores-{number}-{precision}-{column.batch_size}")
         _wait(work.device)
         begin = time.perf_counter()
-        with patch("qsd.scoring.filling.open_reward", lambda *_: self.scorer):
-            fill(work, [column], silent)
+        with patch("qsd.scoring.compute.open_reward", lambda *_: self.scorer):
+            compute_scores(work, [column], silent)
         seconds = time.perf_counter() - begin
         assert work.scores(column) is not None
         return seconds
@@ -158,7 +159,7 @@ def subject(name: str, folder: Path, images: int, batch: int, device: str, worke
     data.run(StageContext(config, {}, found))
     table = read_table(found / "pairs.parquet")
     requests = requests_of(table, distinct(table))
-    work = Work(PairImages(open_source(config.data)), requests, folder / "scores", device, workers)
+    work = ScoringJob(PairImages(open_source(config.data)), requests, folder / "scores", device, workers)
     return Subject(open_reward(name, str(weights), device), column_of(name, config.reward), work, folder)
 
 

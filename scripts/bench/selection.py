@@ -43,8 +43,8 @@ STYLES = ("anime", "photo", "paintings")
 _PROCESS = """
 import json, pathlib, re, sys, time
 from qsd.config.load import build, defaults
-from qsd.stages import select
-from qsd.stages.context import StageContext
+from qsd.stages.select import run as select
+from qsd.runtime import StageContext
 import pandas, pyarrow.compute, pyarrow.dataset  # what reading a table loads
 world, given = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
 config = build({**defaults(), **given})

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from qsd.training.rates import count_flops, peak
+from qsd.training.throughput import count_flops, peak
 from scripts.bench.ceiling import Ceiling, ceiling
 from scripts.bench.training_subject import add_arguments, configuration, hardware, subject
 from scripts.bench.training_ways import PUBLIC, README, SHARED, WAYS, Ways, prepare_artefacts

@@ -22,9 +22,9 @@ import torch
 
 from qsd.config.schema import ExperimentConfig
 from qsd.models.attention import training_attention
-from qsd.training.errors import pair_errors
 from qsd.training.loop import Trainer
-from qsd.training.rates import count_flops, peak
+from qsd.training.offpolicy.denoising_errors import pair_errors
+from qsd.training.throughput import count_flops, peak
 from scripts.bench.ceiling import ceiling
 from scripts.bench.training_subject import add_arguments, configuration, hardware, subject
 from scripts.bench.training_ways import Ways, prepare_artefacts

@@ -12,7 +12,7 @@ import torch
 from qsd.config.load import build, defaults, load_flat, override
 from qsd.config.schema import ExperimentConfig
 from qsd.models.precision import torch_type
-from qsd.stages.by_hand import assignment
+from qsd.stages.run_single import assignment
 from scripts.full_size.architectures import ARCHITECTURES, Architecture
 from scripts.full_size.write import write
 from scripts.synthetic.pairs import good_rows, write_rows

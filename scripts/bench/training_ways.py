@@ -13,14 +13,16 @@ import torch
 
 from qsd.config.schema import ExperimentConfig
 from qsd.data.images import PairImages
-from qsd.data.source import open_source
+from qsd.data.opening import open_source
 from qsd.device import prepare
 from qsd.encoding.pixels import to_pixels
 from qsd.files import read_table, write_table
 from qsd.models.denoiser import Denoiser, load_denoiser
 from qsd.models.encoders import load_image_encoder, load_text_encoder
-from qsd.stages import data, encode, train
-from qsd.stages.context import StageContext
+from qsd.runtime import StageContext
+from qsd.stages.data import run as data
+from qsd.stages.encode import run as encode
+from qsd.stages.train import run as train
 from qsd.training.loop import Trainer
 from scripts.bench.public_step import PublicStep
 
@@ -57,7 +59,7 @@ class Ways:
         denoiser = self._denoiser()
         made = Trainer(self.config, denoiser, train.open_stream(context, denoiser.timesteps), shared=shared)
         if self.config.training.compile:
-            denoiser.unet.compile()
+            denoiser.network.compile()
         return made
 
     def fill(self, steps: int) -> None:

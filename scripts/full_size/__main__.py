@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from qsd.stages.context import STATE
+from qsd.runtime import STATE
 
 STAGES: dict[str, tuple[str, ...]] = {
     "data": (),

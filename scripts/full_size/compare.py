@@ -25,7 +25,7 @@ from qsd.generation.images import read_images
 from qsd.models.encoders import load_text_encoder
 from qsd.models.family import family_of
 from qsd.models.pipeline import decode
-from qsd.models.precision import compute, torch_type
+from qsd.models.precision import autocast_for, torch_type
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +73,7 @@ def compare(folder: Path) -> Comparison:
 
     def drawn() -> NDArray[np.int16]:
         latents = initial_latents([ours.prompt_id], [ours.image_index], drawing.get("seed", 0), shape)
-        with torch.no_grad(), compute("cpu", drawing["precision"]):
+        with torch.no_grad(), autocast_for("cpu", drawing["precision"]):
             made = stock(
                 **conditioning,
                 latents=torch.from_numpy(latents),

@@ -19,7 +19,7 @@ from PIL import Image
 from qsd.reward_training.train import train_reward
 from qsd.rewards.clip import create
 from qsd.rewards.clip_published import VIT_H_14
-from qsd.stages.context import silent
+from qsd.runtime import silent
 from scripts.parity.full_size import random_state
 from scripts.parity.pictures import noise
 

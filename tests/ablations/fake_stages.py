@@ -23,8 +23,8 @@ from ablations.files import read_json, write_json
 from qsd.config.check import schema_fields
 from qsd.config.digest import hash_of
 from qsd.errors import UserError
-from qsd.stages.context import AheadContext, StageContext
-from qsd.stages.spec import Ahead
+from qsd.runtime import PrecomputeContext, StageContext
+from qsd.stages.spec import Precompute
 from tests.ablations import partners
 from tests.ablations.faults import FAULTS
 
@@ -38,7 +38,7 @@ class Spec:
     inputs: Callable[[Mapping[str, Any]], tuple[str, ...]]
     reads: Callable[[Mapping[str, Any]], tuple[str, ...]]
     version: int = 1
-    ahead: Ahead | None = None
+    ahead: Precompute | None = None
     processes: Callable[[Mapping[str, Any], int | None], int] | None = None
 
 
@@ -58,7 +58,7 @@ STAGES: dict[str, Spec] = {
         f"{HERE}:score",
         lambda _: (),
         lambda _: ("reward.model",),
-        ahead=Ahead(f"{HERE}:score_ahead", lambda values: int(values["reward.shards"])),
+        ahead=Precompute(f"{HERE}:score_ahead", lambda values: int(values["reward.shards"])),
     ),
     "select": Spec(
         f"{HERE}:digest_inputs",
@@ -167,7 +167,7 @@ def score(context: StageContext) -> None:
     digest_inputs(context)
 
 
-def score_ahead(context: AheadContext) -> None:
+def score_ahead(context: PrecomputeContext) -> None:
     """Leaves a file for the stages; with ``FAKE_AHEAD_FAILS`` fails instead."""
     names = ",".join(sorted(config.reward.model for config in context.configs))
     note(f"ahead-{context.number}/{context.count} {names}")

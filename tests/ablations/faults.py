@@ -43,7 +43,7 @@ def missing_module() -> None:
 
 
 def diverged() -> None:
-    from qsd.training.rows import NonFiniteLossError
+    from qsd.training.jsonl_log import NonFiniteLossError
 
     raise NonFiniteLossError(3, "loss", float("nan"))
 

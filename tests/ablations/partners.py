@@ -14,7 +14,7 @@ import sys
 import time
 
 from qsd.errors import UserError
-from qsd.stages.context import StageContext
+from qsd.runtime import StageContext
 
 
 def several() -> bool:

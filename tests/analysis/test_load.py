@@ -183,7 +183,7 @@ def test_no_more_than_a_tenth_of_the_images_is_lost_to_all(tmp_path, world):
 
 def test_the_bound_is_the_stages_own():
     from analysis.pairing import MOST_NOT_FINITE
-    from qsd.stages.evaluate import MAX_NON_FINITE
+    from qsd.stages.evaluate.run import MAX_NON_FINITE
 
     assert MOST_NOT_FINITE == MAX_NON_FINITE
 

@@ -11,7 +11,7 @@ import numpy as np
 from qsd.reward_training.train import train_reward
 from qsd.rewards import clip
 from qsd.rewards.preprocess import Preprocess
-from qsd.stages.context import Report, silent
+from qsd.runtime import Report, silent
 from tests.qsd import tiny_lists
 from tests.qsd.tiny_pipeline import tokenizer
 from tests.qsd.tiny_world import SIZE, clip_config, picture

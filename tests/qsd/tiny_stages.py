@@ -11,8 +11,10 @@ import torch
 
 from qsd.files import read_table, write_table
 from qsd.models.denoiser import load_denoiser
-from qsd.stages import data, encode, train
-from qsd.stages.context import silent
+from qsd.runtime import silent
+from qsd.stages.data import run as data
+from qsd.stages.encode import run as encode
+from qsd.stages.train import run as train
 from qsd.training.loop import Trainer
 from qsd.training.processes import Processes
 from tests.qsd import tiny_pipeline, tiny_world

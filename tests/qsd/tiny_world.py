@@ -9,7 +9,7 @@ import torch
 from qsd.config.load import build, defaults, override
 from qsd.rewards import aesthetic, clip
 from qsd.rewards.preprocess import Preprocess
-from qsd.stages.context import StageContext, silent
+from qsd.runtime import StageContext, silent
 from scripts.synthetic.pairs import SIZE, good_rows, picture, write_rows
 from tests.qsd.tiny_pipeline import tokenizer
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qsd.config.schema import ExperimentConfig
-    from qsd.stages.context import Report
+    from qsd.runtime import Report
 
 __all__ = [
     "REQUIRED",

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from ablations.files import read_json
-from ablations.mending.retry import causes_of, choose, submit
+from ablations.recovery.retry import causes_of, choose, submit
 from ablations.slurm import query
 from ablations.slurm.launches import launches
 from ablations.store.artefacts import Store
 from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.test_failures import faulty
+from tests.ablations.recovery.test_failures import faulty
 from tests.conftest import ROOT
 from tests.slurm.conftest import PROFILE, Submit
 from tests.slurm.test_arrays import TWO_RANKS

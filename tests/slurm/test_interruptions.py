@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from ablations.inspection.status import status, status_lines
 from ablations.planning.plan import Plan
 from ablations.slurm import query
-from ablations.slurm.launches import tickets
+from ablations.slurm.launches import latest_jobs
 from ablations.store.artefacts import Store
-from ablations.watching.status import status, status_lines
 from qsd.errors import UserError
 from tests.ablations.conftest import Planner
 from tests.slurm.conftest import Submit
@@ -37,7 +37,7 @@ def repeated(fake_log: Path) -> list[str]:
 
 def restarts(plan_store: Store) -> int:
     """The most restarts of any job of a store."""
-    states = query.states(ticket.job for ticket in tickets(plan_store).values())
+    states = query.states(ticket.job for ticket in latest_jobs(plan_store).values())
     assert states is not None
     return max(state.restarts for state in states.values())
 

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from ablations.mending.cancel import cancel
-from ablations.mending.causes import names
-from ablations.mending.failures import failures
-from ablations.mending.garbage import find_garbage
-from ablations.mending.retry import choose, submit
+from ablations.inspection.status import status
 from ablations.planning.plan import Plan
+from ablations.recovery.cancel import cancel
+from ablations.recovery.causes import names
+from ablations.recovery.failures import failures
+from ablations.recovery.gc import find_garbage
+from ablations.recovery.retry import choose, submit
 from ablations.store.artefacts import Store
 from ablations.store.states import states
-from ablations.watching.status import status
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.test_failures import faulty
+from tests.ablations.recovery.test_failures import faulty
 from tests.slurm.conftest import Submit
 from tests.slurm.one_node import OneNode
 from tests.slurm.watch import command, logs, queue, runs, undone, wait_for, wait_for_end

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from ablations.grid.spec import read_sweep
+from ablations.inspection.status import status
 from ablations.planning.plan import make_plan
 from ablations.slurm.launches import launches
 from ablations.slurm.profile import Profile
 from ablations.slurm.submit import submit
 from ablations.store.artefacts import Store
-from ablations.watching.status import status
 from qsd.config.load import build
-from qsd.stages import score
 from qsd.stages import spec as stages
+from qsd.stages.score import run as score
 from tests.qsd import tiny_world
 from tests.slurm.one_node import OneNode
 from tests.slurm.watch import command, logs, wait_for_end

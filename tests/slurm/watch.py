@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ablations.planning.plan import Plan
-from ablations.slurm.launches import tickets
+from ablations.slurm.launches import latest_jobs
 from ablations.slurm.profile import FINISH
 from ablations.store.artefacts import Store
 
@@ -74,7 +74,7 @@ def release_requeued() -> None:
 def job_of(plan: Plan, store: Store, stage: str, index: int = 0) -> str:
     """The job of the ``index``-th stage of a kind."""
     keys = [key for key, node in plan.nodes.items() if node.stage == stage]
-    return tickets(store)[keys[index]].job
+    return latest_jobs(store)[keys[index]].job
 
 
 def undone(plan: Plan, store: Store) -> list[str]:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Family:
+class RewardFamily:
     """``open``: section ``base`` of a recipe -> the reward model, on the CPU, all of it trainable."""
 
     open: Callable[[BaseConfig], TrainableReward]
 
 
-REGISTRY: Registry[Family] = Registry("family of reward models", "qsd.reward_training.families", "FAMILY")
+REGISTRY: Registry[RewardFamily] = Registry("family of reward models", "qsd.reward_training.families", "FAMILY")

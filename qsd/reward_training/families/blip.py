@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qsd.errors import UserError
-from qsd.reward_training.families import Family
+from qsd.reward_training.families import RewardFamily
 from qsd.reward_training.trainable import TrainableReward
 from qsd.rewards import blip_reward
 from qsd.rewards.image_reward import trained_scorer
@@ -101,4 +101,4 @@ def open_blip(config: BaseConfig) -> BlipTraining:
     return BlipTraining(*blip_reward.read(Path(config.path).absolute()))
 
 
-FAMILY = Family(open_blip)
+FAMILY = RewardFamily(open_blip)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from qsd.errors import UserError
-from qsd.reward_training.families import Family
+from qsd.reward_training.families import RewardFamily
 from qsd.reward_training.layers import choose_layers
 from qsd.reward_training.trainable import TrainableReward
 from qsd.rewards import delta
@@ -98,4 +98,4 @@ def open_clip(config: BaseConfig) -> ClipReward:
     return ClipReward(base, scorer)
 
 
-FAMILY = Family(open_clip)
+FAMILY = RewardFamily(open_clip)

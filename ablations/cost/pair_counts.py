@@ -1,0 +1,99 @@
+"""How many pairs a data set has: as its data stage counted them, or as its reader finds them, or by a stated guess."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.files import read_json
+from qsd.config.once_per_process import OncePerProcess
+from qsd.data.listed import ListedPairs
+from qsd.data.readers import REGISTRY as READERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ablations.grid.keys import StageNode
+    from ablations.store.artefacts import Store
+
+UNKNOWN_PAIRS = 100_000
+"""Pairs that are assumed of a data set that is not on this machine."""
+BYTES_PER_PIXEL = 0.6
+"""Of a compressed image: turns the size of a data set that its reader cannot open into a number of pairs."""
+_MOST_INPUTS = 4
+"""Stages between a stage and its data, at most."""
+
+Limited = tuple[str, int | None]
+"""A path, and the number of its first rows that are used; None for all."""
+
+
+@OncePerProcess
+def count_pairs(reader: str, path: str) -> int:
+    """Pairs of a data set as far as its list says; rows where only the data stage can tell pairs from ties.
+
+    Counted once per process. Reads lists of paths whole (CSV, JSON, parquet), of parquet files with images the footers.
+
+    Raises:
+        UserError: nothing there, or not in the layout of the reader.
+    """
+    source = READERS.get(reader).open(Path(path))
+    return source.pairs if isinstance(source, ListedPairs) else len(source)
+
+
+def pairs_by_size(path: Path, resolution: int) -> int:
+    """A guess from the bytes of a file or of a folder's files, as if each pair were two compressed images.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files)
+    return max(1, round(size / (2 * BYTES_PER_PIXEL * resolution**2)))
+
+
+def counted_pairs(store: Store, nodes: Iterable[StageNode]) -> dict[Limited, int]:
+    """Pairs of the data stages among ``nodes`` that are finished."""
+    counts = {
+        (str(node.values["data.path"]), node.values["data.max_rows"]): _number(
+            store.artefact("data", node.key) / "summary.json", "pairs"
+        )
+        for node in nodes
+        if node.stage == "data"
+    }
+    return {limited: count for limited, count in counts.items() if count}
+
+
+def true_pairs(store: Store, upstream: Mapping[str, str]) -> int | None:
+    """Pairs of the data that a stage worked on; None if the data's artefact is gone.
+
+    Args:
+        store: where the stage was done.
+        upstream: its inputs, stage -> key, and perhaps itself.
+    """
+    found = dict(upstream)
+    for _ in range(_MOST_INPUTS):
+        if "data" in found:
+            return _number(store.artefact("data", found["data"]) / "summary.json", "pairs")
+        records: list[Any] = [read_json(store.artefact(stage, key) / "record.json") for stage, key in found.items()]
+        found = {stage: key for record in records for stage, key in _inputs(record).items()}
+    return None
+
+
+def true_selected(store: Store, upstream: Mapping[str, str]) -> int | None:
+    """Pairs that the selection among the inputs of a stage kept; None without one, or if its artefact is gone."""
+    key = upstream.get("select")
+    return None if key is None else _number(store.artefact("select", key) / "summary.json", "kept")
+
+
+def _inputs(record: Any) -> Mapping[str, str]:
+    inputs = record.get("inputs") if isinstance(record, dict) else None
+    return inputs if isinstance(inputs, dict) else {}
+
+
+def _number(summary: Path, name: str) -> int | None:
+    """A number in the ``summary.json`` of a finished stage."""
+    try:
+        return int(json.loads(summary.read_bytes())[name])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

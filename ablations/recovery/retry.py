@@ -1,0 +1,120 @@
+"""``ablate retry``: try failed stages again and what waits for them, of some causes only, with smaller batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.recovery.causes import MEMORY, names
+from ablations.recovery.failures import Failed, failed_stages
+from ablations.running import execution_overrides
+from ablations.store.divergence import CAUSE
+from ablations.store.states import DIVERGED, DONE, QUEUED, RUNNING, inspect_stages
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from ablations.grid.expand import Cell
+    from ablations.planning.plan import Plan
+    from ablations.slurm.submit import Submitted
+    from ablations.store.artefacts import Store
+
+_BATCH = {
+    "score": "reward.batch_size",
+    "encode": "encode.batch_size",
+    "train": "training.micro_batch",
+    "generate": "generation.batch_size",
+    "evaluate": "evaluation.batch_size",
+}
+"""Stage -> the setting that decides how much memory it takes, and no result."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a retry will do.
+
+    Attributes:
+        failed: the stages to try again.
+        keys: theirs, and of what waits for them and for nothing else that is missing.
+        others: failed stages of other causes or cells, which stay as they are.
+    """
+
+    failed: tuple[Failed, ...]
+    keys: frozenset[str]
+    others: int
+
+
+def causes_of(cause: str | None, cells: Collection[Cell] | None) -> tuple[str, ...]:
+    """The causes to try again for ``--cause`` and ``--cell``.
+
+    Without either, all but a divergence: that is a result, and must be asked for by its cause or by its cell.
+    """
+    if cause is None and cells is None:
+        return tuple(each for each in names(None) if each != CAUSE)
+    return names(cause)
+
+
+def choose(plan: Plan, store: Store, causes: Collection[str], cells: Collection[Cell] | None = None) -> Choice:
+    """The failed stages of some causes, and of some cells if given."""
+    seen = inspect_stages(store, plan.nodes)
+    found = failed_stages(plan, store, seen)
+    wanted = {node.key for cell in cells for node in cell.stages.values()} if cells is not None else set(plan.nodes)
+    failed = tuple(each for each in found if each.cause in causes and each.node.key in wanted)
+    keys = _with_followers(plan, seen.states, {each.node.key for each in failed})
+    return Choice(failed, keys, len(found) - len(failed))
+
+
+def _with_followers(plan: Plan, states: Mapping[str, str], chosen: set[str]) -> frozenset[str]:
+    keys = set(chosen)
+    for key, node in plan.nodes.items():
+        inputs = node.inputs.values()
+        if states[key] in (DONE, RUNNING, QUEUED, DIVERGED) or not keys & set(inputs):
+            continue
+        if all(states[up] == DONE or up in keys for up in inputs):
+            keys.add(key)
+    return frozenset(keys)
+
+
+def submit(plan: Plan, store: Store, choice: Choice) -> Submitted | None:
+    """Submit the retry as the sweep's last launch was; None if the stages did not fail on a cluster."""
+    if not any(failed.job for failed in choice.failed):
+        return None
+    from ablations.slurm import submit as cluster
+    from ablations.slurm.launches import latest_launch
+    from ablations.slurm.profile import read_profile
+
+    launch = latest_launch(store, plan.name)
+    if launch is None:
+        return None
+    profile, table = read_profile(Path(launch.profile)), launch.arguments["table"]
+    return cluster.submit(plan, store, profile, launch.arguments, table, only=choice.keys)
+
+
+def halve_batches(store: Store, choice: Choice) -> list[str]:
+    """Let the stages that ran out of memory take half as much at a time from now on; a line for each, what was done.
+
+    Gradients are accumulated over as many pairs as before, so a stage's meaning and key stay what they are.
+    """
+    lines = []
+    for failed in choice.failed:
+        field = _BATCH.get(failed.node.stage)
+        if failed.cause not in MEMORY or field is None:
+            continue
+        values = {**failed.node.values, **execution_overrides.read(store, failed.node.stage, failed.node.key)}
+        now = _effective(field, values)
+        place = f"{failed.node.stage} {failed.node.key[:12]}: {field}"
+        if now == 1:
+            lines.append(f"{place} is 1 already; only more memory helps")
+            continue
+        execution_overrides.write(
+            store, failed.node.stage, failed.node.key, {field: now // 2}, f"out of memory with {now}"
+        )
+        lines.append(f"{place} {now} -> {now // 2}")
+    return lines
+
+
+def _effective(field: str, values: Mapping[str, Any]) -> int:
+    """What a stage takes at a time: a micro-batch is never more than a step."""
+    size = int(values[field])
+    return min(size, int(values["training.pairs_per_step"])) if field == _BATCH["train"] else size

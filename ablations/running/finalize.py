@@ -1,0 +1,135 @@
+"""What follows the stages: the list of cells for readers, and tables and pictures of what is evaluated so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from ablations.files import read_json, write_json
+from ablations.grid.cells import about
+from ablations.grid.expand import BASE
+from ablations.running.archive import CELLS, keep_earlier
+from ablations.running.cell_states import FINISHED, with_states
+from ablations.store.provenance import git_state
+from qsd.errors import UserError
+from qsd.stages.judges import conflicts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ablations.planning.plan import Plan
+    from ablations.store.artefacts import Store
+
+
+def commit_of(root: Path) -> str | None:
+    """The commit of the code in ``root``, marked where files differ from it; None outside git."""
+    git = git_state(root)
+    return git["commit"] and (f"{git['commit']}-dirty" if git["dirty"] else git["commit"])
+
+
+def cells_json(plan: Plan, store: Store, commit: str | None) -> dict[str, Any]:
+    """What ``analysis`` and tracking need to know of a sweep: one entry per cell and seed, with its present state.
+
+    Args:
+        plan: the sweep.
+        store: where its stages are.
+        commit: of the code that is used, for the record.
+    """
+    baseline = next(cell.name for cell in plan.cells if cell.is_baseline)
+    base_of = {tuple(node.key for node in cell.base.values()): cell.name for cell in plan.cells if cell.role == BASE}
+    return {
+        "sweep": plan.sweep.name,
+        "experiment": plan.experiment,
+        "question": plan.sweep.question,
+        "git_commit": commit,
+        "labels": plan.cells[0].values["data.labels"],
+        "baseline": baseline,
+        "primary": dict(plan.primary),
+        "cells": with_states(
+            store,
+            (
+                about(cell)
+                | {
+                    "base": base_of[tuple(node.key for node in cell.base.values())],
+                    "scorers": list(cell.values["evaluation.scorers"]),
+                    "splits": list(cell.values["evaluation.splits"]),
+                    "conflicts": conflicts(cell.values),
+                    "stages": {stage: node.key for stage, node in cell.stages.items()},
+                }
+                for cell in plan.cells
+            ),
+        ),
+    }
+
+
+def write_cells(plan: Plan, store: Store, commit: str | None, least: int = 0) -> Path:
+    """Write the sweep's ``cells.json``; the sweep's folder.
+
+    Tables and pictures there that are about other cells are moved aside first, and a line says so.
+
+    Args:
+        plan: the sweep.
+        store: where its stages are.
+        commit: as in :func:`cells_json`.
+        least: how many cells must be evaluated.
+
+    Raises:
+        UserError: fewer are; nothing was written.
+    """
+    folder, content = store.sweep(plan.name), cells_json(plan, store, commit)
+    counts = Counter(cell["state"] for cell in content["cells"])
+    if counts[FINISHED] < least:
+        states = ", ".join(f"{count:,} {state}" for state, count in counts.items())
+        raise UserError(
+            f"{plan.name}: no cell is evaluated yet ({states}); 'ablate run {plan.sweep.name}' evaluates them"
+        )
+    kept = keep_earlier(folder, content)
+    if kept is not None:
+        print(
+            f"note: the sweep's cells or its primary scorer have changed; earlier tables are in {kept}",
+            flush=True,
+        )
+    write_json(folder / CELLS, content)
+    return folder
+
+
+def refresh_cells(store: Store, folder: Path) -> None:
+    """Bring the states in a sweep's ``cells.json`` up to date, if there is one."""
+    content = read_json(folder / CELLS)
+    if isinstance(content, dict):
+        write_json(folder / CELLS, content | {"cells": with_states(store, content["cells"])})
+
+
+def any_evaluated(folder: Path) -> bool:
+    """True if the sweep's ``cells.json`` lists a finished cell."""
+    content = read_json(folder / CELLS)
+    return isinstance(content, dict) and any(cell["state"] == FINISHED for cell in content["cells"])
+
+
+def write_tables(store: Store, folder: Path) -> bool:
+    """Rebuild tables and pictures unless they come from the present results, states and code. True if rebuilt."""
+    from analysis.lock import up_to_date
+
+    if up_to_date(store.root, folder):
+        return False
+    from analysis.report import write
+
+    write(store.root, folder)
+    return True
+
+
+def render(folder: Path) -> str:
+    """The sweep's tables for a terminal."""
+    from analysis.tables import render_terminal
+
+    return render_terminal(folder)
+
+
+def table_text(store: Store, folder: Path) -> str:
+    """Tables and pictures of what is evaluated, rebuilt where needed, and the tables for a terminal.
+
+    Raises:
+        UserError: nothing is evaluated, or cells cannot be compared.
+    """
+    write_tables(store, folder)
+    return render(folder)

@@ -1,0 +1,166 @@
+"""Processes that do the common work of stages before these run: one pass over the images for all reward models.
+
+A stage kind may name such work (``qsd.stages.spec.Precompute``). Stages of it that are left and have the same inputs
+form a group; its processes are scheduled, claimed, logged and requeued like stages, but make no artefact. Whatever
+becomes of them, the stages run afterwards and do what is missing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ablations.files import read_json
+from ablations.grid.keys import StageNode
+from ablations.running import execution_overrides
+from ablations.store.artefacts import names_in
+from qsd.config.digest import hash_of
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from ablations.grid.keys import StageTable
+    from ablations.store.artefacts import Store
+    from ablations.store.jobs import Job
+    from qsd.runtime import Report
+
+AHEAD = "ahead"
+"""The kind under which these processes are filed: ``jobs/ahead``, ``attempts/ahead``, arrays of launches."""
+
+
+@dataclass(frozen=True, eq=False)
+class PrecomputeGroup:
+    """Stages with common work, and the processes that do it.
+
+    Attributes:
+        stage: their kind.
+        members: the stages; all are left to do.
+        processes: one node each. Its ``meaning`` tells what it does: {"stage", "members": {key: values}, "number",
+            "count"}.
+    """
+
+    stage: str
+    members: tuple[StageNode, ...]
+    processes: tuple[StageNode, ...]
+
+
+MOST = 64
+"""Processes that share common work on one machine; on a cluster, an array's size."""
+
+
+def groups(nodes: Mapping[str, StageNode], table: StageTable, most: int) -> list[PrecomputeGroup]:
+    """The groups among the stages that are left that are worth it: of several stages, or with several processes.
+
+    Args:
+        nodes: the stages that are left.
+        table: all kinds of stages.
+        most: processes per group.
+    """
+    alike: dict[tuple[Any, ...], list[StageNode]] = {}
+    for node in nodes.values():
+        if table.STAGES[node.stage].ahead is not None:
+            alike.setdefault((node.stage, node.version, *sorted(node.inputs.items())), []).append(node)
+    found = []
+    for members in alike.values():
+        ahead = table.STAGES[members[0].stage].ahead
+        assert ahead is not None
+        count = max(1, min(most, max(ahead.processes(node.values) for node in members)))
+        if len(members) > 1 or count > 1:
+            found.append(_group(members, count))
+    return found
+
+
+def _group(members: list[StageNode], count: int) -> PrecomputeGroup:
+    first = members[0]
+    values = {node.key: node.values for node in sorted(members, key=lambda node: node.key)}
+    processes = []
+    for number in range(count):
+        about = {"stage": first.stage, "number": number, "count": count}
+        key = hash_of({AHEAD: about, "members": list(values)})
+        meaning = {**about, "members": {key: dict(flat) for key, flat in values.items()}}
+        processes.append(StageNode(AHEAD, key, first.version, meaning, first.inputs, first.values))
+    return PrecomputeGroup(first.stage, tuple(members), tuple(processes))
+
+
+def label(node: StageNode) -> str:
+    """What a person calls such a process: ``score ahead for 3 stages, process 2 of 4``."""
+    stages = len(node.meaning["members"])
+    part = f", process {node.meaning['number'] + 1} of {node.meaning['count']}" if node.meaning["count"] > 1 else ""
+    return f"{node.meaning['stage']} ahead for {stages} stage{'s' * (stages != 1)}{part}"
+
+
+def summary(found: list[PrecomputeGroup]) -> list[str]:
+    """What is done beforehand, one line per group: ``score ahead for 2 stages, in 4 processes``."""
+    lines = []
+    for group in found:
+        stages, count = len(group.members), len(group.processes)
+        processes = f", in {count} processes" if count > 1 else ""
+        lines.append(f"{group.stage} ahead for {stages} stage{'s' * (stages != 1)}{processes}")
+    return lines
+
+
+def insert_before_members(nodes: Mapping[str, StageNode], found: list[PrecomputeGroup]) -> dict[str, StageNode]:
+    """The nodes with every group's processes before the first of its members, and so behind their inputs."""
+    before = {member.key: group for group in reversed(found) for member in group.members}
+    placed: dict[str, StageNode] = {}
+    for key, node in nodes.items():
+        if key in before:
+            placed.update((process.key, process) for process in before[key].processes)
+        placed[key] = node
+    return placed
+
+
+def run(job: Job, store: Store, table: StageTable, report: Report) -> None:
+    """Do a process's share for those of its stages that are still left.
+
+    Raises:
+        UserError: an input is missing, or what the work itself raises.
+    """
+    from qsd.config.load import build
+    from qsd.runtime import PrecomputeContext
+
+    stage, members = job.meaning["stage"], job.meaning["members"]
+    for name, key in job.inputs.items():
+        problem = store.problem(name, key)
+        if problem is not None:
+            raise UserError(f"input {name}/{key}: {problem}; run the sweep again to make it anew")
+    left = [
+        build({**values, **execution_overrides.read(store, stage, key)})
+        for key, values in members.items()
+        if not store.is_done(stage, key)
+    ]
+    ahead = table.STAGES[stage].ahead
+    if ahead is None or not left:
+        return
+    module, _, function = ahead.entry.partition(":")
+    inputs = {name: store.artefact(name, key) for name, key in job.inputs.items()}
+    shared = store.shared(stage, job.version, job.inputs)
+    context = PrecomputeContext(left, inputs, shared, job.meaning["number"], job.meaning["count"], report)
+    getattr(importlib.import_module(module), function)(context)
+
+
+def on_record(store: Store, keys: Mapping[str, Any]) -> dict[str, StageNode]:
+    """The processes that were launched for stages among ``keys``, of which some are left, by their job files."""
+    found = {}
+    done: dict[str, set[str]] = {}
+    for path, content in job_files(store):
+        stage = content["meaning"]["stage"]
+        if stage not in done:
+            done[stage] = store.present(stage)
+        if keys.keys() & (content["meaning"]["members"].keys() - done[stage]):
+            key = path.name.partition(".")[0]
+            fields = (content[name] for name in ("version", "meaning", "inputs", "values"))
+            found[key] = StageNode(AHEAD, key, *fields)
+    return dict(sorted(found.items(), key=lambda item: (item[1].meaning["stage"], item[1].meaning["number"])))
+
+
+def job_files(store: Store) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Path and content of the job of every such process."""
+    folder = store.root / "jobs" / AHEAD
+    for name in sorted(names_in(folder)):
+        content = read_json(folder / name)
+        if isinstance(content, dict) and isinstance(content.get("meaning"), dict) and "members" in content["meaning"]:
+            yield folder / name, content

@@ -1,0 +1,45 @@
+"""What the last job of a launch needs to know, written at submission (``ablations.slurm.finish_job`` reads it)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations.files import write_json
+
+if TYPE_CHECKING:
+    from ablations.planning.plan import Plan
+    from ablations.slurm.launches import Launch
+    from ablations.store.artefacts import Store
+
+_FILE = "finish.json"
+
+
+def write(launch: Launch, plan: Plan, store: Store, folder: Path, later: int) -> Path:
+    """Write the file of a launch's last job and return its path.
+
+    Args:
+        launch: the launch that it ends.
+        plan: what was asked.
+        store: where results are.
+        folder: the sweep's folder.
+        later: stages that were not submitted for want of room in the queue.
+    """
+    values = plan.cells[0].values
+    path = launch.folder.resolve() / _FILE
+    content = {
+        "root": str(Path.cwd()),
+        "runs": str(store.root.resolve()),
+        "folder": str(folder.resolve()),
+        "arguments": launch.arguments,
+        "profile": launch.profile,
+        "later": later,
+        "stages": {key: node.stage for key, node in plan.nodes.items()},
+        "wandb": {
+            "mode": values["tracking.wandb"],
+            "project": values["tracking.project"],
+            "entity": values["tracking.entity"],
+        },
+    }
+    write_json(path, content)
+    return path

@@ -1,0 +1,36 @@
+"""Submit what a sweep still lacks, with the settings of an earlier launch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.grid.spec import find_sweep, read_sweep
+from ablations.planning.plan import make_plan
+from ablations.slurm.profile import read_profile
+from ablations.slurm.submit import Submitted, submit
+from ablations.store.artefacts import Store
+from ablations.store.jobs import load_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def resubmit(runs: Path, arguments: Mapping[str, Any], profile: str) -> Submitted:
+    """Submit what is missing.
+
+    Args:
+        runs: the store.
+        arguments: of the earlier launch (``Launch.arguments``).
+        profile: path of its cluster profile.
+
+    Raises:
+        UserError: as ``submit``, or the sweep's files are damaged or gone.
+    """
+    table = load_table(arguments["table"])
+    sweep = read_sweep(find_sweep(arguments["name"]))
+    if arguments["seeds"] is not None:
+        sweep = replace(sweep, seeds=tuple(arguments["seeds"]))
+    plan = make_plan(sweep, table, arguments["experiment"])
+    return submit(plan, Store(runs, table.key_of), read_profile(Path(profile)), arguments, arguments["table"])

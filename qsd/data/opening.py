@@ -1,0 +1,70 @@
+"""Data sets opened by an experiment's reader, or by the reader that recognises a path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qsd.data.readers import REGISTRY
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qsd.config.schema import DataConfig
+    from qsd.data.pairs import SourceRow
+    from qsd.data.source import PairSource
+
+
+class FirstRows:
+    """The first rows of a source, as if there were no others."""
+
+    def __init__(self, source: PairSource, count: int) -> None:
+        self._source = source
+        self._count = min(count, len(source))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def rows(self, start: int, stop: int) -> Iterator[SourceRow]:
+        """See :meth:`PairSource.rows`."""
+        return self._source.rows(start, min(stop, self._count))
+
+    def image_bytes(self, number: int) -> tuple[bytes, bytes]:
+        """See :meth:`PairSource.image_bytes`."""
+        return self._source.image_bytes(number)
+
+
+def open_source(config: DataConfig) -> PairSource:
+    """The source that an experiment names.
+
+    Raises:
+        UserError: nothing there, or not in the layout of the reader.
+    """
+    source = REGISTRY.get(config.reader).open(Path(config.path))
+    return source if config.max_rows is None else FirstRows(source, config.max_rows)
+
+
+def open_path(path: Path, reader: str | None = None) -> tuple[str, PairSource]:
+    """The reader's name and the opened source; without ``reader``, the one that recognises the path.
+
+    Raises:
+        UserError: nothing there, not readable, or no reader or several recognise it.
+    """
+    name = reader or _recognised(path)
+    return name, REGISTRY.get(name).open(path)
+
+
+def _recognised(path: Path) -> str:
+    if not path.exists():
+        # Pick-a-Pic's reader knows names on the hub, and says what to do.
+        return "pickapic"
+    names = [name for name in REGISTRY.names() if REGISTRY.get(name).recognises(path)]
+    if len(names) == 1:
+        return names[0]
+    known = ", ".join(REGISTRY.names())
+    if names:
+        raise UserError(f"{path}: readable as {' or '.join(names)}; say which with --reader")
+    lists = sorted(file.name for file in path.glob("*") if file.suffix in {".json", ".csv"}) if path.is_dir() else []
+    hint = f"; did you mean a file in it ({', '.join(lists[:4])})?" if lists else ""
+    raise UserError(f"{path}: in no layout that is known ({known}){hint or '; docs/data.md shows them'}")

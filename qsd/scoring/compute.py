@@ -1,0 +1,176 @@
+"""Fill shards of scores: one pass over the images for all columns that lack them, alone or among other processes.
+
+Process i of n takes every n-th piece first and then, from the end backwards, whatever is still missing: so a process
+that died or never came is made up for, and nobody waits. Who computes a piece decides nothing about its content.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qsd.errors import UserError
+from qsd.rewards.opening import open_reward
+from qsd.scoring.memory_groups import group_by_memory
+from qsd.scoring.precision import computing
+from qsd.scoring.prefetch import Loaded, prefetch
+from qsd.scoring.shards import Piece, Shards
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from qsd.data.images import ImageFiles
+    from qsd.rewards.requests import Requests
+    from qsd.rewards.scorer import Scorer
+    from qsd.runtime import Report
+    from qsd.scoring.scorer_runs import ScorerRun
+
+_TRIES = 3
+"""Somebody may free a shared folder while its shards are read."""
+PIECE_BATCHES = 8
+"""Batches per shard: what a kill costs at most."""
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """What is to be scored, and how.
+
+    Attributes:
+        images: of the source.
+        requests: the distinct (image, caption).
+        root: folder of the shards; it stands for these requests.
+        device: torch device.
+        workers: threads that decode.
+    """
+
+    images: ImageFiles
+    requests: Requests
+    root: Path
+    device: str
+    workers: int
+
+    def pieces(self, column: ScorerRun) -> list[Piece]:
+        """How the requests are cut into shards of a column."""
+        return self.requests.pieces(PIECE_BATCHES * column.batch_size)
+
+    def scores(self, column: ScorerRun) -> NDArray[np.float32] | None:
+        """The scores of all requests, in their order; None while a shard is missing or damaged."""
+        import numpy as np
+
+        shards = Shards(self.root, column)
+        found = [shards.read(piece) for piece in self.pieces(column)]
+        whole = [part for part in found if part is not None]
+        return np.concatenate([np.zeros(0, np.float32), *whole]) if len(whole) == len(found) else None
+
+
+def compute_scores(
+    work: ScoringJob, columns: Sequence[ScorerRun], report: Report, share: tuple[int, int] = (0, 1)
+) -> None:
+    """Compute every shard of ``columns`` that is missing, decoding each image once for all of them.
+
+    Columns whose models do not fit into memory group_by_memory get a pass for each part that does; so do those of other
+    batch sizes, since their shards hold other images.
+
+    Args:
+        work: what is to be scored.
+        columns: different ones.
+        report: told after every batch: requests passed over, of those of all passes.
+        share: (i, n): this process is number i of n that do the same.
+
+    Raises:
+        UserError: missing or damaged weights, or an image that does not decode.
+    """
+    sizes = sorted({column.batch_size for column in columns})
+    alike = [[column for column in columns if column.batch_size == size] for size in sizes]
+    groups = [group for some in alike for group in group_by_memory(some, work.device)]
+    for place, group in enumerate(groups):
+        _Pass(work, group, (place * len(work.requests), len(groups) * len(work.requests)), report).run(share)
+
+
+def ensure_scores(work: ScoringJob, columns: Sequence[ScorerRun], report: Report) -> list[NDArray[np.float32]]:
+    """The scores of all requests by column, [M] each, those computed first that are not there.
+
+    Raises:
+        UserError: as :func:`compute_scores`; or what was written is gone at once.
+    """
+    for _ in range(_TRIES):
+        compute_scores(work, columns, report)
+        found = [work.scores(column) for column in columns]
+        scores = [part for part in found if part is not None]
+        if len(scores) == len(columns):
+            return scores
+    raise UserError(f"{work.root}: shards of scores vanish as soon as they are written; is the disk full?")
+
+
+class _Pass:
+    """One pass over the images for some columns."""
+
+    def __init__(
+        self, work: ScoringJob, columns: Sequence[ScorerRun], progress: tuple[int, int], report: Report
+    ) -> None:
+        self._work, self._report = work, report
+        self._shards = [Shards(work.root, column) for column in columns]
+        self._size = columns[0].batch_size
+        self._scorers: dict[tuple[str, str], Scorer] = {}
+        self._lacking: dict[int, tuple[Piece, list[Shards]]] = {}
+        self._done, self._total = progress
+
+    def run(self, share: tuple[int, int]) -> None:
+        pin = self._work.device.startswith("cuda")
+        preprocesses = [shards.column.preprocess for shards in self._shards]
+        work = self._work
+        loading = prefetch(work.images, work.requests, self._batches(share), preprocesses, work.workers, pin)
+        parts: list[list[NDArray[np.float32]]] = []
+        with closing(loading):  # type: ignore[type-var]
+            for loaded in loading:
+                if loaded.first in self._lacking:
+                    piece, lacking = self._lacking.pop(loaded.first)
+                    parts = [[] for _ in lacking]
+                for shards, scores in zip(lacking, parts, strict=True):
+                    scores.append(self._scores(shards.column, loaded))
+                if loaded.last == piece[1]:
+                    self._write(piece, lacking, parts)
+                self._passed(loaded.last - loaded.first)
+
+    def _batches(self, share: tuple[int, int]) -> Iterator[Piece]:
+        """The batches of pieces that some column lacks, looked up when their turn comes."""
+        number, count = share
+        pieces = self._work.pieces(self._shards[0].column)
+        own = pieces[number::count]
+        others = [piece for place, piece in enumerate(pieces) if place % count != number]
+        for piece in [*own, *reversed(others)]:
+            lacking = [shards for shards in self._shards if shards.read(piece) is None]
+            if not lacking:
+                self._passed(piece[1] - piece[0])
+                continue
+            self._lacking[piece[0]] = piece, lacking
+            for first in range(*piece, self._size):
+                yield first, min(first + self._size, piece[1])
+
+    def _scores(self, column: ScorerRun, loaded: Loaded) -> NDArray[np.float32]:
+        scorer = self._scorer(column)
+        pixels = loaded.pixels[column.preprocess].to(self._work.device, non_blocking=True)
+        with computing(column.precision, self._work.device):
+            return scorer.score(list(pixels), self._work.requests.captions_of(loaded.first, loaded.last))
+
+    def _scorer(self, column: ScorerRun) -> Scorer:
+        """The model of a column, opened when it is first needed; columns that differ in precision share it."""
+        place = column.name, column.weights
+        if place not in self._scorers:
+            self._scorers[place] = open_reward(*place, self._work.device)
+        return self._scorers[place]
+
+    def _write(self, piece: Piece, lacking: list[Shards], parts: list[list[NDArray[np.float32]]]) -> None:
+        import numpy as np
+
+        for shards, scores in zip(lacking, parts, strict=True):
+            shards.write(piece, np.concatenate(scores))
+
+    def _passed(self, count: int) -> None:
+        self._done += count
+        self._report(self._done, self._total, "images")

@@ -1,0 +1,98 @@
+"""Stage evaluate: every generated image scored by every reward model of ``evaluation.scorers``.
+
+Input ``generate``. Output: ``scores.parquet`` (prompt_id, split, caption, image_index, scorer, revision, unit, score),
+one row per image and scorer, scorers in the order of the configuration; ``problems.json``.
+As in stage score, each image is decoded once for all reward models that fit into memory together, by threads ahead of
+the model (``reward.workers``), and scores are kept shard by shard. The forward pass is in fp32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from qsd.data.problems import Problems
+from qsd.device import prepare
+from qsd.errors import UserError
+from qsd.files import write_table
+from qsd.generation.images import GeneratedFiles
+from qsd.rewards.requests import requests_in_order
+from qsd.scoring.compute import ScoringJob, ensure_scores
+from qsd.scoring.scorer_runs import ScorerRun, column_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from qsd.config.schema import ExperimentConfig
+    from qsd.runtime import StageContext
+
+MAX_NON_FINITE = 0.02
+"""Share of scores of one scorer that may be infinite or not a number; above it the stage fails."""
+
+
+def run(context: StageContext) -> None:
+    """Score the images of stage generate.
+
+    Raises:
+        UserError: no images, missing weights, or too many scores that are not finite.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    config = context.config
+    device = prepare(config.device, config.threads)
+    images = GeneratedFiles(context.inputs["generate"])
+    requests = requests_in_order(images.about["caption"])
+    work = ScoringJob(images, requests, context.state / "scores", device, config.reward.workers)
+    columns = [_column(name, config) for name in config.evaluation.scorers]
+    scores = ensure_scores(work, columns, context.report)
+    tables = [_rows(images.about, *of_column) for of_column in zip(columns, scores, strict=True)]
+    problems = Problems()
+    for table in tables:
+        _check(table, problems)
+    problems.write(context.output / "problems.json")
+    joined = pa.concat_tables(tables)
+    joined = joined.filter(pc.is_finite(joined["score"])).unify_dictionaries()
+    write_table(context.output / "scores.parquet", joined)
+
+
+def _column(name: str, config: ExperimentConfig) -> ScorerRun:
+    return replace(column_of(name, config.reward), precision="fp32", batch_size=config.evaluation.batch_size)
+
+
+def _rows(about: pa.Table, column: ScorerRun, scores: NDArray[np.float32]) -> pa.Table:
+    """All rows of one scorer, non-finite scores included."""
+    import numpy as np
+    import pyarrow as pa
+
+    def constant(value: str) -> Any:
+        return pa.DictionaryArray.from_arrays(np.zeros(len(scores), dtype=np.int32), pa.array([value]))
+
+    table: dict[str, Any] = {
+        "prompt_id": about["prompt_id"].combine_chunks(),
+        "split": about["split"].combine_chunks().dictionary_encode(),
+        "caption": about["caption"].combine_chunks(),
+        "image_index": about["image_index"].combine_chunks(),
+        "scorer": constant(column.name),
+        "revision": constant(column.revision),
+        "unit": constant(column.unit),
+        "score": scores,
+    }
+    return pa.table(table)
+
+
+def _check(table: pa.Table, problems: Problems) -> None:
+    """Count the non-finite scores of one scorer; ids are ``scorer/prompt_id/image_index``."""
+    import pyarrow.compute as pc
+
+    bad = table.filter(pc.invert(pc.is_finite(table["score"]))).to_pylist()
+    for row in bad:
+        problems.add("non_finite_score", f"{row['scorer']}/{row['prompt_id']}/{row['image_index']}")
+    if len(bad) > MAX_NON_FINITE * table.num_rows:
+        first = bad[0]
+        raise UserError(
+            f"scorer {first['scorer']}: {len(bad)} of {table.num_rows} scores are not finite (at most "
+            f"{100 * MAX_NON_FINITE:g} % may be), the first for prompt {first['prompt_id']}"
+        )

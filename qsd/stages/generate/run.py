@@ -1,0 +1,79 @@
+"""Stage generate: the evaluation images of a cell, or of the untouched base model (``adapter: none``)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from qsd.device import prepare
+from qsd.evaluation.prompts import read_prompts
+from qsd.generation.generator import Generator, Wanted
+from qsd.generation.images import SHARD_IMAGES, shard_path, write_shard
+from qsd.models.pipeline import load_pipeline
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from PIL import Image
+
+    from qsd.config.schema import ExperimentConfig
+    from qsd.runtime import StageContext
+
+
+def run(context: StageContext) -> None:
+    """Write the shards ``images-*.parquet`` that are not there yet; nothing is loaded when all are.
+
+    Raises:
+        UserError: a damaged prompts file, or a model or adapter that cannot be loaded.
+    """
+    import torch
+
+    config = context.config
+    device = torch.device(prepare(config.device, config.threads))
+    wanted = all_wanted(config)
+    generator: Generator | None = None
+    started, made = time.monotonic(), 0
+    for number, start in enumerate(range(0, len(wanted), SHARD_IMAGES)):
+        shard = wanted[start : start + SHARD_IMAGES]
+        path = shard_path(context.output, number)
+        if not path.exists():
+            generator = generator or _open(context, device)
+            started = started if made else time.monotonic()
+            write_shard(path, shard, _make(generator, shard, config, context, start, len(wanted)))
+            made += len(shard)
+        context.report(start + len(shard), len(wanted), "images")
+    if made:
+        seconds = time.monotonic() - started
+        print(f"{made} images in {seconds:.1f} s: {made / seconds:.2f} images/s", flush=True)
+
+
+def all_wanted(config: ExperimentConfig) -> list[Wanted]:
+    """Every image of the evaluation, prompt by prompt."""
+    prompts = read_prompts(config.evaluation)
+    return [Wanted(prompt, index) for prompt in prompts for index in range(config.generation.images_per_prompt)]
+
+
+def _open(context: StageContext, device: torch.device) -> Generator:
+    config = context.config
+    adapter = _adapter(context.inputs["train"]) if config.adapter == "trained" else None
+    precision = config.generation.precision
+    pipeline = load_pipeline(config.model.path, device, adapter, precision, config.model.vae_precision)
+    return Generator(pipeline, config, device)
+
+
+def _adapter(train: Path) -> Path:
+    """The adapter in an artefact of stage train; by hand, the folder given may be the adapter's own."""
+    inner = train / "adapter"
+    return inner if inner.is_dir() else train
+
+
+def _make(
+    generator: Generator, shard: list[Wanted], config: ExperimentConfig, context: StageContext, before: int, total: int
+) -> list[Image.Image]:
+    """The images of a shard, batch by batch; batches never cross shards."""
+    images: list[Image.Image] = []
+    for first in range(0, len(shard), config.generation.batch_size):
+        images += generator.images(shard[first : first + config.generation.batch_size])
+        context.report(before + len(images), total, "images")
+    return images

@@ -1,0 +1,105 @@
+"""Run one stage by hand, without a sweep: an experiment, the folders of its inputs, a folder for the result."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qsd.config.digest import canonical_json
+from qsd.config.load import build, load_flat, override
+from qsd.config.yaml_nodes import parse
+from qsd.errors import UserError
+from qsd.registry import suggest
+from qsd.runtime import STATE, Report, StageContext
+from qsd.stages.spec import STAGES, stage_inputs, stage_meaning
+from qsd.training.processes import launched, rank
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MEANING = "meaning.json"
+
+
+def run_stage(
+    stage: str, experiment: Path, settings: Sequence[str], inputs: Sequence[str], output: Path, report: Report
+) -> None:
+    """Run ``stage`` into ``output``; an interrupted run of the same settings is continued.
+
+    Args:
+        stage: its name.
+        experiment: YAML file.
+        settings: ``dotted.name=value`` each, over the experiment.
+        inputs: ``name=FOLDER`` each.
+        output: folder to fill; it must be new, empty, or left behind by an interrupted run.
+        report: progress.
+
+    Raises:
+        UserError: a wrong setting, a missing or surplus input, or an output that holds something else.
+    """
+    flat = override(load_flat(experiment), dict(assignment(setting) for setting in settings))
+    folders = _inputs(stage, inputs, stage_inputs(stage, flat))
+    meaning = {"meaning": stage_meaning(stage, flat), "inputs": {name: str(path) for name, path in folders.items()}}
+    if launched() > 1 and stage != "train":
+        raise UserError(f"stage {stage} runs in one process; only train can be started by torchrun")
+    if rank() == 0:
+        claim(output, canonical_json({"stage": stage, **meaning}))
+    context = StageContext(config=build(flat), inputs=folders, output=output, report=report)
+    module, function = STAGES[stage].entry.split(":")
+    getattr(importlib.import_module(module), function)(context)
+    if rank() == 0:
+        context.clear_state()
+
+
+def assignment(setting: str) -> tuple[str, Any]:
+    """The name and the value of ``dotted.name=value``.
+
+    Raises:
+        UserError: no equals sign, or no readable value.
+    """
+    name, equals, text = setting.partition("=")
+    if not equals:
+        raise UserError(f"--set {setting}: write it as dotted.name=value")
+    node = parse(f"value: {text}", f"--set {name.strip()}")
+    return name.strip(), node.plain()["value"]
+
+
+def _inputs(stage: str, given: Sequence[str], wanted: Sequence[str]) -> dict[str, Path]:
+    folders: dict[str, Path] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not equals:
+            raise UserError(f"--input {text}: write it as name=FOLDER")
+        if name not in wanted:
+            needs = ", ".join(wanted) or "none"
+            raise UserError(
+                f"--input {text}: stage {stage} has no input '{name}'{suggest(name, wanted)}; inputs: {needs}"
+            )
+        if not Path(folder).is_dir():
+            raise UserError(f"--input {text}: {folder} is no folder")
+        folders[name] = Path(folder)
+    for name in wanted:
+        if name not in folders:
+            raise UserError(f"stage {stage} needs --input {name}=FOLDER, the result of `qsd {name}`")
+    return folders
+
+
+def claim(output: Path, meaning: str) -> None:
+    """Make ``output``, or take it over from an interrupted run with the same meaning.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    mark = output / STATE / _MEANING
+    if mark.is_file():
+        if mark.read_text(encoding="utf-8") != meaning:
+            raise UserError(
+                f"{output}: holds an interrupted run with other settings; delete it or choose another --out"
+            )
+        return
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output}: exists and is not empty; delete it or choose another --out")
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    aside = mark.with_suffix(".tmp")
+    aside.write_text(meaning, encoding="utf-8")
+    aside.replace(mark)

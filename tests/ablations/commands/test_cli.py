@@ -1,0 +1,180 @@
+"""The command: quick and light where it only looks, and honest about what it finds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ablations.cli import app
+from ablations.grid.cells import find_cell
+from ablations.inspection.status import status, status_lines
+from ablations.planning.explain import explain
+from ablations.store.artefacts import Store
+from ablations.store.states import states
+from qsd.errors import UserError
+from tests.ablations.conftest import SMALL, Planner
+from tests.ablations.grid.test_spec import ablate
+from tests.ablations.running.test_local import fake_log, run_plan
+
+__all__ = ["fake_log"]
+ROOT = Path(__file__).resolve().parents[3]
+HEAVY = ("torch", "pandas", "numpy", "wandb", "pyarrow", "omegaconf", "diffusers", "matplotlib", "yaml")
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+HELPS = [["--help"], *([name, "--help"] for name in COMMANDS)]
+_PROBE = """
+import resource, sys
+sys.argv = ["ablate", *{arguments!r}]
+from ablations.cli import main
+try:
+    main()
+except SystemExit as exit_:
+    assert not exit_.code, exit_.code
+heavy = [name for name in {heavy!r} if name in sys.modules]
+used = resource.getrusage(resource.RUSAGE_SELF)
+print("PROBE", used.ru_utime + used.ru_stime, heavy)
+"""
+
+
+def probe(arguments: list[str], heavy: tuple[str, ...]) -> tuple[float, str]:
+    """Processor seconds from the start of Python, and which of the heavy libraries were imported."""
+    code = _PROBE.format(arguments=arguments, heavy=heavy)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    _, seconds, found = done.stdout.splitlines()[-1].split(" ", 2)
+    return float(seconds), found
+
+
+@pytest.mark.parametrize("arguments", HELPS, ids=[" ".join(each) for each in HELPS])
+def test_help_is_quick_and_imports_nothing_heavy(arguments: list[str], yardstick: float) -> None:
+    attempts = [probe(arguments, HEAVY) for _ in range(3)]
+    assert attempts[0][1] == "[]"
+    assert min(seconds for seconds, _ in attempts) < 0.5 * yardstick
+
+
+def test_planning_imports_no_framework(plan_of: Planner, world: Path) -> None:
+    plan_of(name="light")
+    code = """
+import sys
+from pathlib import Path
+from ablations.planning.plan import make_plan
+from ablations.grid.spec import read_sweep
+from ablations.store.states import states
+from ablations.store.artefacts import Store
+from tests.ablations import fake_stages
+plan = make_plan(read_sweep(Path("sweeps/light.yaml")), fake_stages)
+states(Store(Path("runs"), fake_stages.key_of), plan.nodes)
+print([name for name in ("torch", "pandas", "wandb", "matplotlib", "pyarrow", "omegaconf") if name in sys.modules])
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=world, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_closed_pipe_is_no_error(world: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ablations.cli", "plan", "--help"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert b"Traceback" not in process.stderr.read()
+    process.wait()
+    process.stderr.close()
+
+
+def test_table_before_the_run_says_what_to_do(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("pairs", "model/unet", "scorers/clip_emoji/w", "scorers/aesthetic_emoji/w", "prompts.csv"):
+        path = world / "world" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    assert ablate("table", "good") == 2
+    error = capsys.readouterr().err
+    assert "good@tiny: no cell is evaluated yet (" in error
+    assert "'ablate run good' evaluates them" in error
+    assert not (world / "runs" / "sweeps").exists()
+    assert ablate("status", "good") == 0
+    assert "metric=product" in capsys.readouterr().out
+    assert ablate("explain", "good", "metric=prodct") == 2
+    assert "unknown cell 'metric=prodct' (did you mean 'metric=product'?)" in capsys.readouterr().err
+    assert ablate("explain", "good") == 0
+    assert "no train was ever finished in this store" in capsys.readouterr().out
+
+
+def test_explain_names_the_field_that_differs(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    run_plan(
+        plan_of("question: q\nexperiment: tiny\naxes: {lora.rank: [4]}\nbaseline: {lora.rank: 4}\nseeds: [0]\n"), store
+    )
+    plan = plan_of(
+        "question: q\nexperiment: tiny\naxes: {lora.rank: [8, 16]}\nbaseline: {lora.rank: 8}\nseeds: [0]\n", "other"
+    )
+    found = states(store, plan.nodes)
+    lines = list(explain(plan, find_cell(plan, "rank=16"), store, found))
+    text = "\n".join(lines)
+    assert ": done" in text[: text.index("\ntrain")]
+    train = text[text.index("\ntrain") :]
+    assert "lora.rank: wanted 16, there 4" in train
+    default = "\n".join(explain(plan, find_cell(plan, None), store, found))
+    assert "lora.rank: wanted 8 (the default), there 4" in default
+    generate = text[text.index("\ngenerate") :]
+    assert "input train: wanted" in generate
+    assert "(see train of rank=16 above)" in generate
+    cell = plan.cells[0]
+    assert find_cell(plan, cell.cell_id) is cell
+    assert find_cell(plan, cell.label) is cell
+
+
+def test_explain_tells_a_damaged_artefact(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    plan = plan_of(SMALL)
+    run_plan(plan, store)
+    cell = plan.cells[0]
+    (store.artefact("train", cell.stages["train"].key) / "result.txt").unlink()
+    found = states(store, plan.nodes)
+    assert found[cell.stages["train"].key] == "new"
+    text = "\n".join(explain(plan, cell, store, found))
+    assert "an artefact is there but not valid: its file result.txt is missing" in text
+    assert run_plan(plan, store).ran == 1, "only the damaged stage is made anew; what was made from it is still valid"
+
+
+def test_status_tells_failures_and_running_stages(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    plan = plan_of(
+        "question: q\nexperiment: tiny\naxes: {loss.beta: [100, 666]}\nbaseline: {loss.beta: 100}\nseeds: [0]\n"
+    )
+    run_plan(plan, store)
+    claim = store.claims.take(plan.cells[1].stages["evaluate"].key)
+    assert claim is not None
+    found = json.loads(json.dumps(status(plan, store)))
+    cells = {cell["name"]: cell for cell in found["cells"]}
+    assert cells["beta=100"]["state"] == "done"
+    assert cells["beta=100"]["stage"] is None
+    assert (cells["beta=666"]["state"], cells["beta=666"]["stage"]) == ("failed", "train")
+    assert [entry["stage"] for entry in found["running"]] == ["evaluate"]
+    (failed,) = found["failures"]
+    assert failed["label"] == "train beta=666 seed 0"
+    assert Path(failed["log"]).is_file()
+    assert found["running"][0]["pid"] == os.getpid()
+    output = "\n".join(status_lines(found))
+    assert "failed: train beta=666 seed 0: the loss is not finite" in output
+    assert "'ablate failures a' groups them" in output
+
+
+def test_unknown_cell_lists_some(plan_of: Planner) -> None:
+    with pytest.raises(UserError, match=r"sweeps/a.yaml: unknown cell 'x'; known: metric=product, "):
+        find_cell(plan_of(), "x")
+
+
+def test_second_run_is_quick_to_see_that_all_is_done(
+    plan_of: Planner, store: Store, fake_log: Path, yardstick: float
+) -> None:
+    plan = plan_of(SMALL)
+    run_plan(plan, store)
+    begin = time.process_time()
+    assert run_plan(plan, store).ran == 0
+    assert time.process_time() - begin < 1.5 * yardstick

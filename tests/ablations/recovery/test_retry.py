@@ -1,0 +1,148 @@
+"""Retry and cancel: exactly what is meant, and nothing that others need."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ablations.files import read_json
+from ablations.inspection.display import Lines
+from ablations.planning.plan import Plan
+from ablations.recovery.cancel import cancel
+from ablations.recovery.causes import names
+from ablations.recovery.retry import choose, halve_batches
+from ablations.running import execution_overrides
+from ablations.running.local import run
+from ablations.store.artefacts import Store
+from ablations.store.attempts import latest
+from ablations.store.states import states
+from tests.ablations import fake_stages
+from tests.ablations.conftest import SMALL, Planner
+from tests.ablations.recovery.test_failures import faulty
+from tests.ablations.running.test_local import ENV, PRELOAD, command, events, fake_log, run_plan
+
+__all__ = ["fake_log"]
+
+
+def run_only(plan: Plan, store: Store, keys: frozenset[str]) -> int:
+    result = run(plan, store, Lines(sys.stdout), 2, table=fake_stages.HERE, preload=PRELOAD, only=keys)
+    assert result.failures == []
+    return result.ran
+
+
+def of_cell(plan: Plan, store: Store, name: str) -> list[str]:
+    found = states(store, plan.nodes)
+    cell = next(cell for cell in plan.cells if cell.name == name)
+    return [found[node.key] for node in cell.stages.values()]
+
+
+def test_a_retry_runs_the_stages_of_one_cause_and_what_waits_for_them(
+    plan_of: Planner, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(faulty(603, 605, 610))
+    run_plan(plan, store)
+    fake_log.unlink()
+    monkeypatch.setenv("FAKE_MENDED", "1")
+    choice = choose(plan, store, names("disk-full"))
+    assert [plan.label(failed.node) for failed in choice.failed] == ["train beta=605 seed 0"]
+    assert choice.others == 2
+    assert run_only(plan, store, choice.keys) == 3
+    ran = [line for line in events(fake_log) if line.startswith("run ")]
+    assert sorted(line.split()[1].split("/")[0] for line in ran) == ["evaluate", "generate", "train"]
+    assert of_cell(plan, store, "beta=605") == ["done"] * 6
+    assert of_cell(plan, store, "beta=610")[3:] == ["failed", "blocked", "blocked"]
+    rest = choose(plan, store, names(None))
+    assert run_only(plan, store, rest.keys) == 6
+    assert set(states(store, plan.nodes).values()) == {"done"}
+    assert choose(plan, store, names(None)).failed == ()
+
+
+def test_a_retry_of_one_cell(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    plan = plan_of(faulty(605, seeds="[0, 1, 2]"))
+    run_plan(plan, store)
+    cells = [cell for cell in plan.cells if cell.label == "beta=605 seed 1"]
+    choice = choose(plan, store, names(None), cells)
+    assert {plan.label(plan.nodes[key]) for key in choice.keys} == {
+        f"{stage} beta=605 seed 1" for stage in ("train", "generate", "evaluate")
+    }
+
+
+def test_out_of_memory_may_halve_the_micro_batch(
+    plan_of: Planner, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(faulty(603, 605) + "overrides: {training.micro_batch: 16}\n")
+    run_plan(plan, store)
+    node = next(node for node in plan.nodes.values() if "beta=603" in plan.label(node) and node.stage == "train")
+    choice = choose(plan, store, names(None))
+    (line,) = halve_batches(store, choice)
+    assert line == f"train {node.key[:12]}: training.micro_batch 4 -> 2", "a step has 4 pairs: 16 was never 16"
+    assert execution_overrides.read(store, "train", node.key) == {"training.micro_batch": 2}
+    (line,) = halve_batches(store, choice)
+    assert line.endswith("2 -> 1")
+    (line,) = halve_batches(store, choice)
+    assert line.endswith("training.micro_batch is 1 already; only more memory helps")
+    before = plan_of(faulty(603, 605) + "overrides: {training.micro_batch: 16}\n").nodes
+    monkeypatch.setenv("FAKE_MENDED", "1")
+    run_only(plan, store, choice.keys)
+    assert store.is_done("train", node.key)
+    assert set(before) == set(plan.nodes), "the identity is the same"
+    folder = latest(store, "train", node.key)
+    assert folder is not None
+    assert read_json(folder / "attempt.json")["adjusted"] == {"training.micro_batch": 1}
+
+
+def launched(world: Path, fake_log: Path) -> subprocess.Popen[str]:
+    """A launcher that has begun to train."""
+    slow = {**os.environ, **ENV, "FAKE_STEP_S": "0.2"}
+    process = subprocess.Popen(command(), cwd=world, env=slow, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not any(line.startswith("step-1 ") for line in events(fake_log)):
+        assert time.monotonic() < deadline, "waited for a training to begin"
+        time.sleep(0.05)
+    return process
+
+
+LONG = SMALL + "overrides: {training.steps: 100}\n"
+
+
+def test_cancel_ends_the_local_run(plan_of: Planner, store: Store, world: Path, fake_log: Path) -> None:
+    plan = plan_of(LONG)
+    process = launched(world, fake_log)
+    said = list(cancel(plan, store))
+    output, _ = process.communicate(timeout=60)
+    assert said[0] == f"SIGTERM to the launcher, process {process.pid} on this machine"
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "the same command continues from here" in output
+    found = states(store, plan.nodes)
+    assert "interrupted" in found.values()
+    assert "running" not in found.values()
+    assert list(cancel(plan, store)) == ["nothing of this sweep runs or waits"]
+
+
+def test_cancel_of_a_cell_leaves_what_others_need(plan_of: Planner, store: Store, world: Path, fake_log: Path) -> None:
+    plan = plan_of(LONG)
+    process = launched(world, fake_log)
+    running = [key for key, state in states(store, plan.nodes).items() if state == "running"]
+    (cell, *_) = plan.users[next(key for key in running if plan.nodes[key].stage == "train")]
+    shared = cell.stages["score"]
+    held = store.claims.take(shared.key)
+    store.artefact("score", shared.key).rename(store.root / "away")
+    said = list(cancel(plan, store, [cell]))
+    assert f"kept: {plan.label(shared)}: other cells need it" in said
+    assert any(line.startswith("SIGTERM to process ") and f"train {cell.label}" in line for line in said)
+    assert held is not None
+    held.release()
+    (store.root / "away").rename(store.artefact("score", shared.key))
+    deadline = time.monotonic() + 120
+    while states(store, plan.nodes)[cell.stages["train"].key] != "interrupted" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert process.poll() is None, "the launcher goes on with other cells"
+    process.terminate()
+    process.communicate(timeout=60)
+    assert states(store, plan.nodes)[cell.stages["train"].key] == "interrupted"

@@ -1,0 +1,182 @@
+"""The state of each cell in ``cells.json``, and what a run does with the table when some cells have no result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablations.files import read_json, write_json
+from ablations.planning.plan import Plan
+from ablations.running import finalize, launch
+from ablations.running.finalize import cells_json, refresh_cells, write_cells
+from ablations.slurm import finish_file, finish_job
+from ablations.slurm.launches import begin
+from ablations.store.artefacts import Store
+from qsd.errors import UserError
+from tests.ablations import fake_stages
+from tests.ablations.conftest import SMALL, Planner
+from tests.ablations.faults import FAULTS
+from tests.ablations.recovery.test_failures import faulty
+from tests.ablations.running.test_local import PRELOAD, fake_log
+
+__all__ = ["fake_log"]
+DIVERGES, FAILS = 608, 610
+REASON = "training diverged: loss is nan at step 3; lower training.learning_rate"
+ENDED = {
+    ("beta=100", 0): ("finished", None),
+    ("beta=608", 0): ("diverged", REASON),
+    ("beta=610", 0): ("failed", "train failed: IndexError: list index out of range"),
+    ("base", None): ("finished", None),
+}
+
+
+def states_in(content: Any) -> dict[tuple[str, int | None], tuple[str, str | None]]:
+    return {(cell["name"], cell["seed"]): (cell["state"], cell["reason"]) for cell in content["cells"]}
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The states at each writing of tables; the cheap stages have no scores that real tables could be made of."""
+    written: list[Any] = []
+
+    def table_text(_store: Store, folder: Path) -> str:
+        written.append(states_in(read_json(folder / "cells.json")))
+        return "THE TABLE"
+
+    monkeypatch.setattr(finalize, "table_text", table_text)
+    return written
+
+
+def launch_run(plan: Plan, store: Store, only: frozenset[str] | None = None) -> int:
+    return launch.run(plan, store, 2, fake_stages.HERE, PRELOAD, only=only)
+
+
+def attempts_at_training(store: Store) -> int:
+    return len(list(store.root.glob("attempts/train/*/*")))
+
+
+def test_after_a_failure_and_a_divergence_there_is_a_table(
+    plan_of: Planner, store: Store, fake_log: Path, tables: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(faulty(DIVERGES, FAILS))
+    assert launch_run(plan, store) == 1
+    assert tables == [ENDED]
+    output, error = capsys.readouterr()
+    assert "THE TABLE\n" in output
+    assert "failed: train beta=610 seed 0 (2 more wait for it)" in error
+    assert "608" not in error
+
+
+def test_a_divergence_alone_is_no_failure_and_the_next_run_makes_no_attempt(
+    plan_of: Planner, store: Store, fake_log: Path, tables: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(faulty(DIVERGES))
+    assert launch_run(plan, store) == 0
+    assert attempts_at_training(store) == 2
+    notice = "not tried again: train beta=608 seed 0 ('ablate retry a --cause non-finite' tries again)"
+    assert capsys.readouterr().out.count(notice) == 1
+    assert launch_run(plan, store) == 0
+    assert attempts_at_training(store) == 2
+    assert capsys.readouterr().out.count(notice) == 1
+    assert len(tables) == 2
+    key = next(cell.stages["train"].key for cell in plan.cells if cell.name == "beta=608")
+    assert launch_run(plan, store, only=frozenset({key})) == 0
+    assert attempts_at_training(store) == 3
+
+
+def test_a_run_of_some_stages_shows_the_table_too(
+    plan_of: Planner, store: Store, fake_log: Path, tables: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(SMALL)
+    keys = frozenset(node.key for cell in plan.cells if cell.name == "base" for node in cell.stages.values())
+    assert launch_run(plan, store, only=keys) == 0
+    assert [state for state, _ in tables[0].values()] == ["unfinished", "unfinished", "unfinished", "finished"]
+    assert "'ablate run' goes on with them" in capsys.readouterr().out
+
+
+def test_where_nothing_is_evaluated_the_failure_is_what_is_said(
+    plan_of: Planner, store: Store, fake_log: Path, tables: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(faulty(FAILS))
+    keys = frozenset(cell.stages["train"].key for cell in plan.cells if cell.name == "beta=610")
+    before = {node.key for node in plan.nodes.values() if node.stage in ("score", "select", "encode")}
+    assert launch_run(plan, store, only=keys | before) == 1
+    assert tables == []
+    output, error = capsys.readouterr()
+    assert "no table yet: no cell is evaluated" in output
+    assert "failed: train beta=610 seed 0" in error
+    with pytest.raises(UserError, match=r"a@tiny: no cell is evaluated yet \(2 unfinished, 1 failed\)"):
+        write_cells(plan, store, None, least=1)
+
+
+def test_a_table_that_can_not_be_made_does_not_hide_the_failures(
+    plan_of: Planner, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def table_text(*_: Any) -> str:
+        raise UserError("cells differ in their prompts")
+
+    monkeypatch.setattr(finalize, "table_text", table_text)
+    assert launch_run(plan_of(faulty(FAILS)), store) == 1
+    output, error = capsys.readouterr()
+    assert "no table: cells differ in their prompts" in output
+    assert "failed: train beta=610 seed 0" in error
+    monkeypatch.setenv("FAKE_MENDED", "1")
+    with pytest.raises(UserError, match="cells differ"):
+        launch_run(plan_of(faulty(FAILS)), store)
+
+
+def test_states_of_cells_that_run_wait_or_were_never_tried(plan_of: Planner, store: Store) -> None:
+    """A running second try of a diverged training is neither a divergence nor a failure yet."""
+    plan = plan_of(faulty(*list(FAULTS)[:3]))
+    assert set(states_in(cells_json(plan, store, None)).values()) == {("unfinished", None)}
+    _, retried, interrupted, failed, _ = plan.cells
+    for cell, ending in (
+        (retried, {"state": "failed", "reason": REASON}),
+        (interrupted, {"state": "interrupted", "reason": "stopped by SIGTERM", "signal": "SIGTERM"}),
+        (failed, {"state": "failed", "reason": "two\nlines", "error": {"type": "X", "diverged": False}}),
+    ):
+        write_json(store.attempts("train", cell.stages["train"].key) / "1" / "exit.json", ending)
+    found = states_in(cells_json(plan, store, None))
+    assert found[retried.name, 0] == ("diverged", REASON)
+    assert found[interrupted.name, 0] == ("unfinished", None)
+    assert found[failed.name, 0] == ("failed", "train failed: two")
+    claim = store.claims.take(retried.stages["train"].key)
+    assert claim is not None
+    assert states_in(cells_json(plan, store, None))[retried.name, 0] == ("unfinished", None)
+    claim.release()
+    shared = retried.stages["encode"]
+    write_json(store.attempts("encode", shared.key) / "1" / "exit.json", {"state": "failed", "reason": "disk"})
+    found = states_in(cells_json(plan, store, None))
+    assert found[retried.name, 0] == ("diverged", REASON)
+    assert found[interrupted.name, 0] == ("failed", "encode failed: disk")
+
+
+def test_the_last_job_of_a_launch_brings_states_up_to_date_and_writes_the_table(
+    plan_of: Planner,
+    store: Store,
+    world: Path,
+    fake_log: Path,
+    tables: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plan = plan_of(faulty(DIVERGES, FAILS))
+    folder = write_cells(plan, store, "c" * 40)
+    arguments = {"name": "a", "experiment": None, "seeds": None, "table": fake_stages.HERE}
+    started = begin(store, "a", "tiny", arguments, "p.yaml", "one", "")
+    path = finish_file.write(started, plan, store, folder, later=0)
+    finish_job.run(str(path))
+    assert tables == []
+    assert capsys.readouterr().out.splitlines()[-1] == "no table yet: no cell is evaluated"
+    launch_run(plan, store)
+    write_json(folder / "cells.json", cells_json(plan, Store(Path("empty"), fake_stages.key_of), "c" * 40))
+    tables.clear()
+    capsys.readouterr()
+    finish_job.run(str(path))
+    assert tables == [ENDED]
+    assert capsys.readouterr().out == f"6 of {len(plan.nodes)} stages are not done\nTHE TABLE\n"
+    assert read_json(folder / "cells.json")["git_commit"] == "c" * 40
+    refresh_cells(store, world / "absent")
+    assert not (world / "absent").exists()

@@ -1,0 +1,223 @@
+"""The local runner with real processes on cheap stages: order, failures, signals, kills and races."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ablations.cost.timings import warm_starts
+from ablations.files import read_json
+from ablations.inspection.display import Lines
+from ablations.planning.plan import Plan
+from ablations.running.local import RunResult, run
+from ablations.running.slots import make_slots, read_gpus
+from ablations.store.artefacts import Store
+from ablations.store.attempts import latest, outcome
+from ablations.store.states import states
+from qsd.errors import UserError
+from tests.ablations import fake_stages
+from tests.ablations.conftest import SMALL, Planner
+from tests.ablations.kill import tree
+
+ROOT = Path(__file__).resolve().parents[3]
+ENV = {"PYTHONPATH": str(ROOT)}
+PRELOAD = ("omegaconf", fake_stages.HERE)
+
+
+def command(sweep: str = "sweeps/a.yaml", runs: str = "runs", jobs: int = 2) -> list[str]:
+    return [sys.executable, "-m", "tests.ablations.launch_fake", sweep, runs, str(jobs)]
+
+
+@pytest.fixture
+def fake_log(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FAKE_LOG", str(world / "events"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return world / "events"
+
+
+def events(log: Path) -> Counter[str]:
+    return Counter(log.read_text().splitlines()) if log.exists() else Counter()
+
+
+def run_plan(plan: Plan, store: Store, jobs: int = 2) -> RunResult:
+    return run(plan, store, Lines(sys.stdout), jobs, table=fake_stages.HERE, preload=PRELOAD)
+
+
+def test_every_stage_runs_once_and_the_second_run_none(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    plan = plan_of(SMALL)
+    result = run_plan(plan, store)
+    assert result.ran == len(plan.nodes)
+    assert not result.failures
+    ran = {line: count for line, count in events(fake_log).items() if line.startswith("run ")}
+    assert ran == {f"run {node.stage}/{key}": 1 for key, node in plan.nodes.items()}
+    assert set(states(store, plan.nodes).values()) == {"done"}
+    assert run_plan(plan, store).ran == 0
+    assert not list(Path("runs/partial").rglob("*.*")), "nothing is left in work"
+    assert not list(Path("runs/claims").iterdir()), "no claim is left"
+
+
+def test_artefacts_hold_no_time_host_or_path(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    run_plan(plan_of(SMALL), store, jobs=1)
+    first = tree(Path("runs/artefacts"))
+    other = Store(Path("elsewhere"), fake_stages.key_of)
+    run_plan(plan_of(SMALL), other, jobs=3)
+    assert tree(Path("elsewhere/artefacts")) == first
+
+
+def test_an_attempt_leaves_its_record_beside_the_artefact(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    plan = plan_of(SMALL)
+    run_plan(plan, store)
+    node = next(node for node in plan.nodes.values() if node.stage == "train")
+    folder = latest(store, "train", node.key)
+    assert folder is not None
+    record = read_json(folder / "attempt.json")
+    assert record["owner"]["host"]
+    assert record["owner"]["pid"] > 0
+    assert set(record["git"]) == {"commit", "dirty", "untracked"}
+    assert "torch" in record["versions"]
+    ending = outcome(folder)
+    assert ending is not None
+    assert ending["state"] == "done"
+    assert ending["max_rss_bytes"] > 1e6
+    assert (folder / "log.txt").read_text() == "this goes to the log\n"
+    assert read_json(folder / "progress.json")["done"] == 3
+
+
+def test_attempts_of_a_launch_tell_what_its_start_took(plan_of: Planner, store: Store, fake_log: Path) -> None:
+    """One warm process, which is none of theirs."""
+    plan = plan_of(SMALL)
+    run_plan(plan, store)
+    starts = warm_starts(store, plan.nodes)
+    assert set(starts) == set(plan.nodes)
+    assert len({process for each in starts.values() for process in each}) == 1
+    node = next(node for node in plan.nodes.values() if node.stage == "train")
+    (folder,) = store.attempts("train", node.key).iterdir()
+    record = read_json(folder / "attempt.json")
+    assert record["warm"]["owner"]["pid"] not in (record["owner"]["pid"], os.getpid())
+    assert 0 < record["warm"]["seconds"] < 60
+
+
+def test_a_failure_blocks_only_its_dependants(
+    plan_of: Planner, store: Store, fake_log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(
+        """
+        question: q
+        experiment: tiny
+        axes: {loss.beta: [100, 666, 667]}
+        baseline: {loss.beta: 100}
+        seeds: [0]
+        """
+    )
+    result = run_plan(plan, store)
+    found = states(store, plan.nodes)
+    by_cell = {cell.name: Counter(found[node.key] for node in cell.stages.values()) for cell in plan.cells}
+    assert by_cell["beta=100"] == {"done": 6}
+    assert by_cell["base"] == {"done": 2}
+    assert by_cell["beta=666"] == {"done": 3, "failed": 1, "blocked": 2}
+    assert by_cell["beta=667"] == {"done": 3, "failed": 1, "blocked": 2}
+    reasons = {failure.label: failure.reason for failure in result.failures}
+    assert reasons == {
+        "train beta=666 seed 0": "the loss is not finite at step 0; lower learning_rate",
+        "train beta=667 seed 0": "ended with status 3 and no artefact",
+    }
+    assert all(failure.blocked == 2 for failure in result.failures)
+    log = next(failure.log for failure in result.failures if "666" in failure.label)
+    assert log is not None
+    assert "error: the loss is not finite" in log.read_text()
+    assert str(log) in capsys.readouterr().out
+
+
+def test_no_more_attempts_at_once_than_jobs(plan_of: Planner, store: Store, world: Path, fake_log: Path) -> None:
+    class Counting(Lines):
+        running = most = 0
+
+        def started(self, key: str, label: str) -> None:
+            super().started(key, label)
+            self.running += 1
+            self.most = max(self.most, self.running)
+
+        def finished(self, key: str, label: str) -> None:
+            super().finished(key, label)
+            self.running -= 1
+
+    display = Counting(sys.stdout)
+    run(plan_of(SMALL), store, display, 3, table=fake_stages.HERE, preload=PRELOAD)
+    assert display.most == 3
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_every_attempt_has_a_gpu_and_no_gpu_has_more_than_its_share(
+    each: int, plan_of: Planner, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempts, one for each share, wait for each other on their GPUs: so many do run at the same time."""
+    monkeypatch.setenv("FAKE_TOGETHER", str(2 * each))
+    plan = plan_of()
+    assert sum(not node.inputs for node in plan.nodes.values()) >= 2 * each, "enough that can begin at once"
+    result = run(plan, store, Lines(sys.stdout), each, table=fake_stages.HERE, preload=PRELOAD, gpus=("5", "GPU-7a"))
+    assert result.ran == len(plan.nodes)
+    now, most, entered = Counter[str](), Counter[str](), Counter[str]()
+    for line in fake_log.read_text().splitlines():
+        event, _, _ = line.partition(" ")
+        verb, _, gpu = event.partition("-")
+        now[gpu] += {"enter": 1, "leave": -1}.get(verb, 0)
+        entered[gpu] += verb == "enter"
+        most[gpu] = max(most[gpu], now[gpu])
+    used = {gpu: count for gpu, count in most.items() if count}
+    assert used == {"5": each, "GPU-7a": each}
+    assert entered.total() == len(plan.nodes)
+
+
+def test_gpus_are_checked_and_neighbouring_slots_differ() -> None:
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in make_slots(2, read_gpus("0, 3"))] == ["0", "3", "0", "3"]
+    assert make_slots(None, read_gpus("1")) == [{"CUDA_VISIBLE_DEVICES": "1"}]
+    assert make_slots(3, read_gpus(None)) == [{}, {}, {}]
+    for text in ("", "0,0", "0;1", "0,", "all", "-1"):
+        with pytest.raises(UserError, match="--gpus must be different numbers or ids of GPUs such as 0,1"):
+            read_gpus(text)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_signal_ends_politely_and_the_next_run_continues(
+    number: signal.Signals, plan_of: Planner, store: Store, world: Path, fake_log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(SMALL + "overrides: {training.steps: 200}\n")
+    slow = {**os.environ, **ENV, "FAKE_STEP_S": "0.1"}
+    process = subprocess.Popen(command(), cwd=world, env=slow, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not any(line.startswith("step-5 ") for line in events(fake_log)):
+        assert time.monotonic() < deadline, "waited for a training to begin"
+        time.sleep(0.05)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert "the same command continues from here" in output
+    found = states(store, plan.nodes)
+    interrupted = [key for key, node in plan.nodes.items() if node.stage == "train" and found[key] == "interrupted"]
+    assert interrupted
+    assert "running" not in states(store, plan.nodes).values()
+    assert run_plan(plan, store).failures == []
+    steps = events(fake_log)
+    assert steps[f"step-1 train/{interrupted[0]}"] == 1, "work before the last checkpoint is not repeated"
+    assert steps[f"run train/{interrupted[0]}"] == 2
+
+
+@pytest.mark.slow
+def test_preloading_starts_no_thread_and_no_cuda() -> None:
+    """A fork of a process with threads may find their locks held for ever, and CUDA reads its devices only once."""
+    code = (
+        "import importlib, os; from ablations.running.server import PRELOAD\n"
+        "for name in PRELOAD: importlib.import_module(name)\n"
+        "import torch; assert not torch.cuda.is_initialized()\n"
+        "print([open(f'/proc/self/task/{task}/comm').read().strip() for task in os.listdir('/proc/self/task')])"
+    )
+    one = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=one, capture_output=True, text=True, check=True)
+    assert len(done.stdout.split(",")) == 1, done.stdout

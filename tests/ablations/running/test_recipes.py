@@ -1,0 +1,49 @@
+"""The recipes for SD1.5 and SDXL plan as soon as data, prompts and weights are in their places; no model is needed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qsd.rewards.scorers import REGISTRY
+from tests.ablations.grid.test_spec import ablate
+from tests.qsd.tiny_world import good_rows, write_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def place(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder with the recipes, forty pairs, the benchmark's prompts and something for every scorer."""
+    for folder in ("experiments", "sweeps"):
+        (tmp_path / folder).mkdir()
+    for name in ("sd15_pickapic", "sdxl_pickapic"):
+        shutil.copy(root / "experiments" / f"{name}.yaml", tmp_path / "experiments")
+    (tmp_path / "data" / "pickapic_v2" / "train").mkdir(parents=True)
+    write_rows(tmp_path / "data" / "pickapic_v2" / "train" / "train-00000-of-00001.parquet", good_rows(40))
+    prompts = tmp_path / "data" / "hpd_v2" / "benchmark"
+    prompts.mkdir(parents=True)
+    for style in ("anime", "concept-art", "paintings", "photo"):
+        (prompts / f"{style}.json").write_text(json.dumps([f"{style} {number}" for number in range(250)]))
+    for scorer in ("hps_v2.1", "pickscore", "image_reward", "aesthetic_v2"):
+        for folder in REGISTRY.get(scorer).folders:
+            (tmp_path / "weights" / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "weights" / folder / "file").write_text(scorer)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["sd15_pickapic", "sdxl_pickapic"])
+def test_a_recipe_plans(place: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "sweeps" / "formula.yaml").write_text(
+        f"question: Which?\nexperiment: {name}\naxes: {{quality.metric: [product, difference]}}\n"
+        "baseline: {quality.metric: product}\nseeds: [0, 1]\n"
+    )
+    assert ablate("plan", "formula", "--json", "--runs", str(place / "runs")) == 0
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    unique = {stage: entry["unique"] for stage, entry in stages.items()}
+    assert unique == {"data": 1, "score": 1, "select": 2, "encode": 2, "train": 4, "generate": 5, "evaluate": 5}

@@ -1,0 +1,146 @@
+"""Who works on a stage, seen from another node: gone only by SLURM's own word."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ablations.files import write_json
+from ablations.slurm import query
+from ablations.slurm.query import JobState
+from ablations.store.claims import Claims
+from ablations.store.owner import Owner
+from ablations.store.provenance import slurm_job
+
+OTHER = replace(Owner.here(), host="node7", boot="other", pid=1, slurm_job="123_4", restarts=1, cluster="")
+
+
+@pytest.fixture(autouse=True)
+def _outside_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "RESTART_COUNT", "CLUSTER_NAME"):
+        monkeypatch.delenv(f"SLURM_{name}", raising=False)
+
+
+def inside(monkeypatch: pytest.MonkeyPatch, job: str, restarts: int, cluster: str = "") -> None:
+    array, _, element = job.partition("_")
+    monkeypatch.setenv("SLURM_JOB_ID", "999")
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", cluster)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", array)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", element)
+    if restarts:  # SLURM does not set it in the first run
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+
+
+@pytest.mark.parametrize(
+    ("state", "restarts", "gone"),
+    [
+        ("RUNNING", 1, False),
+        ("RUNNING", 2, True),
+        ("COMPLETING", 1, False),
+        ("SUSPENDED", 1, False),
+        ("CONFIGURING", 1, False),
+        ("A_WORD_OF_TOMORROW", 1, False),
+        ("PENDING", 1, True),
+        ("REQUEUE_HOLD", 1, True),
+        ("COMPLETED", 1, True),
+        ("CANCELLED", 1, True),
+        ("TIMEOUT", 1, True),
+        ("NODE_FAIL", 1, True),
+        ("OUT_OF_MEMORY", 0, True),
+        ("GONE", 0, True),
+    ],
+)
+def test_a_process_on_another_node_is_gone_when_slurm_says_so(state: str, restarts: int, gone: bool) -> None:
+    asked = []
+
+    def answer(job: str) -> JobState:
+        asked.append(job)
+        return JobState(job, state, restarts=restarts)
+
+    assert OTHER.gone(answer) == gone
+    assert asked == ["123_4"]
+
+
+def test_without_an_answer_nobody_is_gone() -> None:
+    assert not OTHER.gone(lambda _: None)
+    assert not replace(OTHER, slurm_job="").gone(lambda job: JobState(job, "GONE"))
+
+
+def test_the_default_question_goes_to_the_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "job_state", lambda job: JobState(job, "COMPLETED"))
+    assert OTHER.gone()
+    monkeypatch.setattr(query, "job_state", lambda _: None)
+    assert not OTHER.gone()
+
+
+def test_another_container_on_this_machine_is_judged_by_slurm_too() -> None:
+    other = replace(Owner.here(), namespace="pid:[1]", slurm_job="5")
+    assert other.gone(lambda job: JobState(job, "COMPLETED"))
+    assert not other.gone(lambda job: JobState(job, "RUNNING"))
+
+
+def test_a_controller_of_another_cluster_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = replace(OTHER, cluster="big")
+    for name, gone in (("big", True), ("small", False), (None, False)):
+        monkeypatch.setattr(query, "cluster", lambda name=name: name)
+        assert owner.gone(lambda job: JobState(job, "GONE")) == gone
+    inside(monkeypatch, "7_1", 0, cluster="big")
+    assert owner.gone(lambda job: JobState(job, "GONE"))
+
+
+@pytest.mark.parametrize(("restarts", "gone"), [(0, False), (1, False), (2, True)])
+def test_a_requeued_job_follows_its_own_earlier_run(restarts: int, gone: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside(monkeypatch, "123_4", restarts)
+
+    def ask(job: str) -> JobState:
+        raise AssertionError(f"{job}: no question is needed")
+
+    assert OTHER.gone(ask) == gone
+
+
+def test_a_claim_names_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    inside(monkeypatch, "123_4", 3, cluster="big")
+    claims = Claims(tmp_path)
+    assert claims.take("k") is not None
+    owner = claims.owner("k")
+    assert owner == Owner.here()
+    assert owner is not None
+    assert (owner.slurm_job, owner.restarts, owner.cluster) == ("123_4", 3, "big")
+    assert str(owner).endswith("(SLURM job 123_4)")
+
+
+def test_a_job_that_is_no_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert slurm_job() is None
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    found = slurm_job()
+    assert found is not None
+    assert (found["job"], found["restarts"]) == ("77", 0)
+
+
+def test_a_claim_of_before_this_version_is_read(tmp_path: Path) -> None:
+    fields = {name: value for name, value in Owner.here().fields().items() if name in ("host", "boot", "namespace")}
+    write_json(tmp_path / "k" / "1", {"owner": {**fields, "pid": 2**22 + 1, "started": 1}})
+    assert Claims(tmp_path).take("k") is not None
+
+
+def test_one_answer_serves_many_claims(tmp_path: Path) -> None:
+    claims = Claims(tmp_path)
+    for key, state in (("a", "RUNNING"), ("b", "TIMEOUT")):
+        write_json(tmp_path / key / "1", {"owner": replace(OTHER, slurm_job=state).fields()})
+    known = {state: JobState(state, state, restarts=1) for state in ("RUNNING", "TIMEOUT")}
+    assert claims.holder("a", known.get) == replace(OTHER, slurm_job="RUNNING")
+    assert claims.holder("b", known.get) is None
+    assert claims.owner("b") is not None, "as written, gone or not"
+
+
+def test_a_number_is_never_used_twice(tmp_path: Path) -> None:
+    """A process with an old listing of a shared folder must not create a number that was there."""
+    claims = Claims(tmp_path)
+    for number in (1, 2, 3):
+        claim = claims.take("k")
+        assert claim is not None
+        assert claim.path.name == str(number)
+        claim.release()
+    assert sorted(path.name for path in (tmp_path / "k").iterdir()) == ["1", "2", "3"]

@@ -1,0 +1,161 @@
+"""What goes out with an adapter: facts in its file, a model card beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from safetensors import safe_open
+
+from qsd.adapters.card import write_card
+from qsd.adapters.facts import AdapterFacts, settings_of
+from qsd.config.digest import location_digest
+from qsd.encoding.store import EncodedPairs
+from qsd.errors import UserError
+from qsd.stages.train import run as train
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.qsd.tiny_stages import TinyStages
+
+FACTS = AdapterFacts(
+    base_model="stabilityai/stable-diffusion-xl-base-1.0@462165984030d82259a11f4367a4eed129e94a7b",
+    pipeline="StableDiffusionXLPipeline",
+    settings={"lora.rank": 4, "quality.metric": "difference", "training.learning_rate": 1e-5},
+    seed=3,
+    labels="human",
+    data_digest="d" * 64,
+    selection_digest="e" * 64,
+)
+SUMMARY = {
+    "loss": "dpo",
+    "beta": 5000.0,
+    "effective_beta": 2500.0,
+    "steps": 2,
+    "pairs": 12,
+    "pairs_seen": 8,
+    "epochs": 8 / 12,
+    "trainable_parameters": 100,
+    "last_steps": 2,
+    "mean_of_last_steps": {"implicit_accuracy": 0.625},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(world: TinyStages, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The adapter of a cell with two settings of its own."""
+    settings = {"lora__rank": 3, "quality__metric": "difference", "data__labels": "simulated", "seed": 7}
+    return world.run(train, tmp_path_factory.mktemp("card"), **settings) / "adapter"
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    """What a hub reads of a model card."""
+    assert card.startswith("---\n")
+    found: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
+    return found
+
+
+def metadata(folder: Path) -> dict[str, str]:
+    with safe_open(folder / "pytorch_lora_weights.safetensors", framework="pt") as stored:
+        return dict(stored.metadata())
+
+
+def test_the_file_says_where_it_comes_from(world: TinyStages, trained: Path) -> None:
+    found = metadata(trained)
+    digests = {
+        "qsd.data_digest": world.artefacts["data"] / "pairs.parquet",
+        "qsd.selection_digest": world.artefacts["select"] / "selected.parquet",
+    }
+    for name, file in digests.items():
+        assert found[name] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert found["qsd.base_model"] == f"folder:{location_digest(str(world.root / 'model'))}"
+    assert found["qsd.pipeline"] == "StableDiffusionPipeline"
+    assert found["qsd.labels"] == "simulated"
+    assert found["qsd.seed"] == "7"
+    assert "licence of the base model applies" in found["qsd.licence"]
+    cell = json.loads(found["qsd.cell"])
+    assert cell["lora.rank"] == 3
+    assert cell["quality.metric"] == "difference", "settings of stages before the training belong to the cell"
+    assert "generation.steps" not in cell, "what comes after the training does not"
+    assert "lora.alpha" not in cell, "defaults are left out"
+    assert {"format", "lora_adapter_metadata"} <= set(found), "what diffusers needs is still there"
+
+
+def test_no_path_and_no_time_goes_out(world: TinyStages, trained: Path) -> None:
+    card = (trained / "README.md").read_text(encoding="utf-8")
+    for text in (card, json.dumps(metadata(trained))):
+        assert str(world.root) not in text
+        assert "/tmp" not in text
+        assert not re.search(r"20\d\d-\d\d|\d\d:\d\d", text)
+
+
+def test_the_card_of_simulated_labels_says_so(trained: Path) -> None:
+    card = (trained / "README.md").read_text(encoding="utf-8")
+    head = front_matter(card)
+    assert "simulated-preferences" in head["tags"]
+    assert "base_model" not in head, "a local folder is no name on the hub"
+    assert "**The preference labels are simulated**" in card
+    assert "| `lora.rank` | 3 |" in card
+    assert "12 preference pairs" in card
+
+
+def test_the_card_of_a_model_from_the_hub(tmp_path: Path) -> None:
+    card = write_card(tmp_path, FACTS, SUMMARY).read_text(encoding="utf-8")
+    assert front_matter(card) == {
+        "base_model": "stabilityai/stable-diffusion-xl-base-1.0",
+        "base_model_relation": "adapter",
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        "license": "openrail++",
+        "tags": ["lora", "text-to-image", "diffusion-dpo"],
+    }
+    assert "People said which image" in card
+    assert "Open RAIL++-M" in card
+    assert "| `training.learning_rate` | 1e-05 |" in card
+    assert "implicit accuracy on the training pairs of the last 2 steps: 0.625" in card
+    code = card.split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+    assert 'from_pretrained("stabilityai/stable-diffusion-xl-base-1.0", revision="462165984' in code
+
+
+def test_another_loss_is_not_called_dpo(tmp_path: Path) -> None:
+    facts = replace(FACTS, settings={"loss.name": "sft"})
+    unused = {"beta": None, "effective_beta": None, "mean_of_last_steps": {"implicit_accuracy": None}}
+    card = write_card(tmp_path, facts, {**SUMMARY, "loss": "sft", **unused}).read_text(encoding="utf-8")
+    assert "diffusion-dpo" not in card
+    assert "accuracy" not in card
+    assert "beta" not in card
+
+
+def test_planted_flips_are_told(world: TinyStages, tmp_path: Path) -> None:
+    assert settings_of(world.config(data__flip_fraction=20.0))["data.flip_fraction"] == 20
+    facts = replace(FACTS, settings={"data.flip_fraction": 20.0})
+    told = "20 % of the labels were then flipped on purpose"
+    assert told in write_card(tmp_path, facts, SUMMARY).read_text(encoding="utf-8")
+    assert "flipped" not in write_card(tmp_path, FACTS, SUMMARY).read_text(encoding="utf-8")
+
+
+def test_settings_that_a_stage_does_not_read_are_no_part_of_the_cell(world: TinyStages) -> None:
+    found = settings_of(world.config(loss__name="sft", loss__beta=7.0, selection__threshold=2.0))
+    assert found["loss.name"] == "sft"
+    assert "loss.beta" not in found
+    assert "selection.threshold" not in found
+    assert list(found) == sorted(found)
+
+
+def test_encodings_of_an_older_version_are_refused(world: TinyStages, tmp_path: Path) -> None:
+    """They do not say which data they are of, so a card could not."""
+    old = tmp_path / "encode"
+    shutil.copytree(world.artefacts["encode"], old)
+    summary = json.loads((old / "summary.json").read_text())
+    del summary["data_digest"]
+    (old / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(UserError, match="an older version wrote it, so run the encode stage again"):
+        EncodedPairs(old)

@@ -1,0 +1,135 @@
+"""Finding planted flips: the area under the curve, and what is written after a training on noisy labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qsd.adaptive.detector import DETECTORS, auroc, detect, detection_stream, find_flips
+from qsd.encoding.store import EncodedPairs
+from qsd.files import read_table, write_table
+from qsd.losses import PairErrors
+from qsd.training.offpolicy.denoising_errors import model_errors, reference_errors
+from tests.qsd import tiny_world
+from tests.qsd.tiny_stages import TinyStages, pair_ids, trainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qsd.training.loop import Trainer
+
+NOISE = {"data__flip_fraction": 30.0, "loss__name": "adaptive_dpo", "loss__beta": 2000.0}
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3) | st.just(np.nan), st.booleans()), max_size=12))
+def test_the_area_counts_pairs_of_a_hit_and_a_miss(rows: list[tuple[float, bool]]) -> None:
+    values = np.array([value for value, _ in rows], dtype=np.float64)
+    flipped = np.array([is_in for _, is_in in rows], dtype=bool)
+    hits = [value for value, is_in in rows if is_in and np.isfinite(value)]
+    misses = [value for value, is_in in rows if not is_in and np.isfinite(value)]
+    wins = [(hit > miss) + 0.5 * (hit == miss) for hit in hits for miss in misses]
+    assert auroc(values, flipped) == (pytest.approx(np.mean(wins)) if wins else None)
+
+
+@pytest.fixture
+def noisy(world: TinyStages, tmp_path: Path) -> TinyStages:
+    """The tiny world with every third label flipped; the scorer has seen through every flip but one."""
+    names = pair_ids(world)
+    flipped = [row % 3 == 0 for row in range(len(names))]
+    gaps: list[float | None] = [-1.0 - row if is_in else 1.0 + row for row, is_in in enumerate(flipped)]
+    gaps[3], gaps[4] = 5.5, None
+    columns: dict[str, Any] = {
+        "pair_id": pa.array(names, pa.string()),
+        "quality": pa.array([0.0] * len(names)),
+        "weight": pa.array([1.0] * len(names)),
+        "rank": pa.array(range(len(names)), pa.int32()),
+        "flipped": pa.array(flipped),
+        "score_gap": pa.array(gaps),
+    }
+    (tmp_path / "noisy").mkdir()
+    write_table(tmp_path / "noisy" / "selected.parquet", pa.table(columns))
+    return world.with_inputs(select=tmp_path / "noisy")
+
+
+def found(made: Trainer, world: TinyStages, **settings: Any) -> Any:
+    encoded = EncodedPairs(world.artefacts["encode"])
+    stream = detection_stream(encoded, made.stream, made.config, made.denoiser.timesteps)
+    return detect(made.denoiser, made.averages, stream, made.config, {})
+
+
+def test_flipped_pairs_change_places_in_the_stream_and_keep_their_draws(world: TinyStages, noisy: TinyStages) -> None:
+    clean, turned = trainer(world).stream, trainer(noisy, **NOISE).stream
+    ours, theirs = (stream.batch(0, len(stream), trainer(world).device) for stream in (clean, turned))
+    assert ours.pair_ids == theirs.pair_ids
+    assert (ours.noise == theirs.noise).all()
+    place = {name: row for row, name in enumerate(turned.pair_ids)}
+    count = len(clean)
+    for row, name in enumerate(ours.pair_ids):
+        winner, loser = (row, row + count) if not turned.flipped[place[name]] else (row + count, row)
+        assert (theirs.latents[row] == ours.latents[winner]).all()
+        assert (theirs.latents[row + count] == ours.latents[loser]).all()
+
+
+def test_an_untrained_adapter_knows_nothing(noisy: TinyStages) -> None:
+    judged = found(trainer(noisy, **NOISE), noisy)
+    assert judged.flipped.sum() == len(judged.pair_ids) / 3
+    assert judged.d.tolist() == judged.metric.tolist() == [0.0] * len(judged.pair_ids)
+    assert judged.areas() == {"metric": 0.5, "minus_d": 0.5, "minus_score_gap": None}
+
+
+def test_d_is_that_of_the_trained_model_on_the_flipped_label(noisy: TinyStages) -> None:
+    made = trainer(noisy, **NOISE)
+    for step in range(4):
+        made.step(step)
+    before = {name: parameter.detach().clone() for name, parameter in made.parameters.items()}
+    judged = found(made, noisy)
+    stream = detection_stream(
+        EncodedPairs(noisy.artefacts["encode"]), made.stream, made.config, made.denoiser.timesteps
+    )
+    batch = stream.batch(0, len(stream), made.device)
+    errors = PairErrors(*model_errors(made.denoiser, batch, "fp32"), *reference_errors(made.denoiser, batch, "fp32"))
+    assert judged.pair_ids == batch.pair_ids
+    np.testing.assert_allclose(judged.d, errors.logits.detach().numpy(), atol=1e-6)
+    assert (judged.metric > 0).any()
+    assert all((before[name] == parameter).all() for name, parameter in made.parameters.items())
+
+
+def test_a_loss_without_averages_has_no_metric(noisy: TinyStages) -> None:
+    judged = found(trainer(noisy, data__flip_fraction=30.0), noisy)
+    assert np.isnan(judged.metric).all()
+    assert judged.areas()["metric"] is None
+
+
+def test_what_is_written(world: TinyStages, noisy: TinyStages, tmp_path: Path) -> None:
+    made = trainer(noisy, **NOISE)
+    made.step(0)
+    (tmp_path / "out").mkdir()
+    context = tiny_world.context(noisy.config(**NOISE), tmp_path / "out", **noisy.artefacts)
+    judged = find_flips(context, made)
+    assert judged is not None
+    rows = pq.read_table(tmp_path / "out" / "detector.parquet").to_pylist()
+    chosen = {row["pair_id"]: row for row in read_table(noisy.artefacts["select"] / "selected.parquet").to_pylist()}
+    assert {row["pair_id"] for row in rows} == set(chosen)
+    for row in rows:
+        assert row["flipped"] == chosen[row["pair_id"]]["flipped"]
+        assert row["score_gap"] == chosen[row["pair_id"]]["score_gap"]
+    summary = judged.summary()
+    assert summary["pairs"] == 3 * summary["flipped"]
+    assert list(summary["auroc"]) == list(DETECTORS)
+    hits, misses = summary["flipped"], summary["pairs"] - summary["flipped"] - 1
+    above = sum(row["score_gap"] is not None and row["score_gap"] > 5.5 for row in rows if not row["flipped"])
+    assert summary["auroc"]["minus_score_gap"] == pytest.approx(((hits - 1) * misses + above) / (hits * misses))
+    clean = tiny_world.context(world.config(**NOISE), tmp_path / "out", **world.artefacts)
+    assert find_flips(clean, trainer(world)) is None
+    unplanted = find_flips(clean, trainer(world, loss__name="adaptive_dpo"))
+    assert unplanted is not None
+    assert unplanted.summary()["flipped"] == 0
+    assert set(unplanted.areas().values()) == {None}
+    relabelled = trainer(noisy, **{**NOISE, "data__relabel": "scores"})
+    assert find_flips(context, relabelled) is None

@@ -1,0 +1,192 @@
+"""Evaluation images and their scores."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from qsd.data import images
+from qsd.errors import UserError
+from qsd.evaluation.prompts import read_prompts
+from qsd.files import read_table, write_table
+from qsd.generation.images import read_images
+from qsd.rewards.opening import open_reward
+from qsd.scoring import compute, prefetch
+from qsd.stages.evaluate import run as evaluate
+from qsd.stages.generate import run as generate
+from qsd.stages.train import run as train
+from tests.qsd.tiny_stages import TinyStages
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+BASE = {"adapter": "none"}
+
+
+def pixels(folder: Path) -> dict[tuple[str, int], NDArray[np.int16]]:
+    return {(item.prompt_id, item.image_index): np.asarray(item.image, np.int16) for item in read_images(folder)}
+
+
+@pytest.fixture(scope="module")
+def base_images(world: TinyStages, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two images of the base model for every prompt."""
+    return world.run(generate, tmp_path_factory.mktemp("base"), generation__images_per_prompt=2, **BASE)
+
+
+def test_rows_follow_the_prompts_of_the_wanted_splits(base_images: Path) -> None:
+    rows = read_table(base_images / "images-00000.parquet").to_pylist()
+    assert [row["prompt_id"] for row in rows[::2]] == ["p1", "p2", "p4", "p5", "p7", "p8", "p0", "p3", "p6"]
+    assert [row["image_index"] for row in rows[:4]] == [0, 1, 0, 1]
+    assert Counter(row["split"] for row in rows) == {"evaluation": 12, "seen": 6}
+    assert rows[0]["caption"] == "prompt 1"
+    assert {image.image.size for image in read_images(base_images)} == {(32, 32)}
+
+
+def test_an_image_does_not_depend_on_the_others(world: TinyStages, base_images: Path, tmp_path: Path) -> None:
+    """Another batch size and other prompts: the same image up to rounding."""
+    few = world.run(generate, tmp_path, evaluation__prompts_per_split=1, generation__batch_size=1, **BASE)
+    whole, part = pixels(base_images), pixels(few)
+    assert set(part) == {("p1", 0), ("p0", 0)}
+    for key, image in part.items():
+        assert np.abs(image - whole[key]).max() <= 1
+
+
+def test_images_of_a_prompt_and_of_other_seeds_differ(world: TinyStages, base_images: Path, tmp_path: Path) -> None:
+    images = pixels(base_images)
+    assert np.abs(images["p1", 0] - images["p1", 1]).max() > 10
+    other = world.run(generate, tmp_path, generation__seed=1, evaluation__prompts_per_split=1, **BASE)
+    assert np.abs(images["p1", 0] - pixels(other)["p1", 0]).max() > 10
+
+
+def test_the_adapter_changes_images_and_a_fresh_one_does_not(
+    world: TinyStages, base_images: Path, tmp_path: Path
+) -> None:
+    recipe = {"training__steps": 3, "training__learning_rate": 0.03}
+    trained = world.with_inputs(train=world.run(train, tmp_path / "train", **recipe))
+    images, base = pixels(trained.run(generate, tmp_path / "images")), pixels(base_images)
+    assert set(images) == {key for key in base if key[1] == 0}
+    assert max(np.abs(image - base[key]).max() for key, image in images.items()) > 2
+    still = world.with_inputs(
+        train=world.run(train, tmp_path / "still", training__steps=1, training__learning_rate=1e-12)
+    )
+    for key, image in pixels(still.run(generate, tmp_path / "same")).items():
+        assert np.abs(image - base[key]).max() <= 1
+
+
+def test_every_image_is_scored_by_every_scorer(world: TinyStages, base_images: Path, tmp_path: Path) -> None:
+    scorers = ["judge_emoji", "clip_emoji", "aesthetic_emoji"]
+    done = world.with_inputs(generate=base_images)
+    folder = done.run(evaluate, tmp_path, evaluation__scorers=scorers, evaluation__batch_size=7)
+    table = read_table(folder / "scores.parquet")
+    assert table.column_names == [
+        "prompt_id", "split", "caption", "image_index", "scorer", "revision", "unit", "score",
+    ]  # fmt: skip
+    rows = table.to_pylist()
+    assert Counter(row["scorer"] for row in rows) == dict.fromkeys(scorers, 18)
+    assert {row["unit"] for row in rows if row["scorer"] == "judge_emoji"} == {"cosine"}
+    scorer = open_reward("clip_emoji", str(world.root / "rewards"), "cpu")
+    images = list(read_images(base_images))
+    alone = scorer.score([images[4].image], [images[4].caption])[0]
+    here = next(row for row in rows if row["scorer"] == "clip_emoji" and row["prompt_id"] == "p4")
+    assert here["score"] == pytest.approx(alone, abs=1e-5)
+    assert here["revision"] == scorer.revision
+    assert json.loads((folder / "problems.json").read_text()) == {}
+
+
+class Broken:
+    """A scorer that fails on the first of every batch's images."""
+
+    name, revision, unit = "judge_emoji", "0", "cosine"
+
+    def score(self, images: list[Image.Image], captions: list[str]) -> NDArray[np.float32]:
+        return np.array([np.nan, *[0.5] * (len(images) - 1)], dtype=np.float32)
+
+
+def test_scores_that_are_no_numbers_are_counted_and_bounded(
+    world: TinyStages, base_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = world.with_inputs(generate=base_images)
+    monkeypatch.setattr(compute, "open_reward", lambda *_: Broken())
+    with pytest.raises(UserError, match=r"judge_emoji: 1 of 18 scores are not finite .* prompt p1"):
+        done.run(evaluate, tmp_path / "strict")
+    monkeypatch.setattr(evaluate, "MAX_NON_FINITE", 0.1)
+    folder = done.run(evaluate, tmp_path / "lax")
+    assert json.loads((folder / "problems.json").read_text()) == {
+        "non_finite_score": {"count": 1, "ids": ["judge_emoji/p1/0"]}
+    }
+    assert read_table(folder / "scores.parquet").num_rows == 17
+
+
+def test_images_are_decoded_once_for_all_scorers(
+    world: TinyStages, base_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a stage that has scored some goes on with the rest."""
+    done, decoded = world.with_inputs(generate=base_images), []
+
+    def decode(data: bytes) -> Image.Image:
+        decoded.append(data)
+        return images.decode(data)
+
+    monkeypatch.setattr(prefetch, "decode", decode)
+    settings = {"evaluation__scorers": ["judge_emoji", "clip_emoji"], "evaluation__batch_size": 1}
+    whole = done.run(evaluate, tmp_path / "whole", **settings)
+    assert len(decoded) == 18
+    state = tmp_path / "resumed" / ".state" / "scores"
+    shutil.copytree(whole / ".state" / "scores", state)
+    lost = sorted(state.glob("clip_emoji*/*.parquet"))
+    assert len(lost) == 3
+    lost[1].unlink()
+    decoded.clear()
+    resumed = done.run(evaluate, tmp_path / "resumed", **settings)
+    assert len(decoded) == 8
+    assert (resumed / "scores.parquet").read_bytes() == (whole / "scores.parquet").read_bytes()
+
+
+def test_a_damaged_image_is_named(world: TinyStages, base_images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(base_images, folder)
+    (path,) = folder.glob("images-*.parquet")
+    table = read_table(path)
+    files = table["image"].to_pylist()
+    files[5] = files[5][:20]
+    write_table(path, table.set_column(table.schema.get_field_index("image"), "image", pa.array(files, pa.binary())))
+    with pytest.raises(UserError, match=r"images-00000\.parquet, image 5: not a readable image.*; generate the images"):
+        world.with_inputs(generate=folder).run(evaluate, tmp_path / "out")
+
+
+def test_no_images_are_told(world: TinyStages, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is the folder an artefact of the generate stage"):
+        world.with_inputs(generate=tmp_path).run(evaluate, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("prompt_id,caption\na,b\n", r":1: column 'split' is missing"),
+        ("prompt_id,caption,split\na,b,seen\na,c,evaluation\n", r":3: prompt_id 'a' is there twice"),
+        ("prompt_id,caption,split\na, ,seen\n", r":2: the caption is empty"),
+        (
+            "prompt_id,caption,split\na,b,seen\nc,d,evaluatoin\n",
+            r"no prompt of split 'evaluation' \(did you mean 'evaluatoin'\?\)",
+        ),
+    ],
+)
+def test_mistakes_in_the_prompts_are_placed(world: TinyStages, tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "prompts.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_prompts(world.config(evaluation__prompts=str(path)).evaluation)
+
+
+def test_a_missing_prompts_file_is_named(world: TinyStages) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        read_prompts(world.config(evaluation__prompts="nowhere.csv").evaluation)

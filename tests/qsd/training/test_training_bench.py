@@ -1,0 +1,176 @@
+"""What the benches of training compare with is a true training step, and they run on every kind of model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from qsd.models.denoiser import load_denoiser
+from qsd.models.encoders import load_image_encoder, load_text_encoder
+from qsd.training.throughput import count_flops
+from scripts.bench import train as bench
+from scripts.bench import train_device, training_subject
+from scripts.bench.ceiling import Ceiling, ceiling
+from scripts.bench.public_step import PublicStep
+from scripts.bench.training_ways import WAYS, Ways, prepare_artefacts
+from tests.qsd import tiny_pipeline
+from tests.qsd.models.test_full_size import RESOLUTION, smallest
+
+CPU = torch.device("cpu")
+KINDS = {"sd": tiny_pipeline.save, "sdxl": tiny_pipeline.save_xl}
+
+
+def step(path: str, checkpointing: bool) -> PublicStep:
+    """The public step on a tiny pipeline."""
+    lora = LoraConfig(r=2, lora_alpha=2, init_lora_weights="gaussian", target_modules=["to_q", "to_k"])
+    torch.manual_seed(0)
+    texts = [tower.model for tower in load_text_encoder(path, CPU).towers]
+    vae = load_image_encoder(path, CPU).vae
+    return PublicStep(load_denoiser(path, CPU), vae, texts, lora, 1e-2, 2500.0, "fp32", checkpointing)
+
+
+def inputs(made: PublicStep, pairs: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Pixels and tokens."""
+    pixels = torch.rand(pairs, 6, tiny_pipeline.RESOLUTION, tiny_pipeline.RESOLUTION) * 2 - 1
+    return pixels, [torch.randint(0, 100, (pairs, tiny_pipeline.MAX_TOKENS)) for _ in made.text_models]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_public_step_starts_at_log_two_and_trains_the_adapter_alone(
+    kind: str, checkpointing: bool, tmp_path: Path
+) -> None:
+    made = step(str(KINDS[kind](tmp_path)), checkpointing)
+    frozen = {name: value.clone() for name, value in made.unet.named_parameters() if not value.requires_grad}
+    given = inputs(made, 4)
+    loss, model, reference, accuracy = made(*given)
+    assert loss == pytest.approx(0.693147, abs=1e-5)
+    assert model == reference
+    assert accuracy == 0.5
+    _, model, reference, _ = made(*given)
+    assert model != reference
+    assert len(made.parameters) > 0
+    assert all("lora" in name or torch.equal(value, frozen[name]) for name, value in made.unet.named_parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_public_step_tells_the_unet_what_the_project_does(kind: str, tmp_path: Path) -> None:
+    """Text, pooled text and time ids of whole images."""
+    path = str(KINDS[kind](tmp_path))
+    made = step(path, False)
+    ours = load_text_encoder(path, CPU)
+    captions = ["a red heart", "a cat"]
+    tokens = [
+        tower.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        for tower in ours.towers
+    ]
+    noisy = torch.zeros(4, *tiny_pipeline.LATENT_SHAPE)
+    hidden, added = made._text(tokens, noisy)
+    expected = {name: value.repeat(2, *[1] * (value.dim() - 1)) for name, value in ours.conditioning(captions).items()}
+    assert torch.equal(hidden, expected["hidden_states"])
+    wanted = load_denoiser(path, CPU)._added(noisy, expected)
+    assert (added is None) == (wanted is None) == (kind == "sd")
+    if added is not None and wanted is not None:
+        assert all(torch.equal(added[name], wanted[name]) for name in ("text_embeds", "time_ids"))
+
+
+def test_checkpointing_costs_another_forward_pass(tmp_path: Path) -> None:
+    path = str(tiny_pipeline.save(tmp_path))
+    with_, without = (
+        count_flops(lambda made=made: made(*inputs(made, 2))) for made in (step(path, True), step(path, False))
+    )
+    assert with_ > 1.05 * without
+
+
+def test_the_ratio_is_of_rounds() -> None:
+    assert bench._ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == (2.0, "2.00 [1.00, 3.00]")
+
+
+def test_the_ceiling_is_that_of_products_or_convolutions() -> None:
+    """By a clock that ticks a second a reading."""
+    ticks = iter(range(1000))
+    found = ceiling(CPU, "fp32", lambda: float(next(ticks)))
+    assert found == Ceiling(products=2 * 1024**3, convolutions=2 * 32 * 8 * 8 * 9 * 160**2)
+    assert found.best == found.products
+    assert "0.00215 TFLOP/s" in found.line(None)
+    assert found.line(989e12).endswith("the data sheet says 989")
+
+
+@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+def small(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(configuration, folder of its artefacts) of a published architecture, few and narrow, in bf16."""
+    folder = tmp_path_factory.mktemp("bench")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(training_subject.ARCHITECTURES, request.param, smallest(request.param))
+        settings = [f"model.resolution={RESOLUTION}", "training.pairs_per_step=2", "training.micro_batch=2"]
+        given = {"random": (request.param, str(folder / "weights")), "pairs": 6, "settings": settings}
+        config = training_subject.configuration(argparse.Namespace(**given))
+    prepare_artefacts(config, folder)
+    return config, folder
+
+
+def test_every_way_makes_steps(small: Any) -> None:
+    config, folder = small
+    assert config.training.precision == "bf16"
+    assert config.lora.rank == 8
+    ways = Ways(config, folder)
+    seconds, flops = bench.timed(ways, rounds=2, steps=1)
+    readme, public, online, shared = (flops[name] for name in WAYS)
+    assert readme > public > online > shared
+    text, ratio = bench.report(ways, seconds, flops, dict.fromkeys(WAYS, 2**20), reached=Ceiling(1e12, 1e12))
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    assert [row[0].strip() for row in rows[2:]] == list(WAYS)
+    assert {len(row) for row in rows} == {8}
+    assert ratio > 0
+
+
+def test_the_sweep_over_batches(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One kind of kernels has no memory for four pairs, which is a line and not the end."""
+    config, folder = small
+    line = train_device._line
+
+    def short(config: Any, *rest: Any) -> Any:
+        if config.training.channels_last and config.training.pairs_per_step == 4:
+            monkeypatch.setattr(Ways, "trainer", no_memory)
+        return line(config, *rest)
+
+    def no_memory(self: Ways, shared: Path | None) -> Any:
+        monkeypatch.undo()
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(train_device, "_line", short)
+    lines = list(train_device.report(config, folder, ["plain", "channels_last"], [2, 4], steps=2))
+    rows = [[cell.strip() for cell in text.split("|")[1:-1]] for text in lines if text.startswith("|")]
+    table, profile = rows[2:6], rows[8:]
+    assert [row[:2] for row in table] == [[name, pairs] for name in ("plain", "channels_last") for pairs in ("2", "4")]
+    assert [row[2] == "out of memory" for row in table] == [False, False, False, True]
+    done = table[:3]
+    assert all(float(row[2]) > 0 for row in done)
+    assert all(float(row[7]) <= 1e-6 for row in done), "the contract of step 0"
+    assert len(profile) == train_device.PROFILED
+    assert all(row[1].endswith("%") for row in profile)
+
+
+def test_a_fresh_adapter_alone_has_small_logits(small: Any) -> None:
+    """So that the column of the sweep can tell."""
+    config, folder = small
+    trainer = Ways(train_device._sized(config, "plain", 2), folder).trainer(folder / "reference")
+    with torch.no_grad():
+        for name, value in trainer.parameters.items():
+            if "lora_B" in name:
+                value.add_(0.1)
+    assert train_device.first_logit(trainer) > 1e-5
+
+
+@pytest.mark.parametrize("words", [["--random", "sd3", "somewhere"], ["--kernels", "fast"]])
+def test_a_wrong_word_is_told(words: list[str], capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["train_device", *words])
+    with pytest.raises(SystemExit) as ending:
+        train_device.main()
+    said = f"{ending.value} {capsys.readouterr().err}"
+    assert "known: sd15, sdxl" in said or "known: plain, channels_last" in said
