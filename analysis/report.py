@@ -14,9 +14,13 @@ from analysis.rows import build_rows
 from analysis.rows_json import NAME as ROWS
 from analysis.rows_json import to_json
 from analysis.table_csv import to_csv
+from qsd.files import remove_leftovers, write_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_LEFTOVER_S = 3600
+"""A temporary file of this age was left by a kill: another process that writes the same tables takes seconds."""
 
 
 def write(runs: Path, sweep_folder: Path) -> list[Path]:
@@ -52,12 +56,7 @@ def write(runs: Path, sweep_folder: Path) -> list[Path]:
         else:
             (sweep_folder / name).unlink(missing_ok=True)
     for name, whole in outputs.items():
-        _write(sweep_folder / name, whole)
-    _write(sweep_folder / NAME, lock_text(before, outputs).encode())
+        write_bytes(sweep_folder / name, whole)
+    write_bytes(sweep_folder / NAME, lock_text(before, outputs).encode())
+    remove_leftovers(sweep_folder, _LEFTOVER_S)
     return [sweep_folder / name for name in (*outputs, NAME)]
-
-
-def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.tmp")  # one name, so that what a kill leaves is used up by the next call
-    aside.write_bytes(content)
-    aside.replace(path)

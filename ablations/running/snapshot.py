@@ -12,8 +12,6 @@ import hashlib
 import json
 import os
 import platform
-import secrets
-import shutil
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING
 from ablations.secret_scan import named_secret, secret_in
 from ablations.store.provenance import ORIGIN, git, git_text
 from qsd.errors import UserError
+from qsd.files import atomic_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,21 +160,13 @@ def _environment() -> str:
 
 
 def _write(final: Path, files: dict[str, bytes]) -> None:
-    """Write aside, rename into place; who comes second finds the first's."""
-    aside = final.with_name(f".{final.name}.{secrets.token_hex(4)}")
-    try:
+    """Put the folder in place in one step; of two launchers that do so at once, the first one's stays."""
+    with atomic_folder(final) as folder:
         for name, content in files.items():
-            path = aside / name
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             path.chmod(0o444)
-        try:
-            aside.rename(final)
-        except OSError:
-            if not final.is_dir():
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _git_names(root: Path, *arguments: str) -> set[str]:

@@ -7,14 +7,11 @@ deleted before the stage is sealed, so a process with an old listing of a shared
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ablations.files import numbered, read_json, write_json
+from ablations.files import create_json, numbered, read_json, write_json
 from ablations.store.owner import Owner
 
 if TYPE_CHECKING:
@@ -86,18 +83,8 @@ def _named(path: Path) -> Owner | None:
 
 
 def _create(path: Path) -> bool:
-    """Create the claim with its whole content at once: a hard link fails if the name exists, also on NFS.
-
-    The count of links tells who made it: an NFS client that repeats a request may hear "exists" of its own link.
-    """
-    aside = path.with_name(f".{secrets.token_hex(8)}")
-    with contextlib.suppress(FileNotFoundError):  # the stage was sealed meanwhile
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(aside, {"owner": Owner.here().fields()})
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.link(aside, path)
-            return aside.stat().st_nlink == 2
-        finally:
-            aside.unlink(missing_ok=True)
-    return False
+    """Create the file of a claim of this process; False if another process was quicker."""
+    try:
+        return create_json(path, {"owner": Owner.here().fields()})
+    except FileNotFoundError:  # the stage was sealed meanwhile, and all its claims were removed
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qsd.adapters.licences import licence_of
+from qsd.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,9 +26,7 @@ def write_card(folder: Path, facts: AdapterFacts, summary: Mapping[str, Any]) ->
     lines = [*_front_matter(facts), *_about(facts), *_use(facts), *_training(facts, summary), *_data(facts, summary)]
     lines += ["", "## Licence", "", licence_of(facts.base_model).note]
     path = folder / FILE
-    aside = path.with_name(f"{FILE}.tmp")
-    aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_bytes(path, ("\n".join(lines) + "\n").encode())
     return path
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from qsd.errors import UserError
+from qsd.files import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,9 +82,5 @@ def _rows(path: Path) -> int | None:
 
 
 def _write(path: Path, array: npt.NDArray[np.float32]) -> None:
-    aside = path.with_name(path.name + ".tmp")
-    with aside.open("wb") as stream:
+    with atomic(path) as temporary, temporary.open("wb") as stream:  # given a path, np.save would add ".npy"
         np.save(stream, array)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(path)

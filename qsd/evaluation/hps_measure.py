@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsd.errors import UserError
 from qsd.evaluation.hps_benchmark import BenchmarkResult, StyleResult, check_groups, summarise
-from qsd.files import write_json, write_table
+from qsd.files import is_temporary, remove_leftovers, write_json, write_table
 from qsd.generation.images import SHARD_IMAGES
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def measure(config: ExperimentConfig, pictures: Pictures, scorer: str, output: P
     origin = {"scorer": scorer, "revision": of_weights, "unit": "hundredths of cosine"}
     write_json(folder / RESULT, {**origin, **asdict(result), "pictures": pictures.meaning})
     shutil.rmtree(folder / _STATE)
+    remove_leftovers(folder)
     return result
 
 
@@ -95,11 +96,12 @@ def _claim(output: Path, meaning: dict[str, Any]) -> None:
                 f"{output}: holds pictures made with another {', '.join(changed)}; delete it or choose another --out"
             )
         return
-    own = path.with_name(path.name + ".tmp")  # left behind by a kill while this file was written
-    if output.exists() and (not output.is_dir() or set(output.iterdir()) - {own}):
+    # A kill while this very file was written leaves nothing but its temporary one.
+    if output.exists() and (not output.is_dir() or not all(is_temporary(each) for each in output.iterdir())):
         raise UserError(f"{output}: exists and is not empty; delete it or choose another --out")
     output.mkdir(parents=True, exist_ok=True)
     write_json(path, meaning)
+    remove_leftovers(output)
 
 
 def _scored(scorer: Scorer, pictures: Pictures, output: Path, state: Path, batch_size: int, report: Report) -> pa.Table:

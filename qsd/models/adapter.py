@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsd.config.schema import EQUAL_STEP_RANK
 from qsd.errors import UserError
+from qsd.files import atomic
 from qsd.registry import suggest
 
 if TYPE_CHECKING:
@@ -78,12 +79,11 @@ def save_adapter(
 
     layers = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(unet, adapter_name=NAME).items()}
     metadata = {"r": lora.rank, "lora_alpha": effective_alpha(lora), "target_modules": sorted(lora.targets)}
-    temporary = f"{FILE}.tmp"
-    StableDiffusionPipeline.save_lora_weights(
-        str(folder), unet_lora_layers=layers, unet_lora_adapter_metadata=metadata, weight_name=temporary
-    )
-    _complete_metadata(folder / temporary, facts or {})
-    (folder / temporary).replace(folder / FILE)
+    with atomic(folder / FILE) as temporary:
+        StableDiffusionPipeline.save_lora_weights(
+            str(folder), unet_lora_layers=layers, unet_lora_adapter_metadata=metadata, weight_name=temporary.name
+        )
+        _complete_metadata(temporary, facts or {})
     return folder / FILE
 
 

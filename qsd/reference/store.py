@@ -9,11 +9,12 @@ it is computed again.
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from qsd.files import write_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,12 +74,7 @@ class ErrorStore:
         entries["winner"], entries["loser"] = errors[:, 0], errors[:, 1]
         content = np.sort(entries, order=["high", "low"]).tobytes()
         path = self.folder / f"{_digest(content)}{_ENDING}"
-        aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        with aside.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
+        write_bytes(path, content)
         self._files[path.name] = _mapped(path)
 
 

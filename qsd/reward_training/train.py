@@ -17,7 +17,7 @@ from qsd.config.load import build_as, load_flat, override
 from qsd.data.readers import REGISTRY as READERS
 from qsd.device import prepare
 from qsd.errors import UserError
-from qsd.files import write_json
+from qsd.files import atomic_folder, remove_leftovers, write_json
 from qsd.reward_training import choices as choosing
 from qsd.reward_training.choices import ChoicePixels
 from qsd.reward_training.evaluate import result, scored
@@ -71,6 +71,7 @@ def train_reward(recipe: Path, settings: Sequence[str], output: Path, report: Re
     if accelerator.is_main_process:
         write_json(output / SUMMARY, {**summary, "meaning": meaning})
         shutil.rmtree(output / STATE, ignore_errors=True)
+        remove_leftovers(output)
     accelerator.wait_for_everyone()
     return summary
 
@@ -150,12 +151,10 @@ def _check_test(config: RewardTrainingConfig) -> None:
 
 
 def _save(model: TrainableReward, folder: Path) -> None:
-    """Aside, then in place: after a kill the folder is whole or not there."""
-    aside = folder.with_name(f"{folder.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    model.save(aside)
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.replace(folder)
+    """Put the model in place in one step: after a kill the folder is complete or not there."""
+    with atomic_folder(folder) as temporary:
+        model.save(temporary)
+        shutil.rmtree(folder, ignore_errors=True)  # left by a run that was killed before it wrote its summary
 
 
 def _accelerator(config: RewardTrainingConfig) -> Any:

@@ -6,8 +6,9 @@ bytes. One that is cut off or whose pages fail their checksums counts as missing
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
+
+from qsd.files import atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,7 @@ class Shards:
 
         path = self.path(piece)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        pq.write_table(pa.table({"score": pa.array(scores)}), aside, compression="zstd", write_page_checksum=True)
-        aside.replace(path)
+        with atomic(path) as temporary:
+            pq.write_table(
+                pa.table({"score": pa.array(scores)}), temporary, compression="zstd", write_page_checksum=True
+            )

@@ -10,6 +10,7 @@ from qsd.config.digest import canonical_json
 from qsd.config.load import build, load_flat, override
 from qsd.config.yaml_nodes import parse
 from qsd.errors import UserError
+from qsd.files import remove_leftovers, write_bytes
 from qsd.registry import suggest
 from qsd.runtime import STATE, Report, StageContext
 from qsd.stages.spec import STAGES, stage_inputs, stage_meaning
@@ -49,6 +50,7 @@ def run_stage(
     getattr(importlib.import_module(module), function)(context)
     if rank() == 0:
         context.clear_state()
+        remove_leftovers(output)
 
 
 def assignment(setting: str) -> tuple[str, Any]:
@@ -100,6 +102,4 @@ def claim(output: Path, meaning: str) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: exists and is not empty; delete it or choose another --out")
     mark.parent.mkdir(parents=True, exist_ok=True)
-    aside = mark.with_suffix(".tmp")
-    aside.write_text(meaning, encoding="utf-8")
-    aside.replace(mark)
+    write_bytes(mark, meaning.encode())

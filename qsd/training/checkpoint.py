@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from qsd.files import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,16 +28,13 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write aside, flush to disk, rename: after a kill there is the old or the new checkpoint, never half of one."""
+    """Replace the checkpoint in one step: after a kill there is the old or the new one, never half of one."""
     from safetensors.torch import save_file
 
-    aside = folder / f"{FILE}.tmp"
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     numbers = {name: str(getattr(checkpoint, name)) for name in ("step", "metrics_bytes", "validation_bytes")}
-    save_file(tensors, aside, numbers)
-    with aside.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    aside.replace(folder / FILE)
+    with atomic(folder / FILE) as temporary:
+        save_file(tensors, temporary, numbers)
 
 
 def load(folder: Path) -> Checkpoint | None:
