@@ -1,10 +1,10 @@
-"""Small files of a run store: JSON, and folders that are numbered."""
+"""JSON files of a run store; how they are written and read is in ``qsd.files``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qsd.files import create_bytes, json_bytes, read_json, write_bytes
+from qsd.files import create_bytes, json_bytes, numbered, read_json, write_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,11 +25,3 @@ def create_json(path: Path, value: Any) -> bool:
     """Create the file at ``path``, and its folder if missing; False if another process was quicker."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return create_bytes(path, json_bytes(value, _INDENT))
-
-
-def numbered(folder: Path) -> list[int]:
-    """The names in ``folder`` that are whole numbers, ascending; empty if there is no such folder."""
-    try:
-        return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
-    except FileNotFoundError:
-        return []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qsd.errors import UserError
+from qsd.run_store import RunStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,19 +164,5 @@ def _check(path: Path, sweep: SweepFolder) -> None:
 
 
 def artefact(runs: Path, stage: str, key: str | None) -> Path | None:
-    """The folder of a finished artefact, else None.
-
-    Finished means a record that carries the key, and every file that it lists present with its size; the grid runner
-    makes the full check before it writes the record.
-    """
-    if key is None:
-        return None
-    folder = runs / "artefacts" / stage / key
-    try:
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        whole = record["key"] == key and all(
-            (folder / name).stat().st_size == entry["bytes"] for name, entry in record["files"].items()
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return folder if whole else None
+    """The folder of a finished stage in the run store ``runs`` (``qsd.run_store``), else None."""
+    return RunStore(runs).finished(stage, key)

@@ -151,6 +151,14 @@ def read_json(path: Path) -> Any | None:
         return None
 
 
+def numbered(folder: Path) -> list[int]:
+    """The names in ``folder`` that are whole numbers, ascending; empty if there is no such folder."""
+    try:
+        return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+    except FileNotFoundError:
+        return []
+
+
 def write_table(path: Path, table: pa.Table) -> None:
     """Replace the file at ``path`` by ``table`` as parquet, in one step."""
     import pyarrow.parquet as pq

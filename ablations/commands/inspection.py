@@ -25,7 +25,7 @@ def status(
     """Show how far a sweep is, on a terminal live: each cell's stage, progress, time left and place; and failures."""
     from ablations.inspection import status as looking
     from ablations.inspection import watch
-    from ablations.inspection.display import on_terminal
+    from ablations.running.display import on_terminal
 
     made, store = planned(name, experiment, runs, seeds)
     live = on_terminal() and not once and not as_json
@@ -61,8 +61,8 @@ def logs(
     seeds: Seeds = None,
 ) -> None:
     """Show the log of a stage's latest attempt."""
-    from ablations.grid.cells import find_cell
     from ablations.inspection import logs as reading
+    from ablations.planning.cells import find_cell
     from ablations.store import attempts
 
     made, store = planned(name, experiment, runs, seeds)

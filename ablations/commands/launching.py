@@ -30,7 +30,7 @@ def run(
     gpus: Gpus = None,
 ) -> None:
     """Run what is not done: here, then show the tables; or on a cluster, where this submits and ends."""
-    from ablations.running import launch
+    from ablations.commands import launch
     from ablations.running.slots import read_gpus
     from ablations.slurm.profile import find_profile
 
@@ -49,11 +49,11 @@ def run(
 @app.command()
 def resume(name: Name, runs: Runs = RUNS) -> None:
     """Go on with a sweep where it was last launched; on a cluster, submit exactly what is missing."""
+    from ablations.commands import launch
     from ablations.grid.spec import find_sweep
-    from ablations.running import launch
-    from ablations.slurm.launches import latest_launch
     from ablations.slurm.resubmit import resubmit
     from ablations.store.artefacts import Store
+    from ablations.store.launches import latest_launch
     from qsd.stages import spec as stages
 
     last = latest_launch(Store(runs, stages.key_of), find_sweep(name).stem)

@@ -65,7 +65,7 @@ def cells(
     as_json: AsJson = False,
 ) -> None:
     """Print all that a sweep means: every cell with its role, its seed, its id and what it sets."""
-    from ablations.grid import cells as listing
+    from ablations.planning import cells as listing
 
     if as_csv and as_json:
         raise UserError("--csv and --json exclude each other")
@@ -90,8 +90,8 @@ def explain(
     seeds: Seeds = None,
 ) -> None:
     """Say, field by field, why each stage of a cell is or is not done."""
-    from ablations.grid.cells import find_cell
     from ablations.planning import explain as explaining
+    from ablations.planning.cells import find_cell
     from ablations.store import states
 
     made, store = planned(name, experiment, runs, seeds)
@@ -111,8 +111,8 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show how two cells differ: configuration, stages, and the code and machines that ran them."""
-    from ablations.grid.cells import find_cell
     from ablations.planning import diff as comparing
+    from ablations.planning.cells import find_cell
 
     made, store = planned(name, experiment, runs, seeds)
     found = comparing.diff(find_cell(made, left), find_cell(made, right), store)

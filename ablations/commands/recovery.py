@@ -41,8 +41,8 @@ def retry(
 
     A training that diverged is a result: it is tried again only with --cause non-finite, or if --cell names it.
     """
+    from ablations.commands import launch
     from ablations.recovery import retry as again
-    from ablations.running import launch
     from ablations.running.slots import read_gpus
 
     made, store = planned(name, experiment, runs, seeds)
@@ -78,7 +78,7 @@ def cancel(
 
 def _cells(plan: Plan, names: list[str] | None) -> list[Cell] | None:
     """The cells of ``--cell``, with all seeds where a name is given without one; None for all."""
-    from ablations.grid.cells import find_cell
+    from ablations.planning.cells import find_cell
 
     if not names:
         return None

@@ -14,9 +14,9 @@ from ablations.cost.pair_counts import counted_pairs
 from ablations.cost.workload import Counts, RecordedCounts, work_of
 from ablations.files import read_json
 from ablations.formatting import format_bytes, format_duration
-from ablations.inspection.display import Board, Lines, on_terminal
 from ablations.recovery.failures import failure_lines, failures
 from ablations.running import local
+from ablations.running.display import Board, Lines, on_terminal
 from ablations.running.processes import count_of
 from ablations.running.server import PRELOAD
 from ablations.store.artefacts import Store

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ablations.inspection.display import describe
 from ablations.running import precompute
+from ablations.running.display import describe
 from ablations.store.attempts import LOG, latest
 from ablations.store.divergence import notice
 from ablations.store.states import (
@@ -89,9 +89,9 @@ def _stale(plan: Plan, store: Store, seen: StageStates) -> Mapping[str, str]:
 
 def _scheduler(seen: StageStates) -> str:
     """``not asked``, ``answered`` or ``silent``."""
-    if seen.answers is None:
+    if seen.answers.silent:
         return "silent"
-    return "answered" if seen.answers else "not asked"
+    return "answered" if seen.answers.states else "not asked"
 
 
 def _word(seen: StageStates, key: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.cost.estimate import AND_MODEL
 from ablations.formatting import format_bytes, format_duration
-from ablations.grid.cells import about
+from ablations.planning.cells import about
 from ablations.store.states import STATES
 
 if TYPE_CHECKING:

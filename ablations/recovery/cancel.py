@@ -71,7 +71,7 @@ def _last_jobs(plan: Plan, store: Store) -> list[str]:
     if not (store.root / "launches").is_dir():
         return []
     from ablations.slurm import query
-    from ablations.slurm.launches import launches
+    from ablations.store.launches import launches
 
     here = query.cluster()
     jobs = [

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ablations.store import scheduler
 from ablations.store.attempts import diverged
 from ablations.store.divergence import CAUSE as DIVERGED
 from qsd.config.digest import hash_of
@@ -13,7 +14,7 @@ from qsd.config.digest import hash_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ablations.slurm.query import JobState
+    from ablations.store.scheduler import JobState
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,14 @@ MEMORY = ("cuda-oom", "host-oom")
 GROUPS = {"oom": MEMORY}
 """Words that stand for several causes."""
 
-_WORDS = {
-    "OUT_OF_MEMORY": "host-oom",
-    "TIMEOUT": "timed-out",
-    "DEADLINE": "timed-out",
-    "NODE_FAIL": "node-failure",
-    "BOOT_FAIL": "node-failure",
-    "PREEMPTED": "preempted",
-    "CANCELLED": "cancelled",
+_ENDINGS = {
+    scheduler.OUT_OF_MEMORY: "host-oom",
+    scheduler.TIMED_OUT: "timed-out",
+    scheduler.NODE_FAILURE: "node-failure",
+    scheduler.PREEMPTED: "preempted",
+    scheduler.CANCELLED: "cancelled",
 }
-"""How SLURM says that a job ended."""
+"""How a job ended -> the cause. A job that merely failed says nothing about why."""
 _TEXTS = (
     ("cuda-oom", r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|HIP out of memory"),
     (
@@ -107,16 +106,17 @@ def cause_of(ending: Mapping[str, Any] | None, job: JobState | None = None, lost
         job: what the scheduler says of its job, if it is known.
         lost: the cause if nothing else tells: ``lost``, or ``node-failure`` where the machine is known to have gone.
     """
-    word = _WORDS.get(job.state) if job else None
+    by_scheduler = _ENDINGS.get(job.ending) if job else None
     if ending is None:
-        return word or lost
+        return by_scheduler or lost
     error, reason = ending.get("error"), str(ending.get("reason") or "")
     killed = _KILLED.match(reason)
     if killed and not error:
         signal = killed[1]
-        return word or {"SIGKILL": "host-oom", "SIGTERM": "cancelled", "SIGINT": "cancelled"}.get(signal, "user-code")
+        by_signal = {"SIGKILL": "host-oom", "SIGTERM": "cancelled", "SIGINT": "cancelled"}
+        return by_scheduler or by_signal.get(signal, "user-code")
     if ending["state"] == "interrupted":
-        return word or ("preempted" if ending.get("signal") == "SIGUSR2" else "cancelled")
+        return by_scheduler or ("preempted" if ending.get("signal") == "SIGUSR2" else "cancelled")
     return DIVERGED if diverged(ending) else _of_error(error or {}, reason)
 
 

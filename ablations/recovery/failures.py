@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from ablations.grid.keys import StageNode
     from ablations.planning.plan import Plan
-    from ablations.slurm.query import JobState
     from ablations.store.artefacts import Store
+    from ablations.store.scheduler import JobState
     from ablations.store.states import StageStates
 
 _TAIL_LINES = 12

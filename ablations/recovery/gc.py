@@ -18,17 +18,18 @@ from ablations.grid.spec import read_sweep
 from ablations.planning.plan import make_plan
 from ablations.running.archive import CELLS
 from ablations.running.precompute import AHEAD
-from ablations.slurm.launches import launches
-from ablations.store.artefacts import Store, names_in
+from ablations.store.artefacts import Store
+from ablations.store.launches import launches
 from ablations.store.liveness import InUse, in_use
 from qsd.errors import UserError
+from qsd.run_store import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from ablations.grid.keys import StageTable
-    from ablations.slurm.launches import Launch
+    from ablations.store.launches import Launch
 
 KINDS = {
     "artefacts": "no sweep refers to them",

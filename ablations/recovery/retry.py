@@ -81,8 +81,8 @@ def submit(plan: Plan, store: Store, choice: Choice) -> Submitted | None:
     if not any(failed.job for failed in choice.failed):
         return None
     from ablations.slurm import submit as cluster
-    from ablations.slurm.launches import latest_launch
     from ablations.slurm.profile import read_profile
+    from ablations.store.launches import latest_launch
 
     launch = latest_launch(store, plan.name)
     if launch is None:

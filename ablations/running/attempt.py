@@ -23,16 +23,18 @@ from ablations.running.progress_file import ProgressFile
 from ablations.running.stopping import Stop
 from ablations.running.verify_job import check_code, check_meaning
 from ablations.store import attempts
-from ablations.store.artefacts import Record, Store
 from ablations.store.jobs import Job, load_table
 from ablations.store.owner import Owner
 from ablations.store.provenance import code_state, environment, slurm_job, versions
 from qsd.errors import UserError
+from qsd.files import remove_leftovers
+from qsd.run_store import Record
 from qsd.runtime import Interrupted, StageContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ablations.store.artefacts import Store
     from ablations.store.claims import Claim
     from qsd.runtime import Report
 
@@ -164,6 +166,7 @@ def _run_stage(
     module, _, function = table.STAGES[job.stage].entry.partition(":")
     output = store.partial(job.stage, job.key)
     output.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(output)  # of an attempt that was killed while it wrote a file
     inputs = {name: store.artefact(name, key) for name, key in job.inputs.items()}
     shared = store.shared(job.stage, job.version, job.inputs) if table.STAGES[job.stage].ahead else None
 

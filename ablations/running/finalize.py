@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import read_json, write_json
-from ablations.grid.cells import about
 from ablations.grid.expand import BASE
+from ablations.planning.cells import about
 from ablations.running.archive import CELLS, keep_earlier
 from ablations.running.cell_states import FINISHED, with_states
 from ablations.store.provenance import git_state

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from ablations.grid.keys import StageNode, StageTable
-    from ablations.inspection.display import Display
     from ablations.planning.plan import Plan
+    from ablations.running.display import Display
     from ablations.running.slots import Slot
     from ablations.store.artefacts import Store
 

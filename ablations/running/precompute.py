@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ablations.files import read_json
 from ablations.grid.keys import StageNode
 from ablations.running import execution_overrides
-from ablations.store.artefacts import names_in
 from qsd.config.digest import hash_of
 from qsd.errors import UserError
+from qsd.run_store import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

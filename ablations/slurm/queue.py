@@ -16,10 +16,10 @@ from ablations.running.precompute import AHEAD
 from ablations.running.processes import count_of
 from ablations.slurm.arrays import ANY, batches, waits
 from ablations.slurm.entry import run_job
-from ablations.slurm.launches import Array
 from ablations.slurm.profile import FINISH
 from ablations.slurm.sbatch import RefusedError, Sbatch, scancel, scontrol
 from ablations.store.jobs import Job, load_table
+from ablations.store.launches import Array, launches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +27,28 @@ if TYPE_CHECKING:
     from ablations.grid.keys import StageNode
     from ablations.running.precompute import PrecomputeGroup
     from ablations.slurm.arrays import ArrayDependencies
-    from ablations.slurm.launches import Launch
     from ablations.slurm.profile import Profile, Resources
     from ablations.store.artefacts import Store
+    from ablations.store.launches import Launch
 
 _WRITERS = 16
 """Threads that write job files: each waits for the disk, most of all for a shared one."""
+
+
+def cancel_incomplete(store: Store, cluster: str) -> None:
+    """Cancel what was left by launchers that were killed between submitting an array and releasing it.
+
+    Args:
+        store: where the launches are recorded.
+        cluster: the name of this cluster; jobs of another one cannot be cancelled from here.
+    """
+    for launch in launches(store):
+        if launch.cluster != cluster:
+            continue
+        for number, array in launch.records():
+            if not array.complete:
+                scancel(*([array.job] if array.job else ["--me", f"--name={array.name}"]))
+                launch.forget(number)
 
 
 class Queue:

@@ -12,15 +12,16 @@ import re
 from typing import TYPE_CHECKING
 
 from ablations.slurm import query
-from ablations.slurm.launches import launches
 from ablations.slurm.sbatch import RefusedError, scontrol
+from ablations.store.launches import launches
+from ablations.store.scheduler import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
 
     from ablations.grid.keys import StageNode
-    from ablations.slurm.query import JobState
     from ablations.store.artefacts import Store
+    from ablations.store.scheduler import JobState
 
 _DEPENDENCY = re.compile(r"after(ok|corr):(\d+)(?:_(\*|\d+))?\(unfulfilled\)")
 """``afterok:4(unfulfilled)``, ``afterok:6_1(unfulfilled)``, ``aftercorr:6_*(unfulfilled)``, as squeue writes it."""
@@ -70,7 +71,7 @@ def _may_be_stale(key: str, job: JobState, nodes: Mapping[str, StageNode], done:
     """By what is known without asking the scheduler again."""
     inputs = nodes[key].inputs.values()
     return (
-        job.state in query.WAITING and job.reason == "Dependency" and bool(inputs) and all(up in done for up in inputs)
+        job.phase is Phase.WAITING and job.reason == "Dependency" and bool(inputs) and all(up in done for up in inputs)
     )
 
 

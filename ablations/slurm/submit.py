@@ -1,4 +1,4 @@
-"""Submit what is left of a sweep to SLURM, and exit: nothing of ours stays queued_jobs on the login node."""
+"""Submit what is left of a sweep to SLURM, and exit: no process of this project stays on the login node."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ablations.running.processes import count_of
 from ablations.slurm import finish_file, query
 from ablations.slurm.canary import Canary
 from ablations.slurm.entry import run_finish_job
-from ablations.slurm.launches import begin
 from ablations.slurm.limits import limits
-from ablations.slurm.queue import Queue
-from ablations.slurm.queued import CONTROLLER_UNREACHABLE, cancel_incomplete, queued_jobs
+from ablations.slurm.queue import Queue, cancel_incomplete
 from ablations.slurm.stale import free, stale
 from ablations.slurm.submit_lock import submit_lock
 from ablations.store import divergence
 from ablations.store.jobs import QSD, load_table
+from ablations.store.launches import begin
+from ablations.store.liveness import queued_jobs
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from ablations.grid.keys import StageNode, StageTable
     from ablations.planning.plan import Plan
     from ablations.running.precompute import PrecomputeGroup
-    from ablations.slurm.launches import Launch
     from ablations.slurm.profile import Profile
-    from ablations.slurm.query import JobState
     from ablations.store.artefacts import Store
+    from ablations.store.launches import Launch
+    from ablations.store.scheduler import JobState
 
 _PROGRAMS = ("squeue", "sbatch", "srun", "scontrol", "scancel")
 
@@ -117,7 +117,7 @@ def submit(
         raise UserError(f"no SLURM on this machine ({missing[0]} is not found); use a login node, or --cluster local")
     here = query.cluster()
     if here is None:
-        raise UserError(CONTROLLER_UNREACHABLE)
+        raise UserError(query.CONTROLLER_UNREACHABLE)
     with submit_lock(store):
         try:
             return _submit(plan, store, profile, arguments, table, canary, only, here)
@@ -210,7 +210,10 @@ def _look(plan: Plan, store: Store, here: str) -> tuple[dict[str, StageNode], di
         for key, node in plan.nodes.items()
         if key not in present[node.stage] or not store.is_done(node.stage, key)
     }
-    return left, queued_jobs(store, left, here)
+    jobs = queued_jobs(store, left, here)
+    if jobs is None:
+        raise UserError(query.CONTROLLER_UNREACHABLE)
+    return left, jobs
 
 
 def _todo(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ablations.store.artefacts import names_in
 from ablations.store.attempts import diverged, latest, outcome
+from qsd.run_store import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

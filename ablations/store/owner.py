@@ -8,16 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ablations.slurm import query
 from ablations.store.provenance import slurm_job
+from ablations.store.scheduler import scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")
-_NO_PROCESS = query.WAITING | {*_ENDED, "PREEMPTED", query.GONE}
-"""States of a SLURM job in which none of its processes runs. COMPLETING is none of them."""
-Query: TypeAlias = "Callable[[str], query.JobState | None]"
+    from ablations.store.scheduler import JobState
+
+Query: TypeAlias = "Callable[[str], JobState | None]"
 
 
 @dataclass(frozen=True)
@@ -99,14 +98,14 @@ class Owner:
         if not self.slurm_job:
             return False
         here = slurm_job()
-        if self.cluster and self.cluster != (here["cluster"] if here else query.cluster()):
+        if self.cluster and self.cluster != (here["cluster"] if here else scheduler().cluster()):
             return False
         if here is not None and here["job"] == self.slurm_job:
             return bool(here["restarts"] > self.restarts)
-        state = (ask or query.job_state)(self.slurm_job)
+        state = (ask or scheduler().job_state)(self.slurm_job)
         if state is None:
             return False
-        return state.state in _NO_PROCESS or state.restarts > self.restarts
+        return state.has_no_process or state.restarts > self.restarts
 
     def __str__(self) -> str:
         job = f" (SLURM job {self.slurm_job})" if self.slurm_job else ""

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qsd import run_store
 from qsd.config.check import schema_fields
-from qsd.config.digest import hash_of, location_digest
+from qsd.config.digest import location_digest
 from qsd.config.fields import Kind
 from qsd.errors import UserError
 from qsd.stages import reads
@@ -163,4 +164,4 @@ def stage_key(stage: str, values: Values, input_keys: Mapping[str, str]) -> str:
 
 def key_of(stage: str, version: int, meaning: Mapping[str, Any], input_keys: Mapping[str, str]) -> str:
     """The key made of a record's own content; a record whose key differs is not valid."""
-    return hash_of({"stage": stage, "version": version, "meaning": dict(meaning), "inputs": dict(input_keys)})
+    return run_store.key_of(stage, version, meaning, input_keys)

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from ablations.grid.spec import read_sweep
-from ablations.inspection.display import Lines
 from ablations.planning.plan import make_plan
 from ablations.running import local
+from ablations.running.display import Lines
 from ablations.running.slots import read_gpus
 from ablations.store.artefacts import Store
 from tests.ablations import fake_stages

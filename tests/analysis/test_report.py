@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import subprocess
 import sys
 
@@ -25,6 +26,7 @@ from analysis.table_csv import to_csv
 from analysis.tables import render_terminal
 from analysis.trained import Trained
 from qsd.errors import UserError
+from qsd.files import temporary_path
 from tests.analysis.synthetic import (
     Cell,
     World,
@@ -54,8 +56,13 @@ def test_report_writes_all_and_the_same_bytes_again(tmp_path, world):
     first = {path.name: path.read_bytes() for path in written}
     for path in written:
         path.unlink()
-        path.with_name(f".{path.name}.tmp").write_bytes(b"left by a kill")
+        left_by_a_kill = temporary_path(path)
+        left_by_a_kill.touch()
+        os.utime(left_by_a_kill, (0, 0))
+    in_use_by_another = temporary_path(folder / "table.csv")
+    in_use_by_another.touch()
     assert {path.name: path.read_bytes() for path in write(tmp_path, folder)} == first
+    in_use_by_another.unlink()
     assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "cells.json"])
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ablations.checks import machine_checks
+from ablations.checks.cluster_checks import idle_gpus, read_partitions
 from ablations.checks.doctor import FAIL, OK, WARN, Finding, examine, line
 from ablations.checks.required_files import Supply, fetch, look, supplies
-from ablations.slurm.cluster_checks import idle_gpus, read_partitions
 from ablations.slurm.profile import read_profile
 from qsd.errors import UserError
 from tests.ablations.grid.test_grid import FLAT

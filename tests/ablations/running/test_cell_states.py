@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from ablations.commands import launch
 from ablations.files import read_json, write_json
 from ablations.planning.plan import Plan
-from ablations.running import finalize, launch
+from ablations.running import finalize
 from ablations.running.finalize import cells_json, refresh_cells, write_cells
 from ablations.slurm import finish_file, finish_job
-from ablations.slurm.launches import begin
 from ablations.store.artefacts import Store
+from ablations.store.launches import begin
 from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner

@@ -14,8 +14,8 @@ import pytest
 
 from ablations.cost.timings import warm_starts
 from ablations.files import read_json
-from ablations.inspection.display import Lines
 from ablations.planning.plan import Plan
+from ablations.running.display import Lines
 from ablations.running.local import RunResult, run
 from ablations.running.slots import make_slots, read_gpus
 from ablations.store.artefacts import Store

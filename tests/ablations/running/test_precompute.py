@@ -14,12 +14,12 @@ from ablations.cost.timings import read_timings
 from ablations.cost.workload import Counts
 from ablations.files import read_json
 from ablations.grid.keys import StageNode
-from ablations.inspection.display import Lines
 from ablations.inspection.status import alive, status, status_lines
 from ablations.planning.plan import Plan
 from ablations.recovery.cancel import cancel
 from ablations.recovery.gc import find_garbage
 from ablations.running import precompute
+from ablations.running.display import Lines
 from ablations.running.local import RunResult, run
 from ablations.running.schedule import Schedule
 from ablations.slurm.arrays import ANY, waits

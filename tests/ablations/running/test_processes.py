@@ -14,10 +14,10 @@ import pytest
 
 from ablations.files import read_json
 from ablations.grid.keys import StageNode
-from ablations.inspection.display import Lines
 from ablations.planning.plan import Plan
 from ablations.recovery.causes import cause_of
 from ablations.running import attempt, local
+from ablations.running.display import Lines
 from ablations.running.slots import environment, make_slots, take
 from ablations.running.workers import Workers
 from ablations.store import attempts

@@ -9,10 +9,11 @@ import pytest
 
 from ablations.files import write_json
 from ablations.slurm import query
-from ablations.slurm.query import JobState
+from ablations.slurm.query import described
 from ablations.store.claims import Claims
 from ablations.store.owner import Owner
 from ablations.store.provenance import slurm_job
+from ablations.store.scheduler import JobState
 
 OTHER = replace(Owner.here(), host="node7", boot="other", pid=1, slurm_job="123_4", restarts=1, cluster="")
 
@@ -57,7 +58,7 @@ def test_a_process_on_another_node_is_gone_when_slurm_says_so(state: str, restar
 
     def answer(job: str) -> JobState:
         asked.append(job)
-        return JobState(job, state, restarts=restarts)
+        return described(job, state, restarts=restarts)
 
     assert OTHER.gone(answer) == gone
     assert asked == ["123_4"]
@@ -65,11 +66,11 @@ def test_a_process_on_another_node_is_gone_when_slurm_says_so(state: str, restar
 
 def test_without_an_answer_nobody_is_gone() -> None:
     assert not OTHER.gone(lambda _: None)
-    assert not replace(OTHER, slurm_job="").gone(lambda job: JobState(job, "GONE"))
+    assert not replace(OTHER, slurm_job="").gone(lambda job: described(job, "GONE"))
 
 
 def test_the_default_question_goes_to_the_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query, "job_state", lambda job: JobState(job, "COMPLETED"))
+    monkeypatch.setattr(query, "job_state", lambda job: described(job, "COMPLETED"))
     assert OTHER.gone()
     monkeypatch.setattr(query, "job_state", lambda _: None)
     assert not OTHER.gone()
@@ -77,17 +78,17 @@ def test_the_default_question_goes_to_the_scheduler(monkeypatch: pytest.MonkeyPa
 
 def test_another_container_on_this_machine_is_judged_by_slurm_too() -> None:
     other = replace(Owner.here(), namespace="pid:[1]", slurm_job="5")
-    assert other.gone(lambda job: JobState(job, "COMPLETED"))
-    assert not other.gone(lambda job: JobState(job, "RUNNING"))
+    assert other.gone(lambda job: described(job, "COMPLETED"))
+    assert not other.gone(lambda job: described(job, "RUNNING"))
 
 
 def test_a_controller_of_another_cluster_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     owner = replace(OTHER, cluster="big")
     for name, gone in (("big", True), ("small", False), (None, False)):
         monkeypatch.setattr(query, "cluster", lambda name=name: name)
-        assert owner.gone(lambda job: JobState(job, "GONE")) == gone
+        assert owner.gone(lambda job: described(job, "GONE")) == gone
     inside(monkeypatch, "7_1", 0, cluster="big")
-    assert owner.gone(lambda job: JobState(job, "GONE"))
+    assert owner.gone(lambda job: described(job, "GONE"))
 
 
 @pytest.mark.parametrize(("restarts", "gone"), [(0, False), (1, False), (2, True)])
@@ -129,7 +130,7 @@ def test_one_answer_serves_many_claims(tmp_path: Path) -> None:
     claims = Claims(tmp_path)
     for key, state in (("a", "RUNNING"), ("b", "TIMEOUT")):
         write_json(tmp_path / key / "1", {"owner": replace(OTHER, slurm_job=state).fields()})
-    known = {state: JobState(state, state, restarts=1) for state in ("RUNNING", "TIMEOUT")}
+    known = {state: described(state, state, restarts=1) for state in ("RUNNING", "TIMEOUT")}
     assert claims.holder("a", known.get) == replace(OTHER, slurm_job="RUNNING")
     assert claims.holder("b", known.get) is None
     assert claims.owner("b") is not None, "as written, gone or not"

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from ablations.files import read_json, write_json
-from ablations.store.artefacts import Record, Store
+from ablations.store.artefacts import Store
 from ablations.store.claims import Claims
 from ablations.store.owner import Owner
+from qsd.run_store import Record
 from tests.ablations import fake_stages
 
 MEANING = {"quality.metric": "difference"}

@@ -1,6 +1,6 @@
-"""What was submitted, as files: ``runs/launches/<id>/launch.json`` and one file per array, written right after sbatch.
+"""What was submitted, as files: ``runs/launches/<id>/launch.json`` and one file per array of jobs.
 
-From these comes the ticket of a stage: the newest job that was submitted for it.
+From these files comes the latest job of a stage: the newest one that was submitted for it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _LAUNCH = "launch.json"
 
 @dataclass(frozen=True)
 class Array:
-    """What one sbatch submitted.
+    """What one submission to the scheduler put into its queue: an array of jobs, or one job.
 
     Attributes:
-        job: SLURM's id of the array, or of the job if ``single``; empty while sbatch has not answered.
+        job: the scheduler's id of the array, or of the job if ``single``; empty while the scheduler has not answered.
         single: one job, not an array.
-        stage: the kind of stages it runs.
+        stage: the kind of stages that it runs.
         resource: what it asked for, as a person reads it.
-        keys: the stages, in order: element i runs ``keys[i]``.
+        keys: the stages, in order: element i runs ``keys[i]``. Empty for the last job of a launch.
         name: the job's name in the queue; no other has it.
         held: submitted held, and not yet released.
     """
@@ -47,7 +47,7 @@ class Array:
 
     @property
     def complete(self) -> bool:
-        """False for what a launcher left behind that was killed while it submitted."""
+        """False for what was left behind by a launcher that was killed while it submitted."""
         return bool(self.job) and not self.held
 
     def element(self, index: int) -> str:
@@ -57,7 +57,13 @@ class Array:
 
 @dataclass(frozen=True)
 class LatestJob:
-    """The job that was last submitted for a stage: ``job`` as ``123_4``, and in which launch, on which cluster."""
+    """A job that was submitted for a stage.
+
+    Attributes:
+        job: its id, ``123_4`` or ``123``.
+        launch: id of the launch that submitted it.
+        cluster: name of its cluster; empty if the scheduler did not say.
+    """
 
     job: str
     launch: str
@@ -72,9 +78,9 @@ class Launch:
         id: its folder's name; later launches sort after earlier ones.
         sweep: name of the sweep.
         experiment: name of the experiment.
-        arguments: what tells the same sweep again: {"name", "experiment", "seeds"} as given on the command line.
+        arguments: what selects the same sweep again: {"name", "experiment", "seeds"} as given on the command line.
         profile: path of the cluster profile.
-        cluster: the controller's name of its cluster; empty if it did not say.
+        cluster: the scheduler's name of its cluster; empty if it did not say.
         snapshot: id of the code's snapshot; empty if there is none.
         host: where it was submitted from.
         user: who submitted it.
@@ -95,7 +101,7 @@ class Launch:
     folder: Path
 
     def record(self, array: Array, number: int | None = None) -> int:
-        """Remember an array, in place of record ``number`` if given; the record's number."""
+        """Write the record of an array, in place of record ``number`` if given; returns the record's number."""
         if number is None:
             number = max((int(path.stem) for path in _array_files(self.folder)), default=0) + 1
         write_json(self._path(number), asdict(array) | {"keys": list(array.keys)})
@@ -106,14 +112,14 @@ class Launch:
         self._path(number).unlink(missing_ok=True)
 
     def records(self) -> Iterator[tuple[int, Array]]:
-        """Number and content of every record, in order, also of what was left half submitted."""
+        """Number and content of every record, in order, also of arrays that are not complete."""
         for path in _array_files(self.folder):
             content = read_json(path)
             if isinstance(content, dict) and set(content) == set(Array.__dataclass_fields__):
                 yield int(path.stem), Array(**content)
 
     def arrays(self) -> Iterator[Array]:
-        """Everything submitted, in order."""
+        """Every complete array, in order."""
         return (array for _, array in self.records() if array.complete)
 
     def _path(self, number: int) -> Path:
@@ -146,12 +152,12 @@ def begin(
 
 def launches(store: Store) -> list[Launch]:
     """All launches, oldest first."""
-    found: list[Launch] = []
+    read: list[Launch] = []
     for folder in sorted(_folder(store).glob("*/")):
         content = read_json(folder / _LAUNCH)
         if isinstance(content, dict) and set(content) == set(Launch.__dataclass_fields__) - {"id", "folder"}:
-            found.append(_with_folder(folder.name, content, folder))
-    return found
+            read.append(_with_folder(folder.name, content, folder))
+    return read
 
 
 def latest_launch(store: Store, sweep: str) -> Launch | None:
@@ -162,14 +168,19 @@ def latest_launch(store: Store, sweep: str) -> Launch | None:
     return None
 
 
-def latest_jobs(store: Store) -> dict[str, LatestJob]:
-    """Key of a stage -> the newest job submitted for it. Whether that job lives is for the scheduler to say."""
-    found: dict[str, LatestJob] = {}
+def all_jobs(store: Store) -> Iterator[tuple[str, LatestJob]]:
+    """(key of the stage, job) of every job ever submitted, oldest first; the key is empty for a launch's last job."""
     for launch in launches(store):
         for array in launch.arrays():
             for index, key in enumerate(array.keys):
-                found[key] = LatestJob(array.element(index), launch.id, launch.cluster)
-    return found
+                yield key, LatestJob(array.element(index), launch.id, launch.cluster)
+            if not array.keys:
+                yield "", LatestJob(array.job, launch.id, launch.cluster)
+
+
+def latest_jobs(store: Store) -> dict[str, LatestJob]:
+    """Key of a stage -> the newest job submitted for it. Whether that job is alive is for the scheduler to say."""
+    return {key: job for key, job in all_jobs(store) if key}
 
 
 def _array_files(folder: Path) -> list[Path]:

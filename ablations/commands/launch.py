@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.cost.sharing_savings import spent
-from ablations.inspection.display import Board, Lines, on_terminal
 from ablations.running import finalize, local
+from ablations.running.display import Board, Lines, on_terminal
 from ablations.running.server import PRELOAD
 from ablations.running.wandb_follower import following
 from ablations.store import divergence

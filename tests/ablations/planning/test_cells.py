@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.grid.cells import about, fields, find_cell
+from ablations.planning.cells import about, fields, find_cell
 from ablations.running.finalize import cells_json
 from ablations.store.artefacts import Store
 from tests.ablations.conftest import Planner

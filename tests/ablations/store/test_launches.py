@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ablations.slurm import launches
-from ablations.slurm.launches import Array, LatestJob
+from ablations.store import launches
 from ablations.store.artefacts import Store
+from ablations.store.launches import Array, LatestJob
 
 
 def begin(store: Store, sweep: str = "a") -> launches.Launch:

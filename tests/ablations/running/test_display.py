@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ablations.inspection.display import Board, Lines, clock, describe
+from ablations.running.display import Board, Lines, clock, describe
 from ablations.store.owner import Owner
 
 REPORT: dict[str, Any] = {"done": 30, "total": 60, "unit": "steps", "seconds": 15.0, "per_second": 2.0}
@@ -52,7 +52,7 @@ SAID = (
 
 def test_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    monkeypatch.setattr("ablations.inspection.display._PLAIN_EVERY_S", 0)
+    monkeypatch.setattr("ablations.running.display._PLAIN_EVERY_S", 0)
     tell(Lines(stream))
     output = stream.getvalue()
     assert "[3/5] start score ahead for 2 stages\n" in output, "it counts as no stage"
