@@ -12,7 +12,6 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablations.cost.dryrun import FOLDER
 from ablations.files import numbered, read_json
 from ablations.grid.spec import read_sweep
 from ablations.planning.plan import make_plan
@@ -214,7 +213,7 @@ def _damaged(store: Store) -> Iterator[Item]:
 
 
 def _rehearsals(store: Store) -> Iterator[Item]:
-    folder = store.root / FOLDER
+    folder = store.rehearsals
     if folder.is_dir():
         inner = in_use(Store(folder, lambda *_: ""))
         if not inner.keys and not inner.launches:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from qsd.encoding.shards import Shards
+from qsd.encoding.shards import ArrayShards
 from qsd.errors import UserError
 from qsd.files import read_table, texts
 
@@ -60,8 +60,8 @@ class EncodedPairs:
         self.latent_shape: tuple[int, ...] = tuple(summary["latent_shape"])
         self.variants: int = summary["variants"]
         self.data_digest: str = summary["data_digest"]
-        self._latents = Shards(folder, "latents", summary["images"])
-        self._conditioning = {field: Shards(folder, field, summary["captions"]) for field in summary["fields"]}
+        self._latents = ArrayShards(folder, "latents", summary["images"])
+        self._conditioning = {field: ArrayShards(folder, field, summary["captions"]) for field in summary["fields"]}
         self._pairs: pa.Table = read_table(folder / "pairs.parquet")
 
     @property

@@ -81,7 +81,7 @@ def measure(config: ExperimentConfig, pictures: Pictures, scorer: str, output: P
     origin = {"scorer": scorer, "revision": of_weights, "unit": "hundredths of cosine"}
     write_json(folder / RESULT, {**origin, **asdict(result), "pictures": pictures.meaning})
     shutil.rmtree(folder / _STATE)
-    remove_leftovers(folder)
+    remove_leftovers(output)
     return result
 
 
@@ -109,7 +109,7 @@ def _scored(scorer: Scorer, pictures: Pictures, output: Path, state: Path, batch
     import numpy as np
     import pyarrow as pa
 
-    from qsd.stages.sharded_rows import sharded
+    from qsd.shards import sharded_tables
 
     places = pictures.places
 
@@ -122,7 +122,7 @@ def _scored(scorer: Scorer, pictures: Pictures, output: Path, state: Path, batch
             report(last, len(places), "scores")
         return pa.table({"score": pa.array(np.concatenate(scores))})
 
-    shards = list(sharded(state, len(places), SHARD_IMAGES, compute, report, "scores"))
+    shards = list(sharded_tables(state, len(places), SHARD_IMAGES, compute, report, "scores"))
     columns: dict[str, Any] = {
         "style": pa.array([place.style for place in places]),
         "number": pa.array([place.number for place in places], pa.int32()),

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from PIL import Image
 
-    from qsd.data.pairs import Side
     from qsd.generation.generator import Wanted
 
 SHARD_IMAGES = 64
@@ -25,7 +24,7 @@ SHARD_IMAGES = 64
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """One row."""
+    """One row of a shard, the image decoded as RGB."""
 
     prompt_id: str
     split: str
@@ -40,7 +39,7 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def write_shard(path: Path, wanted: Sequence[Wanted], images: Sequence[Image.Image]) -> None:
-    """One shard, written aside and renamed."""
+    """Write one shard in one step."""
     import pyarrow as pa
 
     columns: dict[str, Any] = {
@@ -76,8 +75,8 @@ def read_shard(path: Path) -> Iterator[GeneratedImage]:
         yield GeneratedImage(**row, image=image)
 
 
-class GeneratedFiles:
-    """The image files of a generate artefact by their place in it; they are of no pairs, so all are winners.
+class GeneratedImageSource:
+    """The image files of a generate artefact, by their place in it from 0 (``qsd.data.images.ImageSource``).
 
     Attributes:
         about: a row per image: prompt_id, split, caption, image_index.
@@ -95,17 +94,17 @@ class GeneratedFiles:
         self._places = [(path, row) for path, part in zip(paths, parts, strict=True) for row in range(part.num_rows)]
         self._open: tuple[Path, pa.ChunkedArray[Any]] | None = None
 
-    def bytes_of(self, source_row: int, side: Side) -> bytes:
+    def bytes_of(self, number: int) -> bytes:
         """The file of the image at a place; the shard that was asked for last stays in memory."""
-        path, row = self._places[source_row]
+        path, row = self._places[number]
         if self._open is None or self._open[0] != path:
             self._open = path, read_table(path, ["image"])["image"]
         data: bytes = self._open[1][row].as_py()
         return data
 
-    def unreadable(self, source_row: int, side: Side, error: ValueError) -> UserError:
-        """The shard's bytes have changed since it was written."""
-        path, row = self._places[source_row]
+    def unreadable(self, number: int, error: ValueError) -> UserError:
+        """The error for an image whose bytes have changed since its shard was written."""
+        path, row = self._places[number]
         return UserError(f"{path}, image {row}: {error}; generate the images again")
 
 

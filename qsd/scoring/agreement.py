@@ -49,8 +49,7 @@ def rank_correlation(work: ScoringJob, column: ScorerRun, scores: NDArray[np.flo
     places = places[np.isfinite(scores[places])]
     chosen = replace(
         work.requests,
-        source_rows=work.requests.source_rows[places],
-        winners=work.requests.winners[places],
+        images=work.requests.images[places],
         captions=work.requests.captions.take(places),
         item=work.requests.item[places],
     )

@@ -15,7 +15,7 @@ from qsd.rewards.opening import open_reward
 from qsd.scoring.memory_groups import group_by_memory
 from qsd.scoring.precision import computing
 from qsd.scoring.prefetch import Loaded, prefetch
-from qsd.scoring.shards import Piece, Shards
+from qsd.scoring.shards import Piece, ScoreShards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from qsd.data.images import ImageFiles
+    from qsd.data.images import ImageSource
     from qsd.rewards.requests import Requests
     from qsd.rewards.scorer import Scorer
     from qsd.runtime import Report
@@ -48,7 +48,7 @@ class ScoringJob:
         workers: threads that decode.
     """
 
-    images: ImageFiles
+    images: ImageSource
     requests: Requests
     root: Path
     device: str
@@ -62,7 +62,7 @@ class ScoringJob:
         """The scores of all requests, in their order; None while a shard is missing or damaged."""
         import numpy as np
 
-        shards = Shards(self.root, column)
+        shards = ScoreShards(self.root, column)
         found = [shards.read(piece) for piece in self.pieces(column)]
         whole = [part for part in found if part is not None]
         return np.concatenate([np.zeros(0, np.float32), *whole]) if len(whole) == len(found) else None
@@ -114,10 +114,10 @@ class _Pass:
         self, work: ScoringJob, columns: Sequence[ScorerRun], progress: tuple[int, int], report: Report
     ) -> None:
         self._work, self._report = work, report
-        self._shards = [Shards(work.root, column) for column in columns]
+        self._shards = [ScoreShards(work.root, column) for column in columns]
         self._size = columns[0].batch_size
         self._scorers: dict[tuple[str, str], Scorer] = {}
-        self._lacking: dict[int, tuple[Piece, list[Shards]]] = {}
+        self._lacking: dict[int, tuple[Piece, list[ScoreShards]]] = {}
         self._done, self._total = progress
 
     def run(self, share: tuple[int, int]) -> None:
@@ -165,7 +165,7 @@ class _Pass:
             self._scorers[place] = open_reward(*place, self._work.device)
         return self._scorers[place]
 
-    def _write(self, piece: Piece, lacking: list[Shards], parts: list[list[NDArray[np.float32]]]) -> None:
+    def _write(self, piece: Piece, lacking: list[ScoreShards], parts: list[list[NDArray[np.float32]]]) -> None:
         import numpy as np
 
         for shards, scores in zip(lacking, parts, strict=True):

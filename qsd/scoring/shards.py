@@ -22,7 +22,7 @@ Piece = tuple[int, int]
 """The requests ``start`` to ``stop - 1``."""
 
 
-class Shards:
+class ScoreShards:
     """The shards of one column below ``root``, a folder that stands for the requests."""
 
     def __init__(self, root: Path, column: ScorerRun) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from qsd.config.schema import ExperimentConfig
-from qsd.data.images import PairImages
+from qsd.data.images import PairImages, pair_image_number
 from qsd.data.opening import open_source
 from qsd.device import prepare
 from qsd.encoding.pixels import to_pixels
@@ -75,7 +75,9 @@ class Ways:
         rows = read_table(self._inputs["data"] / "pairs.parquet").to_pylist()[: config.training.pairs_per_step]
         images = PairImages(open_source(config.data))
         sides = [
-            to_pixels([images.image(row["source_row"], side) for row in rows], config.model.resolution)
+            to_pixels(
+                [images.image(pair_image_number(row["source_row"], side)) for row in rows], config.model.resolution
+            )
             for side in ("winner", "loser")
         ]
         pixels = torch.cat(sides, dim=1).to(self.device)

@@ -14,7 +14,7 @@ from qsd.data.pairs import PreferencePair
 from qsd.data.problems import Problems
 from qsd.errors import UserError
 from qsd.files import write_json, write_table
-from qsd.stages.sharded_rows import sharded
+from qsd.shards import sharded_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +40,7 @@ def run(context: StageContext) -> None:
     def compute(start: int, stop: int) -> pa.Table:
         return _examined(source, start, stop, config.threads)
 
-    shards = sharded(context.state / "rows", len(source), SHARD_ROWS, compute, context.report, "rows")
+    shards = sharded_tables(context.state / "rows", len(source), SHARD_ROWS, compute, context.report, "rows")
     pairs, problems = _merge(shards)
     problems.check_bound(f"{config.data.path}", len(source), config.data.max_rejected_fraction, HARMLESS)
     if pairs.num_rows == 0:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from qsd.data.images import PairImages
+from qsd.data.images import PairImages, pair_image_number
 from qsd.data.opening import open_source
 from qsd.data.problems import Problems
 from qsd.device import prepare
 from qsd.encoding.pixels import to_pixels
-from qsd.encoding.shards import Shards, write_missing
+from qsd.encoding.shards import ArrayShards, write_missing
 from qsd.errors import UserError
 from qsd.files import file_digest, read_table, write_json, write_table
 from qsd.models.encoders import ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from qsd.config.schema import ExperimentConfig
-    from qsd.data.pairs import Side
     from qsd.runtime import StageContext
 
 
@@ -33,8 +32,8 @@ class Contents:
     """Unique images and captions of the pairs to encode; rows in order of first appearance in the source."""
 
     pairs: pa.Table
-    images: dict[str, tuple[int, Side]]
-    """uid -> source row and side where the image is found."""
+    images: dict[str, int]
+    """uid -> number of the image in its source (``qsd.data.images.pair_image_number``)."""
     captions: list[str]
     """The empty caption first."""
 
@@ -61,11 +60,11 @@ def run(context: StageContext) -> None:
 def unique_contents(pairs: pa.Table) -> Contents:
     """What a table of pairs (as in ``pairs.parquet``) needs encoded."""
     pairs = pairs.sort_by("source_row")
-    images: dict[str, tuple[int, Side]] = {}
+    images: dict[str, int] = {}
     captions = {"": None}
     for row in pairs.select(["caption", "winner_uid", "loser_uid", "source_row"]).to_pylist():
-        images.setdefault(row["winner_uid"], (row["source_row"], "winner"))
-        images.setdefault(row["loser_uid"], (row["source_row"], "loser"))
+        images.setdefault(row["winner_uid"], pair_image_number(row["source_row"], "winner"))
+        images.setdefault(row["loser_uid"], pair_image_number(row["source_row"], "loser"))
         captions.setdefault(row["caption"])
     return Contents(pairs, images, list(captions))
 
@@ -84,26 +83,26 @@ def _encode_images(context: StageContext, contents: Contents, encoder: ImageEnco
     """Write the latents' shards; returns the shape (C, h, w) of one latent."""
     config = context.config
     images = PairImages(open_source(config.data))
-    places = list(contents.images.values())
+    numbers = list(contents.images.values())
 
     def compute(start: int, stop: int) -> tuple[npt.NDArray[np.float32], ...]:
         size = config.encode.batch_size
-        batches = [places[first : min(first + size, stop)] for first in range(start, stop, size)]
+        batches = [numbers[first : min(first + size, stop)] for first in range(start, stop, size)]
         return (np.concatenate([_posterior(images, batch, encoder, config) for batch in batches]),)
 
-    total = len(places)
+    total = len(numbers)
     write_missing(context.output, ("latents",), total, compute, lambda done: context.report(done, total, "images"))
-    first = Shards(context.output, "latents", total).take(np.zeros(1, dtype=np.int64))
+    first = ArrayShards(context.output, "latents", total).take(np.zeros(1, dtype=np.int64))
     return tuple(int(side) for side in first.shape[3:])
 
 
 def _posterior(
-    images: PairImages, places: list[tuple[int, Side]], encoder: ImageEncoder, config: ExperimentConfig
+    images: PairImages, numbers: list[int], encoder: ImageEncoder, config: ExperimentConfig
 ) -> npt.NDArray[np.float32]:
     """[B, variants, 2, C, h, w]; the whole row of an image is NaN when one of its numbers is not finite."""
     import torch
 
-    pixels = to_pixels([images.image(*place) for place in places], config.model.resolution)
+    pixels = to_pixels([images.image(number) for number in numbers], config.model.resolution)
     variants = [pixels, pixels.flip(-1)] if config.training.flip else [pixels]
     rows = torch.stack([torch.stack(encoder.posterior(variant), dim=1) for variant in variants], dim=1)
     finite = rows.isfinite().flatten(1).all(dim=1)
@@ -172,5 +171,5 @@ def _write_index(context: StageContext, contents: Contents, latent_shape: tuple[
 
 def _rejected(folder: Path, total: int) -> npt.NDArray[np.bool_]:
     """[images] True where the latents are marked NaN."""
-    shards = Shards(folder, "latents", total)
+    shards = ArrayShards(folder, "latents", total)
     return np.array([np.isnan(shards.first_number(row)) for row in range(total)], dtype=np.bool_)

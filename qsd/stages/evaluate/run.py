@@ -15,7 +15,7 @@ from qsd.data.problems import Problems
 from qsd.device import prepare
 from qsd.errors import UserError
 from qsd.files import write_table
-from qsd.generation.images import GeneratedFiles
+from qsd.generation.images import GeneratedImageSource
 from qsd.rewards.requests import requests_in_order
 from qsd.scoring.compute import ScoringJob, ensure_scores
 from qsd.scoring.scorer_runs import ScorerRun, column_of
@@ -43,7 +43,7 @@ def run(context: StageContext) -> None:
 
     config = context.config
     device = prepare(config.device, config.threads)
-    images = GeneratedFiles(context.inputs["generate"])
+    images = GeneratedImageSource(context.inputs["generate"])
     requests = requests_in_order(images.about["caption"])
     work = ScoringJob(images, requests, context.state / "scores", device, config.reward.workers)
     columns = [_column(name, config) for name in config.evaluation.scorers]
