@@ -1,4 +1,4 @@
-"""Why an attempt failed or was lost: one word per cause, what it means, and what mends it."""
+"""Why an attempt failed or was lost: one word per cause, what it means, and what to do."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ CAUSES = {
         ),
         Cause("disk-full", "disk full or over quota", "free space ('ablate gc'), then retry --cause disk-full"),
         Cause("node-failure", "the machine failed", "retry --cause node-failure"),
-        Cause("missing-file", "weights or data are missing", "'ablate prefetch', or mend the path, then retry"),
+        Cause("missing-file", "weights or data are missing", "'ablate prefetch', or fix the path, then retry"),
         Cause("missing-module", "a Python module is missing", "install it in the environment of the jobs, then retry"),
         Cause("preempted", "preempted", "'ablate resume' goes on from the last checkpoint"),
         Cause("timed-out", "time limit", "'ablate resume' goes on from the last checkpoint; or give more minutes"),
         Cause("no-progress", "stopped twice without progress", "give the stage more time or checkpoint more often"),
         Cause("cancelled", "cancelled", "retry --cause cancelled, or the same run again"),
-        Cause("lost", "died without a word", "retry --cause lost; its last lines may tell more"),
-        Cause("user-code", "error in code or settings", "see the log; after mending it, retry"),
+        Cause("lost", "ended without a record", "retry --cause lost; its last lines may say more"),
+        Cause("user-code", "error in code or settings", "see the log; after fixing it, retry"),
     )
 }
 MEMORY = ("cuda-oom", "host-oom")
@@ -103,8 +103,8 @@ def cause_of(ending: Mapping[str, Any] | None, job: JobState | None = None, lost
 
     Args:
         ending: its ``exit.json``; None if it left none.
-        job: what the scheduler says of its job, if it is known.
-        lost: the cause if nothing else tells: ``lost``, or ``node-failure`` where the machine is known to have gone.
+        job: what the scheduler says about its job, if it is known.
+        lost: the cause if nothing else gives one: ``lost``, or ``node-failure`` where the machine has failed.
     """
     by_scheduler = _ENDINGS.get(job.ending) if job else None
     if ending is None:

@@ -52,7 +52,7 @@ def cancel_incomplete(store: Store, cluster: str) -> None:
 
 
 class Queue:
-    """What one launch puts into the queue.
+    """Everything that one launch puts into SLURM's queue.
 
     Args:
         launch: where it is recorded.
@@ -96,17 +96,17 @@ class Queue:
         """
         jobs = dict(queued)
         group_of = {member.key: group for group in groups for member in group.members}
-        ahead: dict[PrecomputeGroup, str] = {}
+        precomputes: dict[PrecomputeGroup, str] = {}
         for batch in batches(nodes, self._profile.resources, self._largest):
             for group in dict.fromkeys(group_of[key] for key in batch.keys if key in group_of):
-                if group not in ahead:
-                    ahead[group] = self._put_ahead(group, jobs)
+                if group not in precomputes:
+                    precomputes[group] = self._put_precompute(group, jobs)
             needs = waits(
                 [
                     [
                         *(jobs[up] for up in nodes[key].inputs.values() if up in jobs),
                         *holds.get(key, ()),
-                        *([f"{ANY}{ahead[group_of[key]]}"] if key in group_of else []),
+                        *([f"{ANY}{precomputes[group_of[key]]}"] if key in group_of else []),
                     ]
                     for key in batch.keys
                 ]
@@ -117,8 +117,8 @@ class Queue:
             jobs.update((key, array.element(index)) for index, key in enumerate(batch.keys))
         return jobs
 
-    def _put_ahead(self, group: PrecomputeGroup, jobs: Mapping[str, str]) -> str:
-        """Submit the processes of a group, which ask for what its stages do; the job."""
+    def _put_precompute(self, group: PrecomputeGroup, jobs: Mapping[str, str]) -> str:
+        """Submit the processes of a group, which ask for the same resources as its stages; returns the job."""
         needs = waits([[jobs[up] for up in node.inputs.values() if up in jobs] for node in group.processes])
         paths = self._write_all(group.processes)
         resources = self._profile.resources(group.stage)
@@ -168,7 +168,7 @@ class Queue:
             self._launch.forget(number)
             raise RefusedError(
                 f"SLURM refused the {stage} jobs ({resources}): {error}\n"
-                f"  {self.arrays} arrays submitted before it stay in the queue; mend {self._profile.path} or wait, "
+                f"  {self.arrays} arrays submitted before it stay in the queue; fix {self._profile.path} or wait, "
                 "then run the same command again"
             ) from None
         return array

@@ -39,7 +39,7 @@ _PROGRAMS = ("squeue", "sbatch", "srun", "scontrol", "scancel")
 
 @dataclass(frozen=True)
 class Submitted:
-    """What a submission did.
+    """The outcome of a submission.
 
     Attributes:
         launch: its record; None if there was nothing to submit.
@@ -49,7 +49,7 @@ class Submitted:
         queued: stages that have a job from an earlier launch.
         freed: how many of these jobs waited for the end of a job whose stage is done (``ablations.slurm.stale``).
         later: stages beyond the site's limit; the last job of the launch submits them.
-        ahead: processes submitted that do common work of stages beforehand.
+        ahead: precompute processes submitted, which do the common work of stages beforehand.
         diverged: a line about trainings that diverged and were therefore left out; empty without any.
     """
 
@@ -68,7 +68,7 @@ class Submitted:
         if self.launch is not None:
             lines.append(f"submitted {self.jobs:,} stages in {self.arrays:,} arrays ({self.launch.folder})")
         if self.ahead:
-            lines.append(f"{self.ahead:,} processes go ahead of stages with common work, which wait for them")
+            lines.append(f"{self.ahead:,} precompute jobs run first; the stages that share their work wait for them")
         if self.rehearsed:
             lines.append(
                 f"{self.rehearsed:,} stages of a rehearsal go first (runs/dryrun); training waits for its shape"
@@ -103,28 +103,28 @@ def submit(
         plan: what to run.
         store: where results are kept; on a disk that nodes see.
         profile: the site.
-        arguments: what tells the same sweep again: {"name", "experiment", "seeds"} of the command line.
+        arguments: what selects the same sweep again: {"name", "experiment", "seeds"} of the command line.
         table: module with the stage table.
         canary: rehearse each shape first; training waits for it.
         only: keys of the stages to submit, if not all; one whose inputs are not coming is left out. A training that
             diverged and is named here is submitted again.
 
     Raises:
-        UserError: no SLURM here, or it refused; what was submitted before stays, and the same call goes on.
+        UserError: no SLURM on this machine, or it refused; what was submitted stays, and the same call continues.
     """
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if missing:
         raise UserError(f"no SLURM on this machine ({missing[0]} is not found); use a login node, or --cluster local")
-    here = query.cluster()
-    if here is None:
+    cluster = query.cluster()
+    if cluster is None:
         raise UserError(query.CONTROLLER_UNREACHABLE)
     with submit_lock(store):
         try:
-            return _submit(plan, store, profile, arguments, table, canary, only, here)
+            return _submit(plan, store, profile, arguments, table, canary, only, cluster)
         except OSError as error:
             raise UserError(
                 f"{error.filename or store.root}: {error.strerror}; what was submitted before stays in the queue, "
-                "and the same command goes on when that is mended"
+                "and the same command continues once that is fixed"
             ) from None
 
 
@@ -136,29 +136,29 @@ def _submit(
     table: str,
     canary: bool,
     only: Container[str] | None,
-    here: str,
+    cluster: str,
 ) -> Submitted:
-    """As :func:`submit`, while no other launcher submits; ``here`` is the name of this cluster."""
-    cancel_incomplete(store, here)
-    left, states = _look(plan, store, here)
-    # What a person names (``ablate retry``) is tried again, also where it diverged.
+    """As :func:`submit`, while no other launcher submits; ``cluster`` is the name of this cluster."""
+    cancel_incomplete(store, cluster)
+    left, states = _left_and_queued(plan, store, cluster)
+    # What a user names (``ablate retry``) is tried again, also where it diverged.
     diverged = {} if only is not None else divergence.diverged_stages(store, left)
     todo, queued = _todo(left, {*states, *diverged}, states, only), _jobs(states)
     labels = [plan.label(left[key]) for key in diverged if key not in queued]
     about_diverged = divergence.notice(plan.sweep.name, labels) if labels else ""
-    freed = free(stale(store, left, plan.nodes.keys() - left.keys(), states, here))
+    freed = free(stale(store, left, plan.nodes.keys() - left.keys(), states, cluster))
     if not todo:
         return Submitted(None, queued=len(queued), freed=freed, diverged=about_diverged)
     rehearsal = Canary(plan, store, table) if canary else None
     if rehearsal:
-        cancel_incomplete(rehearsal.store, here)
-    dry_left, dry_states = _look(rehearsal.plan, rehearsal.store, here) if rehearsal else ({}, {})
+        cancel_incomplete(rehearsal.store, cluster)
+    dry_left, dry_states = _left_and_queued(rehearsal.plan, rehearsal.store, cluster) if rehearsal else ({}, {})
     dry_todo, dry_queued = _todo(dry_left, dry_states, dry_states), _jobs(dry_states)
     for node in (*todo.values(), *dry_todo.values()):  # before anything is written or submitted
         count_of(node.stage, node.values, load_table(table), profile.resources(node.stage).gpus)
     bounds = limits(profile)
     room = bounds.room - len(dry_todo) - 1
-    now, found = _fitting(todo, load_table(table), room, bounds.array)
+    now, precomputes = fitting(todo, load_table(table), room, bounds.array)
     if not now:
         raise UserError(
             f"the queue has room for {bounds.room} more of your jobs, which is not enough (see max_submit in "
@@ -167,7 +167,7 @@ def _submit(
     code = snapshot.take(snapshot.CODE, store)
     for warning in code.warnings:
         print(f"warning: {warning}")
-    about = ({**arguments, "table": table}, str(profile.path), here, code.id)
+    about = ({**arguments, "table": table}, str(profile.path), cluster, code.id)
     launch = begin(store, plan.sweep.name, plan.experiment, *about)
     folder = finalize.write_cells(plan, store, finalize.commit_of(Path.cwd()))
     holds: Mapping[str, Sequence[str]] = {}
@@ -176,33 +176,33 @@ def _submit(
         dry = Queue(dry_launch, rehearsal.store, profile, code.path, table, bounds.array)
         holds = rehearsal.holds(now, dry.submit(dry_todo, dry_queued, {}))
     queue = Queue(launch, store, profile, code.path, table, bounds.array)
-    jobs = queue.submit(now, queued, holds, found)
+    jobs = queue.submit(now, queued, holds, precomputes)
     later = len(todo) - len(now)
     queue.submit_last(run_finish_job, finish_file.write(launch, plan, store, folder, later), _last(plan, jobs))
-    ahead = sum(len(group.processes) for group in found)
+    ahead = sum(len(group.processes) for group in precomputes)
     return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), freed, later, ahead, about_diverged)
 
 
-def _fitting(
+def fitting(
     todo: Mapping[str, StageNode], table: StageTable, room: int, largest: int
 ) -> tuple[dict[str, StageNode], list[PrecomputeGroup]]:
-    """As many stages, in their order, as the queue has room for, and the processes ahead of them.
+    """As many stages, in their order, as the queue has room for, and the precomputes before them.
 
-    Processes ahead are left out where they would leave no room for stages.
+    Precomputes are left out where they would leave no room for stages.
     """
     now = dict(list(todo.items())[: max(0, room)])
     while now:
-        found = groups(now, table, largest)
-        over = len(now) + sum(len(group.processes) for group in found) - room
+        precomputes = groups(now, table, largest)
+        over = len(now) + sum(len(group.processes) for group in precomputes) - room
         if over <= 0:
-            return now, found
+            return now, precomputes
         if over >= len(now):
             return now, []
         now = dict(list(now.items())[:-over])
     return now, []
 
 
-def _look(plan: Plan, store: Store, here: str) -> tuple[dict[str, StageNode], dict[str, JobState]]:
+def _left_and_queued(plan: Plan, store: Store, cluster: str) -> tuple[dict[str, StageNode], dict[str, JobState]]:
     """The stages that are not done, and key -> job of those that have one in the queue."""
     present = {stage: store.present(stage) for stage in plan.order}
     left = {
@@ -210,7 +210,7 @@ def _look(plan: Plan, store: Store, here: str) -> tuple[dict[str, StageNode], di
         for key, node in plan.nodes.items()
         if key not in present[node.stage] or not store.is_done(node.stage, key)
     }
-    jobs = queued_jobs(store, left, here)
+    jobs = queued_jobs(store, left, cluster)
     if jobs is None:
         raise UserError(query.CONTROLLER_UNREACHABLE)
     return left, jobs

@@ -53,7 +53,7 @@ class Store(RunStore):
         folder, final = self.partial(stage, key), self.artefact(stage, key)
         _remove_hidden(folder)
         final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists():  # a damaged artefact: kept for a person who wants to know what happened to it
+        if final.exists():  # a damaged artefact: kept, so that a user can see what happened to it
             damaged = self.root / "damaged" / stage / f"{key}-{secrets.token_hex(4)}"
             damaged.parent.mkdir(parents=True, exist_ok=True)
             final.rename(damaged)

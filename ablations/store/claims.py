@@ -1,7 +1,7 @@
 """Claims: at any time at most one process works on a stage, also when many launchers race on a shared disk.
 
 A claim is the highest numbered file in ``claims/<key>/``; it names its owner. Taking over from an owner that is
-provably gone, or that has released its claim, is creating the next number, which only one process can do. No number is
+provably dead, or that has released its claim, is creating the next number, which only one process can do. No number is
 deleted before the stage is sealed, so a process with an old listing of a shared folder can not resurrect one.
 """
 
@@ -31,7 +31,7 @@ class Claim:
         write_json(self.path, {"released": True})
 
     def forget(self) -> None:
-        """Remove every trace of claims on a sealed stage. Who claims it later finds it done."""
+        """Remove all claims on a sealed stage. A process that claims it later finds it done."""
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
 
@@ -42,14 +42,14 @@ class Claims:
         self.folder = folder
 
     def owner(self, key: str) -> Owner | None:
-        """The owner that the claim on ``key`` names, gone or not; None without a claim, or if it was released."""
+        """The owner that the claim on ``key`` names, dead or alive; None without a claim, or if it was released."""
         numbers = numbered(self.folder / key)
-        return _named(self.folder / key / str(numbers[-1])) if numbers else None
+        return _owner_in(self.folder / key / str(numbers[-1])) if numbers else None
 
     def holder(self, key: str, query: Query | None = None) -> Owner | None:
-        """The owner that works on ``key`` now, as far as can be proven; None if nobody does.
+        """The process that works on ``key`` now, as far as can be proven; None if there is none.
 
-        ``query`` is as in :meth:`Owner.gone`; who asks for many keys should ask the scheduler once for all.
+        ``query`` is as in :meth:`Owner.gone`; for many keys see ``ablations.store.liveness.survey``, which asks once.
         """
         owner = self.owner(key)
         return None if owner is None or owner.gone(query) else owner
@@ -58,19 +58,19 @@ class Claims:
         """Claim ``key`` for this process; None if another process holds it or was quicker."""
         folder = self.folder / key
         numbers = numbered(folder)
-        owner = _named(folder / str(numbers[-1])) if numbers else None
+        owner = _owner_in(folder / str(numbers[-1])) if numbers else None
         if owner is not None and not owner.gone():
             return None
         mine = (numbers[-1] if numbers else 0) + 1
         if not _create(folder / str(mine)):
             return None
-        if numbered(folder)[-1:] != [mine]:  # a slower look than another's: it took a higher number meanwhile
+        if numbered(folder)[-1:] != [mine]:  # a process with a newer listing took a higher number meanwhile
             (folder / str(mine)).unlink(missing_ok=True)
             return None
         return Claim(folder / str(mine))
 
 
-def _named(path: Path) -> Owner | None:
+def _owner_in(path: Path) -> Owner | None:
     content = read_json(path)
     if content is None and not path.exists():
         return None

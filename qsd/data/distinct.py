@@ -106,6 +106,6 @@ def _numbered(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
     ordered = values[order]
     begins = np.ones(len(values), dtype=bool)
     begins[1:] = ordered[1:] != ordered[:-1]
-    found = np.empty(len(values), dtype=np.int64)
-    found[order] = np.cumsum(begins) - 1
-    return found, order[begins]
+    renumbered = np.empty(len(values), dtype=np.int64)
+    renumbered[order] = np.cumsum(begins) - 1
+    return renumbered, order[begins]

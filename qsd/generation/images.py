@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
 
 from qsd.errors import UserError
 from qsd.files import read_table, write_table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    import pyarrow as pa
-    from PIL import Image
-
-    from qsd.generation.generator import Wanted
+from qsd.generation.generator import Wanted
 
 SHARD_IMAGES = 64
 """Images of a shard; fixed, so that an interrupted run ends in the same files. At most so many are made twice."""
@@ -40,8 +37,6 @@ def shard_path(folder: Path, number: int) -> Path:
 
 def write_shard(path: Path, wanted: Sequence[Wanted], images: Sequence[Image.Image]) -> None:
     """Write one shard in one step."""
-    import pyarrow as pa
-
     columns: dict[str, Any] = {
         "prompt_id": pa.array([item.prompt.prompt_id for item in wanted], pa.string()),
         "split": pa.array([item.prompt.split for item in wanted], pa.string()),
@@ -68,8 +63,6 @@ def read_shard(path: Path) -> Iterator[GeneratedImage]:
     Raises:
         UserError: it is missing or damaged.
     """
-    from PIL import Image
-
     for row in read_table(path).to_pylist():
         image = Image.open(io.BytesIO(row.pop("image"))).convert("RGB")
         yield GeneratedImage(**row, image=image)
@@ -86,8 +79,6 @@ class GeneratedImageSource:
     """
 
     def __init__(self, folder: Path) -> None:
-        import pyarrow as pa
-
         paths = _shards(folder)
         parts = [read_table(path, ["prompt_id", "split", "caption", "image_index"]) for path in paths]
         self.about = pa.concat_tables(parts)

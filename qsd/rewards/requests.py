@@ -48,7 +48,7 @@ class Requests:
         return texts(self.captions.slice(start, stop - start))
 
 
-def requests_of(pairs: pa.Table, found: Distinct) -> Requests:
+def requests_of(pairs: pa.Table, numbers: Distinct) -> Requests:
     """The requests of ``pairs`` (with source_row and caption), by the first place of the image, then of the item.
 
     Images have the numbers of ``qsd.data.images.pair_image_number``.
@@ -56,13 +56,13 @@ def requests_of(pairs: pa.Table, found: Distinct) -> Requests:
     import numpy as np
 
     count = pairs.num_rows
-    first_of_image, first_of_item = _first(found.image), _first(found.item)
-    met = first_of_image[found.image[found.one]]
+    first_of_image, first_of_item = _first(numbers.image), _first(numbers.item)
+    met = first_of_image[numbers.image[numbers.one]]
     item = np.argsort(met * (2 * count) + first_of_item)
     row, is_loser = np.divmod(met[item], 2)
     return Requests(
         images=2 * pairs["source_row"].to_numpy()[row] + is_loser,
-        captions=pairs["caption"].take(found.one[item] % max(count, 1)),
+        captions=pairs["caption"].take(numbers.one[item] % max(count, 1)),
         item=item,
     )
 

@@ -7,21 +7,17 @@ beside the one in use, whatever the data set's size: memory is bounded by (AHEAD
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from qsd.data.images import decode
+import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from torch import Tensor
-
-    from qsd.data.images import ImageSource
-    from qsd.rewards.preprocess import Preprocess
-    from qsd.rewards.requests import Requests
-    from qsd.scoring.shards import Piece
+from qsd.data.images import ImageSource, decode
+from qsd.rewards.preprocess import Preprocess
+from qsd.rewards.requests import Requests
+from qsd.scoring.shards import Piece
 
 AHEAD = 2
 """Batches that are read and decoded while another is scored."""
@@ -120,8 +116,6 @@ class _Loader:
         return {preprocess: preprocess.one(image) for preprocess in self._preprocesses}
 
     def _stacked(self, first: int, last: int, read: Future[list[Future[_Prepared]]]) -> Loaded:
-        import torch
-
         prepared = [decoded.result() for decoded in read.result()]
         pixels = {preprocess: torch.stack([one[preprocess] for one in prepared]) for preprocess in self._preprocesses}
         if self._pin:

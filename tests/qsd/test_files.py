@@ -134,3 +134,22 @@ def test_json_keeps_its_order_and_refuses_what_it_cannot_say(tmp_path: Path) -> 
     (tmp_path / "b.json").write_text("{")
     assert read_json(tmp_path / "b.json") is None
     assert read_json(tmp_path / "c.json") is None
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from qsd.files import write_bytes
+for _ in range(200):
+    write_bytes(Path(sys.argv[1]), sys.argv[2].encode() * 10_000)
+"""
+
+
+def test_two_processes_write_one_file_and_a_reader_sees_one_of_both(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), letter]) for letter in "ab"]
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            assert path.read_bytes() in (b"a" * 10_000, b"b" * 10_000)
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert list(tmp_path.iterdir()) == [path]

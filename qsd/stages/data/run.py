@@ -6,23 +6,21 @@ source, ``problems.json``, ``summary.json``. Images stay where they are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from qsd.data.examine import HARMLESS, examine_rows
 from qsd.data.opening import open_source
 from qsd.data.pairs import PreferencePair
 from qsd.data.problems import Problems
+from qsd.data.source import PairSource
 from qsd.errors import UserError
 from qsd.files import write_json, write_table
+from qsd.runtime import StageContext
 from qsd.shards import sharded_tables
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import pyarrow as pa
-
-    from qsd.data.source import PairSource
-    from qsd.runtime import StageContext
 
 SHARD_ROWS = 1024
 _TEXT_COLUMNS = ("pair_id", "caption", "winner_uid", "loser_uid", "annotator_id")
@@ -51,31 +49,25 @@ def run(context: StageContext) -> None:
 
 
 def _schema() -> pa.Schema:
-    import pyarrow as pa
-
     fields: dict[str, pa.DataType] = {name: pa.string() for name in _TEXT_COLUMNS}
     return pa.schema({**fields, "source_row": pa.int64()})
 
 
 def _examined(source: PairSource, start: int, stop: int, threads: int) -> pa.Table:
     """Rows of a shard: the columns of a pair, and ``name`` and ``problem`` (null for a pair)."""
-    import pyarrow as pa
-
     schema = _schema().append(pa.field("name", pa.string())).append(pa.field("problem", pa.string()))
     records: list[dict[str, Any]] = []
-    for row, found in examine_rows(source, start, stop, threads):
-        if isinstance(found, PreferencePair):
-            records.append({**vars(found), "name": row.name})
+    for row, outcome in examine_rows(source, start, stop, threads):
+        if isinstance(outcome, PreferencePair):
+            records.append({**vars(outcome), "name": row.name})
         else:
-            records.append({"name": found[0], "problem": found[1], "source_row": row.number})
+            name, problem = outcome
+            records.append({"name": name, "problem": problem, "source_row": row.number})
     return pa.Table.from_pylist(records, schema=schema)
 
 
 def _merge(shards: Iterable[pa.Table]) -> tuple[pa.Table, Problems]:
     """All pairs, the first of equal ones only, and all problems."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     problems, seen, tables = Problems(), set[str](), [_schema().empty_table()]
     for shard in shards:
         keep = []
@@ -98,9 +90,6 @@ def _counts(problems: Problems) -> str:
 
 
 def _summary(pairs: pa.Table, problems: Problems, rows: int) -> dict[str, Any]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     images = pa.chunked_array([*pairs["winner_uid"].chunks, *pairs["loser_uid"].chunks])
     annotators = pc.count_distinct(pairs["annotator_id"]).as_py()
     return {

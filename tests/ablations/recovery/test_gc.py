@@ -167,7 +167,7 @@ def test_what_somebody_works_on_or_reads_stays(finished: tuple[Plan, Plan], stor
     assert by_kind(found)["artefacts"] == set(only)
     claim = store.claims.take(evaluate.key)
     assert claim is not None
-    assert free(store, found).endswith("4 kept, for somebody works there now")
+    assert free(store, found).endswith("4 kept, since another process works there now")
     assert store.is_done("evaluate", evaluate.key)
 
 
