@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import torch
+from PIL import Image
+
+from qsd.config.schema import ExperimentConfig
 from qsd.device import prepare
 from qsd.evaluation.prompts import read_prompts
 from qsd.generation.generator import Generator, Wanted
 from qsd.generation.images import SHARD_IMAGES, shard_path, write_shard
 from qsd.models.pipeline import load_pipeline
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
-    from PIL import Image
-
-    from qsd.config.schema import ExperimentConfig
-    from qsd.runtime import StageContext
+from qsd.runtime import StageContext
 
 
 def run(context: StageContext) -> None:
@@ -27,8 +23,6 @@ def run(context: StageContext) -> None:
     Raises:
         UserError: a damaged prompts file, or a model or adapter that cannot be loaded.
     """
-    import torch
-
     config = context.config
     device = torch.device(prepare(config.device, config.threads))
     wanted = all_wanted(config)
@@ -39,6 +33,7 @@ def run(context: StageContext) -> None:
         path = shard_path(context.output, number)
         if not path.exists():
             generator = generator or _open(context, device)
+            # Loading the model is not part of the speed that is printed.
             started = started if made else time.monotonic()
             write_shard(path, shard, _make(generator, shard, config, context, start, len(wanted)))
             made += len(shard)
