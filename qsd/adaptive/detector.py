@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from qsd.config.schema import ExperimentConfig
     from qsd.encoding.store import EncodedPairs
     from qsd.models.denoiser import Denoiser
+    from qsd.models.process import DiffusionProcess
     from qsd.runtime import StageContext
     from qsd.training.ema import AdapterEma
     from qsd.training.loop import Trainer
@@ -115,7 +116,7 @@ def find_flips(context: StageContext, trainer: Trainer) -> Detection | None:
     found = selected["score_gap"].to_pylist() if "score_gap" in selected.column_names else [None] * len(selected)
     gaps = zip(texts(selected["pair_id"]), found, strict=True)
     encoded = EncodedPairs(context.inputs["encode"])
-    stream = detection_stream(encoded, trainer.stream, config, trainer.denoiser.timesteps)
+    stream = detection_stream(encoded, trainer.stream, config, trainer.denoiser.process)
     print(f"judging {len(stream)} pairs with new noise: are flipped labels found?", flush=True)
     known = {name: gap for name, gap in gaps if gap is not None}
     judged = detect(trainer.denoiser, trainer.averages, stream, config, known)
@@ -124,7 +125,7 @@ def find_flips(context: StageContext, trainer: Trainer) -> Detection | None:
 
 
 def detection_stream(
-    encoded: EncodedPairs, trained: PairStream, config: ExperimentConfig, timesteps: int
+    encoded: EncodedPairs, trained: PairStream, config: ExperimentConfig, process: DiffusionProcess
 ) -> PairStream:
     """The pairs to judge, each once, under the labels that were trained on."""
     from qsd.training.offpolicy.batches import PairStream
@@ -132,7 +133,7 @@ def detection_stream(
     order = np.argsort(uniforms(trained.pair_ids, _SEED, _PURPOSE), kind="stable")[:MOST_PAIRS]
     plain = replace(config.training, flip=False, caption_dropout=0.0)
     pair_ids = [trained.pair_ids[place] for place in order]
-    return PairStream(encoded, pair_ids, np.ones(len(order)), plain, timesteps, _SEED, flipped=trained.flipped[order])
+    return PairStream(encoded, pair_ids, np.ones(len(order)), plain, process, _SEED, flipped=trained.flipped[order])
 
 
 def detect(

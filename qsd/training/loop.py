@@ -78,7 +78,7 @@ class Trainer:
         self.loss = REGISTRY.get(config.loss.name)
         if training.channels_last:
             cast("Any", denoiser.network).to(memory_format=torch.channels_last)
-        self.parameters = add_adapter(denoiser.network, config.lora, config.seed)
+        self.parameters = add_adapter(denoiser.network, config.lora, config.seed, denoiser.family)
         self.optimiser = AdapterOptimizer(self.parameters, training)
         self._of_loss = self.loss.averages(config.loss) if self.loss.averages else ()
         self.averages = AdapterEma(self.parameters, (*self._of_loss, *([training.ema] if training.ema else [])))

@@ -57,7 +57,7 @@ class Ways:
         """The project's; with the folder of shared reference errors, or computing them."""
         context = StageContext(self.config, self._inputs, Path())
         denoiser = self._denoiser()
-        made = Trainer(self.config, denoiser, train.open_stream(context, denoiser.timesteps), shared=shared)
+        made = Trainer(self.config, denoiser, train.open_stream(context, denoiser.process), shared=shared)
         if self.config.training.compile:
             denoiser.network.compile()
         return made

@@ -58,7 +58,7 @@ def trainer(world: TinyStages, processes: Processes | None = None, **settings: A
     """A trainer as the stage makes it, with its fresh adapter."""
     context = tiny_world.context(world.config(**settings), world.root / "unused", **world.artefacts)
     denoiser = load_denoiser(context.config.model.path, torch.device("cpu"), context.config.training.precision)
-    return Trainer(context.config, denoiser, train.open_stream(context, denoiser.timesteps), processes=processes)
+    return Trainer(context.config, denoiser, train.open_stream(context, denoiser.process), processes=processes)
 
 
 def select(folder: Path, pair_ids: list[str], weights: list[float] | None = None) -> Path:

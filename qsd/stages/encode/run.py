@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
 
+from qsd.config.schema import ExperimentConfig
 from qsd.data.images import PairImages, pair_image_number
 from qsd.data.opening import open_source
 from qsd.data.problems import Problems
@@ -17,14 +22,7 @@ from qsd.encoding.shards import ArrayShards, write_missing
 from qsd.errors import UserError
 from qsd.files import file_digest, read_table, write_json, write_table
 from qsd.models.encoders import ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pyarrow as pa
-
-    from qsd.config.schema import ExperimentConfig
-    from qsd.runtime import StageContext
+from qsd.runtime import StageContext
 
 
 @dataclass
@@ -44,8 +42,6 @@ def run(context: StageContext) -> None:
     Raises:
         UserError: no pairs, or more non-finite latents than ``data.max_rejected_fraction`` allows.
     """
-    import torch
-
     device = torch.device(prepare(context.config.device, context.config.threads))
     pairs = _pairs(context)
     if not pairs.num_rows:
@@ -58,7 +54,7 @@ def run(context: StageContext) -> None:
 
 
 def unique_contents(pairs: pa.Table) -> Contents:
-    """What a table of pairs (as in ``pairs.parquet``) needs encoded."""
+    """The images and captions of a table of pairs (as in ``pairs.parquet``), each once."""
     pairs = pairs.sort_by("source_row")
     images: dict[str, int] = {}
     captions = {"": None}
@@ -70,8 +66,6 @@ def unique_contents(pairs: pa.Table) -> Contents:
 
 
 def _pairs(context: StageContext) -> pa.Table:
-    import pyarrow.compute as pc
-
     pairs = read_table(context.inputs["data"] / "pairs.parquet")
     if context.config.encode.scope == "dataset":
         return pairs
@@ -99,9 +93,7 @@ def _encode_images(context: StageContext, contents: Contents, encoder: ImageEnco
 def _posterior(
     images: PairImages, numbers: list[int], encoder: ImageEncoder, config: ExperimentConfig
 ) -> npt.NDArray[np.float32]:
-    """[B, variants, 2, C, h, w]; the whole row of an image is NaN when one of its numbers is not finite."""
-    import torch
-
+    """Mean and deviation, [B, variants, 2, C, h, w]; all of an image is NaN when one of its numbers is not finite."""
     pixels = to_pixels([images.image(number) for number in numbers], config.model.resolution)
     variants = [pixels, pixels.flip(-1)] if config.training.flip else [pixels]
     rows = torch.stack([torch.stack(encoder.posterior(variant), dim=1) for variant in variants], dim=1)
@@ -127,9 +119,6 @@ def _encode_captions(context: StageContext, contents: Contents, encoder: TextEnc
 
 
 def _write_index(context: StageContext, contents: Contents, latent_shape: tuple[int, ...], fields: list[str]) -> None:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     output = context.output
     uids = list(contents.images)
     rejected = _rejected(output, len(uids))
@@ -140,7 +129,7 @@ def _write_index(context: StageContext, contents: Contents, latent_shape: tuple[
     problems.check_bound("encode", len(uids), context.config.data.max_rejected_fraction)
 
     def rows(column: str, values: list[str]) -> pa.Array[pa.Int32Scalar]:
-        """Where each value of a column of the pairs is among the unique ones."""
+        """The row of each value of a column of the pairs among the unique values."""
         return pc.index_in(contents.pairs[column].combine_chunks(), value_set=pa.array(values, pa.string()))
 
     columns: dict[str, Any] = {

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import torch
+from PIL import Image
+
+from qsd.config.schema import ExperimentConfig
 from qsd.device import prepare
 from qsd.evaluation.prompts import read_prompts
 from qsd.generation.generator import Generator, Wanted
 from qsd.generation.images import SHARD_IMAGES, shard_path, write_shard
 from qsd.models.pipeline import load_pipeline
-from qsd.shards import write_missing
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
-    from PIL import Image
-
-    from qsd.config.schema import ExperimentConfig
-    from qsd.runtime import StageContext
-    from qsd.shards import Shard
+from qsd.runtime import StageContext
+from qsd.shards import Shard, write_missing
 
 
 def run(context: StageContext) -> None:
@@ -29,8 +24,6 @@ def run(context: StageContext) -> None:
     Raises:
         UserError: a damaged prompts file, or a model or adapter that cannot be loaded.
     """
-    import torch
-
     config = context.config
     device = torch.device(prepare(config.device, config.threads))
     wanted = all_wanted(config)

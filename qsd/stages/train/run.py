@@ -13,7 +13,6 @@ from qsd.files import read_table, texts, write_json
 from qsd.losses import REGISTRY
 from qsd.models.adapter import save_adapter
 from qsd.models.denoiser import load_denoiser
-from qsd.models.family import family_of
 from qsd.training.loop import Trainer
 from qsd.training.metrics import OF_PAIRS, read_metrics
 from qsd.training.offpolicy.batches import PairStream
@@ -23,6 +22,7 @@ from qsd.training.processes import join
 if TYPE_CHECKING:
     from qsd.adaptive.detector import Detection
     from qsd.config.schema import ExperimentConfig
+    from qsd.models.process import DiffusionProcess
     from qsd.runtime import StageContext
 
 LAST_STEPS = 20
@@ -42,8 +42,8 @@ def run(context: StageContext) -> None:
     processes, place = join(prepare(config.device, config.threads))
     device = torch.device(place)
     denoiser = load_denoiser(config.model.path, device, config.training.precision)
-    stream = open_stream(context, denoiser.timesteps)
-    others = open_held_out(context, denoiser.timesteps)
+    stream = open_stream(context, denoiser.process)
+    others = open_held_out(context, denoiser.process)
     trainer = Trainer(config, denoiser, stream, others, processes, context.reference_errors)
     if processes.main:
         print(_convention(config), flush=True)
@@ -60,33 +60,33 @@ def _write(context: StageContext, trainer: Trainer, found: Detection | None) -> 
     summary, folder = _summary(context, trainer), context.output / "adapter"
     if found is not None:
         summary["detector"] = found.summary()
-    facts = adapter_facts(config, context.inputs, family_of(config.model.path).pipeline)
-    save_adapter(folder, denoiser.network, config.lora, facts.metadata())
+    facts = adapter_facts(config, context.inputs, denoiser.family.pipeline)
+    save_adapter(folder, denoiser.network, config.lora, denoiser.family, facts.metadata())
     write_card(folder, facts, summary)
     write_json(context.output / "summary.json", summary)
 
 
-def open_stream(context: StageContext, timesteps: int) -> PairStream:
-    """The selected pairs of a run, with their weights; `timesteps` are drawn from."""
+def open_stream(context: StageContext, process: DiffusionProcess) -> PairStream:
+    """The selected pairs of a run, with their weights; ``process`` draws their times."""
     selected = read_table(context.inputs["select"] / "selected.parquet")
     return PairStream(
         EncodedPairs(context.inputs["encode"]),
         [str(pair_id) for pair_id in selected["pair_id"].to_pylist()],
         selected["weight"].to_numpy(),
         context.config.training,
-        timesteps,
+        process,
         context.config.seed,
         selected["flipped"].to_numpy() if "flipped" in selected.column_names else None,
         selected["opens"].to_numpy() if "opens" in selected.column_names else None,
     )
 
 
-def open_held_out(context: StageContext, timesteps: int) -> PairStream | None:
+def open_held_out(context: StageContext, process: DiffusionProcess) -> PairStream | None:
     """The pairs to validate on, if any are asked for: encoded ones that were not selected."""
     if not context.config.training.validation_pairs:
         return None
     selected = texts(read_table(context.inputs["select"] / "selected.parquet", ["pair_id"])["pair_id"])
-    return held_out(EncodedPairs(context.inputs["encode"]), selected, context.config.training, timesteps)
+    return held_out(EncodedPairs(context.inputs["encode"]), selected, context.config.training, process)
 
 
 def _effective_beta(config: ExperimentConfig) -> float | None:

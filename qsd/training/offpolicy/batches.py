@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from qsd.config.schema import TrainingConfig
+    from qsd.models.process import DiffusionProcess
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class PairBatch:
     noise: Tensor
     """[2B, C, h, w]; the same for both images of a pair."""
     timesteps: Tensor
-    """[2B] int64; the same for both images of a pair."""
+    """[2B] in the unit of the diffusion process; the same for both images of a pair."""
     conditioning: dict[str, Tensor]
     """[2B, ...] by field; the same for both images of a pair."""
     weights: Tensor
@@ -53,7 +54,7 @@ class PairStream:
         pair_ids: the selected pairs; those without an encoding are left out and counted in ``missing``.
         weights: one per selected pair, > 0; normalised to mean 1 over the pairs that are used.
         training: the recipe (flip and caption dropout).
-        timesteps: number of timesteps of the diffusion; they are drawn uniformly.
+        process: the diffusion process, which makes times of uniform draws.
         seed: of order and draws.
         flipped: the selected pairs whose winner and loser change places; none by default. They keep their draws.
 
@@ -67,7 +68,7 @@ class PairStream:
         pair_ids: Sequence[str],
         weights: npt.NDArray[np.float64],
         training: TrainingConfig,
-        timesteps: int,
+        process: DiffusionProcess,
         seed: int,
         flipped: npt.NDArray[np.bool_] | None = None,
         opens: npt.NDArray[np.float64] | None = None,
@@ -89,7 +90,7 @@ class PairStream:
         self._weights = (used / used.mean()).astype(np.float32)
         self._encoded = encoded
         self._training = training
-        self._timesteps = timesteps
+        self._process = process
         self._seed = seed
         self._epochs = Epochs(
             np.zeros(len(self)) if opens is None else opens[found],
@@ -123,7 +124,7 @@ class PairStream:
             pair_ids=pair_ids,
             latents=torch.from_numpy(mean + std * posterior_noise).to(device),
             noise=twice(draws.noise),
-            timesteps=twice(draws.timesteps(self._timesteps)),
+            timesteps=twice(self._process.times(draws.timestep_uniform)),
             conditioning={name: twice(array) for name, array in self._encoded.conditioning(captions).items()},
             weights=torch.from_numpy(self._weights[places]).to(device),
         )

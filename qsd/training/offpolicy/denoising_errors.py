@@ -79,8 +79,8 @@ def _image_errors(denoiser: Denoiser, batch: PairBatch, images: slice, precision
     """Errors of some of the images of a batch, [n]."""
     latents, noise, timesteps = batch.latents[images], batch.noise[images], batch.timesteps[images]
     conditioning = {name: tensor[images] for name, tensor in batch.conditioning.items()}
-    noisy = denoiser.add_noise(latents, noise, timesteps)
+    noisy = denoiser.process.add_noise(latents, noise, timesteps)
     with autocast_for(noisy.device.type, precision):
         prediction = denoiser.predict(noisy, timesteps, conditioning)
-    target = denoiser.target(latents, noise, timesteps)
+    target = denoiser.process.target(latents, noise, timesteps)
     return (target - prediction.float()).square().mean(dim=(1, 2, 3))

@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from qsd.config.schema import TrainingConfig
     from qsd.encoding.store import EncodedPairs
     from qsd.models.denoiser import Denoiser
+    from qsd.models.process import DiffusionProcess
     from qsd.training.processes import Processes
 
 SEED = 0
 """Of choice and draws: cells of every training seed are validated on the same numbers."""
 
 
-def held_out(encoded: EncodedPairs, selected: Sequence[str], training: TrainingConfig, timesteps: int) -> PairStream:
+def held_out(
+    encoded: EncodedPairs, selected: Sequence[str], training: TrainingConfig, process: DiffusionProcess
+) -> PairStream:
     """``training.validation_pairs`` encoded pairs that were not selected, one draw each, without flip and dropout.
 
     They are the first ones in the order of a hash of the pair id, so cells with other selections share most of them.
@@ -47,7 +50,7 @@ def held_out(encoded: EncodedPairs, selected: Sequence[str], training: TrainingC
         )
     order = np.argsort(uniforms(rest, SEED, "validation"), kind="stable")[:wanted]
     plain = replace(training, flip=False, caption_dropout=0.0)
-    return PairStream(encoded, [rest[place] for place in order], np.ones(wanted), plain, timesteps, SEED)
+    return PairStream(encoded, [rest[place] for place in order], np.ones(wanted), plain, process, SEED)
 
 
 class Validation:

@@ -59,7 +59,7 @@ def noisy(world: TinyStages, tmp_path: Path) -> TinyStages:
 
 def found(made: Trainer, world: TinyStages, **settings: Any) -> Any:
     encoded = EncodedPairs(world.artefacts["encode"])
-    stream = detection_stream(encoded, made.stream, made.config, made.denoiser.timesteps)
+    stream = detection_stream(encoded, made.stream, made.config, made.denoiser.process)
     return detect(made.denoiser, made.averages, stream, made.config, {})
 
 
@@ -89,9 +89,7 @@ def test_d_is_that_of_the_trained_model_on_the_flipped_label(noisy: TinyStages) 
         made.step(step)
     before = {name: parameter.detach().clone() for name, parameter in made.parameters.items()}
     judged = found(made, noisy)
-    stream = detection_stream(
-        EncodedPairs(noisy.artefacts["encode"]), made.stream, made.config, made.denoiser.timesteps
-    )
+    stream = detection_stream(EncodedPairs(noisy.artefacts["encode"]), made.stream, made.config, made.denoiser.process)
     batch = stream.batch(0, len(stream), made.device)
     errors = PairErrors(*model_errors(made.denoiser, batch, "fp32"), *reference_errors(made.denoiser, batch, "fp32"))
     assert judged.pair_ids == batch.pair_ids

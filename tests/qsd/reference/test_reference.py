@@ -42,7 +42,7 @@ def with_store(world: TinyStages, shared: Path, **settings: Any) -> Trainer:
     config = world.config(**{**SETTINGS, **settings})
     context = tiny_world.context(config, world.root / "unused", **world.artefacts)
     denoiser = load_denoiser(config.model.path, CPU, config.training.precision)
-    return Trainer(config, denoiser, train.open_stream(context, denoiser.timesteps), shared=shared)
+    return Trainer(config, denoiser, train.open_stream(context, denoiser.process), shared=shared)
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:

@@ -100,18 +100,20 @@ def test_validation_holds_out_pairs_that_were_not_selected(few: TinyStages, tmp_
 
 
 def test_the_choice_of_held_out_pairs_is_shared_by_selections_and_seeds(world: TinyStages) -> None:
-    encoded, ids = EncodedPairs(world.artefacts["encode"]), pair_ids(world)
+    encoded, ids, process = EncodedPairs(world.artefacts["encode"]), pair_ids(world), trainer(world).denoiser.process
     recipe = world.config(training__validation_pairs=4, training__flip=False, training__caption_dropout=0.5).training
-    first = held_out(encoded, ids[:3], recipe, 1000)
-    second = held_out(encoded, ids[3:5], recipe, 1000)
+    first = held_out(encoded, ids[:3], recipe, process)
+    second = held_out(encoded, ids[3:5], recipe, process)
     assert not set(first.pair_ids) & set(ids[:3])
     assert len(set(first.pair_ids) & set(second.pair_ids)) >= 2
-    batches = [stream.batch(0, 4, torch.device("cpu")) for stream in (first, held_out(encoded, ids[:3], recipe, 1000))]
+    batches = [
+        stream.batch(0, 4, torch.device("cpu")) for stream in (first, held_out(encoded, ids[:3], recipe, process))
+    ]
     assert torch.equal(batches[0].noise, batches[1].noise)
     empty = encoded.conditioning(first._rows.caption[:1] * 0)["hidden_states"]
     assert not torch.equal(batches[0].conditioning["hidden_states"][:1], torch.from_numpy(empty))
     with pytest.raises(UserError, match=r"validation_pairs is 4, but 2 of 12 encoded pairs .* encode.scope: dataset"):
-        held_out(encoded, ids[:10], recipe, 1000)
+        held_out(encoded, ids[:10], recipe, process)
 
 
 def test_kernels_that_are_not_there_are_named(world: TinyStages, tmp_path: Path) -> None:
