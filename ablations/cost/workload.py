@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.cost.pair_counts import UNKNOWN_PAIRS, count_pairs, pairs_by_size, true_pairs, true_selected
-from qsd.config.schema import LossConfig
+from qsd.config.check import schema_fields
 from qsd.errors import UserError
 from qsd.losses import REGISTRY as LOSSES
 from qsd.selection.strategies import REGISTRY as STRATEGIES
@@ -183,12 +182,9 @@ def training_passes(values: Mapping[str, Any]) -> Passes:
     return _passes(loss, settings, values["training.pairs_per_step"] <= values["training.micro_batch"])
 
 
-_LOSS_FIELDS = frozenset(f"loss.{field.name}" for field in dataclasses.fields(LossConfig))
-
-
 def of_this_version(values: Mapping[str, Any]) -> bool:
     """False for a flat configuration with a field of the loss that is not known here: it may have cost passes."""
-    return _LOSS_FIELDS.issuperset(name for name in values if name.startswith("loss."))
+    return schema_fields().keys() >= {name for name in values if name.startswith("loss.")}
 
 
 @cache
@@ -200,7 +196,7 @@ def _read_by(loss: str) -> tuple[str, ...]:
 def _passes(loss: str, settings: tuple[Any, ...], whole_steps: bool) -> Passes:
     """Thousands of cells have a handful of losses between them."""
     member = LOSSES.get(loss)
-    return passes_of(member, LossConfig(name=loss, **dict(zip(member.fields, settings, strict=True))), whole_steps)
+    return passes_of(member, member.settings(**dict(zip(member.fields, settings, strict=True))), whole_steps)
 
 
 def _generate(values: Mapping[str, Any], counts: Counts) -> Work:

@@ -113,9 +113,8 @@ def select_reads(values: Values) -> tuple[str, ...]:
     from qsd.selection.strategies import REGISTRY as STRATEGIES
 
     strategy = STRATEGIES.get(values["selection.strategy"])
-    amount = "fraction" if values["selection.count"] is None else "count"
-    fields = (amount if field == "fraction" else field for field in strategy.fields)
-    names = ["selection.strategy", *(f"selection.{field}" for field in fields)]
+    unread = "count" if values["selection.count"] is None else "fraction"
+    names = ["selection.strategy", *(f"selection.{field}" for field in strategy.fields if field != unread)]
     stochastic = strategy.stochastic
     if strategy.uses_quality:
         names.append("quality.metric")
