@@ -40,8 +40,9 @@ def run_stage(
     flat = override(load_flat(experiment), dict(assignment(setting) for setting in settings))
     folders = _inputs(stage, inputs, stage_inputs(stage, flat))
     meaning = {"meaning": stage_meaning(stage, flat), "inputs": {name: str(path) for name, path in folders.items()}}
-    if launched() > 1 and stage != "train":
-        raise UserError(f"stage {stage} runs in one process; only train can be started by torchrun")
+    if launched() > 1 and STAGES[stage].processes is None:
+        several = " and ".join(name for name, spec in STAGES.items() if spec.processes is not None)
+        raise UserError(f"stage {stage} runs in one process; only {several} can be started by torchrun")
     if rank() == 0:
         claim(output, canonical_json({"stage": stage, **meaning}))
     context = StageContext(config=build(flat), inputs=folders, output=output, report=report)
@@ -100,6 +101,6 @@ def claim(output: Path, meaning: str) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: exists and is not empty; delete it or choose another --out")
     mark.parent.mkdir(parents=True, exist_ok=True)
-    aside = mark.with_suffix(".tmp")
-    aside.write_text(meaning, encoding="utf-8")
-    aside.replace(mark)
+    temporary = mark.with_suffix(".tmp")
+    temporary.write_text(meaning, encoding="utf-8")
+    temporary.replace(mark)
