@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.sweep import artefact, read_sweep
+from qsd.stages.spec import STAGES
 
 NAME = "tables.lock.json"
 
@@ -21,7 +22,7 @@ def inputs(runs: Path, sweep_folder: Path) -> dict[str, Any]:
     sweep = read_sweep(sweep_folder)
     records: dict[str, str | None] = {}
     for replicate in sweep.replicates:
-        for stage in ("evaluate", "generate", "select", "train"):
+        for stage in (name for name, spec in STAGES.items() if spec.in_tables):
             key = replicate.stages.get(stage)
             if key is not None and f"{stage}/{key}" not in records:
                 folder = artefact(runs, stage, key)

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.cost.pair_counts import BYTES_PER_PIXEL
-from ablations.cost.workload import training_passes
 from qsd.config.digest import is_hub_name
 from qsd.errors import UserError
 from qsd.models.families import INDEX, Family, families, family_in, read_index
-from qsd.rewards.ensemble import members_of
+from qsd.stages.spec import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 STARTUP_S = 10.0
 """Start of Python, loading of libraries and weights."""
@@ -43,7 +42,7 @@ UNKNOWN_SCORER = 1_000_000_000
 
 @dataclass(frozen=True)
 class Machine:
-    """What a stage runs on: ``processes`` with equal shares of the work, each on a GPU or on ``threads`` cores."""
+    """What a stage runs on: ``processes`` that share the work equally, each on a GPU or on ``threads`` cores."""
 
     gpu: bool
     threads: int = 1
@@ -57,75 +56,51 @@ class Machine:
         return flop / (CPU_FLOPS * self.threads)
 
 
+class _Sizes:
+    """``qsd.stages.stage_spec.ModelSizes``, by the figures of the model's family."""
+
+    def denoiser_flop(self, values: Mapping[str, Any]) -> float:
+        family, _ = _model(values["model.path"], _side(values))
+        return family.cost.forward_flop(self.denoiser_parameters(values), _side(values))
+
+    def denoiser_parameters(self, values: Mapping[str, Any]) -> int:
+        return _denoiser_parameters(values["model.path"], _side(values))
+
+    def encoder_flop(self, values: Mapping[str, Any]) -> float:
+        family, _ = _model(values["model.path"], _side(values))
+        return family.cost.encoder_passes * self.denoiser_flop(values)
+
+    def scorer_flop(self, values: Mapping[str, Any], name: str) -> float:
+        return _scorer_flop(values["reward.weights"], name)
+
+    def latent_numbers(self, values: Mapping[str, Any]) -> float:
+        family, _ = _model(values["model.path"], _side(values))
+        return family.cost.latent_numbers(_side(values))
+
+    def text_numbers(self, values: Mapping[str, Any]) -> int:
+        return _text_numbers(values["model.path"], _side(values))
+
+    def image_bytes(self, values: Mapping[str, Any]) -> float:
+        return 3 * BYTES_PER_PIXEL * _side(values) ** 2
+
+
+_SIZES = _Sizes()
+
+
+def _side(values: Mapping[str, Any]) -> float:
+    return float(values["model.resolution"])
+
+
 def modelled_seconds(stage: str, values: Mapping[str, Any], amount: float, machine: Machine) -> float:
-    """Estimated time of a stage that does ``amount`` of its work (``ablations.cost.workload``)."""
-    model = _MODELS.get(stage)
-    return STARTUP_S + (model(values, amount, machine) if model else 0.0)
+    """Estimated time of a stage that does ``amount`` of its work (``qsd.stages.stage_spec.StageCost``)."""
+    asked = STAGES[stage].cost.compute(values, amount, machine.processes, _SIZES)
+    decoding = asked.decoded_images / (IMAGES_PER_S * float(values["threads"]))
+    return STARTUP_S + decoding + machine.seconds(asked.flop, asked.precision, asked.calls)
 
 
-def _decoding(values: Mapping[str, Any], pairs: float) -> float:
-    return 2 * pairs / (IMAGES_PER_S * float(values["threads"]))
-
-
-def _data(values: Mapping[str, Any], pairs: float, _machine: Machine) -> float:
-    return _decoding(values, pairs)
-
-
-def _score(values: Mapping[str, Any], pairs: float, machine: Machine) -> float:
-    names = members_of(values["reward.model"], values["reward.members"])
-    flop = 2 * pairs * sum(_scorer_flop(values["reward.weights"], name) for name in names)
-    return _decoding(values, pairs) + machine.seconds(
-        flop, values["reward.precision"], 2 * pairs / values["reward.batch_size"]
-    )
-
-
-def _encode(values: Mapping[str, Any], pairs: float, machine: Machine) -> float:
-    family, _ = _model(values["model.path"], values["model.resolution"])
-    flop = 2 * pairs * family.cost.encoder_passes * _denoiser_flop(values)
-    return _decoding(values, pairs) + machine.seconds(flop, "fp32", 2 * pairs / values["encode.batch_size"])
-
-
-def _train(values: Mapping[str, Any], passes: float, machine: Machine) -> float:
-    of_pair, per_step = training_passes(values), values["training.pairs_per_step"]
-    steps = passes / (of_pair.forward_passes * per_step)
-    batches = steps * math.ceil(per_step / (values["training.micro_batch"] * machine.processes))
-    return machine.seconds(passes * _denoiser_flop(values), values["training.precision"], of_pair.calls * batches)
-
-
-def _generate(values: Mapping[str, Any], passes: float, machine: Machine) -> float:
-    precision = values["generation.precision"]
-    return machine.seconds(passes * _denoiser_flop(values), precision, passes / values["generation.batch_size"])
-
-
-def _evaluate(values: Mapping[str, Any], scored: float, machine: Machine) -> float:
-    scorers = values["evaluation.scorers"]
-    flop = scored * sum(_scorer_flop(values["reward.weights"], name) for name in scorers) / len(scorers)
-    return machine.seconds(flop, "fp32", scored / values["evaluation.batch_size"])
-
-
-_MODELS: dict[str, Callable[[Mapping[str, Any], float, Machine], float]] = {
-    "data": _data,
-    "score": _score,
-    "encode": _encode,
-    "train": _train,
-    "generate": _generate,
-    "evaluate": _evaluate,
-}
-
-
-def modelled_bytes(stage: str, values: Mapping[str, Any], volume: float) -> float:
-    """Estimated size of an artefact that holds ``volume`` (``ablations.cost.workload``)."""
-    side = float(values["model.resolution"])
-    if stage == "encode":  # fp32 mean and deviation of both images of a pair and of their mirrors, and text
-        family, _ = _model(values["model.path"], side)
-        variants = 2 if values["training.flip"] else 1
-        latents = 2 * variants * 2 * 4 * family.cost.latent_numbers(side)
-        return volume * (latents + 4 * _text_numbers(values["model.path"], side))
-    if stage == "train":  # an adapter of rank 8 has 0.4 % of the denoiser's parameters, in fp32
-        return 4e-3 * _denoiser_parameters(values["model.path"], side) * 4 * volume / 8
-    if stage == "generate":  # PNG
-        return volume * 3 * BYTES_PER_PIXEL * side**2
-    return 100.0 * volume
+def modelled_bytes(stage: str, values: Mapping[str, Any], output_size: float) -> float:
+    """Estimated size of an artefact that holds ``output_size`` (``qsd.stages.stage_spec.Work``)."""
+    return STAGES[stage].cost.size(values, output_size, _SIZES)
 
 
 def has_gpu(device: str) -> bool:
@@ -133,12 +108,6 @@ def has_gpu(device: str) -> bool:
     if device == "cpu":
         return False
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
-
-
-def _denoiser_flop(values: Mapping[str, Any]) -> float:
-    """Operations of one forward pass of the network for one image."""
-    path, side = values["model.path"], float(values["model.resolution"])
-    return _model(path, side)[0].cost.forward_flop(_denoiser_parameters(path, side), side)
 
 
 def _scorer_flop(weights: str, name: str) -> float:

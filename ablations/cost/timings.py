@@ -15,14 +15,16 @@ from ablations.store.jobs import job_file
 from qsd.config.digest import canonical_json
 from qsd.errors import UserError
 from qsd.reference import ACCOUNT
+from qsd.stages.spec import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ablations.cost.workload import Counts, Work
+    from ablations.cost.workload import Counts
     from ablations.grid.keys import StageNode
     from ablations.store.artefacts import Store
+    from qsd.stages.stage_spec import Work
 
 MOST_LOOKED_AT = 500
 """Stages of a kind whose age is asked of the disk."""
@@ -79,14 +81,14 @@ def seconds_of(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, float]
 
 
 def accounts(store: Store, node: StageNode) -> list[dict[str, Any]]:
-    """What each attempt at a training found and computed of the reference errors, in all its processes together."""
-    told = []
-    for folder in _folders(store, node.stage, node.key) if node.stage == "train" else ():
+    """What each attempt at a stage found and computed of the reference errors, in all its processes together."""
+    read = []
+    for folder in _folders(store, node.stage, node.key) if STAGES[node.stage].uses_reference_errors else ():
         account = read_json(folder / ACCOUNT)
         if isinstance(account, dict):
             count = int(_about(folder).get("processes", 1))
-            told.append(account | {name: account[name] * count for name in ("found", "computed", "seconds")})
-    return told
+            read.append(account | {name: account[name] * count for name in ("found", "computed", "seconds")})
+    return read
 
 
 def warm_starts(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, dict[str, float]]:
@@ -105,7 +107,7 @@ def warm_starts(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, dict[
 
 
 def _seconds_ahead(store: Store) -> dict[str, float]:
-    """Key of a stage -> seconds of common work that was done for it beforehand, shared out among its stages alike."""
+    """Key of a stage -> seconds of common work that was done for it beforehand, shared out equally among its stages."""
     found: dict[str, float] = {}
     for path, content in precompute.job_files(store):
         attempts = store.attempts(precompute.AHEAD, path.name.partition(".")[0])

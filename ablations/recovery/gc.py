@@ -86,7 +86,7 @@ def find_garbage(store: Store, sweeps: Path, table: StageTable) -> Garbage:
         notes.append("the scheduler does not answer: what it may hold is kept")
     items = [*_of_stages(store, wanted, used), *_records(store, wanted, used), *_damaged(store)]
     items += _items("shared", _unshared(store, wanted, used))
-    items += _items("reference errors", _references(store, wanted, used))
+    items += _items("reference errors", _references(store, wanted, used, table))
     items += [*_rehearsals(store), *_launched(store, used)]
     items += _items("trash", (store.root / _TRASH).glob("*"))
     return Garbage(tuple(items), tuple(notes))
@@ -197,14 +197,14 @@ def _unshared(store: Store, wanted: set[str] | None, used: InUse) -> list[Path]:
     return [folder for folder, _ in _folders(store.root / "shared") if folder not in kept]
 
 
-def _references(store: Store, wanted: set[str] | None, used: InUse) -> list[Path]:
-    """Folders of reference errors, once no training is in use, or was launched, is wanted and is not done."""
-    kind = "train"
-    done = store.present(kind)
-    for name in names_in(store.root / "jobs" / kind):
-        key = name.partition(".")[0]
-        if key in used.keys or (key not in done and (wanted is None or key in wanted)):
-            return []
+def _references(store: Store, wanted: set[str] | None, used: InUse, table: StageTable) -> list[Path]:
+    """Folders of reference errors, once no stage that uses them is in use, or was launched, is wanted and not done."""
+    for kind in (stage for stage, spec in table.STAGES.items() if spec.uses_reference_errors):
+        done = store.present(kind)
+        for name in names_in(store.root / "jobs" / kind):
+            key = name.partition(".")[0]
+            if key in used.keys or (key not in done and (wanted is None or key in wanted)):
+                return []
     return [path for path in store.reference_errors.glob("*") if path.is_dir()]
 
 

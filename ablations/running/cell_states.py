@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.grid.keys import StageNode
 from ablations.store import states
 from ablations.store.states import failure, inspect_stages
+from qsd.stages.spec import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,13 +16,12 @@ if TYPE_CHECKING:
     from ablations.store.states import StageStates
 
 FINISHED, DIVERGED, FAILED, UNFINISHED = "finished", "diverged", "failed", "unfinished"
-_LAST = "evaluate"
 
 
 def with_states(store: Store, entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Entries of ``cells.json`` with their present "state" and "reason".
 
-    finished: the evaluation is done. diverged: the latest attempt at the training diverged. failed: a stage that the
+    finished: what the cell is for, its evaluation, is done. diverged: the latest attempt at the training diverged. failed: a stage that the
     cell needs failed otherwise. unfinished: anything else, such as running, queued, interrupted or never tried. The
     reason is a line for the second and third, else None. Neither depends on how stages wait for each other, so the keys
     of the stages are enough to tell.
@@ -31,7 +31,12 @@ def with_states(store: Store, entries: Iterable[Mapping[str, Any]]) -> list[dict
         entries: each has "stages", kind -> key, inputs before their users.
     """
     listed = [dict(entry) for entry in entries]
-    finished = {id(entry) for entry in listed if store.is_done(_LAST, entry["stages"][_LAST])}
+    results = {stage for stage, spec in STAGES.items() if spec.wanted is not None}
+    finished = {
+        id(entry)
+        for entry in listed
+        if all(store.is_done(stage, key) for stage, key in entry["stages"].items() if stage in results)
+    }
     nodes = {
         key: StageNode(stage, key, version=0, meaning={}, inputs={}, values={})
         for entry in listed

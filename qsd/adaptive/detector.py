@@ -4,7 +4,7 @@ After the training, every pair (or the first ``MOST_PAIRS`` in the order of a ha
 with noise that no training draws, unflipped in the picture and with its caption. Three detectors, each larger for a
 suspect pair, are compared with the planted flips by the area under the ROC curve: 1/2 is chance.
 
-- ``metric``: u of ``qsd.adaptive.metric``, for losses that keep moving averages; scales over all these pairs.
+- ``metric``: u of ``qsd.losses._annotators``, for losses that keep moving averages; scales over all these pairs.
 - ``minus_d``: -d, how much less the model favours the labelled winner than the reference does.
 - ``minus_score_gap``: -(ψ_w - ψ_l), how much worse the reward model scores the labelled winner.
 
@@ -154,8 +154,8 @@ def detect(
     """
     import torch
 
-    from qsd.adaptive.metric import minority, step_statistics
     from qsd.losses import REGISTRY, PairErrors
+    from qsd.losses._annotators import minority, step_statistics
 
     loss = REGISTRY.get(config.loss.name)
     count = len(loss.averages(config.loss)) if loss.averages else 0
@@ -174,7 +174,7 @@ def detect(
     errors = PairErrors(winner, loser, ref_winner, ref_loser, averaged)
     metric = np.full(pairs, np.nan)
     if count:
-        settings = config.loss
+        settings: Any = config.loss
         if settings.adaptive_normalizer == "micro_batch":
             settings = replace(settings, adaptive_normalizer="step")
         errors = replace(errors, statistics=step_statistics(errors, settings))

@@ -41,8 +41,9 @@ def run_stage(
     flat = override(load_flat(experiment), dict(assignment(setting) for setting in settings))
     folders = _inputs(stage, inputs, stage_inputs(stage, flat))
     meaning = {"meaning": stage_meaning(stage, flat), "inputs": {name: str(path) for name, path in folders.items()}}
-    if launched() > 1 and stage != "train":
-        raise UserError(f"stage {stage} runs in one process; only train can be started by torchrun")
+    if launched() > 1 and STAGES[stage].processes is None:
+        several = " and ".join(name for name, spec in STAGES.items() if spec.processes is not None)
+        raise UserError(f"stage {stage} runs in one process; only {several} can be started by torchrun")
     if rank() == 0:
         claim(output, canonical_json({"stage": stage, **meaning}))
     context = StageContext(config=build(flat), inputs=folders, output=output, report=report)

@@ -64,7 +64,7 @@ def run(context: StageContext) -> None:
         "quality": pa.array(values[rows], from_pandas=True),
         "weight": pa.array(weights),
         "rank": pa.array(np.arange(len(rows), dtype=np.int32)),
-        **({} if chosen.opens is None else {"opens": pa.array(chosen.opens)}),
+        **({} if chosen.available_from is None else {"opens": pa.array(chosen.available_from)}),
         **label_noise.columns(pairs, rows),
     }
     write_json(context.output / "summary.json", {**summary(pairs, values, chosen), **label_noise.counts(pairs, rows)})

@@ -45,7 +45,8 @@ def pair_errors(
     if needs_reference:
         ref_winner, ref_loser = known or reference_errors(denoiser, batch, precision)
     winner, loser = trained_errors(denoiser, batch, needs_loser, precision)
-    return PairErrors(winner, loser, ref_winner, ref_loser, averaged)
+    timesteps = batch.timesteps[: len(batch.pair_ids)]
+    return PairErrors(winner, loser, ref_winner, ref_loser, averaged, timesteps=timesteps)
 
 
 def trained_errors(denoiser: Denoiser, batch: PairBatch, needs_loser: bool, precision: str) -> Errors:

@@ -100,7 +100,6 @@ def test_work_counts_what_time_grows_with() -> None:
     assert work_of("encode", values | {"encode.scope": "dataset"}, counted).amount == 1000
     assert work_of("encode", values | {"selection.strategy": "threshold"}, counted).amount == 1000
     assert work_of("data", values | {"data.max_rows": 7}, counted).amount == 7
-    assert work_of("something", values, counted).amount == 1
 
 
 def test_prompts_and_pairs_are_counted_where_they_can_be(tmp_path: Path) -> None:

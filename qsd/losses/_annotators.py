@@ -1,4 +1,6 @@
-"""The minority metric of Adaptive-DPO, the weight made from it, and the margin.
+"""The minority metric of Adaptive-DPO, the weight made from it, and the margin; not a loss by itself.
+
+Zhang et al. 2025, arXiv 2503.16921; formulas from fanfanffff1/Adaptive-DPO, dpo_train_un.py.
 
     d_k                             the logit d of annotator k: the current model, and moving averages of its adapter
     a_k  = ρ d_k / scale_k          scale_k: see ``scales``
@@ -20,8 +22,8 @@ from qsd.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
     from qsd.losses import PairErrors
+    from qsd.losses.adaptive_dpo import Settings
 
 _TINY = 1e-20
 """Stands for a scale of zero, where every d is zero as well."""
@@ -40,7 +42,7 @@ def annotators(errors: PairErrors) -> Tensor:
     return torch.stack([errors.logits.detach(), *errors.averaged_logits()])
 
 
-def step_statistics(errors: PairErrors, settings: LossConfig) -> Tensor:
+def step_statistics(errors: PairErrors, settings: Settings) -> Tensor:
     """[1 + K] over all pairs of a step: the mean of d, then the root mean square of every d_k."""
     import torch
 
@@ -48,7 +50,7 @@ def step_statistics(errors: PairErrors, settings: LossConfig) -> Tensor:
     return torch.cat([logits[0].mean().reshape(1), logits.square().mean(dim=1).sqrt()]).float()
 
 
-def scales(logits: Tensor, statistics: Tensor | None, settings: LossConfig) -> Tensor:
+def scales(logits: Tensor, statistics: Tensor | None, settings: Settings) -> Tensor:
     """scale_k, [K, 1], for ``loss.adaptive_normalizer``.
 
     - ``micro_batch``, the published code: the L2 norm of d_k over the micro-batch. At a typical d it is √B · RMS, so
@@ -81,7 +83,7 @@ def scales(logits: Tensor, statistics: Tensor | None, settings: LossConfig) -> T
     return math.sqrt(group) * statistics[1:, None].clamp_min(_TINY)
 
 
-def minority(errors: PairErrors, settings: LossConfig) -> Tensor:
+def minority(errors: PairErrors, settings: Settings) -> Tensor:
     """u, [B], in [0, 1], detached.
 
     Raises:
@@ -96,7 +98,7 @@ def minority(errors: PairErrors, settings: LossConfig) -> Tensor:
     return confidence * opinions.std(dim=0).clamp_max(1)
 
 
-def weight(metric: Tensor, settings: LossConfig) -> Tensor:
+def weight(metric: Tensor, settings: Settings) -> Tensor:
     """W, [B], > 0, falling in u.
 
     Linear: 1/(c u + b); quadratic: 1/(c u² + b); sqrt: 1/(exp(c √u) + b); exponential: 1/(exp(c u) + b), which the
@@ -111,7 +113,7 @@ def weight(metric: Tensor, settings: LossConfig) -> Tensor:
     return (forms[settings.adaptive_weight]() + settings.adaptive_intercept).reciprocal()
 
 
-def margin(metric: Tensor, logits: Tensor, statistics: Tensor, settings: LossConfig) -> Tensor:
+def margin(metric: Tensor, logits: Tensor, statistics: Tensor, settings: Settings) -> Tensor:
     """Γ, [B], detached; it is subtracted from β/2 · d, so a suspect pair is asked for less. b = β/2, D = mean of d.
 
     - ``quadratic``, ``linear``, the published code: Γ = D - u²/b, D - u/b. With b = 1000 both terms are below 1e-3

@@ -11,10 +11,10 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from qsd.adaptive.metric import margin, minority, step_statistics, weight
 from qsd.config.schema import LossConfig
 from qsd.errors import UserError
 from qsd.losses import REGISTRY, PairErrors
+from qsd.losses._annotators import margin, minority, step_statistics, weight
 from qsd.training.ema import AdapterEma, decay_at
 from tests.qsd.losses.loss_cases import errors_of, errors_with_logit, evaluate, rows_of, with_statistics
 
