@@ -120,7 +120,7 @@ def write_tables(store: Store, folder: Path) -> bool:
 
 def render(folder: Path) -> str:
     """The sweep's tables for a terminal."""
-    from analysis.tables import render_terminal
+    from analysis.render.terminal import render_terminal
 
     return render_terminal(folder)
 
