@@ -52,17 +52,17 @@ class Claims:
     def holder(self, key: str, query: Query | None = None) -> Owner | None:
         """The owner that works on ``key`` now, as far as can be proven; None if nobody does.
 
-        ``query`` is as in :meth:`Owner.gone`; who asks for many keys should ask the scheduler once for all.
+        ``query`` is as in :meth:`Owner.is_dead`; who asks for many keys should ask the scheduler once for all.
         """
         owner = self.owner(key)
-        return None if owner is None or owner.gone(query) else owner
+        return None if owner is None or owner.is_dead(query) else owner
 
     def take(self, key: str) -> Claim | None:
         """Claim ``key`` for this process; None if another process holds it or was quicker."""
         folder = self.folder / key
         numbers = numbered(folder)
         owner = _named(folder / str(numbers[-1])) if numbers else None
-        if owner is not None and not owner.gone():
+        if owner is not None and not owner.is_dead():
             return None
         mine = (numbers[-1] if numbers else 0) + 1
         if not _create(folder / str(mine)):

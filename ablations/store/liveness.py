@@ -48,7 +48,7 @@ def in_use(store: Store) -> InUse:
         foreign = bool(launch.cluster) and launch.cluster != here
         return answers is None or foreign or answers[job].alive
 
-    keys = {key for key, owner in owners.items() if not owner.gone(lambda job: _answer(answers, job))}
+    keys = {key for key, owner in owners.items() if not owner.is_dead(lambda job: _answer(answers, job))}
     living: set[str] = set()
     for launch in known:
         if any(not array.complete for _, array in launch.records()) or any(alive(launch, job) for job in _jobs(launch)):

@@ -122,7 +122,7 @@ def _ask(owners: Mapping[str, Owner], tickets: Mapping[str, LatestJob]) -> dict[
 
 def _claimed(owner: Owner | None, answers: Mapping[str, JobState] | None) -> str | None:
     """The state that a claim tells, or None without one, or if its owner is provably gone."""
-    if owner is None or owner.gone(lambda job: (answers or {}).get(job)):
+    if owner is None or owner.is_dead(lambda job: (answers or {}).get(job)):
         return None
     seen_from_here = owner.host == socket.gethostname() or not owner.slurm_job
     return RUNNING if seen_from_here or owner.slurm_job in (answers or {}) else UNKNOWN
