@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from ablations.cost.sharing_savings import spent
 from ablations.running import finalize, local
 from ablations.running.display import Board, Lines, on_terminal
-from ablations.running.server import PRELOAD
 from ablations.running.wandb_follower import following
+from ablations.running.workers import PRELOAD
 from ablations.store import divergence
 from ablations.store.jobs import QSD
 from qsd.errors import UserError

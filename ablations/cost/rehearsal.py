@@ -18,7 +18,7 @@ from ablations.recovery.failures import failure_lines, failures
 from ablations.running import local
 from ablations.running.display import Board, Lines, on_terminal
 from ablations.running.processes import count_of
-from ablations.running.server import PRELOAD
+from ablations.running.workers import PRELOAD
 from ablations.store.artefacts import Store
 from ablations.store.attempts import PROGRESS, latest, outcome
 from ablations.store.jobs import QSD, load_table

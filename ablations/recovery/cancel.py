@@ -9,6 +9,8 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from ablations.running import precompute
 from ablations.store.states import QUEUED, RUNNING, UNKNOWN, inspect_stages
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from ablations.store.artefacts import Store
     from ablations.store.owner import Owner
     from ablations.store.states import StageStates
+
+_FORK_SERVER = "ablations.running.fork_server"
+"""Stands in the command line of the process that a local run forks its attempts from (``running.workers``)."""
 
 
 def cancel(plan: Plan, store: Store, cells: Collection[Cell] | None = None) -> Iterator[str]:
@@ -87,29 +92,18 @@ def _last_jobs(plan: Plan, store: Store) -> list[str]:
 
 def _launcher(owner: Owner, plan: Plan) -> int | None:
     """The local run of this sweep that started an attempt; None if there is none, or it runs another sweep."""
-    if owner.host != socket.gethostname() or owner.gone():
+    if owner.host != socket.gethostname() or owner.is_dead():
         return None
-    server = _arguments(_parent(owner.pid))
-    if "ablations.running.server" not in server:
+    try:
+        server = psutil.Process(owner.pid).parent()
+        if server is None or not any(_FORK_SERVER in word for word in server.cmdline()):
+            return None
+        launcher = server.parent()
+        words = launcher.cmdline() if launcher is not None else []
+    except psutil.Error:  # ended meanwhile, or another user's
         return None
-    launcher = int(server[server.index("ablations.running.server") + 1])
-    named = {Path(word).stem for word in _arguments(launcher)} | set(_arguments(launcher))
-    return launcher if plan.sweep.name in named else None
-
-
-def _parent(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, IndexError):
-        return 0
-
-
-def _arguments(pid: int) -> list[str]:
-    """The command line of a process; empty where the system does not tell."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return []
+    names_a_sweep = {*words, *(Path(word).stem for word in words)}
+    return launcher.pid if launcher is not None and plan.sweep.name in names_a_sweep else None
 
 
 def _terminate(pid: int) -> None:
@@ -120,7 +114,7 @@ def _terminate(pid: int) -> None:
 def _end(node: StageNode, seen: StageStates) -> str:
     """Ask the process that works on a stage to end; what was done."""
     owner = seen.owners.get(node.key)
-    if owner is None or owner.host != socket.gethostname() or owner.gone():
-        return f"not reached from here, it is {owner}" if owner else "nobody to ask"
+    if owner is None or owner.host != socket.gethostname() or owner.is_dead():
+        return f"not reached from here, it is {owner}" if owner else "no process to ask"
     _terminate(owner.pid)
     return f"SIGTERM to {owner}"

@@ -13,9 +13,8 @@ from ablations.running import attempt, precompute
 from ablations.running.precompute import AHEAD
 from ablations.running.processes import count_of
 from ablations.running.schedule import Schedule
-from ablations.running.server import PRELOAD
 from ablations.running.slots import environment, make_slots, take
-from ablations.running.workers import Workers
+from ablations.running.workers import EXIT_UNKNOWN, PRELOAD, Workers
 from ablations.store import attempts, divergence
 from ablations.store.jobs import QSD, Job, load_table
 from ablations.store.states import progress
@@ -187,8 +186,8 @@ class _Loop:
             self._started += 1
             self._running[self._started] = node
             self._slots[self._started] = slots
-            self._workers.start(self._started, job, environment(slots))
             self._display.started(node.key, self._label(node))
+            self._workers.start(self._started, job, environment(slots))
 
     def _collect(self, timeout: float) -> None:
         for identity, code in self._workers.ended(timeout):
@@ -244,6 +243,8 @@ class _Loop:
             name = signal.Signals(-code).name
             hint = "; the machine may be out of memory, try --jobs 1" if -code == signal.SIGKILL else ""
             return f"killed by {name}{hint}"
+        if code == EXIT_UNKNOWN:
+            return "killed, because the process that it was forked from was killed"
         folder = attempts.latest(self._store, node.stage, node.key)
         ending = attempts.outcome(folder) if folder else None
         if ending is None or not ending["reason"]:

@@ -49,17 +49,17 @@ class Claims:
     def holder(self, key: str, query: Query | None = None) -> Owner | None:
         """The process that works on ``key`` now, as far as can be proven; None if there is none.
 
-        ``query`` is as in :meth:`Owner.gone`; for many keys see ``ablations.store.liveness.survey``, which asks once.
+        ``query`` is as in :meth:`Owner.is_dead`; for many keys see ``ablations.store.liveness.survey``, which asks once.
         """
         owner = self.owner(key)
-        return None if owner is None or owner.gone(query) else owner
+        return None if owner is None or owner.is_dead(query) else owner
 
     def take(self, key: str) -> Claim | None:
         """Claim ``key`` for this process; None if another process holds it or was quicker."""
         folder = self.folder / key
         numbers = numbered(folder)
         owner = _owner_in(folder / str(numbers[-1])) if numbers else None
-        if owner is not None and not owner.gone():
+        if owner is not None and not owner.is_dead():
             return None
         mine = (numbers[-1] if numbers else 0) + 1
         if not _create(folder / str(mine)):

@@ -44,7 +44,7 @@ class Survey:
     def holder(self, key: str) -> Owner | None:
         """Who works on a stage now, as far as can be proven; None if nobody does."""
         owner = self.owners.get(key)
-        if owner is None or owner.gone(lambda job: self.answers.state(job, owner.cluster)):
+        if owner is None or owner.is_dead(lambda job: self.answers.state(job, owner.cluster)):
             return None
         return owner
 

@@ -22,7 +22,7 @@ def main(sweep: str, runs: str, jobs: str, gpus: str | None = None) -> int:
         Lines(sys.stdout),
         int(jobs),
         table=fake_stages.HERE,
-        preload=("omegaconf", fake_stages.HERE),
+        preload=("omegaconf", "tests.ablations.launch_fake", fake_stages.HERE),
         gpus=read_gpus(gpus),
     )
     if result.signal is not None:
