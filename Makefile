@@ -1,8 +1,8 @@
-# The verbs of the project. Each prepares .venv itself; `make` alone lists them.
+# The commands of the project. Each prepares .venv itself; `make` without a target lists them.
 
 EXPERIMENT ?=
 CLUSTER ?= local
-# Another environment must not leak in; compiled modules halve the time of every later start.
+# Variables of another environment must not take effect; compiled modules halve the time of every later start.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
 SETUP = @PYTHON='$(PYTHON)' scripts/setup.sh
@@ -13,12 +13,12 @@ NEEDS_NAME = @test -n "$(NAME)" || { echo "error: which sweep? make $@ NAME=$(fi
 SWEEPS = $(basename $(notdir $(wildcard sweeps/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep resume plan dryrun status table hps-emoji emoji-world bench-train bench-device bench-score bench-select lint types lock clean
+.PHONY: help demo check test sweep resume plan dryrun status table hps-emoji emoji-world bench-train bench-device bench-score bench-select lint types lock clean
 
-help: ## list the verbs
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-demo: ## a small true ablation on the emoji world, then its table and pictures
+demo: ## a small real ablation on the emoji world, then its table and figures
 	$(SETUP)
 	@$(BIN)/ablate run demo
 
@@ -27,22 +27,22 @@ plan: ## what a sweep would run, what is done, what the rest costs: NAME= [EXPER
 	$(SETUP)
 	@$(BIN)/ablate plan $(NAME) $(ABLATE_OPTIONS) --cluster $(CLUSTER)
 
-dryrun: ## rehearse each shape of a sweep here: time and memory per stage: NAME= [EXPERIMENT=]
+dryrun: ## run a few steps of each shape of a sweep on this machine: time and memory per stage: NAME= [EXPERIMENT=]
 	$(NEEDS_NAME)
 	$(SETUP)
 	@$(BIN)/ablate dryrun $(NAME) $(ABLATE_OPTIONS)
 
-sweep: ## run a sweep, or go on with it, then its table: NAME= [EXPERIMENT=] [CLUSTER=local] [CANARY=1]
+sweep: ## run or continue a sweep, then print its table: NAME= [EXPERIMENT=] [CLUSTER=local] [CANARY=1]
 	$(NEEDS_NAME)
 	$(SETUP)
 	@$(BIN)/ablate run $(NAME) $(ABLATE_OPTIONS) --cluster $(CLUSTER) $(if $(CANARY),--canary)
 
-resume: ## submit what a launch on a cluster has lost: NAME=
+resume: ## submit the stages whose jobs were lost on a cluster: NAME=
 	$(NEEDS_NAME)
 	$(SETUP)
 	@$(BIN)/ablate resume $(NAME)
 
-status: ## how far a sweep is: NAME= [EXPERIMENT=]
+status: ## the progress of a sweep: NAME= [EXPERIMENT=]
 	$(NEEDS_NAME)
 	$(SETUP)
 	@$(BIN)/ablate status $(NAME) $(ABLATE_OPTIONS)
@@ -52,7 +52,7 @@ table: ## the results of a sweep so far, at any time: NAME= [EXPERIMENT=]
 	$(SETUP)
 	@$(BIN)/ablate table $(NAME) $(ABLATE_OPTIONS)
 
-hps-emoji: ## train the emoji world's HPS scorer anew from its choices, and test it beside the others (a minute or two)
+hps-emoji: ## train the emoji world's HPS scorer again from its choices, and test it with the others (a minute or two)
 	$(SETUP)
 	@$(BIN)/qsd train-reward -r experiments/hps_emoji.yaml -o runs/rewards/hps_emoji
 	@$(BIN)/qsd accuracy hps_emoji pick_emoji image_reward_emoji clip_emoji aesthetic_emoji judge_emoji -d experiments/emoji/assets/choices/test.json
@@ -61,19 +61,26 @@ emoji-world: ## rebuild the emoji world from the icon sets (hours on a CPU, need
 	$(SETUP)
 	@$(BIN)/python -m experiments.emoji.build
 
-test: ## all tests
+check: ## lint, types, and the tests that are not slow: before every commit: [ARGS=]
+	$(SETUP)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow" --ignore tests/slurm $(ARGS)
+
+test: ## all tests: [ARGS=]
 	$(SETUP)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-bench-train: ## the training loop beside a step of the public Diffusion-DPO script; fails below twice its speed: [ARGS=]
+bench-train: ## the training loop compared with a step of the public Diffusion-DPO script; fails below twice its speed: [ARGS=]
 	$(SETUP)
 	@$(BIN)/python -m scripts.bench.train --least 2 --out benchmarks/train_cpu.md $(ARGS)
 
-bench-device: ## the training loop by kernels and micro-batch, the contract of step 0, a profile: [ARGS=]
+bench-device: ## training by kernels and micro-batch, the logits of step 0, a profile: [ARGS=]
 	$(SETUP)
 	@$(BIN)/python -m scripts.bench.train_device $(ARGS)
 
-bench-score: ## speed of scoring: from files, of the bare model, of a per-image loop; writes benchmarks/score_*.md: [ARGS=]
+bench-score: ## speed of scoring: from files, of the model alone, of a loop per image; writes benchmarks/score_*.md: [ARGS=]
 	$(SETUP)
 	@$(BIN)/python -m scripts.bench.score --out benchmarks $(ARGS)
 
@@ -90,12 +97,12 @@ types: ## mypy, strict
 	$(SETUP)
 	@$(BIN)/mypy
 
-lock: ## renew requirements.lock after a change in pyproject.toml; UPGRADE=1 takes the newest versions
+lock: ## update requirements.lock after a change in pyproject.toml; UPGRADE=1 takes the newest versions
 	$(SETUP)
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --group setup --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade) -o requirements.lock
 	$(SETUP)
 
-clean: ## remove environments and caches; keeps runs/
+clean: ## remove environments and caches; runs/ is kept
 	@rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find $(PACKAGES) experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 
@@ -213,3 +214,43 @@ def test_the_checks_end_with_their_count(
     )
     assert done.stdout.splitlines()[-1] == last, done.stdout + done.stderr
     assert done.returncode == returncode
+
+
+# ── what the project says about itself ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_citation_names_the_version_and_the_authors(root: Path, project: dict) -> None:
+    citation = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation), "required by the format"
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == project["project"]["version"]
+    assert citation["license"] == project["project"]["license"]
+    assert citation["authors"] == [{"name": "QSD Ablations developers"}]
+    for reference in citation["references"]:
+        assert {"type", "title", "authors"} <= set(reference)
+
+
+def test_the_issue_template_asks_for_the_checks_of_the_machine(root: Path) -> None:
+    template = (root / ".github" / "ISSUE_TEMPLATE" / "bug_report.md").read_text(encoding="utf-8")
+    header = yaml.safe_load(template.split("---\n")[1])
+    assert {"name", "about"} <= set(header)
+    assert "`ablate doctor --json`" in template
+
+
+@pytest.mark.parametrize("folder", ["scripts", "benchmarks"])
+def test_a_folder_lists_its_files(root: Path, folder: str) -> None:
+    """A file that the folder's README does not name has been forgotten, and a name without a file is out of date."""
+    listed = set(re.findall(r"`([\w/]+\.(?:py|sh|md|csv))`", (root / folder / "README.md").read_text(encoding="utf-8")))
+    kinds = {".py", ".sh", ".md", ".csv"}
+    files = {str(path.relative_to(root / folder)) for path in (root / folder).rglob("*") if path.suffix in kinds}
+    expected = {name for name in files if not name.endswith(("README.md", "__init__.py", "__main__.py"))}
+    assert {name for name in listed if not name.startswith("docs/")} == expected
+
+
+def test_the_quick_checks_are_all_tests_but_the_slow_ones(root: Path) -> None:
+    recipe = re.search(r"^check: .*\n((?:\t.*\n)+)", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert recipe is not None
+    assert "ruff check" in recipe[1]
+    assert "ruff format --check" in recipe[1]
+    assert "mypy" in recipe[1]
+    assert '-m "not slow"' in recipe[1]
