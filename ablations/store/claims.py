@@ -49,7 +49,7 @@ class Claims:
     def holder(self, key: str, query: Query | None = None) -> Owner | None:
         """The process that works on ``key`` now, as far as can be proven; None if there is none.
 
-        ``query`` is as in :meth:`Owner.is_dead`; for many keys see ``ablations.store.liveness.survey``, which asks once.
+        ``query`` is as in :meth:`Owner.is_dead`; ``liveness.survey`` asks once for many keys.
         """
         owner = self.owner(key)
         return None if owner is None or owner.is_dead(query) else owner
