@@ -1,7 +1,7 @@
 """How well planted flips are found in a sweep: ``detector.csv``, ``minority.png`` and ``intervals.png``.
 
-Read from the ``detector.parquet`` of finished trainings (``qsd.adaptive.detector``); nothing is written for a sweep
-without any. The pictures are those of the Adaptive-DPO paper (arXiv 2503.16921), its Fig. 2 and Fig. 3.
+Read from the ``detector.parquet`` of finished trainings (``qsd.training.offpolicy.detection``); nothing is written for
+a sweep without any. The pictures are those of the Adaptive-DPO paper (arXiv 2503.16921), its Fig. 2 and Fig. 3.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from analysis.sweep import artefact
 from qsd.adaptive import DETECTOR_FILE
-from qsd.adaptive.detector import DETECTORS, Detection
+from qsd.training.offpolicy.detection import DETECTORS, Detection
 
 if TYPE_CHECKING:
     from pathlib import Path

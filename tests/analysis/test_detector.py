@@ -13,7 +13,7 @@ from analysis import detector
 from analysis.lock import up_to_date
 from analysis.report import write
 from analysis.sweep import read_sweep
-from qsd.adaptive.detector import Detection
+from qsd.training.offpolicy.detection import Detection
 from tests.analysis.synthetic import Cell, World, seal, stage_keys, write_sweep
 
 PAIRS = 400
