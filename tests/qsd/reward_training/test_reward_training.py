@@ -279,7 +279,7 @@ def test_kept_images_are_the_images(world: Path, tmp_path: Path, kept: int) -> N
         for row, place in enumerate(places):
             files = source.image_bytes(int(choices.rows[place]))
             assert torch.equal(batch[row], preprocess.pixels([choosing.decode(file) for file in files]))
-        assert len(pixels._kept) <= kept
+        assert len(pixels._cache) <= kept
 
 
 # ── recipes and results ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -412,7 +412,7 @@ def test_the_ceiling_is_reported(world: Path, tmp_path: Path, capsys: pytest.Cap
     test = {"ceiling": "judge_emoji", "weights": str(world / "rewards")}
     cli_rewards.train_reward(tiny_choices.write_recipe(world, test=test), tmp_path / "out")
     printed = capsys.readouterr().out
-    assert "the reward model that played the annotators: the ceiling" in printed
+    assert "the reward model that simulated the annotators: the ceiling" in printed
     assert "test accuracy (HPS v2's protocol) on 5 groups" in printed
 
 
