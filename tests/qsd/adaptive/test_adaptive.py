@@ -212,7 +212,7 @@ def test_averages_continue_from_a_checkpoint() -> None:
         name: tensor.tolist() for name, tensor in stored.items()
     }
     assert len(stored) == 4
-    assert len(averages) == 2
+    assert averages.decays == (0.9, 0.5)
 
 
 def test_no_decays_cost_nothing() -> None:
