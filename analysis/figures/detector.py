@@ -1,7 +1,7 @@
 """How well injected label noise is detected: ``detector.csv`` and the figures ``minority`` and ``intervals``.
 
-Read from the ``detector.parquet`` of finished trainings (``qsd.adaptive.detector``); nothing is written for a sweep
-without any. The figures are those of the Adaptive-DPO paper (arXiv 2503.16921), its Fig. 2 and Fig. 3.
+Read from the ``detector.parquet`` of finished trainings (``qsd.training.offpolicy.detection``); nothing is written for
+a sweep without any. The figures are those of the Adaptive-DPO paper (arXiv 2503.16921), its Fig. 2 and Fig. 3.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from analysis.data.sweep import artefact
 from analysis.figures.drawing import Drawing, new_figure, styled
-from qsd.adaptive import DETECTOR_FILE
-from qsd.adaptive.detector import DETECTORS, Detection
+from qsd.training.offpolicy.detection import DETECTORS, Detection
+from qsd.training.offpolicy.detection import FILE as DETECTOR_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

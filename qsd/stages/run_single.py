@@ -14,7 +14,7 @@ from qsd.files import remove_leftovers, write_bytes
 from qsd.registry import suggest
 from qsd.runtime import STATE, Report, StageContext
 from qsd.stages.spec import STAGES, stage_inputs, stage_meaning
-from qsd.training.processes import launched, rank
+from qsd.training.launcher import launched, rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
 from qsd.losses import PairErrors
 from qsd.models.adapter import reference
+from qsd.models.denoiser import Denoiser
 from qsd.models.precision import autocast_for
+from qsd.training.offpolicy.batches import PairBatch
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from qsd.models.denoiser import Denoiser
-    from qsd.training.offpolicy.batches import PairBatch
-
-Errors = tuple["Tensor", "Tensor"]
+Errors = tuple[Tensor, Tensor]
 """(winner, loser), [B] fp32 each: mean over C, H, W of (target - prediction)^2."""
 
 
@@ -37,7 +34,7 @@ def pair_errors(
         batch: B pairs.
         needs_reference: False spares the reference pass.
         precision: of the forward pass: ``fp32`` or ``bf16`` (autocast). The reduction is always fp32.
-        known: the reference errors, when they are there already.
+        known: the reference errors, when they were computed before.
         averaged: errors of moving averages of the adapter, passed on to the loss.
         needs_loser: False spares the backward pass through the loser.
     """
@@ -51,8 +48,6 @@ def pair_errors(
 
 def trained_errors(denoiser: Denoiser, batch: PairBatch, needs_loser: bool, precision: str) -> Errors:
     """Errors of the model in training: of the winner with gradients, of the loser only where the loss needs them."""
-    import torch
-
     if needs_loser:
         return model_errors(denoiser, batch, precision)
     pairs = len(batch.pair_ids)
@@ -70,8 +65,6 @@ def model_errors(denoiser: Denoiser, batch: PairBatch, precision: str) -> Errors
 
 def reference_errors(denoiser: Denoiser, batch: PairBatch, precision: str) -> Errors:
     """Errors of the base model, without gradients."""
-    import torch
-
     with torch.no_grad(), reference(denoiser.network):
         return model_errors(denoiser, batch, precision)
 

@@ -13,7 +13,7 @@ from analysis.data.sweep import read_sweep
 from analysis.figures import detector
 from analysis.lock import up_to_date
 from analysis.report import write
-from qsd.adaptive.detector import Detection
+from qsd.training.offpolicy.detection import Detection
 from tests.analysis.synthetic import Cell, World, seal, stage_keys, write_sweep
 
 PAIRS = 400

@@ -15,7 +15,7 @@ from qsd.config.schema import LossConfig
 from qsd.errors import UserError
 from qsd.losses import REGISTRY, PairErrors
 from qsd.losses._annotators import margin, minority, step_statistics, weight
-from qsd.training.ema import AdapterEma, decay_at
+from qsd.training.ema import ParameterEma, decay_at
 from tests.qsd.losses.loss_cases import errors_of, errors_with_logit, evaluate, rows_of, with_statistics
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -165,7 +165,7 @@ def weights_of(*values: float) -> dict[str, nn.Parameter]:
 @pytest.mark.parametrize("decay", [0.9999, 0.5, 0.0])
 def test_averages_are_those_of_diffusers(decay: float) -> None:
     parameters = weights_of(1.0, -2.0)
-    ours, theirs = AdapterEma(parameters, [decay]), EMAModel(parameters.values(), decay=decay)
+    ours, theirs = ParameterEma(parameters, [decay]), EMAModel(parameters.values(), decay=decay)
     for step in range(30):
         for parameter in parameters.values():
             parameter.data += torch.randn(3, generator=GENERATOR)
@@ -182,7 +182,7 @@ def test_decay_warms_up() -> None:
 
 def test_swapped_weights_are_back_even_after_an_error() -> None:
     parameters = weights_of(1.0)
-    averages = AdapterEma(parameters, [0.5])
+    averages = ParameterEma(parameters, [0.5])
     optimiser = torch.optim.SGD(parameters.values(), lr=1.0)
     parameters["layer0"].data.fill_(5.0)
 
@@ -202,7 +202,7 @@ def test_swapped_weights_are_back_even_after_an_error() -> None:
 
 def test_averages_continue_from_a_checkpoint() -> None:
     parameters = weights_of(1.0, 2.0)
-    averages, fresh = AdapterEma(parameters, [0.9, 0.5]), AdapterEma(weights_of(0.0, 0.0), [0.9, 0.5])
+    averages, fresh = ParameterEma(parameters, [0.9, 0.5]), ParameterEma(weights_of(0.0, 0.0), [0.9, 0.5])
     for step in range(3):
         parameters["layer1"].data += 1
         averages.update(step)
@@ -212,10 +212,10 @@ def test_averages_continue_from_a_checkpoint() -> None:
         name: tensor.tolist() for name, tensor in stored.items()
     }
     assert len(stored) == 4
-    assert len(averages) == 2
+    assert averages.decays == (0.9, 0.5)
 
 
 def test_no_decays_cost_nothing() -> None:
-    averages = AdapterEma(weights_of(1.0), [])
+    averages = ParameterEma(weights_of(1.0), [])
     averages.update(0)
     assert averages.tensors() == {}

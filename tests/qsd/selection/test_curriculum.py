@@ -70,7 +70,7 @@ def opened(world: TinyStages, folder: Path, opens: list[float]) -> TinyStages:
 
 
 def batches(world: TinyStages, steps: list[int], **settings: Any) -> list[PairBatch]:
-    stream = trainer(world, training__steps=6, **settings).stream
+    stream = trainer(world, training__steps=6, **settings).method.stream
     return [stream.batch(4 * step, 4 * step + 4, "cpu") for step in steps]
 
 

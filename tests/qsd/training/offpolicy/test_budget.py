@@ -9,8 +9,8 @@ import pytest
 
 from qsd.config.schema import TrainingConfig
 from qsd.stages.train import run as train
-from qsd.training.budget import steps_of
 from qsd.training.metrics import read_metrics
+from qsd.training.offpolicy.budget import steps_of
 from tests.qsd.tiny_stages import TinyStages, pair_ids, select, trainer
 
 
@@ -47,5 +47,5 @@ def test_equal_steps_see_a_smaller_selection_more_often(world: TinyStages, tmp_p
 
 def test_the_cosine_ends_at_the_last_step_of_the_budget(world: TinyStages) -> None:
     made = trainer(world, training__budget="epochs", training__epochs=3.0, training__schedule="cosine")
-    assert made.config.training.steps == 9
-    assert made.optimiser._training.steps == 9
+    assert made.method.config.training.steps == 9
+    assert made.recipe.steps == made.optimizer.settings.schedule.steps == 9

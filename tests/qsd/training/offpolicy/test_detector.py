@@ -11,18 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsd.adaptive.detector import DETECTORS, auroc, detect, detection_stream, find_flips
 from qsd.encoding.store import EncodedPairs
 from qsd.files import read_table, write_table
 from qsd.losses import PairErrors
 from qsd.training.offpolicy.denoising_errors import model_errors, reference_errors
-from tests.qsd import tiny_world
+from qsd.training.offpolicy.detection import DETECTORS, auroc
+from qsd.training.offpolicy.detector import detect, detection_stream
 from tests.qsd.tiny_stages import TinyStages, pair_ids, trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qsd.training.loop import Trainer
+    from qsd.training.engine import Engine
+    from qsd.training.offpolicy.method import PairsMethod
 
 NOISE = {"data__flip_fraction": 30.0, "loss__name": "adaptive_dpo", "loss__beta": 2000.0}
 
@@ -57,15 +58,15 @@ def noisy(world: TinyStages, tmp_path: Path) -> TinyStages:
     return world.with_inputs(select=tmp_path / "noisy")
 
 
-def found(made: Trainer, world: TinyStages, **settings: Any) -> Any:
+def found(made: Engine[PairsMethod], world: TinyStages, **settings: Any) -> Any:
     encoded = EncodedPairs(world.artefacts["encode"])
-    stream = detection_stream(encoded, made.stream, made.config, made.denoiser.process)
-    return detect(made.denoiser, made.averages, stream, made.config, {})
+    stream = detection_stream(encoded, made.method.stream, made.method.config, made.method.denoiser.process)
+    return detect(made.method.denoiser, made.method.averages, stream, made.method.config, {})
 
 
 def test_flipped_pairs_change_places_in_the_stream_and_keep_their_draws(world: TinyStages, noisy: TinyStages) -> None:
-    clean, turned = trainer(world).stream, trainer(noisy, **NOISE).stream
-    ours, theirs = (stream.batch(0, len(stream), trainer(world).device) for stream in (clean, turned))
+    clean, turned = trainer(world).method.stream, trainer(noisy, **NOISE).method.stream
+    ours, theirs = (stream.batch(0, len(stream), trainer(world).method.device) for stream in (clean, turned))
     assert ours.pair_ids == theirs.pair_ids
     assert (ours.noise == theirs.noise).all()
     place = {name: row for row, name in enumerate(turned.pair_ids)}
@@ -87,15 +88,20 @@ def test_d_is_that_of_the_trained_model_on_the_flipped_label(noisy: TinyStages) 
     made = trainer(noisy, **NOISE)
     for step in range(4):
         made.step(step)
-    before = {name: parameter.detach().clone() for name, parameter in made.parameters.items()}
+    before = {name: parameter.detach().clone() for name, parameter in made.method.parameters.items()}
     judged = found(made, noisy)
-    stream = detection_stream(EncodedPairs(noisy.artefacts["encode"]), made.stream, made.config, made.denoiser.process)
-    batch = stream.batch(0, len(stream), made.device)
-    errors = PairErrors(*model_errors(made.denoiser, batch, "fp32"), *reference_errors(made.denoiser, batch, "fp32"))
+    method = made.method
+    stream = detection_stream(
+        EncodedPairs(noisy.artefacts["encode"]), method.stream, method.config, method.denoiser.process
+    )
+    batch = stream.batch(0, len(stream), method.device)
+    errors = PairErrors(
+        *model_errors(method.denoiser, batch, "fp32"), *reference_errors(method.denoiser, batch, "fp32")
+    )
     assert judged.pair_ids == batch.pair_ids
     np.testing.assert_allclose(judged.d, errors.logits.detach().numpy(), atol=1e-6)
     assert (judged.metric > 0).any()
-    assert all((before[name] == parameter).all() for name, parameter in made.parameters.items())
+    assert all((before[name] == parameter).all() for name, parameter in made.method.parameters.items())
 
 
 def test_a_loss_without_averages_has_no_metric(noisy: TinyStages) -> None:
@@ -107,11 +113,10 @@ def test_a_loss_without_averages_has_no_metric(noisy: TinyStages) -> None:
 def test_what_is_written(world: TinyStages, noisy: TinyStages, tmp_path: Path) -> None:
     made = trainer(noisy, **NOISE)
     made.step(0)
-    (tmp_path / "out").mkdir()
-    context = tiny_world.context(noisy.config(**NOISE), tmp_path / "out", **noisy.artefacts)
-    judged = find_flips(context, made)
+    judged = made.method.find_flips()
     assert judged is not None
-    rows = pq.read_table(tmp_path / "out" / "detector.parquet").to_pylist()
+    judged.write(tmp_path)
+    rows = pq.read_table(tmp_path / "detector.parquet").to_pylist()
     chosen = {row["pair_id"]: row for row in read_table(noisy.artefacts["select"] / "selected.parquet").to_pylist()}
     assert {row["pair_id"] for row in rows} == set(chosen)
     for row in rows:
@@ -123,11 +128,10 @@ def test_what_is_written(world: TinyStages, noisy: TinyStages, tmp_path: Path) -
     hits, misses = summary["flipped"], summary["pairs"] - summary["flipped"] - 1
     above = sum(row["score_gap"] is not None and row["score_gap"] > 5.5 for row in rows if not row["flipped"])
     assert summary["auroc"]["minus_score_gap"] == pytest.approx(((hits - 1) * misses + above) / (hits * misses))
-    clean = tiny_world.context(world.config(**NOISE), tmp_path / "out", **world.artefacts)
-    assert find_flips(clean, trainer(world)) is None
-    unplanted = find_flips(clean, trainer(world, loss__name="adaptive_dpo"))
-    assert unplanted is not None
-    assert unplanted.summary()["flipped"] == 0
-    assert set(unplanted.areas().values()) == {None}
+    assert trainer(world).method.find_flips() is None
+    without_flips = trainer(world, loss__name="adaptive_dpo").method.find_flips()
+    assert without_flips is not None
+    assert without_flips.summary()["flipped"] == 0
+    assert set(without_flips.areas().values()) == {None}
     relabelled = trainer(noisy, **{**NOISE, "data__relabel": "scores"})
-    assert find_flips(context, relabelled) is None
+    assert relabelled.method.find_flips() is None

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from qsd.config.schema import ExperimentConfig, TrainingConfig
-
-STEPS, EPOCHS = "steps", "epochs"
+from qsd.config.schema import ExperimentConfig, TrainingConfig
 
 
 def steps_of(training: TrainingConfig, pairs: float) -> int:
@@ -19,8 +15,9 @@ def steps_of(training: TrainingConfig, pairs: float) -> int:
     often. Under ``epochs``, the least number of whole steps that go ``training.epochs`` times over the pairs: every
     pair is seen equally often, and a smaller selection is trained for fewer steps.
     """
-    if training.budget == STEPS:
+    if training.budget == "steps":
         return training.steps
+    # A product such as 30 · 0.1 may end just above a whole number of steps by rounding.
     return max(1, math.ceil(training.epochs * pairs / training.pairs_per_step - 1e-9))
 
 
