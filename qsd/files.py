@@ -61,7 +61,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 flush(file)
         try:
             temporary.rename(path)
-        except OSError:
+        except OSError:  # a folder cannot be renamed over one that is not empty
             if not path.is_dir():
                 raise
     finally:
@@ -93,7 +93,7 @@ def remove_leftovers(folder: Path, older_than_s: float = 0.0) -> None:
             writes. A temporary file lives for as long as one file takes to write.
     """
     latest = time.time() - older_than_s
-    for path in list(folder.rglob(".*.tmp")):
+    for path in list(folder.rglob(".*.tmp")):  # a list: folders must not vanish while they are walked
         try:
             if not is_temporary(path) or path.stat().st_mtime > latest:
                 continue
@@ -122,6 +122,7 @@ def create_bytes(path: Path, content: bytes) -> bool:
     try:
         temporary.write_bytes(content)
         flush(temporary)
+        # Not rename, which replaces what is there; and not O_EXCL, which would show an empty file first.
         with suppress(FileExistsError):
             os.link(temporary, path)
         return temporary.stat().st_nlink == 2

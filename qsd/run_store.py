@@ -157,6 +157,7 @@ class RunStore:
 def read_record(folder: Path) -> Record | None:
     """The record in a folder, or None if it is missing, damaged or lacks a field."""
     content = read_json(folder / RECORD)
+    # Exactly these fields: a record of another version of this format proves nothing.
     if not isinstance(content, dict) or set(content) != set(Record.__dataclass_fields__):
         return None
     maps = (content["meaning"], content["inputs"], content["files"])

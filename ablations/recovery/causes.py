@@ -110,6 +110,7 @@ def cause_of(ending: Mapping[str, Any] | None, job: JobState | None = None, lost
     if ending is None:
         return by_scheduler or lost
     error, reason = ending.get("error"), str(ending.get("reason") or "")
+    # A signal without an exception: the process never got to say why. SIGKILL is nearly always the kernel's OOM killer.
     killed = _KILLED.match(reason)
     if killed and not error:
         signal = killed[1]
@@ -133,6 +134,7 @@ def fingerprint(stage: str, cause: str, ending: Mapping[str, Any] | None) -> str
     error = (ending or {}).get("error") or {}
     if error.get("frames"):
         return hash_of([cause, error["type"], error["frames"]])[:8]
+    # Numbers (steps, sizes, ids) differ between failures of one kind.
     reason = re.sub(r"\d+", "#", str((ending or {}).get("reason") or ""))
     return hash_of([cause, stage, reason])[:8]
 

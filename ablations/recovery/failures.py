@@ -59,6 +59,7 @@ def failed_stages(plan: Plan, store: Store, seen: StageStates) -> list[Failed]:
         ending = outcome(folder) if folder else None
         record = attempt_record(folder) if folder else {}
         made_by = (record.get("slurm") or {}).get("job")
+        # What the scheduler says counts only for the attempt that its job made, not for an earlier attempt.
         job = seen.job_state(key) if folder is None or made_by == seen.jobs.get(key) else None
         cause = cause_of(ending, job, "node-failure" if _machine_restarted(record) else "lost")
         reason = str((ending or {}).get("reason") or _without_record(cause, job))
@@ -122,6 +123,7 @@ def _cells(plan: Plan, failed: Failed) -> list[str]:
 
 def _place(frames: list[str]) -> str | None:
     """The innermost frame in the project's own code; the innermost of all if there is none."""
+    # Frames of libraries differ from version to version and say little about the cause.
     own = [frame for frame in frames if frame.startswith(("qsd/", "ablations/", "analysis/"))]
     return (own or frames)[-1] if frames else None
 

@@ -97,13 +97,14 @@ def delete(store: Store, item: Item) -> bool:
 
     A folder is first moved to the trash, so that no process ever sees half of it.
     """
+    # The claim keeps a launcher from starting the stage between the listing and the deletion.
     claim = store.claims.take(item.key) if item.key else None
     if item.key and claim is None:
         return False
     trash = store.root / _TRASH / secrets.token_hex(8)
     trash.parent.mkdir(exist_ok=True)
     try:
-        item.path.rename(trash)
+        item.path.rename(trash)  # one step; what a kill leaves in the trash is listed by the next gc
     except FileNotFoundError:
         return True
     finally:
@@ -128,6 +129,7 @@ def _referred(store: Store, sweeps: Path, table: StageTable) -> tuple[set[str] |
             keys.update(make_plan(read_sweep(file), table).nodes)
         except UserError as error:
             notes.append(f"{error}: all stages are kept until that is fixed")
+    # Cells as they were last run: a sweep file may have changed since, and its tables still refer to them.
     names = {file.stem for file in files}
     for folder in sorted((store.root / "sweeps").glob("*/")):
         content = read_json(folder / CELLS)
@@ -215,7 +217,7 @@ def _damaged(store: Store) -> Iterator[Item]:
 def _rehearsals(store: Store) -> Iterator[Item]:
     folder = store.rehearsals
     if folder.is_dir():
-        inner = in_use(Store(folder, lambda *_: ""))
+        inner = in_use(Store(folder, lambda *_: ""))  # no artefact is read, so no key is computed
         if not inner.keys and not inner.launches:
             yield Item("rehearsals", folder, size(folder))
 

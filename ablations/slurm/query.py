@@ -95,8 +95,8 @@ def states(jobs: Iterable[str]) -> dict[str, JobState] | None:
     known = _squeue(arrays)
     if known is None:
         return None
-    if any(job not in known for job in wanted):
-        known = _sacct(arrays) | known
+    if any(job not in known for job in wanted):  # squeue forgets a job some minutes after its end (MinJobAge)
+        known = _sacct(arrays) | known  # squeue wins: it knows restarts, and accounting lags behind
     return {job: known.get(job) or described(job, GONE) for job in wanted}
 
 
@@ -118,7 +118,7 @@ def _squeue(arrays: str) -> dict[str, JobState] | None:
     states: dict[str, JobState] = {}
     for line in text.splitlines():
         parts = [part.strip() for part in line.split("|")]
-        if len(parts) >= 5:
+        if len(parts) >= 5:  # a warning of squeue on standard output has fewer
             job, state, restarts, node = parts[:4]
             reason = "" if parts[4] == "None" else parts[4]
             states[job] = described(job, state, reason, node, int(restarts) if restarts.isdecimal() else 0)
@@ -136,7 +136,7 @@ def _sacct(arrays: str) -> dict[str, JobState]:
     for line in (text or "").splitlines():
         job, state, node = [*line.split("|"), "", ""][:3]
         word = (state.split() or [""])[0].rstrip("+")
-        if word and "[" not in job:
+        if word and "[" not in job:  # ``12_[3-9]`` stands for elements that have not begun; squeue has them
             states[job] = described(job, word, state if state != word else "", "" if "None" in node else node)
     return states
 

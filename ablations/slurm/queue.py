@@ -47,6 +47,7 @@ def cancel_incomplete(store: Store, cluster: str) -> None:
             continue
         for number, array in launch.records():
             if not array.complete:
+                # Without an id nobody knows whether sbatch succeeded: cancel by name, which no other job has.
                 scancel(*([array.job] if array.job else ["--me", f"--name={array.name}"]))
                 launch.forget(number)
 
@@ -95,6 +96,7 @@ class Queue:
             RefusedError: SLURM refused an array; those before it stay.
         """
         jobs = dict(queued)
+        # A precompute is submitted right before the first array that waits for it, when its own inputs have jobs.
         group_of = {member.key: group for group in groups for member in group.members}
         precomputes: dict[PrecomputeGroup, str] = {}
         for batch in batches(nodes, self._profile.resources, self._largest):
@@ -148,6 +150,7 @@ class Queue:
         needs: ArrayDependencies | str | None,
         keys: Sequence[str],
     ) -> Array:
+        # The name is unique, so that an array whose id was lost in a kill can still be cancelled by it.
         name = f"{stage}:{self._launch.sweep}:{secrets.token_hex(4)}"
         array = Array("", len(paths) == 1, stage, str(resources), keys, name)
         number = self._launch.record(array)
@@ -158,6 +161,7 @@ class Queue:
             job = self._sbatch.submit(function, paths, array.name, resources, dependency, updates)
             array = replace(array, job=job, held=updates)
             self._launch.record(array, number)
+            # Elements that wait for different jobs get their dependencies one by one, while the array is held.
             if not isinstance(needs, str | None) and updates:
                 scontrol([*needs.updates(job), f"release {job}"])
                 array = replace(array, held=False)

@@ -48,6 +48,7 @@ def stuck(job: Job) -> str | None:
         return None
     stops = _stops(job)
     done = [int(stop["done"]) for stop in stops]
+    # A stop counts as progress only if it is beyond all stops before it.
     moved = [number > max(done[:place], default=0) for place, number in enumerate(done)]
     if len(stops) < 2 or moved[-1] or (moved[-2] and done[-1] != done[-2]):
         return None
@@ -66,7 +67,7 @@ def wanted(signals: Sequence[int]) -> bool:
     if this_job is None or signal.SIGINT in signals:
         return False
     state = job_state(this_job["job"])
-    if state is None:
+    if state is None:  # without an answer, a SIGTERM may be a cancellation: rather end than come back uncalled for
         return signal.SIGTERM not in signals
     return state.state == "RUNNING"
 

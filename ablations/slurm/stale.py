@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ablations.slurm import query
 from ablations.slurm.sbatch import RefusedError, scontrol
-from ablations.store.launches import launches
+from ablations.store.launches import all_jobs
 from ablations.store.scheduler import Phase
 
 if TYPE_CHECKING:
@@ -84,17 +84,11 @@ def _jobs(dependency: str, job: str) -> Iterator[str]:
             yield part
             continue
         kind, array, element = match.groups()
-        if element == "*" and kind == "corr":
+        if element == "*" and kind == "corr":  # aftercorr: each element waits for the one of its own number
             element = own
         yield f"{array}_{element}" if element else array
 
 
 def _stages(store: Store, cluster: str) -> dict[str, str]:
-    """Job -> key of the stage that it runs, of every launch."""
-    return {
-        array.element(index): key
-        for launch in launches(store)
-        if launch.cluster == cluster
-        for array in launch.arrays()
-        for index, key in enumerate(array.keys)
-    }
+    """Job -> key of the stage that it runs, of every launch on a cluster."""
+    return {job.job: key for key, job in all_jobs(store) if key and job.cluster == cluster}

@@ -139,6 +139,7 @@ def _submit(
     cluster: str,
 ) -> Submitted:
     """As :func:`submit`, while no other launcher submits; ``cluster`` is the name of this cluster."""
+    # First, so that an array which a killed launcher left held does not count as queued.
     cancel_incomplete(store, cluster)
     left, states = _left_and_queued(plan, store, cluster)
     # What a user names (``ablate retry``) is tried again, also where it diverged.
@@ -157,13 +158,14 @@ def _submit(
     for node in (*todo.values(), *dry_todo.values()):  # before anything is written or submitted
         count_of(node.stage, node.values, load_table(table), profile.resources(node.stage).gpus)
     bounds = limits(profile)
-    room = bounds.room - len(dry_todo) - 1
+    room = bounds.room - len(dry_todo) - 1  # one job for the last one, which writes the tables
     now, precomputes = fitting(todo, load_table(table), room, bounds.array)
     if not now:
         raise UserError(
             f"the queue has room for {bounds.room} more of your jobs, which is not enough (see max_submit in "
             f"{profile.path}); run the same command again when some have ended"
         )
+    # Nothing was written so far: all that a user can have got wrong was checked above.
     code = snapshot.take(snapshot.CODE, store)
     for warning in code.warnings:
         print(f"warning: {warning}")
@@ -193,10 +195,11 @@ def fitting(
     now = dict(list(todo.items())[: max(0, room)])
     while now:
         precomputes = groups(now, table, largest)
+        # Fewer stages may also need fewer precomputes, so the groups are made anew for each try.
         over = len(now) + sum(len(group.processes) for group in precomputes) - room
         if over <= 0:
             return now, precomputes
-        if over >= len(now):
+        if over >= len(now):  # the stages themselves matter more than the work that they could share
             return now, []
         now = dict(list(now.items())[:-over])
     return now, []
@@ -204,7 +207,7 @@ def fitting(
 
 def _left_and_queued(plan: Plan, store: Store, cluster: str) -> tuple[dict[str, StageNode], dict[str, JobState]]:
     """The stages that are not done, and key -> job of those that have one in the queue."""
-    present = {stage: store.present(stage) for stage in plan.order}
+    present = {stage: store.present(stage) for stage in plan.order}  # one listing instead of a look per stage
     left = {
         key: node
         for key, node in plan.nodes.items()
@@ -225,6 +228,7 @@ def _todo(
     """The stages to submit: of those that are not done, the ones that are not ``kept_out`` and whose inputs come."""
     todo: dict[str, StageNode] = {}
     for key, node in left.items():
+        # Inputs stand before their users in ``left``, so ``todo`` is known for them by now.
         coming = all(up not in left or up in queued or up in todo for up in node.inputs.values())
         if key not in kept_out and coming and (only is None or key in only):
             todo[key] = node

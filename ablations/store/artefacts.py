@@ -35,7 +35,7 @@ class Store(RunStore):
     def seal(self, record: Record) -> None:
         """Turn a partial folder into an artefact; ``record.files`` is filled in here. Only the claim's holder may."""
         folder = self.partial(record.stage, record.key)
-        files = dict(_contents(folder))
+        files = dict(_contents(folder))  # also flushes them: the record must not reach the disk before they do
         write_json(folder / RECORD, asdict(record) | {"files": files})
         self._move(record.stage, record.key)
 
@@ -44,6 +44,7 @@ class Store(RunStore):
         folder = self.partial(stage, key)
         record = read_record(folder)
         if record is None or self.record_problem(record, stage, key) or dict(_contents(folder)) != record.files:
+            # A record that does not fit its files is from a kill while they were made; the work goes on without it.
             (folder / RECORD).unlink(missing_ok=True)
             return False
         self._move(stage, key)

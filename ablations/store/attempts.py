@@ -48,14 +48,14 @@ def diverged(ending: Mapping[str, Any]) -> bool:
     error = ending.get("error") or {}
     if "diverged" in error:
         return bool(error["diverged"])
-    if error:
+    if error:  # written before the field "diverged", but with the exception
         return str(error.get("type")).endswith(".NonFiniteLossError")
     return bool(_DIVERGED.match(str(ending.get("reason") or "")))
 
 
 def record_death(folder: Path, reason: str) -> None:
     """Record the end of an attempt that could not do so itself; called by the process that saw it end."""
-    if outcome(folder) is None:
+    if outcome(folder) is None:  # else the attempt recorded its end itself, and knows more about it
         write_json(folder / EXIT, {"state": "failed", "reason": reason})
 
 

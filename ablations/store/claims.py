@@ -28,7 +28,7 @@ class Claim:
 
     def release(self) -> None:
         """Let others claim the stage again."""
-        write_json(self.path, {"released": True})
+        write_json(self.path, {"released": True})  # the number stays: a deleted one could be created again
 
     def forget(self) -> None:
         """Remove all claims on a sealed stage. A process that claims it later finds it done."""
@@ -62,6 +62,7 @@ class Claims:
         if owner is not None and not owner.is_dead():
             return None
         mine = (numbers[-1] if numbers else 0) + 1
+        # Of all processes that saw the same dead owner, one can create the next number.
         if not _create(folder / str(mine)):
             return None
         if numbered(folder)[-1:] != [mine]:  # a process with a newer listing took a higher number meanwhile
@@ -71,8 +72,9 @@ class Claims:
 
 
 def _owner_in(path: Path) -> Owner | None:
+    """The owner that a claim's file names; None if the claim was released or removed."""
     content = read_json(path)
-    if content is None and not path.exists():
+    if content is None and not path.exists():  # the stage was sealed between the listing and the reading
         return None
     if isinstance(content, dict) and content.get("released") is True:
         return None

@@ -24,6 +24,7 @@ def diverged_stages(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, s
     Only records are read and no scheduler is asked. ``nodes`` should be stages that are not done: an earlier attempt at
     a finished stage says nothing about its result.
     """
+    # One listing per kind: in a plan of ten thousand stages few were ever tried.
     tried = {stage: names_in(store.root / "attempts" / stage) for stage in {node.stage for node in nodes.values()}}
     reasons: dict[str, str] = {}
     for key, node in nodes.items():

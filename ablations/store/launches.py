@@ -102,7 +102,7 @@ class Launch:
 
     def record(self, array: Array, number: int | None = None) -> int:
         """Write the record of an array, in place of record ``number`` if given; returns the record's number."""
-        if number is None:
+        if number is None:  # only the launcher itself writes into the folder of its launch
             number = max((int(path.stem) for path in _array_files(self.folder)), default=0) + 1
         write_json(self._path(number), asdict(array) | {"keys": list(array.keys)})
         return number
@@ -115,6 +115,7 @@ class Launch:
         """Number and content of every record, in order, also of arrays that are not complete."""
         for path in _array_files(self.folder):
             content = read_json(path)
+            # A file of another version is passed over: a launch that cannot be read has no jobs to speak of.
             if isinstance(content, dict) and set(content) == set(Array.__dataclass_fields__):
                 yield int(path.stem), Array(**content)
 

@@ -79,7 +79,7 @@ def survey(store: Store, keys: Collection[str] | None = None, cluster: str | Non
         if keys is None:
             jobs[key].append(job)
         elif key in keys:
-            jobs[key] = [job]
+            jobs[key] = [job]  # the latest so far; earlier jobs of a stage have ended, or were cancelled
     if cluster is not None:
         jobs = {key: [job for job in submitted if job.cluster == cluster] for key, submitted in jobs.items()}
     questions = [(owner.slurm_job, owner.cluster) for owner in owners.values() if owner.slurm_job]
@@ -110,7 +110,7 @@ def queued_jobs(store: Store, left: Mapping[str, StageNode], cluster: str) -> di
         if state is None or not state.alive:
             continue
         in_vain = any(upstream in left and upstream not in queued for upstream in node.inputs.values())
-        if state.phase is Phase.ACTIVE or not in_vain:
+        if state.phase is Phase.ACTIVE or not in_vain:  # a job that has begun waits for nothing any more
             queued[key] = state
     return queued
 
@@ -136,9 +136,11 @@ def in_use(store: Store) -> InUse:
     """Look at all claims and launches of a store, with one question to the scheduler."""
     seen = survey(store)
     alive = {key: [job for job in submitted if seen.may_be_alive(job)] for key, submitted in seen.jobs.items()}
+    # A process and a job count alike: either may still read its inputs and write its results.
     keys = {key for key in seen.owners if seen.holder(key) is not None}
     keys.update(key for key, jobs in alive.items() if key and jobs)
     living = {job.launch for jobs in alive.values() for job in jobs}
+    # A launch that is being submitted has arrays without an id, which the scheduler cannot be asked about.
     living.update(launch.id for launch in launches(store) if any(not array.complete for _, array in launch.records()))
     return InUse(frozenset(keys), frozenset(_inputs(store, keys)), frozenset(living), seen.answers.silent)
 
@@ -148,7 +150,7 @@ def _inputs(store: Store, keys: set[str]) -> set[str]:
     inputs: set[str] = set()
     for stage in names_in(store.root / "jobs"):
         for name in names_in(store.root / "jobs" / stage):
-            if name.partition(".")[0] in keys:
+            if name.partition(".")[0] in keys:  # ``<key>.json`` or ``<key>.<snapshot>.json``
                 content = read_json(store.root / "jobs" / stage / name)
                 if isinstance(content, dict):
                     inputs.update(content.get("inputs", {}).values())

@@ -93,6 +93,7 @@ def inspect_stages(store: Store, nodes: Mapping[str, StageNode], trust: bool = F
             folder = latest(store, node.stage, key) if key in tried[node.stage] else None
             state = _from_records(folder, key, seen)
         in_vain = any(states.get(upstream) in (DIVERGED, FAILED, BLOCKED) for upstream in node.inputs.values())
+        # One that runs, failed or was interrupted keeps its own state, which says more.
         blocked = state in (None, QUEUED) and in_vain
         states[key] = BLOCKED if blocked else state or NEW  # the scheduler is about to drop a job that waits in vain
     submitted = {key: job for key in left if (job := seen.latest_job(key)) is not None}
@@ -120,6 +121,7 @@ def _from_records(folder: Path | None, key: str, seen: Survey) -> str | None:
     """The state of a stage that nobody works on: by its latest attempt and its latest job; None if it has neither."""
     ending = outcome(folder) if folder else None
     submitted, job = seen.latest_job(key), seen.job_state(key)
+    # A failure counts only if no job was submitted after it: a newer job is another try.
     of_latest_job = folder is not None and (submitted is None or _made_by(folder, submitted.job))
     if ending is not None and ending["state"] == FAILED and of_latest_job:
         return _ended(ending)
@@ -127,6 +129,7 @@ def _from_records(folder: Path | None, key: str, seen: Survey) -> str | None:
         return UNKNOWN
     if job is not None and job.alive:
         return QUEUED if job.phase is Phase.WAITING else RUNNING
+    # The job ended without a record of its own: killed for its memory, or it never began to run our code.
     if ending is None and job is not None and job.would_fail_again:
         return FAILED
     if folder is None:

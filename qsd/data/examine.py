@@ -50,7 +50,7 @@ def problem_of(row: SourceRow) -> str | None:
         return "undecodable_caption"
     if not row.winner or not row.loser:
         return "missing_image"
-    if row.winner == row.loser:
+    if row.winner == row.loser:  # before decoding, which is slow
         return "identical_images"
     if not is_readable(row.winner) or not is_readable(row.loser):
         return "corrupt_image"
@@ -81,7 +81,7 @@ def examine_rows(
     source: PairSource, start: int, stop: int, threads: int
 ) -> Iterator[tuple[SourceRow, tuple[str, str] | PreferencePair]]:
     """Rows ``start`` to ``stop - 1`` with what they are, in order; a few dozen rows are held at a time."""
-    rows = source.rows(start, stop)
+    rows = source.rows(start, stop)  # read by this thread alone; only decoding is shared out
     with ThreadPoolExecutor(threads) as pool:
         while chunk := list(islice(rows, _ROWS_IN_MEMORY)):
             yield from zip(chunk, pool.map(examine, chunk), strict=True)

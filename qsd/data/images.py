@@ -25,6 +25,7 @@ def decode(data: bytes) -> Image.Image:
 
     try:
         with warnings.catch_warnings():
+            # Pillow only warns of sizes up to twice its limit; a pair is not worth a gigabyte of pixels.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return Image.open(io.BytesIO(data)).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -39,7 +40,7 @@ def is_readable(data: bytes) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data))
-            image.draft("RGB", (1, 1))
+            image.draft("RGB", (1, 1))  # no effect on other formats, which are decoded in full
             image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return False

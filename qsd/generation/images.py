@@ -88,6 +88,7 @@ class GeneratedImageSource:
     def bytes_of(self, number: int) -> bytes:
         """The file of the image at a place; the shard that was asked for last stays in memory."""
         path, row = self._places[number]
+        # Images are asked for in order, so one shard in memory suffices.
         if self._open is None or self._open[0] != path:
             self._open = path, read_table(path, ["image"])["image"]
         data: bytes = self._open[1][row].as_py()

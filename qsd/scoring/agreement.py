@@ -39,6 +39,7 @@ def rank_correlation(work: ScoringJob, column: ScorerRun, scores: NDArray[np.flo
         the correlation (not a number where fewer than two differ), and the size of the sample.
     """
     places = sample(work.requests)
+    # A score that is no number has no rank; how many there are is counted elsewhere.
     places = places[np.isfinite(scores[places])]
     chosen = replace(
         work.requests,
@@ -55,6 +56,7 @@ def rank_correlation(work: ScoringJob, column: ScorerRun, scores: NDArray[np.flo
         with computing("fp32", work.device):
             exact.append(scorer.score(list(pixels), chosen.captions_of(loaded.first, loaded.last)))
     compared = np.concatenate([np.zeros(0, np.float32), *exact])
+    # A rank correlation with a constant is not defined.
     if len(np.unique(compared)) < 2 or len(np.unique(scores[places])) < 2:
         return float("nan"), len(places)
     return float(spearmanr(compared, scores[places]).statistic), len(places)

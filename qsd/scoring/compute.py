@@ -115,6 +115,7 @@ class _Pass:
         self._done, self._total = progress
 
     def run(self, share: tuple[int, int]) -> None:
+        # Page-locked memory lets the copy to a GPU overlap with its work.
         pin = self._work.device.startswith("cuda")
         preprocesses = [shards.column.preprocess for shards in self._shards]
         work = self._work
@@ -122,7 +123,7 @@ class _Pass:
         parts: list[list[NDArray[np.float32]]] = []
         with closing(loading):  # type: ignore[type-var]
             for loaded in loading:
-                if loaded.first in self._lacking:
+                if loaded.first in self._lacking:  # the first batch of a piece
                     piece, lacking = self._lacking.pop(loaded.first)
                     parts = [[] for _ in lacking]
                 for shards, scores in zip(lacking, parts, strict=True):
@@ -138,6 +139,7 @@ class _Pass:
         own = pieces[number::count]
         others = [piece for place, piece in enumerate(pieces) if place % count != number]
         for piece in [*own, *reversed(others)]:
+            # Another process may have written it meanwhile, or this pass may have been interrupted after it.
             lacking = [shards for shards in self._shards if shards.read(piece) is None]
             if not lacking:
                 self._passed(piece[1] - piece[0])

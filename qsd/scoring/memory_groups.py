@@ -28,6 +28,7 @@ def group_by_memory(columns: Sequence[ScorerRun], device: str) -> list[list[Scor
     counted: set[tuple[str, str]] = set()
     for column in sorted(columns, key=lambda column: (column.name, column.weights)):
         model = column.name, column.weights
+        # Columns that differ in precision or preprocessing share one model in memory.
         need = 0 if model in counted else _GROWTH * _bytes_on_disk(column)
         if not groups or (need and used + need > room):
             groups.append([])

@@ -93,6 +93,7 @@ class _Loader:
 
     def close(self) -> None:
         """Drop what has not begun and wait for the rest."""
+        # Cancel in all three before waiting for any: each feeds the next.
         for threads in (self._stacker, self._reader, self._decoders):
             threads.shutdown(wait=False, cancel_futures=True)
         for threads in (self._reader, self._decoders, self._stacker):

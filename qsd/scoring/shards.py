@@ -33,6 +33,7 @@ class ScoreShards:
 
     def read(self, piece: Piece) -> NDArray[np.float32] | None:
         """Scores [stop - start] of a piece; None if they are missing, cut off or damaged."""
+        # The checksums are verified: a page that rotted on disk would otherwise be read as other scores.
         try:
             table = pq.read_table(self.path(piece), page_checksum_verification=True)
             scores: NDArray[np.float32] = table["score"].to_numpy()

@@ -97,6 +97,7 @@ def _tracked(
     training, going_on = train, False
     trained: Any = _record_digest(train)
     diverged = cell.get("state") == _DIVERGED
+    # A training under way, or one that diverged and will never be sealed, is shown from its partial folder.
     if (live or diverged) and train is None and train_key is not None:
         growing = store.partial("train", train_key) / METRICS
         if growing.is_file() and growing.stat().st_size:
@@ -148,6 +149,7 @@ def _means(path: Path) -> dict[str, float]:
     import pyarrow.parquet as pq
 
     table: Any = pq.ParquetFile(path).read(columns=["split", "scorer", "score"])
+    # Sums of float32 would lose digits over thousands of images.
     table = table.set_column(2, "score", table["score"].cast(pa.float64()))
     means = table.group_by(["split", "scorer"]).aggregate([("score", "mean")]).to_pylist()
     return {f"{row['split']}/{row['scorer']}": row["score_mean"] for row in sorted(means, key=_split_and_scorer)}

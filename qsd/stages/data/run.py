@@ -73,6 +73,7 @@ def _merge(shards: Iterable[pa.Table]) -> tuple[pa.Table, Problems]:
         keep = []
         columns = (shard[name].to_pylist() for name in ("pair_id", "name", "problem"))
         for pair_id, name, problem in zip(*columns, strict=True):
+            # Duplicates are known only across shards, so they are found here and not when a row is examined.
             reason = problem or ("duplicate_pair" if pair_id in seen else None)
             if reason:
                 problems.add(reason, name)

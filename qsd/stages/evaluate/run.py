@@ -39,6 +39,7 @@ def run(context: StageContext) -> None:
     """
     config = context.config
     device = prepare(config.device, config.threads)
+    # The judge is always computed in fp32, whatever precision the scores that select pairs have.
     images = GeneratedImageSource(context.inputs["generate"])
     requests = requests_in_order(images.about["caption"])
     work = ScoringJob(images, requests, context.state / "scores", device, config.reward.workers)
@@ -50,6 +51,7 @@ def run(context: StageContext) -> None:
         _check(table, problems)
     problems.write(context.output / "problems.json")
     joined = pa.concat_tables(tables)
+    # Scores that are not finite are listed in problems.json; the analysis leaves their images out of every cell.
     joined = joined.filter(pc.is_finite(joined["score"])).unify_dictionaries()
     write_table(context.output / "scores.parquet", joined)
 

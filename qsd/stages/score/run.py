@@ -49,6 +49,7 @@ def run(context: StageContext) -> None:
     columns = _columns([config])
     task = _Task.of(config, context.inputs, context.shared or context.state / "scores")
     task.check(columns)
+    # The shards may be in a folder that all score stages of this data share, or in this stage's own state.
     scores = ensure_scores(task.work, columns, context.report)
     if config.reward.precision != "fp32":
         write_json(context.output / "summary.json", _agreement(task.work, columns, scores))
@@ -75,6 +76,7 @@ def _columns(configs: Sequence[ExperimentConfig]) -> list[ScorerRun]:
     by_folder: dict[str, ScorerRun] = {}
     for config in configs:
         for name in members_of(config.reward.model, config.reward.members):
+            # Two stages may differ in precision or batch size alone; the folder's name tells such columns apart.
             column = column_of(name, config.reward)
             by_folder.setdefault(column.folder, column)
     return list(by_folder.values())
@@ -130,7 +132,7 @@ def _pair_scores(
     """The table of finite scores, and the pairs that have none. ``scores`` [M] of each column."""
     reward, first = config.reward, columns[0]
     is_ensemble = reward.model == ENSEMBLE
-    if is_ensemble and reward.combine == MAJORITY:
+    if is_ensemble and reward.combine == MAJORITY:  # votes are about pairs, not about single images
         by_member = np.stack([task.by_place(part).reshape(2, -1) for part in scores])
         winner = votes(by_member[:, 0], by_member[:, 1])
         loser = 1 - winner

@@ -42,6 +42,7 @@ def run(context: StageContext) -> None:
     if label_noise.changes_labels(config.data):
         scores = read_table(context.inputs["score"] / "scores.parquet")
         pairs = label_noise.inject_flips(pairs, scores, config.data.flip_fraction, config.data.relabel)
+    # A strategy that ignores quality (random) gets NaN, so that a use by mistake cannot go unnoticed.
     values = _quality(context, pairs) if strategy.uses_quality else np.full(pairs.num_rows, np.nan)
     problems = Problems()
     if strategy.uses_quality:
@@ -80,6 +81,7 @@ def _quality(context: StageContext, pairs: pa.Table) -> NDArray[np.float64]:
     pair_ids = texts(pairs["pair_id"])
     uniform = _uniform(pair_ids, config.seed, "quality", metric.stochastic)
     if not metric.uses_scores:
+        # No scores are read for such a metric: it must not depend on them.
         unknown = np.full(len(pair_ids), np.nan)
         return metric.function(unknown, unknown, uniform)
     winner, loser = (pairs[name].to_numpy().astype(np.float64) for name in ("winner_score", "loser_score"))
