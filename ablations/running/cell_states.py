@@ -21,7 +21,7 @@ FINISHED, DIVERGED, FAILED, UNFINISHED = "finished", "diverged", "failed", "unfi
 def with_states(store: Store, entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Entries of ``cells.json`` with their present "state" and "reason".
 
-    finished: what the cell is for, its evaluation, is done. diverged: the latest attempt at the training diverged. failed: a stage that the
+    finished: its evaluation is done. diverged: the latest attempt at the training diverged. failed: a stage that the
     cell needs failed otherwise. unfinished: anything else, such as running, queued, interrupted or never tried. The
     reason is a line for the second and third, else None. Neither depends on how stages wait for each other, so the keys
     of the stages are enough to tell.

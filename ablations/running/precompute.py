@@ -1,8 +1,8 @@
 """Processes that do the common work of stages before these run: one pass over the images for all reward models.
 
 A kind of stage may name such work (``qsd.stages.stage_spec.Precompute``). Stages of it that are left and have the same
-inputs form a group; its processes are scheduled, claimed, logged and requeued like stages, but make no artefact. Whatever
-becomes of them, the stages run afterwards and do what is missing.
+inputs form a group; its processes are scheduled, claimed, logged and requeued like stages, but make no artefact.
+Whatever becomes of them, the stages run afterwards and do what is missing.
 """
 
 from __future__ import annotations
