@@ -181,14 +181,14 @@ def _row(
     }
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[str]:
+def lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """The figures for a person."""
-    if found["failed"]["groups"]:
-        yield from failure_lines(found["failed"])
+    if figures["failed"]["groups"]:
+        yield from failure_lines(figures["failed"])
         yield ""
-    width = max((len(row["label"]) for row in found["shapes"]), default=0)
+    width = max((len(row["label"]) for row in figures["shapes"]), default=0)
     yield f"{'rehearsed':{width}}  {'time':>8} {'memory':>8} {'CUDA':>8}   in full: each x stages"
-    for row in found["shapes"]:
+    for row in figures["shapes"]:
         cuda = "" if row["max_cuda_bytes"] is None else format_bytes(row["max_cuda_bytes"])
         most = "at most " if row["at_most"] else "about "
         yield (
@@ -196,10 +196,10 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
             f"{most}{format_duration(row['full_seconds'])} x {row['full_stages']:,}"
         )
     yield ""
-    together = format_duration(3600 * found["full_hours"])
-    yield f"all {found['full_stages']:,} stages one after the other: about {together}"
-    if found["not_rehearsed"]:
-        yield f"{found['not_rehearsed']:,} stages are of shapes whose rehearsal failed, and not counted"
-    yield f"most memory: {format_bytes(found['max_rss_bytes'])}" + (
-        f", on the GPU {format_bytes(found['max_cuda_bytes'])}" if found["max_cuda_bytes"] is not None else ""
+    together = format_duration(3600 * figures["full_hours"])
+    yield f"all {figures['full_stages']:,} stages one after the other: about {together}"
+    if figures["not_rehearsed"]:
+        yield f"{figures['not_rehearsed']:,} stages are of shapes whose rehearsal failed, and not counted"
+    yield f"most memory: {format_bytes(figures['max_rss_bytes'])}" + (
+        f", on the GPU {format_bytes(figures['max_cuda_bytes'])}" if figures["max_cuda_bytes"] is not None else ""
     )

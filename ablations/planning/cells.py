@@ -51,10 +51,10 @@ def find_cell(plan: Plan, name: str | None) -> Cell:
 
 def fields(plan: Plan) -> list[str]:
     """Dotted names of everything that some cell sets, axes first, in the order of the file."""
-    found = dict.fromkeys(plan.sweep.varies)
+    names = dict.fromkeys(plan.sweep.varies)
     for cell in plan.cells:
-        found.update(dict.fromkeys(cell.axes))
-    return [name for name in found if any(name in cell.axes for cell in plan.cells)]
+        names.update(dict.fromkeys(cell.axes))
+    return [name for name in names if any(name in cell.axes for cell in plan.cells)]
 
 
 def as_csv(plan: Plan) -> str:

@@ -50,11 +50,11 @@ def causes_of(cause: str | None, cells: Collection[Cell] | None) -> tuple[str, .
 def choose(plan: Plan, store: Store, causes: Collection[str], cells: Collection[Cell] | None = None) -> Choice:
     """The failed stages of some causes, and of some cells if given."""
     seen = inspect_stages(store, plan.nodes)
-    found = failed_stages(plan, store, seen)
+    all_failed = failed_stages(plan, store, seen)
     wanted = {node.key for cell in cells for node in cell.stages.values()} if cells is not None else set(plan.nodes)
-    failed = tuple(each for each in found if each.cause in causes and each.node.key in wanted)
+    failed = tuple(each for each in all_failed if each.cause in causes and each.node.key in wanted)
     keys = _with_followers(plan, seen.states, {each.node.key for each in failed})
-    return Choice(failed, keys, len(found) - len(failed))
+    return Choice(failed, keys, len(all_failed) - len(failed))
 
 
 def _with_followers(plan: Plan, states: Mapping[str, str], chosen: set[str]) -> frozenset[str]:
