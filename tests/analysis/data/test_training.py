@@ -93,8 +93,8 @@ def test_a_diverged_training_shows_how_it_diverged(tmp_path):
 
 
 def test_a_sweep_without_a_training_has_no_curves(tmp_path):
-    cells = [Cell("base model", role="base", seeds=(None,), reward_model=None)]
-    folder = write_sweep(tmp_path, World(cells, "base model", prompts={"evaluation": 3}, pictures=False))
+    cells = [Cell("a", seeds=(0,), absent=(0,)), Cell("base model", role="base", seeds=(None,), reward_model=None)]
+    folder = write_sweep(tmp_path, World(cells, "a", prompts={"evaluation": 3}, pictures=False))
     (folder / "curves.json").write_text("of another time")
     assert curves_json(tmp_path, read_sweep(folder)) is None
     write(tmp_path, folder)
