@@ -24,8 +24,8 @@ EARLIER = "earlier"
 _TABLES = ("table.csv", "table.md")
 _STAYS = (EARLIER, "wandb", "wandb.log")
 """W&B's files are of all cells that the sweep ever had."""
-_SELF_DESCRIPTION = (CELLS, "tables.lock.json")
-"""Files that change with a commit, although the results are the same."""
+_SELF_DESCRIPTION = (CELLS, "tables.lock.json", "run.json")
+"""Files that change with a commit or another attempt, although the results are the same."""
 _DIGITS = 8
 
 
