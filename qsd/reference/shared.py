@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +43,6 @@ class SharedErrors:
     Attributes:
         found: pairs whose errors were there.
         computed: pairs whose errors were not.
-        seconds: that computing them took.
     """
 
     def __init__(self, folder: Path, compute: Callable[[PairBatch], npt.NDArray[np.float32]], lane: str = "0") -> None:
@@ -53,17 +51,11 @@ class SharedErrors:
         self._lock = folder / f"lane-{lane}.lock"
         self.found = 0
         self.computed = 0
-        self.seconds = 0.0
 
     @property
     def damaged(self) -> int:
         """Damaged files that were removed."""
         return self._store.damaged
-
-    def account(self) -> dict[str, Any]:
-        """What it did, of what circumstances; a file ``ACCOUNT`` has it."""
-        folder = self._store.folder.name
-        return {"folder": folder, "found": self.found, "computed": self.computed, "seconds": round(self.seconds, 3)}
 
     def of(self, batches: Sequence[FingerprintedBatch]) -> list[npt.NDArray[np.float32]]:
         """The errors of each batch, [B, 2] in order (winner, loser).
@@ -78,9 +70,7 @@ class SharedErrors:
                 self._store.refresh()
                 found, errors = self._store.find(names)
                 if not found.all():
-                    begin = time.monotonic()
                     self._fill(batches, found, errors)
-                    self.seconds += time.monotonic() - begin
         self.found += int(found.sum())
         self.computed += int((~found).sum())
         edges = np.cumsum([len(item.names) for item in batches])[:-1]

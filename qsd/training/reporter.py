@@ -1,6 +1,6 @@
-"""What a training says of itself in the log of its attempt: now and then a line, and an account at the end.
+"""What a training says of itself in the log of its attempt: now and then a line, and a summary at the end.
 
-Throughput go to a file of the attempt as well, and what it found and computed of the reference errors to another.
+Throughput goes to a file of the attempt as well.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from qsd.files import write_json
-from qsd.reference import ACCOUNT
 from qsd.training.throughput_log import ThroughputLog
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ class TrainingReporter:
         rates: counts what was trained.
         batches: count passes without gradients and reference errors.
         processes: that train.
-        attempt: folder of the attempt, for its rates and its account of reference errors; None keeps none.
+        attempt: folder of the attempt, for its rates; None keeps none.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class TrainingReporter:
         )
 
     def log_summary(self, steps: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """The account: speed, reference errors, and whether the preference was won by spoiling the loser only."""
+        """The summary: speed, reference errors, and whether the preference was won by spoiling the loser only."""
         if not steps:
             return
         self._add_rates(rows)
@@ -72,9 +70,6 @@ class TrainingReporter:
         said = self._batches.said()
         if said:
             self._print(said)
-        account = self._batches.account()
-        if account is not None and self._attempt is not None:
-            write_json(self._attempt / ACCOUNT, account)
         self._print(f"last {len(rows)} steps: {_learnt(mean)}")
         if mean["ref_winner_error"] is not None and _only_losers_moved(mean):
             self._print(

@@ -7,7 +7,7 @@ them is computed in one go (``qsd.reference.shared``), so that cells running at 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -137,10 +137,6 @@ class MicroBatches:
         return (
             f"reference errors: {self._shared.found:,} found, {self._shared.computed:,} computed for all cells{damaged}"
         )
-
-    def account(self) -> dict[str, Any] | None:
-        """``SharedErrors.account`` of this process; None where no reference errors are shared."""
-        return self._shared.account() if self._shared else None
 
     def _make(self, step: int) -> list[FingerprintedBatch]:
         """Runs in the thread of ``Prefetched``; pairs are named only where their errors are looked up."""
