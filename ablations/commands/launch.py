@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.cost.sharing_savings import spent
+from ablations.planning.display import sharing_line
 from ablations.running import finalize, local
 from ablations.running.display import Board, Lines, on_terminal
 from ablations.running.wandb_follower import following
@@ -63,8 +63,7 @@ def run(
         return EXIT_FAILED
     if only is not None and _left(plan, store)[0]:
         print("done; other stages of the sweep are not: 'ablate run' goes on with them")
-    if (found := spent(plan, store)) is not None:
-        print(found.line())
+    print(sharing_line(plan))
     return 0
 
 

@@ -25,7 +25,6 @@ def plan(
 ) -> None:
     """Show a sweep's cells and unique stages, what is done, and what the rest will cost."""
     from ablations.cost.estimate import estimate, find_site
-    from ablations.cost.sharing_savings import spent
     from ablations.planning import display
     from ablations.planning import plan as planning
     from ablations.planning.missing_inputs import AbsentTable
@@ -52,8 +51,6 @@ def plan(
         print(json.dumps(summary | {"list": display.cells_as_json(made, found)}, indent=1))
     else:
         display.print_plan(made, summary)
-        if not left and (took := spent(made, store)) is not None:
-            print(took.line())
 
 
 @app.command()

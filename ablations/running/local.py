@@ -203,7 +203,7 @@ class _Loop:
                 self._done(node)
             elif code == attempt.EXIT_INTERRUPTED:
                 self._display.stopped(node.key)
-                self._fail(node, "it was asked to end by another process")
+                self._fail(node, "stopped by another process")
             else:
                 self._fail(node, self._reason(node, code))
 
@@ -248,7 +248,7 @@ class _Loop:
         folder = attempts.latest(self._store, node.stage, node.key)
         ending = attempts.outcome(folder) if folder else None
         if ending is None or not ending["reason"]:
-            return f"ended with status {code} and no artefact"
+            return f"exited with status {code} without an artefact or an error record"
         return str(ending["reason"])
 
     def _look_elsewhere(self) -> None:

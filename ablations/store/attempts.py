@@ -30,7 +30,7 @@ def outcome(folder: Path) -> dict[str, Any] | None:
     """How an attempt ended; None while it runs, and after a kill that no other process saw.
 
     {"state": done, failed or interrupted, "reason"}, and unless it was killed "seconds", "max_rss_bytes" and
-    "max_cuda_bytes" (as ``ablations.running.processes.Together`` counts them), "end", "signal" that stopped it,
+    "max_cuda_bytes" (as ``ablations.running.processes.ProcessGroup`` counts them), "end", "signal" that stopped it,
     "progress" that it reached, and "error" (``ablations.running.error_record``); what does not apply is null.
     """
     content = read_json(folder / EXIT)

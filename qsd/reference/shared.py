@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +41,6 @@ class SharedErrors(Generic[B]):
     Attributes:
         found: pairs whose errors were in the store.
         computed: pairs whose errors were not.
-        seconds: that computing them took.
     """
 
     def __init__(
@@ -58,17 +56,11 @@ class SharedErrors(Generic[B]):
         self._lock = folder / f"lane-{lane}.lock"
         self.found = 0
         self.computed = 0
-        self.seconds = 0.0
 
     @property
     def damaged(self) -> int:
         """Damaged files that were removed."""
         return self._store.damaged
-
-    def statistics(self) -> dict[str, Any]:
-        """The content of the attempt's file ``ACCOUNT``: which folder, how many found and computed, seconds."""
-        folder = self._store.folder.name
-        return {"folder": folder, "found": self.found, "computed": self.computed, "seconds": round(self.seconds, 3)}
 
     def of(self, batches: Sequence[FingerprintedBatch[B]]) -> list[npt.NDArray[np.float32]]:
         """The errors of each batch, [B, 2] in order (winner, loser).
@@ -84,9 +76,7 @@ class SharedErrors(Generic[B]):
                 self._store.refresh()
                 stored, errors = self._store.find(fingerprints)
                 if not stored.all():
-                    begin = time.monotonic()
                     self._fill(batches, stored, errors)
-                    self.seconds += time.monotonic() - begin
         self.found += int(stored.sum())
         self.computed += int((~stored).sum())
         edges = np.cumsum([len(item.fingerprints) for item in batches])[:-1]

@@ -121,10 +121,6 @@ class Method(ABC):
         """What to print after the last step; ``mean`` is over the last rows, as for ``describe``."""
         return ()
 
-    def attempt_files(self) -> Mapping[str, Any]:
-        """JSON files for the folder of the attempt, by name: what may differ from one attempt to the next."""
-        return {}
-
 
 class AdapterMethod(Method):
     """A method that stage train can run: it trains an adapter and can say what it was trained on.

@@ -1,6 +1,6 @@
 """What a training prints into the log of its attempt: now and then a line, and a summary at the end.
 
-Throughput and what else may differ between attempts go to files in the attempt's folder as well.
+Throughput goes to a file in the attempt's folder as well.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qsd.files import write_json
 from qsd.training.method import Method
 from qsd.training.metrics import GRAD_NORM, mean_of
 from qsd.training.throughput import Throughput, ThroughputLog
@@ -25,7 +24,7 @@ class TrainingReporter:
     Args:
         method: words its own numbers.
         throughput: counts what was trained.
-        attempt: folder of the attempt, for its rates and the method's files; None keeps none.
+        attempt: folder of the attempt, for its rates; None keeps none.
     """
 
     def __init__(self, method: Method, throughput: Throughput, attempt: Path | None = None) -> None:
@@ -68,9 +67,6 @@ class TrainingReporter:
         self._print(f"last {len(rows)} steps: {self._method.describe(mean)}")
         for line in self._method.closing_lines(mean):
             self._print(line)
-        if self._attempt is not None:
-            for name, content in self._method.attempt_files().items():
-                write_json(self._attempt / name, content)
 
     def _mean(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return mean_of(rows, (*self._method.columns, GRAD_NORM))

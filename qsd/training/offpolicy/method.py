@@ -26,7 +26,6 @@ from qsd.losses import REGISTRY, PairErrors
 from qsd.models.adapter import add_adapter
 from qsd.models.attention import training_attention
 from qsd.models.denoiser import Denoiser
-from qsd.reference import ACCOUNT
 from qsd.training.ema import ParameterEma
 from qsd.training.method import AdapterMethod
 from qsd.training.metrics import read_metrics
@@ -219,11 +218,6 @@ class PairsMethod(AdapterMethod):
                 "note: losers got worse and winners no better than under the base model: the margin grew only because "
                 "losers got worse"
             )
-
-    def attempt_files(self) -> dict[str, Any]:
-        """How many reference errors were found and computed, where cells share them."""
-        statistics = self.batches.cache_statistics()
-        return {} if statistics is None else {ACCOUNT: statistics}
 
     def _accumulate(self, item: MicroBatch, statistics: Tensor | None) -> Tensor:
         """Add the gradient of some pairs of the step; returns the sums of ``COLUMNS`` over them, [7]."""

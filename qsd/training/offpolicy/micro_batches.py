@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -147,10 +147,6 @@ class MicroBatches:
         return (
             f"reference errors: {self._shared.found:,} found, {self._shared.computed:,} computed for all cells{damaged}"
         )
-
-    def cache_statistics(self) -> dict[str, Any] | None:
-        """``SharedErrors.statistics`` of this process; None where no reference errors are shared."""
-        return self._shared.statistics() if self._shared else None
 
     def _make(self, step: int) -> list[FingerprintedBatch[PairBatch]]:
         """Runs in the thread of ``Prefetched``; fingerprints are made only where errors are looked up by them."""

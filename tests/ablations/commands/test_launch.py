@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -50,6 +51,7 @@ def test_a_run_leaves_tables_and_pictures(finished: tuple[Path, str, float]) -> 
     folder = root / "runs" / "sweeps" / "small@tiny"
     for text in ("Does it matter?", "metric=product", "metric=difference", "strategy=random", "base"):
         assert text in output
+    assert re.search(r"^21 stages instead of \d+: \d+ % saved by sharing$", output, re.MULTILINE)
     assert {"cells.json", "table.csv", "table.md", "effects.png", "gallery.png"} <= set(tree(folder))
     cells = json.loads((folder / "cells.json").read_text())
     assert [cell["role"] for cell in cells["cells"]] == ["grid", "grid", "grid", "control", "base"]

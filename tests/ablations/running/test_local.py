@@ -134,7 +134,7 @@ def test_a_failure_blocks_only_its_dependants(
     reasons = {failure.label: failure.reason for failure in result.failures}
     assert reasons == {
         "train beta=666 seed 0": "the loss is not finite at step 0; lower learning_rate",
-        "train beta=667 seed 0": "ended with status 3 and no artefact",
+        "train beta=667 seed 0": "exited with status 3 without an artefact or an error record",
     }
     assert all(failure.blocked == 2 for failure in result.failures)
     log = next(failure.log for failure in result.failures if "666" in failure.label)

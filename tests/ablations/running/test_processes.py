@@ -117,7 +117,7 @@ def test_both_work_and_the_record_counts_both(workers: Workers, store: Store, no
         ("1:user,0:wait", "rank 1 has nothing to train on; give it pairs", "qsd.errors.UserError", "user-code"),
         ("0:raise,1:wait", "ZeroDivisionError: rank 0", "ZeroDivisionError", "user-code"),
         ("1:kill,0:wait", "killed by SIGKILL; memory may be exhausted: process 2 of 2", None, "host-oom"),
-        ("1:leave,0:wait", "ended with status 3 and no word: process 2 of 2", None, "user-code"),
+        ("1:leave,0:wait", "exited with status 3 without an error record: process 2 of 2", None, "user-code"),
     ],
 )
 def test_the_first_that_fails_is_the_reason(

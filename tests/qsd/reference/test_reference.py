@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from ablations.files import read_json
-from qsd.reference import ACCOUNT
 from qsd.reference.identity import environment_key, fingerprints, folder_name
 from qsd.reference.store import ErrorStore
 from qsd.stages.train import run as train
@@ -78,29 +75,6 @@ def test_cells_that_share_errors_end_in_the_bytes_of_a_cell_that_does_not(
     assert f"{pairs} found, 0 computed" in cache_lines(capsys)
     assert run(world, tmp_path / "e", None, **other) == with_others
     assert with_others != online
-
-
-def test_an_attempt_keeps_account_of_what_was_shared(world: TinyStages, tmp_path: Path) -> None:
-    """Half of the pairs are there; the time is that of the others. An attempt that shares nothing keeps none."""
-    shared, accounts = tmp_path / "shared", []
-    for name, store, loss, steps in (
-        ("a", shared, "dpo", 2),
-        ("b", shared, "ipo", 4),
-        ("c", None, "dpo", 4),
-        ("d", shared, "sft", 4),
-    ):
-        attempt = tmp_path / f"attempt {name}"
-        attempt.mkdir()
-        config = world.config(**SETTINGS | {"training__steps": steps, "loss__name": loss})
-        context = tiny_world.context(config, tmp_path / name, **world.artefacts)
-        begin = time.monotonic()
-        train.run(replace(context, reference_errors=store, attempt=attempt))
-        account = read_json(attempt / ACCOUNT)
-        assert account is None or 0 < account.pop("seconds") < time.monotonic() - begin
-        accounts.append(account)
-    folder = folder_name(world.config(**SETTINGS), CPU)
-    first = {"folder": folder, "found": 0, "computed": 16}
-    assert accounts == [first, {"folder": folder, "found": 16, "computed": 16}, None, None]
 
 
 def test_another_selection_shares_the_pairs_that_both_have(

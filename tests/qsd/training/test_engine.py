@@ -109,9 +109,6 @@ class ToyMethod(AdapterMethod):
     def closing_lines(self, mean: Mapping[str, Any]) -> Iterable[str]:
         yield f"baseline {mean['baseline']:.3f}"
 
-    def attempt_files(self) -> Mapping[str, Any]:
-        return {"rollouts.json": {"prompts": PROMPTS}}
-
     def summary(self, output: Path) -> dict[str, Any]:
         return {"last_reward": read_metrics(output)[-1]["reward"]}
 
@@ -234,7 +231,6 @@ def test_the_method_words_its_own_numbers(tmp_path: Path, capsys: pytest.Capture
     assert list(rates[0]) == ["steps", "prompts_per_second", "flops_per_second", "share_of_peak"]
     assert rates[0]["prompts_per_second"] > 0
     assert rates[0]["flops_per_second"] is None, "nobody counted operations"
-    assert json.loads((attempt / "rollouts.json").read_text()) == {"prompts": PROMPTS}
 
 
 def test_only_the_main_process_writes_and_prints(
