@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from analysis.sweep import artefact
 
 from ablations.store.artefacts import Store
+from analysis.data.sweep import artefact
 from qsd.run_store import Record, RunStore, key_of
 from qsd.stages import spec
 from qsd.tracking.contents import tracked_runs
