@@ -73,7 +73,8 @@ def test_the_public_step_tells_the_unet_what_the_project_does(kind: str, tmp_pat
     hidden, added = made._text(tokens, noisy)
     expected = {name: value.repeat(2, *[1] * (value.dim() - 1)) for name, value in ours.conditioning(captions).items()}
     assert torch.equal(hidden, expected["hidden_states"])
-    wanted = load_denoiser(path, CPU)._added(noisy, expected)
+    denoiser = load_denoiser(path, CPU)
+    wanted = denoiser.family.added_conditioning(noisy, expected, denoiser.pixels_per_latent)
     assert (added is None) == (wanted is None) == (kind == "sd")
     if added is not None and wanted is not None:
         assert all(torch.equal(added[name], wanted[name]) for name in ("text_embeds", "time_ids"))
