@@ -45,8 +45,8 @@ def binaries() -> Iterator[Finding]:
     """SLURM's commands; sacct is a help, not a need."""
     missing = [name for name in _NEEDED if shutil.which(name) is None]
     if missing:
-        mend = "run ablate on a login node of the cluster, or load its SLURM module"
-        yield Finding(FAIL, "slurm", f"not on PATH: {', '.join(missing)}", mend)
+        fix = "run ablate on a login node of the cluster, or load its SLURM module"
+        yield Finding(FAIL, "slurm", f"not on PATH: {', '.join(missing)}", fix)
         return
     yield Finding(OK, "slurm", f"{', '.join(_NEEDED)} are there")
     if _output("sacct", "--noheader", "--jobs=1") is None:
@@ -70,8 +70,8 @@ def controller(profile: Profile) -> Iterator[Finding]:
     ):
         theirs = (config.get(name, "").split() or [""])[0]
         if ours is not None and theirs.isdecimal() and ours > int(theirs):
-            mend = f"lower {field}, or leave it null: the controller is asked then"
-            yield Finding(WARN, field, f"{ours:,} in {profile.path}, {name} is {int(theirs):,} here", mend)
+            fix = f"lower {field}, or leave it null: the controller is asked then"
+            yield Finding(WARN, field, f"{ours:,} in {profile.path}, {name} is {int(theirs):,} here", fix)
         else:
             yield Finding(OK, field, f"{name} {theirs or 'unknown'}" + (f", at most {ours:,} asked" if ours else ""))
 
@@ -83,11 +83,11 @@ def partitions(profile: Profile) -> Iterator[Finding]:
         yield Finding(FAIL, "partitions", "sinfo does not answer", "try 'sinfo'")
         return
     known = read_partitions(text)
-    asked: dict[Resources, list[str]] = {profile.default: ["default"]}
+    kinds: dict[Resources, list[str]] = {profile.default: ["default"]}
     for stage, resources in profile.stages.items():
-        asked.setdefault(resources, []).append(stage)
-    for resources, stages in asked.items():
-        yield _judged(resources, ", ".join(stages), known)
+        kinds.setdefault(resources, []).append(stage)
+    for resources, stages in kinds.items():
+        yield _partition_finding(resources, ", ".join(stages), known)
 
 
 def idle_gpus(profile: Profile) -> Iterator[Finding]:
@@ -101,16 +101,16 @@ def idle_gpus(profile: Profile) -> Iterator[Finding]:
 
 def read_partitions(text: str) -> dict[str, Partition]:
     """Name -> partition from sinfo's lines ``name*|state|limit|gres``, one per kind of node."""
-    found: dict[str, Partition] = {}
+    partitions_by_name: dict[str, Partition] = {}
     for row in text.splitlines():
         name, state, limit, gres = [*(part.strip() for part in row.split("|")), "", "", ""][:4]
         default, name = name.endswith("*"), name.removesuffix("*")
-        before = found[name].gres if name in found else ()
-        found[name] = Partition(name, default, state == "up", _minutes(limit), (*before, gres))
-    return found
+        before = partitions_by_name[name].gres if name in partitions_by_name else ()
+        partitions_by_name[name] = Partition(name, default, state == "up", _minutes(limit), (*before, gres))
+    return partitions_by_name
 
 
-def _judged(resources: Resources, stages: str, known: dict[str, Partition]) -> Finding:
+def _partition_finding(resources: Resources, stages: str, known: dict[str, Partition]) -> Finding:
     check = f"partition of {stages}"
     if resources.partition is None:
         partition = next((each for each in known.values() if each.default), None)
@@ -120,8 +120,8 @@ def _judged(resources: Resources, stages: str, known: dict[str, Partition]) -> F
         names = [name.strip() for name in resources.partition.split(",")]
         unknown = [name for name in names if name not in known]
         if unknown:
-            mend = f"set one of {', '.join(known)}"
-            return Finding(FAIL, check, f"unknown partition '{unknown[0]}'{suggest(unknown[0], known)}", mend)
+            fix = f"set one of {', '.join(known)}"
+            return Finding(FAIL, check, f"unknown partition '{unknown[0]}'{suggest(unknown[0], known)}", fix)
         partition = known[names[0]]
     if not partition.up:
         return Finding(WARN, check, f"{partition.name} is not up: jobs will wait", "'sinfo' shows its state")
@@ -129,8 +129,8 @@ def _judged(resources: Resources, stages: str, known: dict[str, Partition]) -> F
         text = f"{resources.minutes} min asked, {partition.name} allows {partition.minutes:.0f}"
         return Finding(FAIL, check, text, "lower 'minutes': a stage that needs longer is interrupted and goes on")
     if resources.gpus and not any("gpu" in gres for gres in partition.gres):
-        mend = "choose another partition, or set gpus: 0"
-        return Finding(FAIL, check, f"{resources.gpus} GPUs asked, {partition.name} offers none", mend)
+        fix = "choose another partition, or set gpus: 0"
+        return Finding(FAIL, check, f"{resources.gpus} GPUs asked, {partition.name} offers none", fix)
     if resources.gpu_type and not any(resources.gpu_type in gres for gres in partition.gres):
         offered = ", ".join(sorted({gres for gres in partition.gres if "gpu" in gres}))
         return Finding(

@@ -159,7 +159,7 @@ def _run_stage(
     for name, key in job.inputs.items():
         problem = store.problem(name, key)
         if problem is not None:
-            raise UserError(f"input {name}/{key}: {problem}; run the sweep again to make it anew")
+            raise UserError(f"input {name}/{key}: {problem}; run the sweep again to recompute it")
     from qsd.config.load import build
 
     module, _, function = table.STAGES[job.stage].entry.partition(":")

@@ -43,29 +43,29 @@ def with_states(store: Store, entries: Iterable[Mapping[str, Any]]) -> list[dict
         if id(entry) not in finished
         for stage, key in entry["stages"].items()
     }
-    seen = inspect_stages(store, nodes)
+    inspected = inspect_stages(store, nodes)
     for entry in listed:
         entry["state"], entry["reason"] = FINISHED, None
         if id(entry) not in finished:
-            entry["state"], entry["reason"] = _state([nodes[key] for key in entry["stages"].values()], store, seen)
+            entry["state"], entry["reason"] = _state([nodes[key] for key in entry["stages"].values()], store, inspected)
     return listed
 
 
-def _state(stages: list[StageNode], store: Store, seen: StageStates) -> tuple[str, str | None]:
+def _state(stages: list[StageNode], store: Store, inspected: StageStates) -> tuple[str, str | None]:
     """Of a cell without an evaluation; a divergence stands whatever becomes of the inputs of its training."""
     for node in stages:
-        if seen.states[node.key] == states.DIVERGED:
-            return DIVERGED, _reason(node, store, seen)
+        if inspected.states[node.key] == states.DIVERGED:
+            return DIVERGED, _reason(node, store, inspected)
     for node in stages:
-        if seen.states[node.key] == states.FAILED:
-            return FAILED, f"{node.stage} failed: {_reason(node, store, seen)}"
+        if inspected.states[node.key] == states.FAILED:
+            return FAILED, f"{node.stage} failed: {_reason(node, store, inspected)}"
     return UNFINISHED, None
 
 
-def _reason(node: StageNode, store: Store, seen: StageStates) -> str:
+def _reason(node: StageNode, store: Store, inspected: StageStates) -> str:
     """One line."""
     failed = failure(store, node)
     if failed is not None:
         return failed[0].partition("\n")[0]
-    job = seen.job_state(node.key)
+    job = inspected.job_state(node.key)
     return f"SLURM job {job.job}: {job.state}" if job else "it left no record"

@@ -121,7 +121,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _unfit(root: Path, name: str, untracked: bool) -> str | None:
-    """Why a file is not taken: "" needs no word, None means that it is.
+    """Why a file is not taken: "" is not worth a mention, None means that it is.
 
     Raises:
         UserError: code with a key in it; without the file the code would not run.
@@ -135,10 +135,10 @@ def _unfit(root: Path, name: str, untracked: bool) -> str | None:
         return "it is a link out of the project"
     if path.stat().st_size > _MOST_BYTES:
         return f"it is larger than {_MOST_BYTES // 2**20} MB"
-    found = secret_in(path.read_bytes())
-    if found and path.suffix == ".py":
-        raise UserError(f"{name}: seems to hold {found}; move it to an environment variable before launching")
-    return f"seems to hold {found}" if found else None
+    secret = secret_in(path.read_bytes())
+    if secret and path.suffix == ".py":
+        raise UserError(f"{name}: seems to hold {secret}; move it to an environment variable before launching")
+    return f"seems to hold {secret}" if secret else None
 
 
 def _patch(root: Path, content: _Content) -> tuple[bytes, set[str]]:
@@ -155,8 +155,8 @@ def _patch(root: Path, content: _Content) -> tuple[bytes, set[str]]:
 
 
 def _environment() -> str:
-    found = {f"{each.metadata['Name']}=={each.version}" for each in metadata.distributions()}
-    return "\n".join([f"python=={platform.python_version()}", *sorted(found, key=str.lower)]) + "\n"
+    packages = {f"{each.metadata['Name']}=={each.version}" for each in metadata.distributions()}
+    return "\n".join([f"python=={platform.python_version()}", *sorted(packages, key=str.lower)]) + "\n"
 
 
 def _write(final: Path, files: dict[str, bytes]) -> None:

@@ -55,11 +55,11 @@ class Owner:
     def here() -> Owner:
         """The calling process."""
         pid = os.getpid()
-        here = Owner(socket.gethostname(), _boot(), _namespace(), pid, _started(pid))
+        process = Owner(socket.gethostname(), _boot(), _namespace(), pid, _started(pid))
         slurm = slurm_job()
         if slurm is None:
-            return here
-        return replace(here, slurm_job=slurm["job"], restarts=slurm["restarts"], cluster=slurm["cluster"])
+            return process
+        return replace(process, slurm_job=slurm["job"], restarts=slurm["restarts"], cluster=slurm["cluster"])
 
     @staticmethod
     def of(fields: dict[str, Any]) -> Owner:
@@ -110,11 +110,11 @@ class Owner:
         """Whether SLURM has ended the job of a process that cannot be seen from here."""
         if not self.slurm_job:
             return False
-        here = slurm_job()
-        if self.cluster and self.cluster != (here["cluster"] if here else scheduler().cluster()):
+        own_job = slurm_job()
+        if self.cluster and self.cluster != (own_job["cluster"] if own_job else scheduler().cluster()):
             return False
-        if here is not None and here["job"] == self.slurm_job:
-            return bool(here["restarts"] > self.restarts)
+        if own_job is not None and own_job["job"] == self.slurm_job:
+            return bool(own_job["restarts"] > self.restarts)
         state = (ask or scheduler().job_state)(self.slurm_job)
         if state is None:
             return False
@@ -144,7 +144,7 @@ def _started(pid: int) -> int:
     try:
         boot = psutil.boot_time()
         created = psutil.Process(pid).create_time()
-    except psutil.Error:  # gone, or hidden from this user
+    except psutil.Error:  # it has ended, or is hidden from this user
         return _UNKNOWN
     # psutil adds the time of boot to what the kernel counts. That time moves when the clock is set, which would make
     # another process of the same one, so it is taken off again.

@@ -64,21 +64,21 @@ def measure(config: ExperimentConfig, pictures: Pictures, scorer: str, output: P
     spec = REGISTRY.get(scorer)
     if spec.unit != _UNIT:
         raise UserError(f"--scorer {scorer}: its unit is {spec.unit}; the benchmark is in hundredths of cosine")
-    of_weights = revision(scorer, config.reward.weights)
+    weights_revision = revision(scorer, config.reward.weights)
     for style, count in Counter(place.style for place in pictures.places).items():
         check_groups(style, count)
     _claim(output, pictures.meaning)
     folder = output / scorer
     known = _read(folder)
-    if known is not None and known["revision"] == of_weights:
+    if known is not None and known["revision"] == weights_revision:
         shutil.rmtree(folder / _STATE, ignore_errors=True)  # a kill may have come between the result and this
         return _result(known)
     opened = open_reward(scorer, config.reward.weights, prepare(config.device, config.threads))
-    pictures.make(output, report)  # after the scorer has opened: damaged weights are told before hours of work
-    table = _scored(opened, pictures, output, folder / _STATE / of_weights, config.evaluation.batch_size, report)
+    pictures.make(output, report)  # after the scorer has opened: damaged weights are reported before hours of work
+    table = _scored(opened, pictures, output, folder / _STATE / weights_revision, config.evaluation.batch_size, report)
     result = summarise(_by_style(pictures, table["score"].to_numpy()))
     write_table(folder / SCORES, table)
-    origin = {"scorer": scorer, "revision": of_weights, "unit": "hundredths of cosine"}
+    origin = {"scorer": scorer, "revision": weights_revision, "unit": "hundredths of cosine"}
     write_json(folder / RESULT, {**origin, **asdict(result), "pictures": pictures.meaning})
     shutil.rmtree(folder / _STATE)
     remove_leftovers(output)
@@ -134,10 +134,10 @@ def _scored(scorer: Scorer, pictures: Pictures, output: Path, state: Path, batch
 
 
 def _by_style(pictures: Pictures, scores: NDArray[np.float32]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    scores_by_style: dict[str, list[float]] = {}
     for place, score in zip(pictures.places, scores.tolist(), strict=True):
-        found.setdefault(place.style, []).append(score)
-    return found
+        scores_by_style.setdefault(place.style, []).append(score)
+    return scores_by_style
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
