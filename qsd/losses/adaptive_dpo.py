@@ -12,46 +12,13 @@ margin is ``dpo``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qsd.config.fields import meaning
-from qsd.losses import Beta, Loss, PairErrors, half_beta
-from qsd.losses._annotators import margin, minority, step_statistics, weight
+from qsd.losses import Loss, PairErrors, half_beta
+from qsd.losses._annotators import Settings, margin, minority, step_statistics, weight
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass
-class Settings(Beta):
-    """β, the annotators, and what their metric does to the weight and the margin of a pair."""
-
-    adaptive_decays: list[float] = meaning(
-        [0.9999, 0.5], "of adaptive_dpo's annotators beside the current model", least=0, below=1
-    )
-    adaptive_normalizer: str = meaning(
-        "step",
-        "scale of d in adaptive_dpo's metric: over the step, or as published over the micro-batch, or none",
-        choices=("step", "micro_batch", "none"),
-    )
-    adaptive_group: int = meaning(
-        16, "pairs of the published micro-batch, whose size acts as a part of rho; micro_batch demands it", least=1
-    )
-    adaptive_rho: float = meaning(15.0, "sharpness of adaptive_dpo's annotators; 1e4 fits without normalizer", above=0)
-    adaptive_weight: str = meaning(
-        "linear", "how the metric lowers a pair's weight", choices=("linear", "quadratic", "sqrt", "exponential")
-    )
-    adaptive_slope: float = meaning(
-        10.0, "c of adaptive_dpo's weight; with 0 the linear weight is the same for all pairs", least=0
-    )
-    adaptive_intercept: float = meaning(1.0, "b of adaptive_dpo's weight", above=0)
-    adaptive_margin: str = meaning(
-        "quadratic",
-        "quadratic and linear as published, next to nothing at their scale; scaled acts; or none",
-        choices=("quadratic", "linear", "scaled", "none"),
-    )
-    adaptive_margin_weight: float = meaning(1.0, "k of the scaled margin, per unit of the metric squared", least=0)
 
 
 def adaptive_dpo(errors: PairErrors, settings: Settings) -> Tensor:

@@ -10,10 +10,10 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from qsd.models.families import Conditioning, Family, family_of
+from qsd.models.families import Conditioning, Family
 from qsd.models.precision import torch_type
 from qsd.models.process import DiffusionProcess
-from qsd.models.source import load_part, load_weights
+from qsd.models.source import family_of, load_part, load_weights
 
 
 @dataclass

@@ -11,9 +11,9 @@ import transformers
 from torch import Tensor
 
 from qsd.errors import UserError
-from qsd.models.families import Conditioning, Family, TextTower, family_of
+from qsd.models.families import Conditioning, Family, TextTower
 from qsd.models.precision import torch_type
-from qsd.models.source import load_part, load_weights
+from qsd.models.source import family_of, load_part, load_weights
 
 
 @dataclass

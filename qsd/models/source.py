@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from qsd.errors import UserError, reason
-from qsd.models.families import INDEX
+from qsd.models.families import INDEX, Family, family_in
 
 T = TypeVar("T")
 
@@ -42,6 +42,16 @@ def load_index(path: str) -> dict[str, Any]:
         UserError: nothing to load there.
     """
     return dict(load_part(DiffusionPipeline.load_config, path))
+
+
+def family_of(path: str) -> Family:
+    """The family of a pipeline folder or hub name.
+
+    Raises:
+        UserError: nothing to load there, or a pipeline of another class.
+    """
+    # Only stages ask for a model on the hub; what plans reads folders on this machine (``families.read_index``).
+    return family_in(load_index(path), path)
 
 
 def load_part(part: Callable[..., T], path: str, **options: Any) -> T:

@@ -23,9 +23,9 @@ import torch
 from qsd.draws import initial_latents
 from qsd.generation.images import read_images
 from qsd.models.encoders import load_text_encoder
-from qsd.models.families import family_of
 from qsd.models.pipeline import decode
 from qsd.models.precision import autocast_for, torch_type
+from qsd.models.source import family_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

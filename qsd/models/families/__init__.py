@@ -298,18 +298,6 @@ def family_in(index: Mapping[str, Any], path: str) -> Family:
     return family_named(str(index.get("_class_name")), f"model.path {path}: {INDEX}")
 
 
-def family_of(path: str) -> Family:
-    """The family of a pipeline folder or hub name.
-
-    Raises:
-        UserError: nothing to load there, or a pipeline of another class.
-    """
-    # Only stages ask for a model on the hub; what plans reads folders that are on this machine (``read_index``).
-    from qsd.models.source import load_index
-
-    return family_in(load_index(path), path)
-
-
 def read_index(folder: Path) -> dict[str, Any]:
     """The content of a folder's ``model_index.json``; no library is loaded for it.
 
