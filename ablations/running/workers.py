@@ -41,6 +41,9 @@ EXIT_UNKNOWN = 255
 """``multiprocessing``'s exit status of a process whose fork server is gone: the kernel has killed the process too."""
 _OWN = ("ablations.running.fork_server", "ablations.running.workers", "ablations.cli")
 """Imported by the fork server before all else. A child imports the launcher's main program, so ``ablations.cli``."""
+_QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
+"""The fork server is killed at the end, with the semaphores that libraries made in it. multiprocessing's own process for
+such leftovers removes them, and would say so below the table."""
 _TRIES = 20
 _PAUSE_S = 0.1
 
@@ -60,7 +63,7 @@ class Workers:
         self._context = get_context("forkserver")
         self._running: dict[int, ForkServerProcess] = {}
         self._context.set_forkserver_preload([*_OWN, *preload])
-        with _variables(self._limits):
+        with _variables({**self._limits, "PYTHONWARNINGS": _QUIET_TRACKER}):
             forkserver.ensure_running()  # does not wait for the imports
 
     def start(self, identity: int, job: Path, environment: Mapping[str, str]) -> None:
@@ -71,10 +74,12 @@ class Workers:
         Raises:
             RuntimeError: the fork server does not start.
         """
-        process = self._context.Process(target=_attempt, args=(str(job.resolve()), dict(environment)))
+        # All of it, and not only what differs: the fork server may be older than a change of this process's variables.
+        variables = {**os.environ, **self._limits, **environment}
+        process = self._context.Process(target=_attempt, args=(str(job.resolve()), variables))
         for _ in range(_TRIES):
             # It has died, or is dying: multiprocessing starts another one as soon as the kernel reports its death.
-            with contextlib.suppress(OSError, EOFError), _variables(self._limits):
+            with contextlib.suppress(OSError, EOFError), _variables({**self._limits, "PYTHONWARNINGS": _QUIET_TRACKER}):
                 process.start()
                 self._running[identity] = process
                 return
@@ -130,6 +135,7 @@ def _attempt(job: str, environment: dict[str, str]) -> None:
         # Held open here, this pipe would keep the fork server from noticing that the launcher is gone.
         os.close(getattr(forkserver._forkserver, "_forkserver_alive_fd"))  # noqa: B009
         gc.freeze()  # keeps the collector from touching, and so copying, the pages shared with the fork server
+        os.environ.clear()
         os.environ.update(environment)  # in time for CUDA, which reads it when it is first used
         return attempt.main([job])
 

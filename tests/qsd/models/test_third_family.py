@@ -25,6 +25,7 @@ from qsd.runtime import Interrupted
 from qsd.stages.encode import run as encode
 from qsd.stages.generate import run as generate
 from qsd.stages.train import run as train
+from qsd.training.offpolicy.batches import open_stream
 from tests.ablations.grid.test_grid import FLAT
 from tests.qsd import tiny_pipeline, tiny_world
 from tests.qsd.tiny_stages import TinyStages
@@ -109,8 +110,8 @@ def test_a_third_family_is_trained_and_drawn_with(toy_world: TinyStages, model: 
 def test_its_errors_are_those_of_its_own_process(toy_world: TinyStages, model: Path) -> None:
     """Times are real numbers, and a network that predicts v exactly has error 0."""
     denoiser = load_denoiser(str(model), torch.device("cpu"))
-    context = tiny_world.context(toy_world.config(model__path=str(model)), model, **toy_world.artefacts)
-    batch = train.open_stream(context, denoiser.process).batch(0, 4, torch.device("cpu"))
+    config = toy_world.config(model__path=str(model))
+    batch = open_stream(toy_world.artefacts, config, denoiser.process).batch(0, 4, torch.device("cpu"))
     assert batch.timesteps.dtype == torch.float32
     assert torch.equal(batch.timesteps[:4], batch.timesteps[4:])
     assert 0 < float(batch.timesteps.min()) < float(batch.timesteps.max()) < 1

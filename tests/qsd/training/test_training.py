@@ -189,7 +189,7 @@ def test_a_pair_meets_the_same_numbers_whatever_else_is_selected(world: TinyStag
     """Invariant 1, at the place where it matters."""
     ids = pair_ids(world)
     large = trainer(world).method.stream.batch(0, len(ids), torch.device("cpu"))
-    small = trainer(world.with_inputs(select=select(tmp_path, ids[4:7]))).stream.batch(0, 3, torch.device("cpu"))
+    small = trainer(world.with_inputs(select=select(tmp_path, ids[4:7]))).method.stream.batch(0, 3, torch.device("cpu"))
     for place, pair_id in enumerate(small.pair_ids):
         there = large.pair_ids.index(pair_id)
         for side in (0, 1):

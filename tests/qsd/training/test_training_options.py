@@ -101,7 +101,8 @@ def test_validation_holds_out_pairs_that_were_not_selected(few: TinyStages, tmp_
 
 
 def test_the_choice_of_held_out_pairs_is_shared_by_selections_and_seeds(world: TinyStages) -> None:
-    encoded, ids, process = EncodedPairs(world.artefacts["encode"]), pair_ids(world), trainer(world).denoiser.process
+    encoded, ids = EncodedPairs(world.artefacts["encode"]), pair_ids(world)
+    process = trainer(world).method.denoiser.process
     recipe = world.config(training__validation_pairs=4, training__flip=False, training__caption_dropout=0.5).training
     first = held_out(encoded, ids[:3], recipe, process)
     second = held_out(encoded, ids[3:5], recipe, process)
