@@ -105,7 +105,7 @@ def test_table_before_the_run_says_what_to_do(world: Path, capsys: pytest.Captur
     assert ablate("explain", "good", "metric=prodct") == 2
     assert "unknown cell 'metric=prodct' (did you mean 'metric=product'?)" in capsys.readouterr().err
     assert ablate("explain", "good") == 0
-    assert "no train was ever finished in this store" in capsys.readouterr().out
+    assert "no train has been finished in this store" in capsys.readouterr().out
 
 
 def test_explain_names_the_field_that_differs(plan_of: Planner, store: Store, fake_log: Path) -> None:
@@ -139,7 +139,7 @@ def test_explain_tells_a_damaged_artefact(plan_of: Planner, store: Store, fake_l
     found = states(store, plan.nodes)
     assert found[cell.stages["train"].key] == "new"
     text = "\n".join(explain(plan, cell, store, found))
-    assert "an artefact is there but not valid: its file result.txt is missing" in text
+    assert "the artefact exists but is not valid: its file result.txt is missing" in text
     assert run_plan(plan, store).ran == 1, "only the damaged stage is made anew; what was made from it is still valid"
 
 

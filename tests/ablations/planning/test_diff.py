@@ -100,7 +100,7 @@ def test_the_command_before_any_run(assets: Path, capsys: pytest.CaptureFixture[
     assert "seed: 0 | 1  (read by select, train)" in output
     assert "selection.strategy: top_k | random  (read by select)" in output
     assert "| -" in output, "a random selection has no scores"
-    assert "strategy=random seed 1: no attempt here at data, select, " in output
+    assert "strategy=random seed 1: no attempt in this store at data, select, " in output
     assert ablate("diff", "good", "metric=product", "base", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [entry["field"] for entry in found["config"]] == ["adapter"]

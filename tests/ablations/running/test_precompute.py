@@ -107,7 +107,7 @@ def test_its_failure_costs_nothing_but_time(
     result = run_scores(plan_of(THREE), store)
     assert result.failures == []
     said = capsys.readouterr().out
-    assert said.count("no room for two models; the stages do what is missing themselves") == 3
+    assert said.count("no room for two models; the stages compute what is missing themselves") == 3
     assert "failed: score ahead for 2 stages, process 1 of 3: " in said
     assert tree(store.root / "artefacts") == tree(whole.root / "artefacts")
 
