@@ -1,4 +1,4 @@
-"""What a reward model must score for a set of pairs: every distinct (image, caption) once, in the order of reading."""
+"""The scores that a set of pairs needs: every distinct (image, caption) once, in the order of reading."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Requests:
     """M scores to compute, ordered so that every image is decoded once and the source is read from front to back.
 
     Attributes:
-        source_rows: row [M] where the image is first met.
-        winners: [M] true when it is the winner of that row.
-        captions: [M] text.
-        item: number [M] among the distinct ones.
+        source_rows: [M] first source row that has the image.
+        winners: [M] true if the image is the winner of that row.
+        captions: [M] caption texts.
+        item: [M] index among the distinct (image, caption).
     """
 
     source_rows: NDArray[np.int64]
