@@ -4,8 +4,8 @@ Modules are named as the tensors of published BLIP checkpoints (``visual_encoder
 ``text_encoder.encoder.layer.0.crossattention.self.key.weight``, …), so no conversion of keys is needed.
 
 ViT: pre-norm blocks, LayerNorm eps 1e-6, exact GELU, learned positions, all tokens returned. BERT: post-norm, eps
-1e-12; each layer is self-attention over the caption (padding left out), then cross-attention to all image tokens, then the
-MLP. Source: Li et al., "BLIP", arXiv 2201.12086; sizes from the published ``med_config.json`` and ViT-L/16.
+1e-12; each layer is self-attention over the caption (padding left out), then cross-attention to all image tokens, then
+the MLP. Source: Li et al., "BLIP", arXiv 2201.12086; sizes from the published ``med_config.json`` and ViT-L/16.
 """
 
 from __future__ import annotations

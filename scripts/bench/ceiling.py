@@ -1,7 +1,7 @@
 """The speed that a device reaches in matrix products or convolutions alone, as an upper bound for a training step.
 
-A data sheet's peak assumes a clock rate that no long run sustains. This is measured in the same run
-as the training. Both kinds are tried, since libraries differ: on AMD's processors, PyTorch's products in fp32 (MKL) reach half of what
+A data sheet's peak assumes a clock rate that no long run sustains. This is measured in the same run as the training.
+Both kinds are tried, since libraries differ: on AMD's processors, PyTorch's products in fp32 (MKL) reach half of what
 its convolutions (oneDNN) do.
 """
 

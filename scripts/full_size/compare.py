@@ -2,10 +2,11 @@
 
     python -m scripts.full_size.compare FOLDER
 
-The unmodified pipeline is loaded from the folder and gets the adapter by ``load_lora_weights``. It computes as the stage
-did: in bf16 its weights are bf16 and it is in autocast. There it adds the adapter's product to a layer's output in bf16, where
-the project merged it into the weights in fp32, so the images agree up to the rounding of bf16. The captions'
-embeddings come from the code of the encode stage, so that the text models and the UNet need not be in memory together.
+The unmodified pipeline is loaded from the folder and gets the adapter by ``load_lora_weights``. It computes as the
+stage did: in bf16 its weights are bf16 and it is in autocast. There it adds the adapter's product to a layer's output
+in bf16, where the project merged it into the weights in fp32, so the images agree up to the rounding of bf16. The
+captions' embeddings come from the code of the encode stage, so that the text models and the UNet need not be in memory
+together.
 """
 
 from __future__ import annotations
