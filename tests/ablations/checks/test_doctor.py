@@ -250,7 +250,7 @@ def test_published_weights_are_fetched_into_their_folder(tmp_path: Path, monkeyp
     wanted = {required.place: required for required in required_files(flat) if required.field == "reward.weights"}
     published, own = wanted["weights/hps_v2.1"], wanted["weights/clip_emoji"]
     assert not published.on_hub
-    with pytest.raises(UserError, match=r"run 'ablate prefetch' or 'qsd fetch hps_v2\.1 --weights weights' where"):
+    with pytest.raises(UserError, match=r"run 'ablate prefetch' or 'qsd fetch hps_v2\.1 --weights weights' on a machine"):
         verify(published)
     with pytest.raises(UserError, match=r"weights/clip_emoji: no such file or folder; put it there, or set reward\."):
         fetch(own)
