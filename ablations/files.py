@@ -1,43 +1,27 @@
-"""Small JSON files that are whole or absent: written aside, then renamed into place."""
+"""JSON files of a run store; how they are written and read is in ``qsd.files``."""
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
 from typing import TYPE_CHECKING, Any
+
+from qsd.files import create_bytes, json_bytes, numbered, read_json, write_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+__all__ = ["create_json", "numbered", "read_json", "write_json"]
 
-def write_text(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` in one step; its folder is made if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with aside.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(path)
+_INDENT = 1
+"""A store holds tens of thousands of these files. Records of equal stages are equal bytes, so it must not change."""
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace ``path`` by ``value`` as indented JSON, in one step."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Replace the file at ``path`` by ``value`` as JSON in one step; its folder is made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, json_bytes(value, _INDENT))
 
 
-def read_json(path: Path) -> Any | None:
-    """The value in ``path``, or None if the file is missing or not JSON."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def numbered(folder: Path) -> list[int]:
-    """The names in ``folder`` that are whole numbers, ascending; empty if there is no such folder."""
-    try:
-        return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
-    except FileNotFoundError:
-        return []
+def create_json(path: Path, value: Any) -> bool:
+    """Create the file at ``path``, and its folder if missing; False if another process was quicker."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return create_bytes(path, json_bytes(value, _INDENT))

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from analysis.sweep import artefact, read_sweep
+from analysis.data.sweep import artefact, read_sweep
+from qsd.stages.spec import STAGES
 
 NAME = "tables.lock.json"
 
@@ -21,14 +22,15 @@ def inputs(runs: Path, sweep_folder: Path) -> dict[str, Any]:
     sweep = read_sweep(sweep_folder)
     records: dict[str, str | None] = {}
     for replicate in sweep.replicates:
-        for stage in ("evaluate", "generate", "select", "train"):
+        for stage in (name for name, spec in STAGES.items() if spec.in_tables):
             key = replicate.stages.get(stage)
             if key is not None and f"{stage}/{key}" not in records:
                 folder = artefact(runs, stage, key)
                 records[f"{stage}/{key}"] = _sha256(folder / "record.json") if folder else None
     code = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        code.update(f"{path.name}\0{_sha256(path)}\n".encode())
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        code.update(f"{path.relative_to(package).as_posix()}\0{_sha256(path)}\n".encode())
     return {"code": code.hexdigest(), "cells.json": _sha256(sweep_folder / "cells.json"), "records": records}
 
 
@@ -39,11 +41,11 @@ def lock_text(inputs_before: dict[str, Any], outputs: dict[str, bytes]) -> str:
 
 
 def up_to_date(runs: Path, sweep_folder: Path) -> bool:
-    """Whether the written tables and pictures are whole and come from the present results and code."""
+    """Whether the written tables and figures are complete and come from the present results and code."""
     try:
         lock = json.loads((sweep_folder / NAME).read_text(encoding="utf-8"))
-        whole = all(_sha256(sweep_folder / name) == digest for name, digest in lock["outputs"].items())
-        return whole and bool(lock["inputs"] == inputs(runs, sweep_folder))
+        unchanged = all(_sha256(sweep_folder / name) == digest for name, digest in lock["outputs"].items())
+        return unchanged and bool(lock["inputs"] == inputs(runs, sweep_folder))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

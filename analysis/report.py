@@ -1,63 +1,106 @@
-"""Write a sweep's tables and pictures."""
+"""Write a sweep's tables, figures and curves: the one place where an analysis becomes files."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis import detector, overlap
-from analysis.figures import effects_png
-from analysis.gallery import gallery_png
-from analysis.load import load
+from analysis.data.load import load
+from analysis.data.rows import FILE as ROWS
+from analysis.data.rows import to_json
+from analysis.data.training import CURVES, curves_json
+from analysis.document.build import build_document
+from analysis.document.model import FigureReference
+from analysis.figures import detector, effects, gallery, overlap
+from analysis.figures.drawing import FORMATS, PNG, SVG
 from analysis.lock import NAME, inputs, lock_text
-from analysis.markdown import to_markdown
-from analysis.rows import build_rows
-from analysis.rows_json import NAME as ROWS
-from analysis.rows_json import to_json
-from analysis.table_csv import to_csv
+from analysis.render.markdown import to_markdown
+from analysis.render.table_csv import to_csv
+from analysis.statistics.build_rows import build_rows
+from qsd.files import remove_leftovers, write_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from analysis.data.load import Results
+    from analysis.data.rows import Row
+    from analysis.figures.drawing import Drawing
 
-def write(runs: Path, sweep_folder: Path) -> list[Path]:
-    """Write ``rows.json``, ``table.csv``, ``table.md``, pictures, the overlap of selections and ``tables.lock.json``.
+_LEFTOVER_S = 3600
+"""A temporary file of this age was left by a kill: another process that writes the same tables takes seconds."""
+
+FIGURE_FORMATS: Mapping[str, tuple[str, ...]] = {effects.NAME: (PNG, SVG)}
+"""Figure -> the formats it is written in; PNG alone for those not named. PDF is there for papers."""
+_FIGURES = (effects.NAME, gallery.NAME, overlap.NAME, detector.MINORITY, detector.INTERVALS)
+_OPTIONAL = {
+    *(f"{name}.{form}" for name in _FIGURES for form in FORMATS),
+    *(overlap.TABLE, detector.TABLE, CURVES),
+}
+"""Files that a sweep may have and later lack, such as the overlap of selections that are now the same."""
+
+
+def write(runs: Path, sweep_folder: Path, formats: Mapping[str, tuple[str, ...]] = FIGURE_FORMATS) -> list[Path]:
+    """Write ``rows.json``, ``table.csv``, ``table.md``, figures, their tables, ``curves.json`` and the lock of these.
 
     The same results give the same bytes. Every file is written aside and renamed, the lock last, so that a kill
-    leaves whole files and a lock that does not fit them.
+    leaves complete files and a lock that does not fit them.
+
+    Args:
+        runs: the store.
+        sweep_folder: holds ``cells.json``; the files are written there.
+        formats: figure -> formats, as ``FIGURE_FORMATS``; a picture of pixels has no other than PNG.
 
     Returns:
-        The written files; without ``gallery.png`` where no cell has images, without ``overlap.FILES`` with fewer than
-        two different selections, without ``detector.FILES`` where no training has looked for flipped labels.
+        The written files; without ``gallery.png`` where no cell has images yet, without the overlap with fewer than
+        two different selections, without the detector's files where no training has looked for flipped labels, and
+        without ``curves.json`` where no training has ended.
 
     Raises:
-        UserError: nothing is evaluated yet, or cells cannot be compared (see ``load`` and ``pairing``).
+        UserError: nothing is evaluated yet, or cells cannot be compared (``analysis.data.load`` and ``pairing``).
     """
     before = inputs(runs, sweep_folder)
     results = load(runs, sweep_folder)
     rows = build_rows(results)
+    drawings, tables = _figures(results, rows)
+    files = {drawing.name: _save(drawing, formats.get(drawing.name, (PNG,))) for drawing in drawings}
+    references = [
+        FigureReference(drawing.name, drawing.caption, tuple(name.rpartition(".")[2] for name in files[drawing.name]))
+        for drawing in drawings
+    ]
+    document = build_document(results.sweep, rows, references)
+    curves = curves_json(runs, results.sweep)
     outputs: dict[str, bytes] = {
         ROWS: to_json(rows).encode(),
         "table.csv": to_csv(rows).encode(),
-        "table.md": to_markdown(results.sweep, rows).encode(),
-        "effects.png": effects_png(results.sweep, rows),
+        "table.md": to_markdown(document).encode(),
+        **{name: content for saved in files.values() for name, content in saved.items()},
+        **{name: text.encode() for name, text in tables.items()},
+        **({CURVES: curves.encode()} if curves else {}),
     }
-    optional = {
-        "gallery.png": gallery_png(runs, results.sweep),
-        **overlap.outputs(runs, results.sweep),
-        **detector.outputs(runs, results.sweep),
-    }
-    for name, content in optional.items():
-        if content is not None:
-            outputs[name] = content
-        else:
-            (sweep_folder / name).unlink(missing_ok=True)
-    for name, whole in outputs.items():
-        _write(sweep_folder / name, whole)
-    _write(sweep_folder / NAME, lock_text(before, outputs).encode())
+    for name in _OPTIONAL - set(outputs):
+        (sweep_folder / name).unlink(missing_ok=True)
+    for name, content in outputs.items():
+        write_bytes(sweep_folder / name, content)
+    write_bytes(sweep_folder / NAME, lock_text(before, outputs).encode())
+    remove_leftovers(sweep_folder, _LEFTOVER_S)
     return [sweep_folder / name for name in (*outputs, NAME)]
 
 
-def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.tmp")  # one name, so that what a kill leaves is used up by the next call
-    aside.write_bytes(content)
-    aside.replace(path)
+def _figures(results: Results, rows: list[Row]) -> tuple[list[Drawing], dict[str, str]]:
+    """The figures that there is something to show in, and the tables of their numbers by file name."""
+    runs, sweep = results.runs, results.sweep
+    drawings = [effects.effects(sweep, rows), gallery.gallery(runs, sweep)]
+    tables: dict[str, str] = {}
+    if (selections := overlap.read_overlap(runs, sweep)) is not None:
+        drawings.append(overlap.overlap_figure(selections))
+        tables[overlap.TABLE] = overlap.overlap_csv(selections)
+    if detections := detector.read_detections(runs, sweep):
+        drawings += [detector.minority(detections), detector.intervals(detections)]
+        tables[detector.TABLE] = detector.detector_csv(detections)
+    return [drawing for drawing in drawings if drawing is not None], tables
+
+
+def _save(drawing: Drawing, formats: tuple[str, ...]) -> dict[str, bytes]:
+    """File name -> content."""
+    contents = {f"{drawing.name}.{form}": drawing.save(form) for form in formats}
+    return {name: content for name, content in contents.items() if content is not None}

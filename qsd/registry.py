@@ -1,4 +1,4 @@
-"""One registry per kind, one file per member: the file's name is the member's name, unless no module can have it."""
+"""One registry per kind, one file or folder per member, whose name is the member's, unless no module can have it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,22 @@ class Registry(Generic[T]):
         package: the package whose modules are the members, for example ``qsd.losses``.
         attribute: the module attribute that holds the member, for example ``LOSS``.
         renamed: names that no module can have, by the name of their file, for example ``{"hps_v2_1": "hps_v2.1"}``.
+        file: of members that are folders of the package, the module in each that has the attribute.
     """
 
-    def __init__(self, kind: str, package: str, attribute: str, renamed: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        attribute: str,
+        renamed: Mapping[str, str] | None = None,
+        file: str | None = None,
+    ) -> None:
         self.kind = kind
         self.package = package
         self.attribute = attribute
         self.renamed = dict(renamed or {})
+        self.file = file
         self._imported: dict[str, ModuleType] = {}
 
     def names(self) -> list[str]:
@@ -47,8 +56,11 @@ class Registry(Generic[T]):
         assert spec is not None, self.package
         assert spec.submodule_search_locations is not None, self.package
         folders = [Path(location) for location in spec.submodule_search_locations]
-        stems = [path.stem for folder in folders for path in folder.glob("*.py") if not path.stem.startswith("_")]
-        return sorted(self.renamed.get(stem, stem) for stem in stems)
+        if self.file is None:
+            stems = [path.stem for folder in folders for path in folder.glob("*.py")]
+        else:
+            stems = [path.parent.name for folder in folders for path in folder.glob(f"*/{self.file}.py")]
+        return sorted(self.renamed.get(stem, stem) for stem in stems if not stem.startswith("_"))
 
     def unknown(self, name: str) -> str:
         """The message for a name that is no member."""
@@ -85,4 +97,5 @@ class Registry(Generic[T]):
         """
         if name not in self.names():
             raise UserError(self.unknown(name))
-        return f"{self.package}.{next((stem for stem, renamed in self.renamed.items() if renamed == name), name)}"
+        stem = next((stem for stem, renamed in self.renamed.items() if renamed == name), name)
+        return f"{self.package}.{stem}" if self.file is None else f"{self.package}.{stem}.{self.file}"

@@ -3,7 +3,8 @@
 A loss, metric, strategy, normalisation, scorer or reader takes part in keys with this digest, so that a result never
 stands under the name of code that has changed. It covers the member's file and, transitively, every module of this
 project that the file imports. Left out are ``_SHARED`` (messages, registries, configuration: they compute nothing) and
-whatever is shared by all members of a stage, which is covered by the stage's ``version``.
+whatever is shared by all members of a stage, which is covered by the stage's ``version``. Of the declaration of a
+setting (``qsd.config.fields``) its name, type and default count: another description or limit changes no result.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SHARED = ("qsd.errors", "qsd.registry", "qsd.source", "qsd.config")
+_SETTINGS = ("meaning", "execution", "location")
+"""Functions that declare a setting: the default, then what it means and its limits."""
 
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -80,6 +83,8 @@ def _computes(node: ast.AST) -> bool:
 
 def _canonical(node: object) -> Iterator[str]:
     """The tree as text that is the same in every Python version that parses it: empty fields are left out."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _SETTINGS:
+        node = ast.Call(node.func, node.args[:1], [])  # a setting's default; what is said of it computes nothing
     if isinstance(node, list):
         for item in node:
             if not isinstance(item, ast.AST) or _computes(item):

@@ -75,7 +75,7 @@ def _required_files(subject: Subject) -> Iterator[Finding]:
 
 
 def _of_cluster(name: str) -> Iterator[tuple[str, Check]]:
-    from ablations.slurm import cluster_checks
+    from ablations.checks import cluster_checks
     from ablations.slurm.profile import find_profile, read_profile
 
     yield "slurm", cluster_checks.binaries

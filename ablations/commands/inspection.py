@@ -25,7 +25,7 @@ def status(
     """Show the progress of a sweep, live on a terminal: each cell's stage, time left and host; and failures."""
     from ablations.inspection import status as inspection
     from ablations.inspection import watch
-    from ablations.inspection.display import on_terminal
+    from ablations.running.display import on_terminal
 
     sweep_plan, store = planned(name, experiment, runs, seeds)
     live = on_terminal() and not once and not as_json
@@ -61,8 +61,8 @@ def logs(
     seeds: Seeds = None,
 ) -> None:
     """Show the log of a stage's latest attempt."""
-    from ablations.grid.cells import find_cell
     from ablations.inspection import logs as reading
+    from ablations.planning.cells import find_cell
     from ablations.store import attempts
 
     sweep_plan, store = planned(name, experiment, runs, seeds)

@@ -30,7 +30,7 @@ def run(
     gpus: Gpus = None,
 ) -> None:
     """Run everything that is not done: on this machine, then show the tables; or submit it to a cluster and exit."""
-    from ablations.running import launch
+    from ablations.commands import launch
     from ablations.running.slots import read_gpus
     from ablations.slurm.profile import find_profile
 
@@ -49,11 +49,11 @@ def run(
 @app.command()
 def resume(name: Name, runs: Runs = RUNS) -> None:
     """Continue a sweep where it was last launched; on a cluster, submit exactly the stages that are missing."""
+    from ablations.commands import launch
     from ablations.grid.spec import find_sweep
-    from ablations.running import launch
-    from ablations.slurm.launches import latest_launch
     from ablations.slurm.resubmit import resubmit
     from ablations.store.artefacts import Store
+    from ablations.store.launches import latest_launch
     from qsd.stages import spec as stages
 
     last = latest_launch(Store(runs, stages.key_of), find_sweep(name).stem)

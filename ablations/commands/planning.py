@@ -25,7 +25,6 @@ def plan(
 ) -> None:
     """Show a sweep's cells and unique stages, what is done, and what the rest will cost."""
     from ablations.cost.estimate import estimate, find_site
-    from ablations.cost.sharing_savings import spent
     from ablations.planning import display
     from ablations.planning import plan as planning
     from ablations.planning.missing_inputs import AbsentTable
@@ -54,8 +53,6 @@ def plan(
         print(json.dumps(summary | {"list": display.cells_as_json(sweep_plan, stage_states)}, indent=1))
     else:
         display.print_plan(sweep_plan, summary)
-        if not remaining and (savings := spent(sweep_plan, store)) is not None:
-            print(savings.line())
 
 
 @app.command()
@@ -67,7 +64,7 @@ def cells(
     as_json: AsJson = False,
 ) -> None:
     """List every cell of a sweep with its role, seed, id and settings."""
-    from ablations.grid import cells as listing
+    from ablations.planning import cells as listing
 
     if as_csv and as_json:
         raise UserError("--csv and --json exclude each other")
@@ -92,8 +89,8 @@ def explain(
     seeds: Seeds = None,
 ) -> None:
     """Explain, field by field, why each stage of a cell is or is not done."""
-    from ablations.grid.cells import find_cell
     from ablations.planning import explain as explaining
+    from ablations.planning.cells import find_cell
     from ablations.store import states
 
     sweep_plan, store = planned(name, experiment, runs, seeds)
@@ -113,8 +110,8 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show how two cells differ: configuration, stages, and the code and machines that ran them."""
-    from ablations.grid.cells import find_cell
     from ablations.planning import diff as comparing
+    from ablations.planning.cells import find_cell
 
     sweep_plan, store = planned(name, experiment, runs, seeds)
     differences = comparing.diff(find_cell(sweep_plan, left), find_cell(sweep_plan, right), store)

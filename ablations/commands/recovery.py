@@ -41,8 +41,8 @@ def retry(
 
     A training that diverged is a result: it is tried again only with --cause non-finite, or if --cell names it.
     """
+    from ablations.commands import launch
     from ablations.recovery import retry as retrying
-    from ablations.running import launch
     from ablations.running.slots import read_gpus
 
     sweep_plan, store = planned(name, experiment, runs, seeds)
@@ -79,7 +79,7 @@ def cancel(
 
 def _cells(plan: Plan, names: list[str] | None) -> list[Cell] | None:
     """The cells that ``--cell`` names, with all seeds if a name is given without one; None for all cells."""
-    from ablations.grid.cells import find_cell
+    from ablations.planning.cells import find_cell
 
     if not names:
         return None

@@ -1,12 +1,12 @@
 """A rehearsal: each distinct shape of a sweep goes through every stage with a handful of steps.
 
-What decides memory and speed of a stage is its shape: the model and its resolution, the loss, the adapter, the batch.
+What decides memory and speed of a stage is its shape: the model and its resolution, the loss, the adapter, the batch;
+each stage says which fields these are (``qsd.stages.stage_spec.Rehearsal``).
 A cell joins the rehearsal if any of its stages has a shape that no earlier cell had.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,31 +23,11 @@ if TYPE_CHECKING:
 
 FOLDER = "dryrun"
 """Below a store: the store of its rehearsals."""
-STEPS = 3
-"""Optimiser steps: the first is slow, the second has the optimiser's state in memory, the third gives the time."""
-_MODEL = ("model.path", "model.resolution")
-_SHAPE: dict[str, tuple[str, ...]] = {
-    "data": ("data.reader",),
-    "score": ("reward.model", "reward.members", "reward.batch_size"),
-    "encode": (*_MODEL, "encode.batch_size", "training.flip"),
-    "train": (
-        *_MODEL,
-        "loss.name",
-        "lora.rank",
-        "lora.targets",
-        "training.pairs_per_step",
-        "training.micro_batch",
-        "training.precision",
-    ),
-    "generate": (*_MODEL, "adapter", "generation.guidance_scale", "generation.batch_size"),
-    "evaluate": ("evaluation.scorers", "evaluation.batch_size"),
-}
-"""Stage -> fields that decide its memory and the time of one unit of its work."""
 
 
-def shape(stage: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Equal for stages that need the same memory and the same time per unit of work."""
-    read = (values[name] for name in _SHAPE.get(stage, ()))
+def shape(stage: str, values: Mapping[str, Any], table: StageTable) -> tuple[Any, ...]:
+    """Equal for stages of a table that need the same memory and the same time per unit of work."""
+    read = (values[name] for name in table.STAGES[stage].rehearsal.shape)
     return (stage, *(tuple(value) if isinstance(value, list) else value for value in read))
 
 
@@ -58,42 +38,30 @@ def dry_plan(plan: Plan, table: StageTable | None = None) -> Plan:
         plan: the plan in full.
         table: the stages; those of ``qsd`` if not given.
     """
+    table = table or load_table(QSD)
     seen: set[tuple[Any, ...]] = set()
     chosen: list[Cell] = []
     for cell in plan.cells:
-        shapes = {shape(stage, cell.values) for stage in cell.stages}
+        shapes = {shape(stage, cell.values, table) for stage in cell.stages}
         if not shapes <= seen:
             seen |= shapes
             chosen.append(cell)
-    keys = Keys(table or load_table(QSD), chosen[0].values)
+    keys = Keys(table, chosen[0].values)
     cells = []
     for cell in chosen:
-        values = reduced(cell.values)
+        values = reduced(cell.values, table)
         base = keys.nodes({**values, "adapter": "none"})
         cells.append(replace(cell, values=values, stages=keys.nodes(values), base=base))
     return replace(plan, grid=Grid(tuple(cells), ()))
 
 
-def reduced(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same shapes with little work: two full batches show the memory and the time of any number of them.
-
-    So few rows do not judge a data set, so the bound on damage is widened.
-    """
-    rows = max(
-        round(8 * 100 / values["selection.fraction"]),  # some pairs must be left by the selection
-        values["reward.batch_size"],
-        values["encode.batch_size"],
-    )
-    images = 2 * values["generation.batch_size"]
-    most = {
-        "data.max_rows": rows,
-        "training.steps": STEPS,
-        "training.checkpoint_steps": 2,
-        "generation.steps": 2,
-        "generation.images_per_prompt": 1,
-        "evaluation.prompts_per_split": math.ceil(images / len(values["evaluation.splits"])),
-    }
-    few = {name: limit if values[name] is None else min(values[name], limit) for name, limit in most.items()}
-    named = {"selection.count": 8, "selection.prompt_clusters": 2}
-    few |= {name: min(values[name], limit) for name, limit in named.items() if values[name] is not None}
-    return {**values, **few, "training.budget": "steps", "data.max_rejected_fraction": 0.5}
+def reduced(values: Mapping[str, Any], table: StageTable) -> dict[str, Any]:
+    """The same shapes with little work: as much of everything as the stage that needs most of it asks for."""
+    enough: dict[str, int] = {}
+    settings: dict[str, Any] = {}
+    for spec in table.STAGES.values():
+        for name, amount in spec.rehearsal.enough(values).items():
+            enough[name] = max(amount, enough.get(name, amount))
+        settings |= spec.rehearsal.settings
+    few = {name: amount if values[name] is None else min(values[name], amount) for name, amount in enough.items()}
+    return {**values, **few, **settings}

@@ -11,13 +11,14 @@ from ablations.cost.model_estimate import STARTUP_S, Machine, has_gpu, modelled_
 from ablations.cost.pair_counts import counted_pairs
 from ablations.cost.record_estimate import Place, estimate_from_records
 from ablations.cost.timings import read_timings
-from ablations.cost.workload import Counts, Work, work_of
+from ablations.cost.workload import Counts, work_of
 from ablations.running.processes import count_of
 from ablations.running.slots import default_jobs
 from ablations.slurm.profile import LOCAL, find_profile, read_profile
 from ablations.store.divergence import with_followers
 from ablations.store.jobs import QSD, load_table
 from ablations.store.states import DIVERGED, DONE, RUNNING, progress
+from qsd.stages.spec import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,12 +26,11 @@ if TYPE_CHECKING:
     from ablations.grid.keys import StageNode
     from ablations.planning.plan import Plan
     from ablations.store.artefacts import Store
+    from qsd.stages.stage_spec import Work
 
 RECORDS, ELSEWHERE, MODEL = "records", "records of another place", "model"
 AND_MODEL = ", model per item"
 """Follows either kind of records where they are too small to show more than the start-up."""
-_CPU_STAGES = ("data", "select")
-"""Use no GPU wherever they run."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def find_site(cluster: str, parallel: int | None, device: str) -> Site:
         return Site(
             LOCAL,
             parallel or default_jobs(),
-            gpus=lambda stage: int(gpu and stage not in _CPU_STAGES),
+            gpus=lambda stage: int(gpu and STAGES[stage].uses_gpu),
             processes=lambda node: count_of(node.stage, node.values, load_table(QSD), None),
         )
     profile = read_profile(find_profile(cluster))
@@ -116,13 +116,13 @@ class Estimator:
     def _cost(self, node: StageNode, work: Work, processes: int) -> Cost:
         machine = Machine(self._site.gpus(node.stage) > 0, int(node.values["threads"]))
         alone = modelled_seconds(node.stage, node.values, work.amount, machine)
-        place = Place(self._site.on_slurm, None if node.stage in _CPU_STAGES else machine.gpu)
-        judged = estimate_from_records(self._timings[node.stage], work, place, (alone - STARTUP_S) / work.amount)
-        if judged is not None:
-            origin = RECORDS if judged.same_place else ELSEWHERE
-            if judged.mostly_modelled(work.amount, processes):
+        place = Place(self._site.on_slurm, machine.gpu if STAGES[node.stage].uses_gpu else None)
+        from_records = estimate_from_records(self._timings[node.stage], work, place, (alone - STARTUP_S) / work.amount)
+        if from_records is not None:
+            origin = RECORDS if from_records.same_place else ELSEWHERE
+            if from_records.mostly_modelled(work.amount, processes):
                 origin += AND_MODEL
-            return Cost(judged.seconds(work.amount, processes), judged.size, origin, judged.records)
+            return Cost(from_records.seconds(work.amount, processes), from_records.size, origin, from_records.records)
         seconds = modelled_seconds(node.stage, node.values, work.amount, replace(machine, processes=processes))
         return Cost(seconds, modelled_bytes(node.stage, node.values, work.output_size), MODEL, 0)
 
@@ -163,9 +163,9 @@ def _kind(stage: str, plan: Plan, costs: Mapping[str, Cost], left: Mapping[str, 
     """The numbers of one kind of stage; seconds each are of those that are left, or of all if none is."""
     keys = [key for key, node in plan.nodes.items() if node.stage == stage]
     remaining = [key for key in keys if key in left]
-    looked_at = remaining or keys
+    shown = remaining or keys
     hours = sum(left[key] for key in remaining) / 3600
-    each = sorted(costs[key].seconds for key in looked_at)
+    each = sorted(costs[key].seconds for key in shown)
     gpus = {key: max(site.gpus(stage), site.processes(plan.nodes[key])) for key in remaining if site.gpus(stage)}
     return {
         "left": len(remaining),
@@ -173,8 +173,8 @@ def _kind(stage: str, plan: Plan, costs: Mapping[str, Cost], left: Mapping[str, 
         "hours": hours,
         "gpu_hours": sum(left[key] * count for key, count in gpus.items()) / 3600,
         "disk_bytes": round(sum(costs[key].size for key in remaining)),
-        "from": dict(Counter(costs[key].origin for key in looked_at)),
-        "records": max(costs[key].records for key in looked_at),
+        "from": dict(Counter(costs[key].origin for key in shown)),
+        "records": max(costs[key].records for key in shown),
     }
 
 

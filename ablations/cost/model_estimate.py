@@ -1,6 +1,7 @@
 """What a stage costs when nothing of its kind was ever run: arithmetic on sizes, good to a small factor.
 
-The assumptions are the constants of this file; ``docs/sweeps.md`` tells them in words.
+The assumptions are the constants of this file and, for what depends on the base model, the figures of its family
+(``CostFigures`` in ``qsd.models.families``); ``docs/sweeps.md`` gives them in words.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.cost.pair_counts import BYTES_PER_PIXEL
-from ablations.cost.workload import training_passes
 from qsd.config.digest import is_hub_name
-from qsd.rewards.ensemble import members_of
+from qsd.errors import UserError
+from qsd.models.families import INDEX, Family, families, family_in, read_index
+from qsd.stages.spec import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 STARTUP_S = 10.0
 """Start of Python, loading of libraries and weights."""
@@ -30,115 +32,82 @@ CPU_FLOPS = 2e10
 """Achieved per second and thread."""
 PASS_S = 0.03
 """Least time of one pass of a batch through a network on a GPU."""
-FLOP_PER_PARAMETER = 0.2
-"""Of a denoiser's forward pass, per parameter and latent position: 0.23 for SD1.5 at 512 px, 0.14 for SDXL at 1024."""
-ENCODER_SHARE = 1.5
-"""Cost of the VAE's encoder for an image, in forward passes of the denoiser."""
 SCORER_POSITIONS = {"small": 32, "large": 256}
 """For which a scorer uses each of its parameters; small is below 50 million of them."""
 IMAGES_PER_S = 200.0
 """Images decoded per second and thread."""
 UNKNOWN_SCORER = 1_000_000_000
 """Parameters of a scorer that is not on this machine: CLIP ViT-H/14."""
-UNKNOWN_MODEL = ((1024.0, 2_567_000_000, 77 * 2048 + 1280), (0.0, 860_000_000, 77 * 768))
-"""Of a model that is not here: from this resolution on, the denoiser's parameters and the numbers stored per caption;
-SDXL's from 1024 on, SD1.5's below."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a stage runs on: ``processes`` that share the work alike, each on a GPU or on ``threads`` cores."""
+    """What a stage runs on: ``processes`` that share the work equally, each on a GPU or on ``threads`` cores."""
 
     gpu: bool
     threads: int = 1
     processes: int = 1
 
     def seconds(self, flop: float, precision: str, passes: float) -> float:
-        """Time of ``flop`` operations in all, in ``passes`` calls of a network per process."""
+        """Time of ``flop`` operations of all processes together, in ``passes`` calls of a network per process."""
         flop /= self.processes
         if self.gpu:
             return max(flop / GPU_FLOPS[precision], passes * PASS_S)
         return flop / (CPU_FLOPS * self.threads)
 
 
+class _Sizes:
+    """``qsd.stages.stage_spec.ModelSizes``, by the figures of the model's family."""
+
+    def denoiser_flop(self, values: Mapping[str, Any]) -> float:
+        family, _ = _model(values["model.path"], _side(values))
+        return family.cost.forward_flop(self.denoiser_parameters(values), _side(values))
+
+    def denoiser_parameters(self, values: Mapping[str, Any]) -> int:
+        return _denoiser_parameters(values["model.path"], _side(values))
+
+    def encoder_flop(self, values: Mapping[str, Any]) -> float:
+        family, _ = _model(values["model.path"], _side(values))
+        return family.cost.encoder_passes * self.denoiser_flop(values)
+
+    def scorer_flop(self, values: Mapping[str, Any], name: str) -> float:
+        return _scorer_flop(values["reward.weights"], name)
+
+    def latent_numbers(self, values: Mapping[str, Any]) -> float:
+        family, _ = _model(values["model.path"], _side(values))
+        return family.cost.latent_numbers(_side(values))
+
+    def text_numbers(self, values: Mapping[str, Any]) -> int:
+        return _text_numbers(values["model.path"], _side(values))
+
+    def image_bytes(self, values: Mapping[str, Any]) -> float:
+        return 3 * BYTES_PER_PIXEL * _side(values) ** 2
+
+
+_SIZES = _Sizes()
+
+
+def _side(values: Mapping[str, Any]) -> float:
+    return float(values["model.resolution"])
+
+
 def modelled_seconds(stage: str, values: Mapping[str, Any], amount: float, machine: Machine) -> float:
-    """Estimated time of a stage that does ``amount`` of its work (``ablations.cost.workload``)."""
-    model = _MODELS.get(stage)
-    return STARTUP_S + (model(values, amount, machine) if model else 0.0)
+    """Estimated time of a stage that does ``amount`` of its work (``qsd.stages.stage_spec.StageCost``)."""
+    asked = STAGES[stage].cost.compute(values, amount, machine.processes, _SIZES)
+    decoding = asked.decoded_images / (IMAGES_PER_S * float(values["threads"]))
+    return STARTUP_S + decoding + machine.seconds(asked.flop, asked.precision, asked.calls)
 
 
-def _decoding(values: Mapping[str, Any], pairs: float) -> float:
-    return 2 * pairs / (IMAGES_PER_S * float(values["threads"]))
-
-
-def _data(values: Mapping[str, Any], pairs: float, _machine: Machine) -> float:
-    return _decoding(values, pairs)
-
-
-def _score(values: Mapping[str, Any], pairs: float, machine: Machine) -> float:
-    names = members_of(values["reward.model"], values["reward.members"])
-    flop = 2 * pairs * sum(_scorer_flop(values["reward.weights"], name) for name in names)
-    return _decoding(values, pairs) + machine.seconds(
-        flop, values["reward.precision"], 2 * pairs / values["reward.batch_size"]
-    )
-
-
-def _encode(values: Mapping[str, Any], pairs: float, machine: Machine) -> float:
-    flop = 2 * pairs * ENCODER_SHARE * _denoiser_flop(values)
-    return _decoding(values, pairs) + machine.seconds(flop, "fp32", 2 * pairs / values["encode.batch_size"])
-
-
-def _train(values: Mapping[str, Any], passes: float, machine: Machine) -> float:
-    of_pair, per_step = training_passes(values), values["training.pairs_per_step"]
-    steps = passes / (of_pair.forward_passes * per_step)
-    batches = steps * math.ceil(per_step / (values["training.micro_batch"] * machine.processes))
-    return machine.seconds(passes * _denoiser_flop(values), values["training.precision"], of_pair.calls * batches)
-
-
-def _generate(values: Mapping[str, Any], passes: float, machine: Machine) -> float:
-    precision = values["generation.precision"]
-    return machine.seconds(passes * _denoiser_flop(values), precision, passes / values["generation.batch_size"])
-
-
-def _evaluate(values: Mapping[str, Any], scored: float, machine: Machine) -> float:
-    scorers = values["evaluation.scorers"]
-    flop = scored * sum(_scorer_flop(values["reward.weights"], name) for name in scorers) / len(scorers)
-    return machine.seconds(flop, "fp32", scored / values["evaluation.batch_size"])
-
-
-_MODELS: dict[str, Callable[[Mapping[str, Any], float, Machine], float]] = {
-    "data": _data,
-    "score": _score,
-    "encode": _encode,
-    "train": _train,
-    "generate": _generate,
-    "evaluate": _evaluate,
-}
-
-
-def modelled_bytes(stage: str, values: Mapping[str, Any], volume: float) -> float:
-    """Estimated size of an artefact that holds ``volume`` (``ablations.cost.workload``)."""
-    side = float(values["model.resolution"])
-    if stage == "encode":  # fp32 mean and deviation of 4 channels for each image and its mirror, and text
-        variants = 2 if values["training.flip"] else 1
-        return volume * (2 * variants * 2 * 4 * 4 * (side / 8) ** 2 + 4 * _text_numbers(values["model.path"], side))
-    if stage == "train":  # an adapter of rank 8 has 0.4 % of the denoiser's parameters, in fp32
-        return 4e-3 * _denoiser_parameters(values["model.path"], side) * 4 * volume / 8
-    if stage == "generate":  # PNG
-        return volume * 3 * BYTES_PER_PIXEL * side**2
-    return 100.0 * volume
+def modelled_bytes(stage: str, values: Mapping[str, Any], output_size: float) -> float:
+    """Estimated size of an artefact that holds ``output_size`` (``qsd.stages.stage_spec.Work``)."""
+    return STAGES[stage].cost.size(values, output_size, _SIZES)
 
 
 def has_gpu(device: str) -> bool:
-    """Whether a stage with this ``device`` setting would find a GPU on this machine; reads no library."""
+    """Whether a stage with this ``device`` setting would use a GPU of this machine; loads no library."""
     if device == "cpu":
         return False
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
-
-
-def _denoiser_flop(values: Mapping[str, Any]) -> float:
-    side = float(values["model.resolution"])
-    return FLOP_PER_PARAMETER * _denoiser_parameters(values["model.path"], side) * (side / 8) ** 2
 
 
 def _scorer_flop(weights: str, name: str) -> float:
@@ -150,23 +119,42 @@ def _scorer_flop(weights: str, name: str) -> float:
 
 
 def _denoiser_parameters(path: str, side: float) -> int:
+    family, folder = _model(path, side)
+    return (folder and _parameters(folder / family.network)) or family.cost.parameters
+
+
+def _model(path: str, side: float) -> tuple[Family, Path | None]:
+    """The family and the folder of a model; of one that is not on this machine a guess by its resolution, and None."""
     folder = _folder(path)
-    return (folder and _parameters(folder / "unet")) or _unknown(side)[1]
+    family = _family_in(folder) if folder else None
+    return (family, folder) if family else (_assumed_family(side), None)
 
 
-def _unknown(side: float) -> tuple[float, int, int]:
-    return next(known for known in UNKNOWN_MODEL if side >= known[0])
+def _assumed_family(side: float) -> Family:
+    """The family whose models are usual at this resolution."""
+    starts = [(family.cost.assumed_from, family) for family in families()]
+    possible = [(start, family) for start, family in starts if start is not None and side >= start]
+    return max(possible, key=lambda item: item[0])[1]
+
+
+@cache
+def _family_in(folder: Path) -> Family | None:
+    """The family of a model's folder; None where there is no model of a known family, which other checks report."""
+    try:
+        return family_in(read_index(folder), str(folder))
+    except (OSError, ValueError, UserError):
+        return None
 
 
 @cache
 def _folder(path: str) -> Path | None:
-    """Where a model is on this machine, that of a hub name if it was downloaded."""
+    """The folder of a model on this machine: a hub name's where it was downloaded, else None."""
     if not is_hub_name(path):
         return Path(path)
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = path.partition("@")
-    index = try_to_load_from_cache(name, "model_index.json", revision=revision or None)
+    index = try_to_load_from_cache(name, INDEX, revision=revision or None)
     return Path(index).parent if isinstance(index, str) else None
 
 
@@ -188,14 +176,6 @@ def _numbers(file: Path) -> int:
 
 @cache
 def _text_numbers(path: str, side: float) -> int:
-    """Numbers that are stored of one caption: of a second text encoder also its pooled output."""
-    folder, numbers = _folder(path), 0
-    try:
-        for number, name in enumerate(("text_encoder", "text_encoder_2")):
-            if folder is not None and (folder / name).is_dir():
-                config = json.loads((folder / name / "config.json").read_bytes())
-                numbers += int(config["max_position_embeddings"] * config["hidden_size"])
-                numbers += int(config["projection_dim"]) if number else 0
-    except (OSError, ValueError, KeyError, TypeError):
-        numbers = 0
-    return numbers or _unknown(side)[2]
+    """Numbers that are stored of one caption."""
+    family, folder = _model(path, side)
+    return family.caption_numbers(folder) if folder else family.cost.caption_numbers

@@ -10,6 +10,7 @@ from ablations.files import read_json
 from qsd.config.once_per_process import OncePerProcess
 from qsd.data.listed import ListedPairs
 from qsd.data.readers import REGISTRY as READERS
+from qsd.stages.spec import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -52,14 +53,18 @@ def pairs_by_size(path: Path, resolution: int) -> int:
     return max(1, round(size / (2 * BYTES_PER_PIXEL * resolution**2)))
 
 
+def _counting(count: str) -> str:
+    """The stage whose ``summary.json`` has a count (``qsd.stages.stage_spec.StageSpec.counts``)."""
+    return next(stage for stage, spec in STAGES.items() if count in spec.counts)
+
+
 def counted_pairs(store: Store, nodes: Iterable[StageNode]) -> dict[Limited, int]:
     """Pairs of the data stages among ``nodes`` that are finished."""
+    stage = _counting("pairs")
     counts = {
-        (str(node.values["data.path"]), node.values["data.max_rows"]): _number(
-            store.artefact("data", node.key) / "summary.json", "pairs"
-        )
+        (str(node.values["data.path"]), node.values["data.max_rows"]): _count(store, stage, node.key, "pairs")
         for node in nodes
-        if node.stage == "data"
+        if node.stage == stage
     }
     return {limited: count for limited, count in counts.items() if count}
 
@@ -71,19 +76,19 @@ def true_pairs(store: Store, upstream: Mapping[str, str]) -> int | None:
         store: where the stage was done.
         upstream: its inputs, stage -> key, and perhaps itself.
     """
-    found = dict(upstream)
+    counting, inputs = _counting("pairs"), dict(upstream)
     for _ in range(_MOST_INPUTS):
-        if "data" in found:
-            return _number(store.artefact("data", found["data"]) / "summary.json", "pairs")
-        records: list[Any] = [read_json(store.artefact(stage, key) / "record.json") for stage, key in found.items()]
-        found = {stage: key for record in records for stage, key in _inputs(record).items()}
+        if counting in inputs:
+            return _count(store, counting, inputs[counting], "pairs")
+        records: list[Any] = [read_json(store.artefact(stage, key) / "record.json") for stage, key in inputs.items()]
+        inputs = {stage: key for record in records for stage, key in _inputs(record).items()}
     return None
 
 
 def true_selected(store: Store, upstream: Mapping[str, str]) -> int | None:
     """Pairs that the selection among the inputs of a stage kept; None without one, or if its artefact is gone."""
-    key = upstream.get("select")
-    return None if key is None else _number(store.artefact("select", key) / "summary.json", "kept")
+    stage = _counting("selected")
+    return _count(store, stage, upstream[stage], "selected") if stage in upstream else None
 
 
 def _inputs(record: Any) -> Mapping[str, str]:
@@ -91,9 +96,10 @@ def _inputs(record: Any) -> Mapping[str, str]:
     return inputs if isinstance(inputs, dict) else {}
 
 
-def _number(summary: Path, name: str) -> int | None:
-    """A number in the ``summary.json`` of a finished stage."""
+def _count(store: Store, stage: str, key: str, count: str) -> int | None:
+    """A count in the ``summary.json`` of a stage; None if it is not finished."""
+    summary = store.artefact(stage, key) / "summary.json"
     try:
-        return int(json.loads(summary.read_bytes())[name])
+        return int(json.loads(summary.read_bytes())[STAGES[stage].counts[count]])
     except (OSError, ValueError, KeyError, TypeError):
         return None

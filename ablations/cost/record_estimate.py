@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ablations.cost.timings import Timing
-    from ablations.cost.workload import Work
+    from qsd.stages.stage_spec import Work
 
 NEAREST = 5
 """Records that an estimate is the median of, those nearest in the amount of work."""
@@ -66,7 +66,7 @@ class RecordEstimate:
         return len(self.parts)
 
     def seconds(self, amount: float, processes: int = 1) -> float:
-        """Time until ``amount`` is done by processes that share it alike and start together."""
+        """Time until ``amount`` is done by processes that share it equally and start together."""
         return median(start + rate * amount / processes for start, rate in self.parts)
 
     def mostly_modelled(self, amount: float, processes: int = 1) -> bool:
@@ -77,7 +77,7 @@ class RecordEstimate:
 def estimate_from_records(
     timings: Sequence[Timing], work: Work, place: Place, modelled_rate: float
 ) -> RecordEstimate | None:
-    """What records say about ``work``, or None if none of them is alike. Those of the same place come first.
+    """What records say of ``work``, or None if none of them is comparable. Those of the same place come first.
 
     Args:
         timings: records of a kind of stage.
@@ -86,9 +86,9 @@ def estimate_from_records(
         modelled_rate: seconds per item in one process by the cost model, for records that do not show it.
     """
     comparable = [timing for timing in timings if timing.work.comparable_key == work.comparable_key]
-    alike = [timing for timing in comparable if place.on_gpu in (None, timing.on_gpu)]
-    here = [timing for timing in alike if timing.on_slurm == place.on_slurm]
-    usable = here or alike
+    same_device = [timing for timing in comparable if place.on_gpu in (None, timing.on_gpu)]
+    same_place = [timing for timing in same_device if timing.on_slurm == place.on_slurm]
+    usable = same_place or same_device
     if not usable:
         return None
     points = [_point(timing) for timing in usable]
@@ -97,7 +97,7 @@ def estimate_from_records(
     return RecordEstimate(
         parts=tuple(_parts(*_point(timing), rate) for timing in nearest),
         size=work.output_size * median([timing.size / timing.work.output_size for timing in nearest]),
-        same_place=bool(here),
+        same_place=bool(same_place),
         modelled=modelled,
     )
 

@@ -14,11 +14,11 @@ from ablations.cost.pair_counts import counted_pairs
 from ablations.cost.workload import Counts, RecordedCounts, work_of
 from ablations.files import read_json
 from ablations.formatting import format_bytes, format_duration
-from ablations.inspection.display import Board, Lines, on_terminal
 from ablations.recovery.failures import failure_lines, failures
 from ablations.running import local
+from ablations.running.display import Board, Lines, on_terminal
 from ablations.running.processes import count_of
-from ablations.running.server import PRELOAD
+from ablations.running.workers import PRELOAD
 from ablations.store.artefacts import Store
 from ablations.store.attempts import PROGRESS, latest, outcome
 from ablations.store.jobs import QSD, load_table
@@ -28,7 +28,7 @@ from qsd.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ablations.grid.keys import StageNode
+    from ablations.grid.keys import StageNode, StageTable
     from ablations.planning.plan import Plan
 
 
@@ -42,7 +42,7 @@ class Measured:
         start: of these, before and after its work: loading, writing.
         amount: work that it did (``ablations.cost.workload``).
         unit: of that.
-        paced: False if it reported too rarely to tell start from work; then all of it counts as work.
+        paced: False if it reported too rarely to separate start from work; then all of it counts as work.
         rss, cuda: most memory, in bytes; None without CUDA.
     """
 
@@ -76,7 +76,7 @@ def rehearse(
         gpus: GPUs, of which so many are used as the largest stage has processes; without any, what this process sees.
         table: module with the stage table.
         preload: modules that attempts should find imported.
-        quiet: tell nothing while it runs.
+        quiet: print nothing while it runs.
 
     Returns:
         what was measured, per shape and in total, as plain values.
@@ -95,7 +95,7 @@ def rehearse(
         result = local.run(dry, inner, display, 1, table, preload, gpus[:most], together=False)
     if result.signal is not None:
         raise SystemExit(128 + result.signal)
-    return _figures(plan, store, dry, inner)
+    return _figures(plan, store, dry, inner, stages)
 
 
 def _clear(inner: Store) -> None:
@@ -106,14 +106,17 @@ def _clear(inner: Store) -> None:
     shutil.rmtree(inner.root, ignore_errors=True)
 
 
-def _figures(plan: Plan, store: Store, dry: Plan, inner: Store) -> dict[str, Any]:
+def _figures(plan: Plan, store: Store, dry: Plan, inner: Store, table: StageTable) -> dict[str, Any]:
     counts = Counts(counted_pairs(store, plan.nodes.values()))
     measured: dict[tuple[Any, ...], Measured] = {}
     for node in dry.nodes.values():
-        found = _measure(inner, node, counts)
-        if found is not None:
-            measured.setdefault(shape(node.stage, node.values), found)
-    rows = [_row(plan, dry, place, found, counts) for place, found in measured.items()]
+        one = _measure(inner, node, counts)
+        if one is not None:
+            measured.setdefault(shape(node.stage, node.values, table), one)
+    full: dict[tuple[Any, ...], list[StageNode]] = {of_shape: [] for of_shape in measured}
+    for node in plan.nodes.values():
+        full.get(shape(node.stage, node.values, table), []).append(node)
+    rows = [_row(dry, of_shape, one, full[of_shape], counts) for of_shape, one in measured.items()]
     known = [row["full_seconds"] * row["full_stages"] for row in rows]
     return {
         "sweep": plan.sweep.name,
@@ -157,33 +160,35 @@ def _measure(inner: Store, node: StageNode, counts: Counts) -> Measured | None:
     )
 
 
-def _row(plan: Plan, dry: Plan, place: tuple[Any, ...], found: Measured, counts: Counts) -> dict[str, Any]:
-    alike = [node for node in plan.nodes.values() if node.stage == place[0] and shape(node.stage, node.values) == place]
-    each = [found.seconds_for(work_of(node.stage, node.values, counts).amount) for node in alike]
+def _row(
+    dry: Plan, of_shape: tuple[Any, ...], measured: Measured, nodes: Sequence[StageNode], counts: Counts
+) -> dict[str, Any]:
+    """What was measured of a shape, and what the stages of this shape in the full plan would take."""
+    each = [measured.seconds_for(work_of(node.stage, node.values, counts).amount) for node in nodes]
     return {
-        "stage": found.node.stage,
-        "label": dry.label(found.node),
-        "shape": [str(part) for part in place[1:]],
-        "seconds": round(found.seconds, 3),
-        "start_seconds": round(found.start, 3),
-        "amount": found.amount,
-        "unit": found.unit,
-        "max_rss_bytes": found.rss,
-        "max_cuda_bytes": found.cuda,
-        "full_stages": len(alike),
+        "stage": measured.node.stage,
+        "label": dry.label(measured.node),
+        "shape": [str(part) for part in of_shape[1:]],
+        "seconds": round(measured.seconds, 3),
+        "start_seconds": round(measured.start, 3),
+        "amount": measured.amount,
+        "unit": measured.unit,
+        "max_rss_bytes": measured.rss,
+        "max_cuda_bytes": measured.cuda,
+        "full_stages": len(nodes),
         "full_seconds": sum(each) / len(each) if each else 0.0,
-        "at_most": not found.paced,
+        "at_most": not measured.paced,
     }
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[str]:
+def lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """The figures for a person."""
-    if found["failed"]["groups"]:
-        yield from failure_lines(found["failed"])
+    if figures["failed"]["groups"]:
+        yield from failure_lines(figures["failed"])
         yield ""
-    width = max((len(row["label"]) for row in found["shapes"]), default=0)
+    width = max((len(row["label"]) for row in figures["shapes"]), default=0)
     yield f"{'rehearsed':{width}}  {'time':>8} {'memory':>8} {'CUDA':>8}   in full: each x stages"
-    for row in found["shapes"]:
+    for row in figures["shapes"]:
         cuda = "" if row["max_cuda_bytes"] is None else format_bytes(row["max_cuda_bytes"])
         most = "at most " if row["at_most"] else "about "
         yield (
@@ -191,10 +196,10 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
             f"{most}{format_duration(row['full_seconds'])} x {row['full_stages']:,}"
         )
     yield ""
-    together = format_duration(3600 * found["full_hours"])
-    yield f"all {found['full_stages']:,} stages one after the other: about {together}"
-    if found["not_rehearsed"]:
-        yield f"{found['not_rehearsed']:,} stages are of shapes whose rehearsal failed, and not counted"
-    yield f"most memory: {format_bytes(found['max_rss_bytes'])}" + (
-        f", on the GPU {format_bytes(found['max_cuda_bytes'])}" if found["max_cuda_bytes"] is not None else ""
+    together = format_duration(3600 * figures["full_hours"])
+    yield f"all {figures['full_stages']:,} stages one after the other: about {together}"
+    if figures["not_rehearsed"]:
+        yield f"{figures['not_rehearsed']:,} stages are of shapes whose rehearsal failed, and not counted"
+    yield f"most memory: {format_bytes(figures['max_rss_bytes'])}" + (
+        f", on the GPU {format_bytes(figures['max_cuda_bytes'])}" if figures["max_cuda_bytes"] is not None else ""
     )

@@ -12,17 +12,15 @@ from ablations.files import numbered, read_json
 from ablations.running import precompute
 from ablations.store.attempts import ATTEMPT, EXIT, PROGRESS
 from ablations.store.jobs import job_file
-from qsd.config.digest import canonical_json
 from qsd.errors import UserError
-from qsd.reference import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ablations.cost.workload import Counts, Work
-    from ablations.grid.keys import StageNode
+    from ablations.cost.workload import Counts
     from ablations.store.artefacts import Store
+    from qsd.stages.stage_spec import Work
 
 MOST_LOOKED_AT = 500
 """Stages of a kind whose age is asked of the disk."""
@@ -66,46 +64,8 @@ def read_timings(store: Store, stage: str, counts: Counts) -> list[Timing]:
     return [timing for timing in found if timing is not None]
 
 
-def seconds_of(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, float]:
-    """Key -> seconds that a stage took, all its attempts and its part of common work together, in one process.
-
-    Keys without a record are left out: their attempts were removed, or ran in another folder.
-    """
-    beforehand = _seconds_ahead(store)
-    found = {
-        key: sum(_read(folder).seconds for folder in _folders(store, node.stage, key)) for key, node in nodes.items()
-    }
-    return {key: seconds + beforehand.get(key, 0.0) for key, seconds in found.items() if seconds > 0}
-
-
-def accounts(store: Store, node: StageNode) -> list[dict[str, Any]]:
-    """What each attempt at a training found and computed of the reference errors, in all its processes together."""
-    told = []
-    for folder in _folders(store, node.stage, node.key) if node.stage == "train" else ():
-        account = read_json(folder / ACCOUNT)
-        if isinstance(account, dict):
-            count = int(_about(folder).get("processes", 1))
-            told.append(account | {name: account[name] * count for name in ("found", "computed", "seconds")})
-    return told
-
-
-def warm_starts(store: Store, nodes: Mapping[str, StageNode]) -> dict[str, dict[str, float]]:
-    """Key -> seconds that each warm process took to start from which an attempt at the stage was forked, by process.
-
-    Stages whose attempts started by themselves, as every one on a cluster does, are left out: the seconds of such an
-    attempt hold its start.
-    """
-    found: dict[str, dict[str, float]] = {}
-    for key, node in nodes.items():
-        for folder in _folders(store, node.stage, key):
-            warm = _about(folder).get("warm")
-            if isinstance(warm, dict):
-                found.setdefault(key, {})[canonical_json(warm["owner"])] = float(warm["seconds"])
-    return found
-
-
 def _seconds_ahead(store: Store) -> dict[str, float]:
-    """Key of a stage -> seconds of common work that was done for it beforehand, shared out among its stages alike."""
+    """Key of a stage -> seconds of common work that was done for it beforehand, shared out equally among its stages."""
     found: dict[str, float] = {}
     for path, content in precompute.job_files(store):
         attempts = store.attempts(precompute.AHEAD, path.name.partition(".")[0])

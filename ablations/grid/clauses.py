@@ -65,12 +65,12 @@ def read_zip(node: Node, axes: Mapping[str, tuple[Any, ...]]) -> tuple[Mapping[s
 
 def read_when(node: Node, groups: Sequence[Group]) -> dict[str, Choice]:
     """``when``: axis -> the values of other axes for which it exists."""
-    found: dict[str, Choice] = {}
+    conditions_of: dict[str, Choice] = {}
     places: dict[str, Node] = {}
     varies = _varies(groups)
     for name, key, conditions in mapping(node, "when").items():
         _must_vary(name, key, varies, "when")
-        found[name] = _listed_choice(mapping(conditions, f"the condition of '{name}'"), varies, "when")
+        conditions_of[name] = _listed_choice(mapping(conditions, f"the condition of '{name}'"), varies, "when")
         places[name] = key
         for other, other_key, _ in conditions.items():
             if other == name:
@@ -80,10 +80,10 @@ def read_when(node: Node, groups: Sequence[Group]) -> dict[str, Choice]:
                     f"'{name}' and '{other}' vary together in a zip group; neither depends on the other"
                 )
     try:
-        in_order(groups, found)
+        in_order(groups, conditions_of)
     except CyclicError as error:
         raise places[error.names[0]].error(f"a cyclic when: {error} (each exists only for some of the next)") from None
-    return found
+    return conditions_of
 
 
 def check_existence(node: Node, points: Sequence[Point]) -> None:
@@ -156,10 +156,10 @@ def read_include(
         if math.prod(map(len, choice.values())) > most:
             raise entry.error(f"this include adds more than {most:,} combinations")
         for values in product(choice):
-            whole = {**baseline, **values}
+            point = {**baseline, **values}
             for name in values:
-                if name not in existing(whole, when):
-                    raise entry.value[name][0].error(f"this include gives '{name}', which {_absent(name, whole, when)}")
+                if name not in existing(point, when):
+                    raise entry.value[name][0].error(f"this include gives '{name}', which {_absent(name, point, when)}")
         entries.append(choice)
     if not entries:
         raise node.error("include is empty")
@@ -198,11 +198,11 @@ def _absent(name: str, point: Mapping[str, Any], when: When) -> str:
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
-    found: list[Any] = []
+    distinct: list[Any] = []
     for value in values:
-        if value not in found:
-            found.append(value)
-    return found
+        if value not in distinct:
+            distinct.append(value)
+    return distinct
 
 
 def _listed(values: Iterable[Any]) -> str:

@@ -92,11 +92,11 @@ def combinations(groups: Sequence[Group], when: When, most: int | None = None) -
         TooManyError: there are more than ``most``.
         CyclicError: conditions depend on each other.
     """
-    found: list[Point] = [{}]
+    points: list[Point] = [{}]
     for group in in_order(groups, when):
         variants: dict[frozenset[str], list[Point]] = {}
         rows = []
-        for point in found:
+        for point in points:
             hidden = frozenset(name for name in group.values if not exists(name, point, when))
             if hidden not in variants:
                 variants[hidden] = group.rows(hidden)
@@ -104,9 +104,9 @@ def combinations(groups: Sequence[Group], when: When, most: int | None = None) -
         count = sum(len(some) for some in rows)
         if most is not None and count > most:
             raise TooManyError(count)
-        found = [{**point, **row} for point, some in zip(found, rows, strict=True) for row in some]
+        points = [{**point, **row} for point, some in zip(points, rows, strict=True) for row in some]
     names = [name for group in groups for name in group.values]
-    return [{name: point[name] for name in names if name in point} for point in found]
+    return [{name: point[name] for name in names if name in point} for point in points]
 
 
 def product(choice: Choice) -> Iterator[Point]:

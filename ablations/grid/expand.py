@@ -1,7 +1,7 @@
 """Cells: the grid of the axes, the controls beside it and the base model, each with every seed.
 
 Cells that mean the same are merged: a cell is its stages' keys, so a metric that a random selection ignores does not
-make two cells of one. What was merged is said.
+make two cells of one. Notices say what was merged.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """All cells of a sweep, and what to say about merged ones."""
+    """All cells of a sweep, and notices about merged ones."""
 
     cells: tuple[Cell, ...]
     notices: tuple[str, ...]
@@ -122,15 +122,16 @@ def _over_baseline(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
     """All cells of ``sweep`` over the flat values of its experiment (overrides included)."""
-    found = list(points(sweep))
-    varying = {name for point in found for name in point.axes} | {"seed", "adapter"}
-    lists = {name for values in (experiment, *(point.axes for point in found)) for name in _lists(values)}
-    keys = Keys(table, varying, plain=varying - lists)
+    grid_points = list(points(sweep))
+    varying = {name for point in grid_points for name in point.axes} | {"seed", "adapter"}
+    settings = (experiment, *(point.axes for point in grid_points))
+    of_lists = {name for values in settings for name in _names_of_lists(values)}
+    keys = Keys(table, varying, plain=varying - of_lists)
     groups: dict[tuple[str, ...], list[_Point]] = {}
     cells: dict[tuple[str, ...], list[tuple[int, Flat, dict[str, StageNode]]]] = {}
     bases: dict[tuple[str, ...], tuple[Flat, dict[str, StageNode]]] = {}
     compared: dict[tuple[str, ...], dict[str, StageNode]] = {}
-    for point in found:
+    for point in grid_points:
         runs = []
         for seed in sweep.seeds:
             values = {**experiment, **fields_of(point), "seed": training_seed(point, seed), "adapter": "trained"}
@@ -159,7 +160,7 @@ def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
     return Grid((*made, *_base_cells(list(bases.values()), fields_set, short)), tuple(notices))
 
 
-def _lists(values: Mapping[str, Any]) -> Iterator[str]:
+def _names_of_lists(values: Mapping[str, Any]) -> Iterator[str]:
     return (name for name, value in values.items() if isinstance(value, list))
 
 

@@ -5,49 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from qsd.stages.stage_spec import StageSpec
 
 R = TypeVar("R")
 Values = Mapping[str, Any]
 
 
-class PrecomputeLike(Protocol):
-    """Work that stages of one kind can do together beforehand (``qsd.stages.spec.Precompute``)."""
-
-    @property
-    def entry(self) -> str:
-        """``module:function`` that does it."""
-
-    @property
-    def processes(self) -> Callable[[Values], int]:
-        """Values -> how many processes are asked for."""
-
-
-class StageLike(Protocol):
-    """What the grid needs to know of one stage (``qsd.stages.spec.StageSpec``)."""
-
-    @property
-    def entry(self) -> str:
-        """``module:function`` that runs it."""
-
-    @property
-    def version(self) -> int:
-        """Raised whenever the same meaning gives another result."""
-
-    @property
-    def ahead(self) -> PrecomputeLike | None:
-        """Work that stages of this kind can do together beforehand."""
-
-    @property
-    def processes(self) -> Callable[[Values, int | None], int] | None:
-        """(values, GPUs) -> how many processes run it together; None: always one."""
-
-
 class StageTable(Protocol):
-    """The stages of a world; the module ``qsd.stages.spec`` is one, a test may bring another."""
+    """The stages that a plan is made of; the module ``qsd.stages.spec`` is one, a test may bring another."""
 
     @property
-    def STAGES(self) -> Mapping[str, StageLike]:  # noqa: N802 (the module's constant)
+    def STAGES(self) -> Mapping[str, StageSpec]:  # noqa: N802 (the module's constant)
         """All stages, inputs before their users."""
 
     def stages_of(self, values: Values, /) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.grid.clauses import mapping
 from ablations.grid.values import show
-from analysis.sweep import split_order
+from analysis.data.sweep import split_order
 from qsd.errors import UserError
 from qsd.registry import suggest
 from qsd.stages.judges import default_primary

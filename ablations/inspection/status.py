@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ablations.inspection.display import describe
 from ablations.running import precompute
+from ablations.running.display import describe
 from ablations.store.attempts import LOG, latest
 from ablations.store.divergence import notice
 from ablations.store.states import (
@@ -93,9 +93,9 @@ def _stale(plan: Plan, store: Store, stage_states: StageStates) -> Mapping[str, 
 
 def _scheduler(stage_states: StageStates) -> str:
     """Whether the scheduler was asked and replied: ``not asked``, ``answered`` or ``silent``."""
-    if stage_states.answers is None:
+    if stage_states.answers.silent:
         return "silent"
-    return "answered" if stage_states.answers else "not asked"
+    return "answered" if stage_states.answers.states else "not asked"
 
 
 def _word(stage_states: StageStates, key: str) -> str:

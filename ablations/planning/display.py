@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.cost.estimate import AND_MODEL
 from ablations.formatting import format_bytes, format_duration
-from ablations.grid.cells import about
+from ablations.planning.cells import about
 from ablations.store.states import STATES
 
 if TYPE_CHECKING:
@@ -49,11 +49,17 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
         print(f"{stage:10}" + "".join(f"{number:>{width + 2},}" for number in numbers) + f"  {shared}".rstrip())
     totals = (summary["naive"], summary["unique"], *(summary["states"].get(state, 0) for state in present_states))
     print(f"{'all':10}" + "".join(f"{number:>{width + 2},}" for number in totals))
-    saved = 100 * max(0.0, 1 - summary["unique"] / summary["naive"])
-    print(f"\n{summary['unique']:,} stages instead of {summary['naive']:,}: {saved:.0f} % saved by sharing")
+    print(f"\n{sharing_line(plan)}")
     for line in summary["ahead"]:
         print(f"precomputed first: {line}")
     _print_estimate(summary["estimate"])
+
+
+def sharing_line(plan: Plan) -> str:
+    """How many stages a sweep has, against how many it would have if every cell ran on its own."""
+    unique, naive = len(plan.nodes), plan.naive.total()
+    saved = 100 * max(0.0, 1 - unique / naive)
+    return f"{unique:,} stages instead of {naive:,}: {saved:.0f} % saved by sharing"
 
 
 def _print_cells(plan: Plan) -> None:

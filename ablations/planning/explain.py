@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from ablations.grid.expand import Cell
     from ablations.grid.keys import StageNode
     from ablations.planning.plan import Plan
-    from ablations.store.artefacts import Record, Store
+    from ablations.store.artefacts import Store
+    from qsd.run_store import Record
 
 _ABSENT = object()
 _MOST_READ = 5_000

@@ -12,7 +12,7 @@ from qsd.stages import spec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from qsd.stages.spec import StageSpec
+    from qsd.stages.stage_spec import StageSpec
 
 DATA, MODEL = "data.path", "model.path"
 

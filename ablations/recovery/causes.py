@@ -1,4 +1,4 @@
-"""Why an attempt failed or was lost: one word per cause, what it means, and what mends it."""
+"""Why an attempt failed or was lost: one word per cause, what it means, and what to do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ablations.store import scheduler
 from ablations.store.attempts import diverged
 from ablations.store.divergence import CAUSE as DIVERGED
 from qsd.config.digest import hash_of
@@ -13,7 +14,7 @@ from qsd.config.digest import hash_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ablations.slurm.query import JobState
+    from ablations.store.scheduler import JobState
 
 
 @dataclass(frozen=True)
@@ -47,30 +48,28 @@ CAUSES = {
         ),
         Cause("disk-full", "disk full or over quota", "free space ('ablate gc'), then retry --cause disk-full"),
         Cause("node-failure", "the machine failed", "retry --cause node-failure"),
-        Cause("missing-file", "weights or data are missing", "'ablate prefetch', or mend the path, then retry"),
+        Cause("missing-file", "weights or data are missing", "'ablate prefetch', or fix the path, then retry"),
         Cause("missing-module", "a Python module is missing", "install it in the environment of the jobs, then retry"),
         Cause("preempted", "preempted", "'ablate resume' goes on from the last checkpoint"),
         Cause("timed-out", "time limit", "'ablate resume' goes on from the last checkpoint; or give more minutes"),
         Cause("no-progress", "stopped twice without progress", "give the stage more time or checkpoint more often"),
         Cause("cancelled", "cancelled", "retry --cause cancelled, or the same run again"),
-        Cause("lost", "died without a word", "retry --cause lost; its last lines may tell more"),
-        Cause("user-code", "error in code or settings", "see the log; after mending it, retry"),
+        Cause("lost", "ended without a record", "retry --cause lost; its last lines may say more"),
+        Cause("user-code", "error in code or settings", "see the log; after fixing it, retry"),
     )
 }
 MEMORY = ("cuda-oom", "host-oom")
 GROUPS = {"oom": MEMORY}
 """Words that stand for several causes."""
 
-_WORDS = {
-    "OUT_OF_MEMORY": "host-oom",
-    "TIMEOUT": "timed-out",
-    "DEADLINE": "timed-out",
-    "NODE_FAIL": "node-failure",
-    "BOOT_FAIL": "node-failure",
-    "PREEMPTED": "preempted",
-    "CANCELLED": "cancelled",
+_ENDINGS = {
+    scheduler.OUT_OF_MEMORY: "host-oom",
+    scheduler.TIMED_OUT: "timed-out",
+    scheduler.NODE_FAILURE: "node-failure",
+    scheduler.PREEMPTED: "preempted",
+    scheduler.CANCELLED: "cancelled",
 }
-"""How SLURM says that a job ended."""
+"""How a job ended -> the cause. A job that merely failed says nothing about why."""
 _TEXTS = (
     ("cuda-oom", r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|HIP out of memory"),
     (
@@ -104,19 +103,21 @@ def cause_of(ending: Mapping[str, Any] | None, job: JobState | None = None, lost
 
     Args:
         ending: its ``exit.json``; None if it left none.
-        job: what the scheduler says of its job, if it is known.
-        lost: the cause if nothing else tells: ``lost``, or ``node-failure`` where the machine is known to have gone.
+        job: what the scheduler says about its job, if it is known.
+        lost: the cause if nothing else gives one: ``lost``, or ``node-failure`` where the machine has failed.
     """
-    word = _WORDS.get(job.state) if job else None
+    by_scheduler = _ENDINGS.get(job.ending) if job else None
     if ending is None:
-        return word or lost
+        return by_scheduler or lost
     error, reason = ending.get("error"), str(ending.get("reason") or "")
+    # A signal without an exception: the process never got to say why. SIGKILL is nearly always the kernel's OOM killer.
     killed = _KILLED.match(reason)
     if killed and not error:
         signal = killed[1]
-        return word or {"SIGKILL": "host-oom", "SIGTERM": "cancelled", "SIGINT": "cancelled"}.get(signal, "user-code")
+        by_signal = {"SIGKILL": "host-oom", "SIGTERM": "cancelled", "SIGINT": "cancelled"}
+        return by_scheduler or by_signal.get(signal, "user-code")
     if ending["state"] == "interrupted":
-        return word or ("preempted" if ending.get("signal") == "SIGUSR2" else "cancelled")
+        return by_scheduler or ("preempted" if ending.get("signal") == "SIGUSR2" else "cancelled")
     return DIVERGED if diverged(ending) else _of_error(error or {}, reason)
 
 
@@ -133,6 +134,7 @@ def fingerprint(stage: str, cause: str, ending: Mapping[str, Any] | None) -> str
     error = (ending or {}).get("error") or {}
     if error.get("frames"):
         return hash_of([cause, error["type"], error["frames"]])[:8]
+    # Numbers (steps, sizes, ids) differ between failures of one kind.
     reason = re.sub(r"\d+", "#", str((ending or {}).get("reason") or ""))
     return hash_of([cause, stage, reason])[:8]
 

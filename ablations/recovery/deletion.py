@@ -1,4 +1,4 @@
-"""``ablate gc`` for a person: the listing, and what was freed."""
+"""``ablate gc`` for a user: the listing, and what was freed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 _LARGEST = 3
 
 
-def lines(found: Garbage) -> Iterator[str]:
-    """Per kind its number, format_bytes and largest items; then the total."""
-    for note in found.notes:
+def lines(garbage: Garbage) -> Iterator[str]:
+    """Per kind the number, size and largest of its items; then the total."""
+    for note in garbage.notes:
         yield f"note: {note}"
-    if not found.items:
+    if not garbage.items:
         yield "nothing to free"
         return
     for kind, what in KINDS.items():
-        items = [item for item in found.items if item.kind == kind]
+        items = [item for item in garbage.items if item.kind == kind]
         if not items:
             continue
         yield f"{kind:10} {len(items):7,} {format_bytes(_total(items)):>9}  {what}"
@@ -32,21 +32,21 @@ def lines(found: Garbage) -> Iterator[str]:
             yield f"{'':18} {format_bytes(item.bytes):>9}    {item.path}"
         if len(items) > _LARGEST:
             yield f"{'':18} {'':>9}    ... (--json lists all)"
-    yield f"{'all':10} {len(found.items):7,} {format_bytes(_total(found.items)):>9}"
+    yield f"{'all':10} {len(garbage.items):7,} {format_bytes(_total(garbage.items)):>9}"
 
 
-def as_json(found: Garbage) -> dict[str, Any]:
+def as_json(garbage: Garbage) -> dict[str, Any]:
     """Everything as plain values."""
-    items = [{"kind": item.kind, "path": str(item.path), "bytes": item.bytes} for item in found.items]
-    return {"items": items, "bytes": _total(found.items), "notes": list(found.notes)}
+    items = [{"kind": item.kind, "path": str(item.path), "bytes": item.bytes} for item in garbage.items]
+    return {"items": items, "bytes": _total(garbage.items), "notes": list(garbage.notes)}
 
 
-def free(store: Store, found: Garbage) -> str:
-    """Delete everything that was found and is still not claimed; what was done, in words."""
-    freed = [item for item in found.items if delete(store, item)]
-    kept = len(found.items) - len(freed)
+def free(store: Store, garbage: Garbage) -> str:
+    """Delete all items whose stage is still not claimed; a sentence about what was done."""
+    freed = [item for item in garbage.items if delete(store, item)]
+    kept = len(garbage.items) - len(freed)
     text = f"freed {format_bytes(_total(freed))} in {len(freed):,} items"
-    return f"{text}; {kept} kept, for somebody works there now" if kept else text
+    return f"{text}; {kept} kept, since another process works there now" if kept else text
 
 
 def _total(items: list[Item] | tuple[Item, ...]) -> int:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from ablations.grid.keys import StageNode
     from ablations.planning.plan import Plan
-    from ablations.slurm.query import JobState
     from ablations.store.artefacts import Store
+    from ablations.store.scheduler import JobState
     from ablations.store.states import StageStates
 
 _TAIL_LINES = 12
@@ -50,8 +50,8 @@ class Failed:
 
 
 def failed_stages(plan: Plan, store: Store, seen: StageStates) -> list[Failed]:
-    """Every diverged, failed or lost stage of ``plan``, in its order; ``seen`` is a fresh inspect_stages at it."""
-    found = []
+    """Every diverged, failed or lost stage of ``plan``, in its order; ``seen`` are the present states of its stages."""
+    failed = []
     for key, node in plan.nodes.items():
         if seen.states[key] not in (DIVERGED, FAILED, INTERRUPTED):
             continue
@@ -59,29 +59,30 @@ def failed_stages(plan: Plan, store: Store, seen: StageStates) -> list[Failed]:
         ending = outcome(folder) if folder else None
         record = attempt_record(folder) if folder else {}
         made_by = (record.get("slurm") or {}).get("job")
+        # What the scheduler says counts only for the attempt that its job made, not for an earlier attempt.
         job = seen.job_state(key) if folder is None or made_by == seen.jobs.get(key) else None
         cause = cause_of(ending, job, "node-failure" if _machine_restarted(record) else "lost")
         reason = str((ending or {}).get("reason") or _without_record(cause, job))
         log = folder / LOG if folder else _job_log(store, seen, key)
         mark = fingerprint(node.stage, cause, ending)
         made_by = made_by if folder else seen.jobs.get(key)
-        found.append(Failed(node, cause, mark, reason, (ending or {}).get("error"), made_by, log))
-    return found
+        failed.append(Failed(node, cause, mark, reason, (ending or {}).get("error"), made_by, log))
+    return failed
 
 
 def failures(plan: Plan, store: Store) -> dict[str, Any]:
-    """Failed and lost stages in groups, the largest first, as plain values."""
+    """The failed and lost stages in groups of one cause and place, the largest first, as plain values."""
     groups: dict[tuple[str, str], list[Failed]] = {}
-    found = failed_stages(plan, store, inspect_stages(store, plan.nodes, trust=True))
-    for failed in found:
+    stages = failed_stages(plan, store, inspect_stages(store, plan.nodes, trust=True))
+    for failed in stages:
         groups.setdefault((failed.cause, failed.fingerprint), []).append(failed)
     ordered = sorted(groups.values(), key=len, reverse=True)
     return {
         "sweep": plan.sweep.name,
         "experiment": plan.experiment,
-        "cells": len({label for failed in found for label in _cells(plan, failed)}),
-        "stages": len(found),
-        "causes": dict(Counter(failed.cause for failed in found)),
+        "cells": len({label for failed in stages for label in _cells(plan, failed)}),
+        "stages": len(stages),
+        "causes": dict(Counter(failed.cause for failed in stages)),
         "groups": [_group(plan, members) for members in ordered],
     }
 
@@ -122,6 +123,7 @@ def _cells(plan: Plan, failed: Failed) -> list[str]:
 
 def _place(frames: list[str]) -> str | None:
     """The innermost frame in the project's own code; the innermost of all if there is none."""
+    # Frames of libraries differ from version to version and say little about the cause.
     own = [frame for frame in frames if frame.startswith(("qsd/", "ablations/", "analysis/"))]
     return (own or frames)[-1] if frames else None
 
@@ -140,20 +142,20 @@ def _without_record(cause: str, job: JobState | None) -> str:
 
 
 def _job_log(store: Store, seen: StageStates, key: str) -> Path | None:
-    """What SLURM kept of a job that died before its attempt began."""
+    """The log that SLURM kept of a job that ended before its attempt began."""
     if key not in seen.launches:
         return None
     logs = sorted((store.root / "submitit" / seen.launches[key]).rglob(f"{seen.jobs[key]}_*log.*"))
     return max(logs, key=lambda path: path.stat().st_size, default=None)
 
 
-def failure_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """The groups for a person."""
-    groups = found["groups"]
+def failure_lines(content: Mapping[str, Any]) -> Iterator[str]:
+    """The groups for a user."""
+    groups = content["groups"]
     if not groups:
-        yield f"{found['sweep']}@{found['experiment']}: nothing has failed"
+        yield f"{content['sweep']}@{content['experiment']}: nothing has failed"
         return
-    yield f"{_count(found['cells'], 'cell')}, {_count(len(groups), 'cause')}"
+    yield f"{_count(content['cells'], 'cell')}, {_count(len(groups), 'cause')}"
     for group in groups:
         yield ""
         yield f"{_count(len(group['cells']), 'cell')}: {group['title']} [{group['cause']} {group['fingerprint']}]"

@@ -1,7 +1,7 @@
-"""``ablate gc``: what of a store nobody needs any more, and freeing it.
+"""``ablate gc``: what in a store is not needed any more, and deleting it.
 
-Needed is what a sweep in ``sweeps/`` refers to, over its own experiment or as it was last run, and whatever a living
-process or job works on or reads. Where the scheduler does not answer, its jobs count as living.
+Needed is what a sweep in ``sweeps/`` refers to, over its own experiment or as it was last run, and whatever a process
+or job that is alive works on or reads. Where the scheduler does not answer, its jobs count as alive.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablations.cost.dryrun import FOLDER
 from ablations.files import numbered, read_json
 from ablations.grid.spec import read_sweep
 from ablations.planning.plan import make_plan
 from ablations.running.archive import CELLS
 from ablations.running.precompute import AHEAD
-from ablations.slurm.launches import launches
-from ablations.store.artefacts import Store, names_in
+from ablations.store.artefacts import Store
+from ablations.store.launches import launches
 from ablations.store.liveness import InUse, in_use
 from qsd.errors import UserError
+from qsd.run_store import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from ablations.grid.keys import StageTable
-    from ablations.slurm.launches import Launch
+    from ablations.store.launches import Launch
 
 KINDS = {
     "artefacts": "no sweep refers to them",
@@ -43,7 +43,7 @@ KINDS = {
     "snapshots": "code of submissions of which nothing is alive",
     "trash": "left by a deletion that was killed",
 }
-"""Kind -> what it is."""
+"""Kind of items -> why they can go."""
 _TRASH = "trash"
 
 
@@ -66,58 +66,59 @@ class Item:
 
 @dataclass(frozen=True)
 class Garbage:
-    """What can go, and what was kept for want of knowledge (one line each)."""
+    """What can go, and what was kept because too little is known (one line each)."""
 
     items: tuple[Item, ...]
     notes: tuple[str, ...]
 
 
 def find_garbage(store: Store, sweeps: Path, table: StageTable) -> Garbage:
-    """Look through a store.
+    """Find everything in a store that is not needed.
 
     Args:
         store: the store.
         sweeps: folder of the sweeps that count.
         table: their stages.
     """
-    living = in_use(store)
+    used = in_use(store)
     wanted, notes = _referred(store, sweeps, table)
-    if living.silent:
+    if used.silent:
         notes.append("the scheduler does not answer: what it may hold is kept")
-    items = [*_of_stages(store, wanted, living), *_records(store, wanted, living), *_damaged(store)]
-    items += _found("shared", _unshared(store, wanted, living))
-    items += _found("reference errors", _references(store, wanted, living))
-    items += [*_rehearsals(store), *_launched(store, living)]
-    items += _found("trash", (store.root / _TRASH).glob("*"))
+    items = [*_of_stages(store, wanted, used), *_records(store, wanted, used), *_damaged(store)]
+    items += _items("shared", _unshared(store, wanted, used))
+    items += _items("reference errors", _references(store, wanted, used, table))
+    items += [*_rehearsals(store), *_launched(store, used)]
+    items += _items("trash", (store.root / _TRASH).glob("*"))
     return Garbage(tuple(items), tuple(notes))
 
 
 def delete(store: Store, item: Item) -> bool:
-    """Free one item; False if a stage that it belongs to was claimed meanwhile.
+    """Delete one item; False if the stage that it belongs to was claimed meanwhile.
 
-    A folder is moved aside first, so nobody ever sees half of it.
+    A folder is first moved to the trash, so that no process ever sees half of it.
     """
+    # The claim keeps a launcher from starting the stage between the listing and the deletion.
     claim = store.claims.take(item.key) if item.key else None
     if item.key and claim is None:
         return False
-    aside = store.root / _TRASH / secrets.token_hex(8)
-    aside.parent.mkdir(exist_ok=True)
+    trash = store.root / _TRASH / secrets.token_hex(8)
+    trash.parent.mkdir(exist_ok=True)
     try:
-        item.path.rename(aside)
+        item.path.rename(trash)  # one step; what a kill leaves in the trash is listed by the next gc
     except FileNotFoundError:
         return True
     finally:
         if claim is not None:
             claim.forget()
-    if aside.is_dir():
-        shutil.rmtree(aside)
+    if trash.is_dir():
+        shutil.rmtree(trash)
     else:
-        aside.unlink()
+        trash.unlink()
     return True
 
 
 def _referred(store: Store, sweeps: Path, table: StageTable) -> tuple[set[str] | None, list[str]]:
-    """Keys that sweeps refer to, now and when they last ran; None, with the reason, if that can not be told."""
+    """Keys that sweeps refer to, now and when they last ran; None, with the reason, if that is not known."""
     keys: set[str] = set()
     notes: list[str] = []
     files = sorted(sweeps.glob("*.yaml"))
@@ -127,7 +128,8 @@ def _referred(store: Store, sweeps: Path, table: StageTable) -> tuple[set[str] |
         try:
             keys.update(make_plan(read_sweep(file), table).nodes)
         except UserError as error:
-            notes.append(f"{error}: all stages are kept until that is mended")
+            notes.append(f"{error}: all stages are kept until that is fixed")
+    # Cells as they were last run: a sweep file may have changed since, and its tables still refer to them.
     names = {file.stem for file in files}
     for folder in sorted((store.root / "sweeps").glob("*/")):
         content = read_json(folder / CELLS)
@@ -136,40 +138,40 @@ def _referred(store: Store, sweeps: Path, table: StageTable) -> tuple[set[str] |
     return (None if notes else keys), notes
 
 
-def _of_stages(store: Store, wanted: set[str] | None, living: InUse) -> Iterator[Item]:
-    """What belongs to single stages; nothing of a living one, and no artefact that a living one reads."""
+def _of_stages(store: Store, wanted: set[str] | None, used: InUse) -> Iterator[Item]:
+    """What belongs to single stages: nothing of a stage in use, and no artefact that one reads."""
 
     def unwanted(key: str) -> bool:
-        return not _wanted(key, wanted, living)
+        return not _wanted(key, wanted, used)
 
     for folder, key in _folders(store.root / "artefacts"):
         if unwanted(key):
             yield Item("artefacts", folder, size(folder), key)
     for folder, key in _folders(store.root / "partial"):
         done = (store.root / "artefacts" / folder.parent.name / key).is_dir()
-        if key not in living.keys and (unwanted(key) or done):
+        if key not in used.keys and (unwanted(key) or done):
             yield Item("work", folder, size(folder), key)
     for folder, key in _folders(store.root / "attempts"):
         if unwanted(key):
             yield Item("attempts", folder, size(folder), key)
-        elif key not in living.keys:
+        elif key not in used.keys:
             for number in numbered(folder)[:-1]:
                 yield Item("attempts", folder / str(number), size(folder / str(number)), key)
 
 
-def _records(store: Store, wanted: set[str] | None, living: InUse) -> Iterator[Item]:
+def _records(store: Store, wanted: set[str] | None, used: InUse) -> Iterator[Item]:
     for place in ("jobs", "adjust", "stops"):
         for file, name in _folders(store.root / place):
             key = name.partition(".")[0]
-            if not _wanted(key, wanted, living):
+            if not _wanted(key, wanted, used):
                 yield Item("records", file, size(file), key)
     done = {key for _, key in _folders(store.root / "artefacts")}
-    for key in sorted(names_in(store.claims.folder) & done - living.keys):  # its owner was killed after sealing
+    for key in sorted(names_in(store.claims.folder) & done - used.keys):  # its owner was killed after sealing
         yield Item("records", store.claims.folder / key, size(store.claims.folder / key), key)
 
 
-def _wanted(key: str, wanted: set[str] | None, living: InUse) -> bool:
-    return wanted is None or key in wanted or key in living.keys or key in living.inputs
+def _wanted(key: str, wanted: set[str] | None, used: InUse) -> bool:
+    return wanted is None or key in wanted or key in used.keys or key in used.inputs
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, str]]:
@@ -179,61 +181,61 @@ def _folders(root: Path) -> Iterator[tuple[Path, str]]:
             yield root / stage / name, name
 
 
-def _unshared(store: Store, wanted: set[str] | None, living: InUse) -> list[Path]:
-    """Shared folders but those of stages that live, or that were launched, are wanted and are not done.
+def _unshared(store: Store, wanted: set[str] | None, used: InUse) -> list[Path]:
+    """Shared folders, without those of stages that are in use, or that were launched, are wanted and are not done.
 
-    What is freed too early is only computed again.
+    What is deleted too early is only computed again.
     """
     kept = set()
     done = {stage: store.present(stage) for stage in names_in(store.root / "jobs")}
     for file, name in _folders(store.root / "jobs"):
         stage, key = file.parent.name, name.partition(".")[0]
         left = stage != AHEAD and (wanted is None or key in wanted) and key not in done[stage]
-        if left or key in living.keys:
+        if left or key in used.keys:
             content: Any = read_json(file)
             if isinstance(content, dict):
-                of = content["meaning"]["stage"] if stage == AHEAD else stage
-                kept.add(store.shared(of, content["version"], content["inputs"]))
+                kind = content["meaning"]["stage"] if stage == AHEAD else stage
+                kept.add(store.shared(kind, content["version"], content["inputs"]))
     return [folder for folder, _ in _folders(store.root / "shared") if folder not in kept]
 
 
-def _references(store: Store, wanted: set[str] | None, living: InUse) -> list[Path]:
-    """Folders of reference errors, once no training in_use, or was launched, is wanted and not done."""
-    kind = "train"
-    done = store.present(kind)
-    for name in names_in(store.root / "jobs" / kind):
-        key = name.partition(".")[0]
-        if key in living.keys or (key not in done and (wanted is None or key in wanted)):
-            return []
+def _references(store: Store, wanted: set[str] | None, used: InUse, table: StageTable) -> list[Path]:
+    """Folders of reference errors, once no stage that uses them is in use, or was launched, is wanted and not done."""
+    for kind in (stage for stage, spec in table.STAGES.items() if spec.uses_reference_errors):
+        done = store.present(kind)
+        for name in names_in(store.root / "jobs" / kind):
+            key = name.partition(".")[0]
+            if key in used.keys or (key not in done and (wanted is None or key in wanted)):
+                return []
     return [path for path in store.reference_errors.glob("*") if path.is_dir()]
 
 
 def _damaged(store: Store) -> Iterator[Item]:
-    yield from _found("damaged", (path for path, _ in _folders(store.root / "damaged")))
+    yield from _items("damaged", (path for path, _ in _folders(store.root / "damaged")))
 
 
 def _rehearsals(store: Store) -> Iterator[Item]:
-    folder = store.root / FOLDER
+    folder = store.rehearsals
     if folder.is_dir():
-        inner = in_use(Store(folder, lambda *_: ""))
+        inner = in_use(Store(folder, lambda *_: ""))  # no artefact is read, so no key is computed
         if not inner.keys and not inner.launches:
             yield Item("rehearsals", folder, size(folder))
 
 
-def _launched(store: Store, living: InUse) -> Iterator[Item]:
+def _launched(store: Store, used: InUse) -> Iterator[Item]:
     known = launches(store)
     newest: dict[tuple[str, str], Launch] = {(launch.sweep, launch.experiment): launch for launch in known}
     for launch in known:
-        if launch.id in living.launches:
+        if launch.id in used.launches:
             continue
-        yield from _found("launches", [store.root / "submitit" / launch.id])
-        if newest[launch.sweep, launch.experiment] is not launch:  # the newest tells resume and retry where to
-            yield from _found("launches", [launch.folder])
-    used = {launch.snapshot for launch in known if launch.id in living.launches}
-    yield from _found("snapshots", (path for path in (store.root / "snapshots").glob("*/") if path.name not in used))
+        yield from _items("launches", [store.root / "submitit" / launch.id])
+        if newest[launch.sweep, launch.experiment] is not launch:  # the newest tells resume and retry what was launched
+            yield from _items("launches", [launch.folder])
+    kept = {launch.snapshot for launch in known if launch.id in used.launches}
+    yield from _items("snapshots", (path for path in (store.root / "snapshots").glob("*/") if path.name not in kept))
 
 
-def _found(kind: str, paths: Iterator[Path] | list[Path]) -> Iterator[Item]:
+def _items(kind: str, paths: Iterator[Path] | list[Path]) -> Iterator[Item]:
     for path in sorted(paths):
         if path.exists():
             yield Item(kind, path, size(path))
@@ -248,6 +250,6 @@ def size(path: Path) -> int:
         for name in files:
             try:
                 total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 (ten thousand folders)
-            except FileNotFoundError:  # somebody works here
+            except FileNotFoundError:  # another process works here
                 continue
     return total

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablations.recovery.causes import MEMORY, names
 from ablations.recovery.failures import Failed, failed_stages
 from ablations.running import execution_overrides
 from ablations.store.divergence import CAUSE
 from ablations.store.states import DIVERGED, DONE, QUEUED, RUNNING, inspect_stages
+from qsd.stages.spec import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
     from ablations.planning.plan import Plan
     from ablations.slurm.submit import Submitted
     from ablations.store.artefacts import Store
-
-_BATCH = {
-    "score": "reward.batch_size",
-    "encode": "encode.batch_size",
-    "train": "training.micro_batch",
-    "generate": "generation.batch_size",
-    "evaluate": "evaluation.batch_size",
-}
-"""Stage -> the setting that decides how much memory it takes, and no result."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +50,11 @@ def causes_of(cause: str | None, cells: Collection[Cell] | None) -> tuple[str, .
 def choose(plan: Plan, store: Store, causes: Collection[str], cells: Collection[Cell] | None = None) -> Choice:
     """The failed stages of some causes, and of some cells if given."""
     seen = inspect_stages(store, plan.nodes)
-    found = failed_stages(plan, store, seen)
+    all_failed = failed_stages(plan, store, seen)
     wanted = {node.key for cell in cells for node in cell.stages.values()} if cells is not None else set(plan.nodes)
-    failed = tuple(each for each in found if each.cause in causes and each.node.key in wanted)
+    failed = tuple(each for each in all_failed if each.cause in causes and each.node.key in wanted)
     keys = _with_followers(plan, seen.states, {each.node.key for each in failed})
-    return Choice(failed, keys, len(found) - len(failed))
+    return Choice(failed, keys, len(all_failed) - len(failed))
 
 
 def _with_followers(plan: Plan, states: Mapping[str, str], chosen: set[str]) -> frozenset[str]:
@@ -81,8 +73,8 @@ def submit(plan: Plan, store: Store, choice: Choice) -> Submitted | None:
     if not any(failed.job for failed in choice.failed):
         return None
     from ablations.slurm import submit as cluster
-    from ablations.slurm.launches import latest_launch
     from ablations.slurm.profile import read_profile
+    from ablations.store.launches import latest_launch
 
     launch = latest_launch(store, plan.name)
     if launch is None:
@@ -92,29 +84,22 @@ def submit(plan: Plan, store: Store, choice: Choice) -> Submitted | None:
 
 
 def halve_batches(store: Store, choice: Choice) -> list[str]:
-    """Let the stages that ran out of memory take half as much at a time from now on; a line for each, what was done.
+    """Let the stages that ran out of memory take half as much at a time from now on; one line for each.
 
     Gradients are accumulated over as many pairs as before, so a stage's meaning and key stay what they are.
     """
     lines = []
     for failed in choice.failed:
-        field = _BATCH.get(failed.node.stage)
-        if failed.cause not in MEMORY or field is None:
+        node = failed.node
+        batch = STAGES[node.stage].batch
+        if failed.cause not in MEMORY or batch is None:
             continue
-        values = {**failed.node.values, **execution_overrides.read(store, failed.node.stage, failed.node.key)}
-        now = _effective(field, values)
-        place = f"{failed.node.stage} {failed.node.key[:12]}: {field}"
+        now = batch.effective({**node.values, **execution_overrides.read(store, node.stage, node.key)})
+        place = f"{node.stage} {node.key[:12]}: {batch.name}"
         if now == 1:
             lines.append(f"{place} is 1 already; only more memory helps")
             continue
-        execution_overrides.write(
-            store, failed.node.stage, failed.node.key, {field: now // 2}, f"out of memory with {now}"
-        )
+        changed = {batch.name: now // 2}
+        execution_overrides.write(store, node.stage, node.key, changed, f"out of memory with {now}")
         lines.append(f"{place} {now} -> {now // 2}")
     return lines
-
-
-def _effective(field: str, values: Mapping[str, Any]) -> int:
-    """What a stage takes at a time: a micro-batch is never more than a step."""
-    size = int(values[field])
-    return min(size, int(values["training.pairs_per_step"])) if field == _BATCH["train"] else size

@@ -1,7 +1,7 @@
 """Keep the tables that a sweep had before its cells changed: ``runs/sweeps/<sweep>@<experiment>/earlier/<key>/``.
 
 The key is the UTC time of the table and eight digits of a hash of its cells, as in ``20260102-030405-0a1b2c3d``. A set
-is copied aside and renamed before its originals are removed, so a kill loses nothing.
+is copied to a temporary name and renamed before its originals are removed, so a kill loses nothing.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ EARLIER = "earlier"
 _TABLES = ("table.csv", "table.md")
 _STAYS = (EARLIER, "wandb", "wandb.log")
 """W&B's files are of all cells that the sweep ever had."""
-_SELF_DESCRIPTION = (CELLS, "tables.lock.json")
-"""Files that change with a commit, although the results are the same."""
+_SELF_DESCRIPTION = (CELLS, "tables.lock.json", "run.json")
+"""Files that change with a commit or another attempt, although the results are the same."""
 _DIGITS = 8
 
 
 def keep_earlier(folder: Path, content: Any) -> Path | None:
-    """Move a sweep's tables and pictures aside if they are about other cells than ``content``.
+    """Move a sweep's tables and pictures into ``earlier/`` if they are about other cells than ``content``.
 
     Args:
         folder: the sweep's folder.
@@ -77,26 +77,26 @@ def _kept(folder: Path, names: list[str], identity: str) -> Path | None:
 
 def _contents(folder: Path, names: list[str]) -> dict[str, bytes]:
     """Relative name -> content of the tables and pictures."""
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     for name in set(names) - set(_SELF_DESCRIPTION):
         for path in (folder / name, *(folder / name).rglob("*")):
             if path.is_file():
-                found[path.relative_to(folder).as_posix()] = path.read_bytes()
-    return found
+                contents[path.relative_to(folder).as_posix()] = path.read_bytes()
+    return contents
 
 
 def _copy(folder: Path, names: list[str], key: str) -> Path:
-    aside = folder / EARLIER / f".{key}.{secrets.token_hex(4)}"
-    aside.mkdir(parents=True)
+    temporary = folder / EARLIER / f".{key}.{secrets.token_hex(4)}"
+    temporary.mkdir(parents=True)
     for name in names:
         with contextlib.suppress(FileNotFoundError):  # another process keeps the same set at this moment
             if (folder / name).is_dir():
-                shutil.copytree(folder / name, aside / name)
+                shutil.copytree(folder / name, temporary / name)
             else:
-                shutil.copy2(folder / name, aside / name)
+                shutil.copy2(folder / name, temporary / name)
     names_to_try = (f"{key}-{number}" if number else key for number in itertools.count())
     kept = next(path for name in names_to_try if not (path := folder / EARLIER / name).exists())
-    aside.rename(kept)
+    temporary.rename(kept)
     return kept
 
 

@@ -15,24 +15,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import write_json
-from ablations.running import error_record, execution_overrides, forkserver_info, precompute
+from ablations.running import error_record, execution_overrides, precompute
 from ablations.running.log_file import log_to
 from ablations.running.precompute import AHEAD
-from ablations.running.processes import FailedProcessError, Together
+from ablations.running.processes import FailedProcessError, ProcessGroup
 from ablations.running.progress_file import ProgressFile
 from ablations.running.stopping import Stop
 from ablations.running.verify_job import check_code, check_meaning
 from ablations.store import attempts
-from ablations.store.artefacts import Record, Store
 from ablations.store.jobs import Job, load_table
 from ablations.store.owner import Owner
 from ablations.store.provenance import code_state, environment, slurm_job, versions
 from qsd.errors import UserError
+from qsd.files import remove_leftovers
+from qsd.run_store import Record
 from qsd.runtime import Interrupted, StageContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ablations.store.artefacts import Store
     from ablations.store.claims import Claim
     from qsd.runtime import Report
 
@@ -76,14 +78,14 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
     origin = _origin(job)
     write_json(folder / attempts.ATTEMPT, origin)
     report = ProgressFile(folder / attempts.PROGRESS, stop)
-    together = Together(job.processes, folder / attempts.PROCESSES, report, stop)
+    group = ProcessGroup(job.processes, folder / attempts.PROCESSES, report, stop)
     state, reason, code, error = "done", None, EXIT_DONE, None
     try:
         try:
             adjusted = execution_overrides.read(store, job.stage, job.key)
             if adjusted:
                 write_json(folder / attempts.ATTEMPT, {**origin, "adjusted": adjusted})
-            _run_stage(job, store, {**job.values, **adjusted}, report, stop, together, folder)
+            _run_stage(job, store, {**job.values, **adjusted}, report, stop, group, folder)
             claim.forget()
         finally:
             stop.unwatch()
@@ -109,11 +111,11 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
             "state": state,
             "reason": reason,
             "seconds": round(time.monotonic() - begin, 3),
-            "max_rss_bytes": together.max_rss_bytes(),
-            "max_cuda_bytes": together.max_cuda_bytes(),
+            "max_rss_bytes": group.max_rss_bytes(),
+            "max_cuda_bytes": group.max_cuda_bytes(),
             "end": datetime.now(UTC).isoformat(timespec="seconds"),
-            "signal": together.stopped_by() if state == "interrupted" else None,
-            "progress": together.progress(),
+            "signal": group.stopped_by() if state == "interrupted" else None,
+            "progress": group.progress(),
             "error": error,
         },
     )
@@ -135,7 +137,6 @@ def _origin(job: Job) -> dict[str, Any]:
         "adjusted": {},
         "environment": environment(),
         "processes": job.processes,
-        "warm": forkserver_info.get_forkserver(),
     }
 
 
@@ -145,7 +146,7 @@ def _run_stage(
     values: Mapping[str, Any],
     report: ProgressFile,
     stop: Stop,
-    together: Together,
+    group: ProcessGroup,
     folder: Path,
 ) -> None:
     _limit_threads(int(values["threads"]))
@@ -158,12 +159,13 @@ def _run_stage(
     for name, key in job.inputs.items():
         problem = store.problem(name, key)
         if problem is not None:
-            raise UserError(f"input {name}/{key}: {problem}; run the sweep again to make it anew")
+            raise UserError(f"input {name}/{key}: {problem}; run the sweep again to recompute it")
     from qsd.config.load import build
 
     module, _, function = table.STAGES[job.stage].entry.partition(":")
     output = store.partial(job.stage, job.key)
     output.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(output)  # of an attempt that was killed while it wrote a file
     inputs = {name: store.artefact(name, key) for name, key in job.inputs.items()}
     shared = store.shared(job.stage, job.version, job.inputs) if table.STAGES[job.stage].ahead else None
 
@@ -172,7 +174,7 @@ def _run_stage(
         context = StageContext(build(values), inputs, output, report, stop.stopping, shared, errors, folder)
         getattr(importlib.import_module(module), function)(context)
 
-    together.run(work)
+    group.run(work)
     store.seal(Record(job.stage, job.version, job.key, job.meaning, job.inputs, files={}))
 
 

@@ -28,7 +28,7 @@ def write(store: Store, stage: str, key: str, values: Mapping[str, Any], reason:
         stage: its kind.
         key: its key.
         values: dotted name -> new value.
-        reason: one line for whoever wonders later.
+        reason: one line for people: why it was adjusted.
 
     Raises:
         UserError: a field that is unknown or decides results, or a wrong value.

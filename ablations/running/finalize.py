@@ -1,4 +1,4 @@
-"""What follows the stages: the list of cells for readers, and tables and pictures of what is evaluated so far."""
+"""What follows the stages: the list of cells for readers, what they took, and tables of what is evaluated so far."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import read_json, write_json
-from ablations.grid.cells import about
 from ablations.grid.expand import BASE
+from ablations.planning.cells import about
 from ablations.running.archive import CELLS, keep_earlier
 from ablations.running.cell_states import FINISHED, with_states
+from ablations.running.run_record import FILE as RUN
+from ablations.running.run_record import run_record
 from ablations.store.provenance import git_state
 from qsd.errors import UserError
 from qsd.stages.judges import conflicts
@@ -63,7 +65,7 @@ def cells_json(plan: Plan, store: Store, commit: str | None) -> dict[str, Any]:
 
 
 def write_cells(plan: Plan, store: Store, commit: str | None, least: int = 0) -> Path:
-    """Write the sweep's ``cells.json``; the sweep's folder.
+    """Write the sweep's ``cells.json`` and ``run.json``; the sweep's folder.
 
     Tables and pictures there that are about other cells are moved aside first, and a line says so.
 
@@ -89,15 +91,20 @@ def write_cells(plan: Plan, store: Store, commit: str | None, least: int = 0) ->
             f"note: the sweep's cells or its primary scorer have changed; earlier tables are in {kept}",
             flush=True,
         )
-    write_json(folder / CELLS, content)
+    _write_sweep_files(store, folder, content)
     return folder
 
 
 def refresh_cells(store: Store, folder: Path) -> None:
-    """Bring the states in a sweep's ``cells.json`` up to date, if there is one."""
+    """Bring the states in a sweep's ``cells.json`` and its ``run.json`` up to date, if there are any cells."""
     content = read_json(folder / CELLS)
     if isinstance(content, dict):
-        write_json(folder / CELLS, content | {"cells": with_states(store, content["cells"])})
+        _write_sweep_files(store, folder, content | {"cells": with_states(store, content["cells"])})
+
+
+def _write_sweep_files(store: Store, folder: Path, content: dict[str, Any]) -> None:
+    write_json(folder / CELLS, content)
+    write_json(folder / RUN, run_record(store, content))
 
 
 def any_evaluated(folder: Path) -> bool:
@@ -120,7 +127,7 @@ def write_tables(store: Store, folder: Path) -> bool:
 
 def render(folder: Path) -> str:
     """The sweep's tables for a terminal."""
-    from analysis.tables import render_terminal
+    from analysis.render.terminal import render_terminal
 
     return render_terminal(folder)
 

@@ -13,9 +13,8 @@ from ablations.running import attempt, precompute
 from ablations.running.precompute import AHEAD
 from ablations.running.processes import count_of
 from ablations.running.schedule import Schedule
-from ablations.running.server import PRELOAD
 from ablations.running.slots import environment, make_slots, take
-from ablations.running.workers import Workers
+from ablations.running.workers import EXIT_UNKNOWN, PRELOAD, Workers
 from ablations.store import attempts, divergence
 from ablations.store.jobs import QSD, Job, load_table
 from ablations.store.states import progress
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from ablations.grid.keys import StageNode, StageTable
-    from ablations.inspection.display import Display
     from ablations.planning.plan import Plan
+    from ablations.running.display import Display
     from ablations.running.slots import Slot
     from ablations.store.artefacts import Store
 
@@ -38,7 +37,7 @@ _PATIENCE_S = 20.0
 
 @dataclass(frozen=True)
 class Failure:
-    """A stage that failed or diverged here.
+    """A stage that failed, or whose training diverged, in this run.
 
     Attributes:
         label: what a person calls the stage.
@@ -86,7 +85,7 @@ def run(
     Args:
         plan: what to run.
         store: where results are kept.
-        display: told what happens.
+        display: shows what happens.
         jobs: attempts at a time, at least 1; with ``gpus`` on each of them. ``slots.make_slots`` has the default.
         table: module with the stage table, for the attempts.
         preload: modules that attempts should find imported.
@@ -105,9 +104,9 @@ def run(
     dropped = set() if only is not None else divergence.without_result(store, plan.nodes, done)
     nodes = {key: node for key, node in plan.nodes.items() if (only is None or key in only) and key not in dropped}
     left = {key: node for key, node in nodes.items() if key not in done}
-    found = precompute.groups(left, load_table(table), precompute.MOST) if together else []
-    after = {member.key: [process.key for process in group.processes] for group in found for member in group.members}
-    schedule = Schedule(precompute.insert_before_members(nodes, found), done, after)
+    shared = precompute.groups(left, load_table(table), precompute.MOST) if together else []
+    after = {member.key: [process.key for process in group.processes] for group in shared for member in group.members}
+    schedule = Schedule(precompute.insert_before_members(nodes, shared), done, after)
     processes = _processes(left, load_table(table), gpus)
     display.begin(len(nodes), len(nodes) - len(left))
     if schedule.left == 0:
@@ -123,14 +122,14 @@ def run(
 
 def _processes(nodes: Mapping[str, StageNode], table: StageTable, gpus: tuple[str, ...]) -> dict[str, int]:
     """Key -> how many processes run a stage, of those that several run."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for key, node in nodes.items():
         count = count_of(node.stage, node.values, table, None)
         if gpus and count > len(gpus):
             raise UserError(f"{node.stage} is to run in {count} processes, a GPU each, but --gpus names {len(gpus)}")
         if count > 1:
-            found[key] = count
-    return found
+            counts[key] = count
+    return counts
 
 
 class _Loop:
@@ -154,14 +153,14 @@ class _Loop:
         self._slots: dict[int, list[Slot]] = {}
         self._elsewhere: dict[str, StageNode] = {}
         self._started = 0
-        self._looked = 0.0
+        self._checked = 0.0
         self._result = RunResult()
 
     def run(self, stopped: list[int]) -> RunResult:
         while self._schedule.left and not stopped:
             self._start_ready()
             self._collect(_POLL_S)
-            self._look_elsewhere()
+            self._check_elsewhere()
             self._show()
         if stopped:
             self._stop()
@@ -180,15 +179,15 @@ class _Loop:
                 continue
             processes = self._processes.get(node.key, 1)
             slots = take(self._free, processes if self._free[0] else 1)
-            if slots is None:  # nothing smaller goes first, or its turn would never come
+            if slots is None:  # a stage that needs fewer slots must not go first, or this one would wait for ever
                 self._schedule.release(node.key)
                 return
             job = Job.of(node, self._table, self._store.root, Path.cwd(), processes=processes).write()
             self._started += 1
             self._running[self._started] = node
             self._slots[self._started] = slots
-            self._workers.start(self._started, job, environment(slots))
             self._display.started(node.key, self._label(node))
+            self._workers.start(self._started, job, environment(slots))
 
     def _collect(self, timeout: float) -> None:
         for identity, code in self._workers.ended(timeout):
@@ -198,13 +197,13 @@ class _Loop:
                 self._display.stopped(node.key)
                 self._elsewhere[node.key] = node
             elif node.stage == AHEAD:
-                self._helped(node, code)
+                self._precompute_ended(node, code)
             elif code == attempt.EXIT_DONE and self._store.is_done(node.stage, node.key):
                 self._result.ran += 1
                 self._done(node)
             elif code == attempt.EXIT_INTERRUPTED:
                 self._display.stopped(node.key)
-                self._fail(node, "it was asked to end by another process")
+                self._fail(node, "stopped by another process")
             else:
                 self._fail(node, self._reason(node, code))
 
@@ -212,8 +211,8 @@ class _Loop:
         self._schedule.finished(node.key)
         self._display.finished(node.key, self._label(node))
 
-    def _helped(self, node: StageNode, code: int) -> None:
-        """Work ahead of stages has ended; they do what is missing themselves, and fail of what it failed of."""
+    def _precompute_ended(self, node: StageNode, code: int) -> None:
+        """A shared precompute job has ended, however: its stages do what is missing, and fail where it failed."""
         problem = None if code == attempt.EXIT_DONE else self._reason(node, code)
         folder = attempts.latest(self._store, node.stage, node.key)
         if problem is not None and folder is not None:
@@ -244,26 +243,28 @@ class _Loop:
             name = signal.Signals(-code).name
             hint = "; the machine may be out of memory, try --jobs 1" if -code == signal.SIGKILL else ""
             return f"killed by {name}{hint}"
+        if code == EXIT_UNKNOWN:
+            return "killed, because the process that it was forked from was killed"
         folder = attempts.latest(self._store, node.stage, node.key)
         ending = attempts.outcome(folder) if folder else None
         if ending is None or not ending["reason"]:
-            return f"ended with status {code} and no artefact"
+            return f"exited with status {code} without an artefact or an error record"
         return str(ending["reason"])
 
-    def _look_elsewhere(self) -> None:
-        """Stages that another launcher runs: done there, or free again."""
-        if not self._elsewhere or time.monotonic() - self._looked < _OTHERS_S:
+    def _check_elsewhere(self) -> None:
+        """Take up stages that another launcher has done, or has left."""
+        if not self._elsewhere or time.monotonic() - self._checked < _OTHERS_S:
             return
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
         for key, node in list(self._elsewhere.items()):
             if self._store.is_done(node.stage, key):
                 del self._elsewhere[key]
                 self._done(node)
             elif self._store.claims.holder(key) is None:
                 del self._elsewhere[key]
-                found = divergence.diverged_stages(self._store, {key: node})
-                if found:  # while we waited: not to be tried again here
-                    self._fail(node, found[key])
+                reasons = divergence.diverged_stages(self._store, {key: node})
+                if reasons:  # its training diverged there meanwhile, and would here
+                    self._fail(node, reasons[key])
                 else:
                     self._schedule.release(key)
 

@@ -1,8 +1,8 @@
 """Processes that do the common work of stages before these run: one pass over the images for all reward models.
 
-A stage kind may name such work (``qsd.stages.spec.Precompute``). Stages of it that are left and have the same inputs
-form a group; its processes are scheduled, claimed, logged and requeued like stages, but make no artefact. Whatever
-becomes of them, the stages run afterwards and do what is missing.
+A kind of stage may name such work (``qsd.stages.stage_spec.Precompute``). Stages of it that are left and have the same
+inputs form a group; its processes are scheduled, claimed, logged and requeued like stages, but make no artefact.
+Whatever becomes of them, the stages run afterwards and do what is missing.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ablations.files import read_json
 from ablations.grid.keys import StageNode
 from ablations.running import execution_overrides
-from ablations.store.artefacts import names_in
 from qsd.config.digest import hash_of
 from qsd.errors import UserError
+from qsd.run_store import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,7 +38,7 @@ class PrecomputeGroup:
     Attributes:
         stage: their kind.
         members: the stages; all are left to do.
-        processes: one node each. Its ``meaning`` tells what it does: {"stage", "members": {key: values}, "number",
+        processes: one node each. Its ``meaning`` says what it does: {"stage", "members": {key: values}, "number",
             "count"}.
     """
 
@@ -59,18 +59,18 @@ def groups(nodes: Mapping[str, StageNode], table: StageTable, most: int) -> list
         table: all kinds of stages.
         most: processes per group.
     """
-    alike: dict[tuple[Any, ...], list[StageNode]] = {}
+    by_inputs: dict[tuple[Any, ...], list[StageNode]] = {}
     for node in nodes.values():
         if table.STAGES[node.stage].ahead is not None:
-            alike.setdefault((node.stage, node.version, *sorted(node.inputs.items())), []).append(node)
-    found = []
-    for members in alike.values():
+            by_inputs.setdefault((node.stage, node.version, *sorted(node.inputs.items())), []).append(node)
+    group_list = []
+    for members in by_inputs.values():
         ahead = table.STAGES[members[0].stage].ahead
         assert ahead is not None
         count = max(1, min(most, max(ahead.processes(node.values) for node in members)))
         if len(members) > 1 or count > 1:
-            found.append(_group(members, count))
-    return found
+            group_list.append(_group(members, count))
+    return group_list
 
 
 def _group(members: list[StageNode], count: int) -> PrecomputeGroup:
@@ -92,19 +92,19 @@ def label(node: StageNode) -> str:
     return f"{node.meaning['stage']} ahead for {stages} stage{'s' * (stages != 1)}{part}"
 
 
-def summary(found: list[PrecomputeGroup]) -> list[str]:
+def summary(group_list: list[PrecomputeGroup]) -> list[str]:
     """What is done beforehand, one line per group: ``score ahead for 2 stages, in 4 processes``."""
     lines = []
-    for group in found:
+    for group in group_list:
         stages, count = len(group.members), len(group.processes)
         processes = f", in {count} processes" if count > 1 else ""
         lines.append(f"{group.stage} ahead for {stages} stage{'s' * (stages != 1)}{processes}")
     return lines
 
 
-def insert_before_members(nodes: Mapping[str, StageNode], found: list[PrecomputeGroup]) -> dict[str, StageNode]:
+def insert_before_members(nodes: Mapping[str, StageNode], group_list: list[PrecomputeGroup]) -> dict[str, StageNode]:
     """The nodes with every group's processes before the first of its members, and so behind their inputs."""
-    before = {member.key: group for group in reversed(found) for member in group.members}
+    before = {member.key: group for group in reversed(group_list) for member in group.members}
     placed: dict[str, StageNode] = {}
     for key, node in nodes.items():
         if key in before:
@@ -126,7 +126,7 @@ def run(job: Job, store: Store, table: StageTable, report: Report) -> None:
     for name, key in job.inputs.items():
         problem = store.problem(name, key)
         if problem is not None:
-            raise UserError(f"input {name}/{key}: {problem}; run the sweep again to make it anew")
+            raise UserError(f"input {name}/{key}: {problem}; run the sweep again to recompute it")
     left = [
         build({**values, **execution_overrides.read(store, stage, key)})
         for key, values in members.items()
@@ -144,7 +144,7 @@ def run(job: Job, store: Store, table: StageTable, report: Report) -> None:
 
 def on_record(store: Store, keys: Mapping[str, Any]) -> dict[str, StageNode]:
     """The processes that were launched for stages among ``keys``, of which some are left, by their job files."""
-    found = {}
+    processes = {}
     done: dict[str, set[str]] = {}
     for path, content in job_files(store):
         stage = content["meaning"]["stage"]
@@ -153,8 +153,8 @@ def on_record(store: Store, keys: Mapping[str, Any]) -> dict[str, StageNode]:
         if keys.keys() & (content["meaning"]["members"].keys() - done[stage]):
             key = path.name.partition(".")[0]
             fields = (content[name] for name in ("version", "meaning", "inputs", "values"))
-            found[key] = StageNode(AHEAD, key, *fields)
-    return dict(sorted(found.items(), key=lambda item: (item[1].meaning["stage"], item[1].meaning["number"])))
+            processes[key] = StageNode(AHEAD, key, *fields)
+    return dict(sorted(processes.items(), key=lambda item: (item[1].meaning["stage"], item[1].meaning["number"])))
 
 
 def job_files(store: Store) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -1,9 +1,10 @@
 """One stage by several processes of one machine, such as one per GPU; ``torch.distributed`` lets them find one another.
 
-The attempt's own process does not compute. It forks the others before it has a thread, passes signals on, and tells how
-they ended: the first that failed is the reason, what its partners make of its loss is not. The terms are torchrun's
-(its environment variables, a store in the launcher). torchrun itself does not know SIGUSR2, and kills what still saves
-its state 30 s after a SIGTERM.
+The attempt's own process does not compute. It forks the others before it has a thread, passes signals on, and records
+how they ended: the first that failed is the reason, not what its partners make of its loss. The terms are torchrun's
+(its environment variables, a store in the launcher), but not its code: ``torch.distributed.elastic`` sends SIGTERM to
+all as soon as one has ended, kills them 30 s later (no argument changes that), and reports that one alone. Here a
+training that was stopped in order has ten minutes to save its state, and the reason is the earliest failure.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ablations.running.stopping import Stop
     from qsd.runtime import Report
 
-_HERE = "127.0.0.1"
+_ADDRESS = "127.0.0.1"
 _POLL_S = 0.05
 _PATIENCE_S = 5.0
 """For the others to end by themselves when one has failed: they may wait for it for ever."""
@@ -46,7 +47,7 @@ class FailedProcessError(Exception):
 
     Attributes:
         reason: one line.
-        error: as ``error_record.error_record`` has it; None for a process that died without a word.
+        error: as ``error_record.error_record`` has it; None for a process that left no error record.
     """
 
     def __init__(self, reason: str, error: dict[str, Any] | None) -> None:
@@ -59,7 +60,7 @@ def count_of(stage: str, values: Mapping[str, Any], table: StageTable, gpus: int
     """How many processes run a stage.
 
     Args:
-        stage: its kind; processes ahead of stages (``ahead.AHEAD``) are in no table and run alone.
+        stage: its kind; shared precompute jobs (``precompute.AHEAD``) are in no table and run in one process.
         values: its flat configuration.
         table: all kinds of stages.
         gpus: GPUs that the place gives to each stage of the kind; None where it gives one to each process.
@@ -71,22 +72,22 @@ def count_of(stage: str, values: Mapping[str, Any], table: StageTable, gpus: int
     return spec.processes(values, gpus) if spec is not None and spec.processes is not None else 1
 
 
-class Together:
+class ProcessGroup:
     """The processes that run one stage.
 
     Args:
         count: how many; one is this process itself.
-        folder: for the others' logs and what they tell when they end.
+        folder: for the others' logs and their records of how they ended.
         report: of the stage; with several processes, of the first.
         stop: this process's; the others inherit it, and so never miss a signal.
     """
 
     def __init__(self, count: int, folder: Path, report: ProgressFile, stop: Stop) -> None:
         self._count, self._folder, self._report, self._stop = count, folder, report, stop
-        self._running: dict[int, int] = {}
-        self._codes: dict[int, int] = {}
-        self._told: dict[int, dict[str, Any]] = {}
-        self._given_up: set[int] = set()
+        self._running: dict[int, int] = {}  # process number -> rank
+        self._codes: dict[int, int] = {}  # rank -> exit status, or minus the signal's number
+        self._results: dict[int, dict[str, Any]] = {}  # rank -> its record, if it left one
+        self._killed_here: set[int] = set()  # ranks that had not ended when the group was ended
         self._rss = 0
 
     def run(self, work: Callable[[Report], None]) -> None:
@@ -108,24 +109,25 @@ class Together:
             del store  # until here the others may ask it
         finally:
             self._end_all()
-        self._judge()
+        self._raise_first_failure()
 
     def progress(self) -> dict[str, Any] | None:
         """As ``ProgressFile.reached``."""
-        return self._report.reached() if self._count == 1 else self._told.get(0, {}).get("progress")
+        return self._report.reached() if self._count == 1 else self._results.get(0, {}).get("progress")
 
     def stopped_by(self) -> str | None:
         """The first signal that asked this process, or else one of the others, to end."""
-        return self._stop.signal or next((told["signal"] for told in self._told.values() if told["signal"]), None)
+        signals = (result["signal"] for result in self._results.values() if result["signal"])
+        return self._stop.signal or next(signals, None)
 
     def max_rss_bytes(self) -> int:
         """The most memory of each process, added up; what they share counts in each."""
         return error_record.max_rss_bytes() + self._rss
 
     def max_cuda_bytes(self) -> int | None:
-        """The most memory reserved on any one GPU; None without a GPU, or if nobody could tell."""
-        found = [error_record.max_cuda_bytes(), *(told["max_cuda_bytes"] for told in self._told.values())]
-        return max((each for each in found if each is not None), default=None)
+        """The most memory reserved on any one GPU; None without a GPU, or if no process left a record."""
+        peaks = [error_record.max_cuda_bytes(), *(result["max_cuda_bytes"] for result in self._results.values())]
+        return max((peak for peak in peaks if peak is not None), default=None)
 
     def _start(self, work: Callable[[Report], None]) -> Any:
         """Fork the processes; the store by which they find one another.
@@ -135,41 +137,42 @@ class Together:
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
         with socket.socket() as listening:
-            listening.bind((_HERE, 0))
+            listening.bind((_ADDRESS, 0))
             listening.listen(self._count)
             port = listening.getsockname()[1]
             parent = os.getpid()
+            # What is still in a buffer would be written once by every process.
             sys.stdout.flush()
             sys.stderr.flush()
             for rank in range(self._count):
                 pid = os.fork()
                 if pid == 0:
-                    self._be(rank, parent, listening, work)
+                    self._run_rank(rank, parent, listening, work)
                 self._running[pid] = rank
-            return TCPStore(_HERE, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
+            return TCPStore(_ADDRESS, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
 
-    def _be(self, rank: int, parent: int, listening: socket.socket, work: Callable[[Report], None]) -> NoReturn:
-        """All that a process does."""
+    def _run_rank(self, rank: int, parent: int, listening: socket.socket, work: Callable[[Report], None]) -> NoReturn:
+        """All that a forked process does."""
 
         def body() -> int:
             os.environ.update(_environment(rank, self._count, listening.getsockname()[1]))
             listening.close()
-            if rank:
+            if rank:  # the first writes to the attempt's own log
                 log_to(self._log(rank))
-            told = self._work(rank, work)
-            write_json(self._record(rank), told)
-            return 0 if told["state"] == "done" else 1
+            result = self._result(rank, work)
+            write_json(self._record(rank), result)
+            return 0 if result["state"] == "done" else 1
 
         run_as_child(parent, body)
 
-    def _work(self, rank: int, work: Callable[[Report], None]) -> dict[str, Any]:
-        """Do the work; what the attempt shall know of it."""
+    def _result(self, rank: int, work: Callable[[Report], None]) -> dict[str, Any]:
+        """Do the work; the record of how that ended."""
         state, reason, error = "done", None, None
         try:
             try:
-                report: Report = self._report if rank == 0 else self._unheard
-                work(report)
+                work(self._report if rank == 0 else self._check_only)
             finally:
+                # Before anything is written: it decides who failed first, on a clock that all share.
                 moment = time.monotonic()
                 self._stop.unwatch()
         except Interrupted as interruption:
@@ -190,12 +193,12 @@ class Together:
             "max_cuda_bytes": error_record.max_cuda_bytes(),
         }
 
-    def _unheard(self, done: int, total: int, unit: str) -> None:
-        """The report of all but the first process."""
+    def _check_only(self, done: int, total: int, unit: str) -> None:
+        """The report of all but the first process: it writes nothing, but ends the work after a signal."""
         self._stop.check()
 
     def _wait(self) -> None:
-        """Until all have ended. Signals are passed on; when one has failed, the others get a little time."""
+        """Wait until all have ended. Signals are passed on; when one has failed, the others get a little time."""
         passed_on, deadline = False, float("inf")
         while self._running:
             if self._stop.stopping() and not passed_on:
@@ -203,7 +206,7 @@ class Together:
                 self._send(signal.Signals[str(self._stop.signal)])
             for rank in self._reap():
                 if self._codes[rank]:
-                    stopped = self._told.get(rank, {}).get("state") == "interrupted"
+                    stopped = self._results.get(rank, {}).get("state") == "interrupted"
                     deadline = min(deadline, time.monotonic() + (_SAVING_S if stopped else _PATIENCE_S))
             if time.monotonic() > deadline:
                 return
@@ -211,23 +214,23 @@ class Together:
                 time.sleep(_POLL_S)
 
     def _reap(self) -> list[int]:
-        """The ranks of those that have ended since the last look."""
+        """The ranks that have ended since the last call."""
         ended = []
         for pid, rank in list(self._running.items()):
-            found, status, usage = os.wait4(pid, os.WNOHANG)
-            if found:
+            reaped, status, usage = os.wait4(pid, os.WNOHANG)
+            if reaped:
                 del self._running[pid]
                 self._codes[rank] = os.waitstatus_to_exitcode(status)
                 self._rss += usage.ru_maxrss * 1024
-                told = read_json(self._record(rank))
-                if isinstance(told, dict):
-                    self._told[rank] = told
+                result = read_json(self._record(rank))
+                if isinstance(result, dict):
+                    self._results[rank] = result
                 ended.append(rank)
         return ended
 
     def _end_all(self) -> None:
         """Kill whatever still runs."""
-        self._given_up = set(self._running.values())
+        self._killed_here = set(self._running.values())
         self._send(signal.SIGKILL)
         while self._running:
             self._reap()
@@ -237,23 +240,23 @@ class Together:
         for pid in self._running:  # not reaped yet, so the number is still theirs
             os.kill(pid, number)
 
-    def _judge(self) -> None:
-        """Raise what the first process that did not get to its end says, or its death."""
-        left = [rank for rank, code in self._codes.items() if code and rank not in self._given_up]
-        if not left:
+    def _raise_first_failure(self) -> None:
+        """Raise the reason of the first process that did not finish its work; one without a record comes first."""
+        failed = [rank for rank, code in self._codes.items() if code and rank not in self._killed_here]
+        if not failed:
             return
-        first = min(left, key=lambda rank: (self._told.get(rank, {}).get("monotonic", float("-inf")), rank))
-        told = self._told.get(first)
-        if told is not None and told["state"] == "interrupted":
-            raise Interrupted(str(told["reason"]))
+        first = min(failed, key=lambda rank: (self._results.get(rank, {}).get("monotonic", float("-inf")), rank))
+        result = self._results.get(first)
+        if result is not None and result["state"] == "interrupted":
+            raise Interrupted(str(result["reason"]))
         name = f"process {first + 1} of {self._count}"
-        reason = str(told["reason"]) if told else f"{_death(self._codes[first])}: {name}"
+        reason = str(result["reason"]) if result else f"{_death(self._codes[first])}: {name}"
         if first:
             print(f"{name} failed first; its last lines:")
             for line in tail(self._log(first), _LAST_LINES):
                 print(f"  | {line}")
         print(f"error: {reason}", flush=True)
-        raise FailedProcessError(reason, told["error"] if told else None)
+        raise FailedProcessError(reason, result["error"] if result else None)
 
     def _log(self, rank: int) -> Path:
         return self._folder / f"{rank}.log"
@@ -263,21 +266,21 @@ class Together:
 
 
 def _environment(rank: int, count: int, port: int) -> dict[str, str]:
-    """What torch and accelerate read."""
+    """The variables that torch and accelerate read."""
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
-        "MASTER_ADDR": _HERE,
+        "MASTER_ADDR": _ADDRESS,
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is not the first process's to make
     }
 
 
 def _death(code: int) -> str:
-    """How a process ended that left no word."""
+    """How a process ended that left no error record."""
     if code >= 0:
-        return f"ended with status {code} and no word"
+        return f"exited with status {code} without an error record"
     hint = "; memory may be exhausted" if -code == signal.SIGKILL else ""
     return f"killed by {signal.Signals(-code).name}{hint}"

@@ -20,7 +20,7 @@ class ProgressFile:
 
     Args:
         path: the file.
-        stop: looked at after every report.
+        stop: checked after every report.
     """
 
     def __init__(self, path: Path, stop: Stop) -> None:
@@ -32,7 +32,7 @@ class ProgressFile:
         self._latest: dict[str, Any] = {}
 
     def __call__(self, done: int, total: int, unit: str) -> None:
-        """``done`` of ``total``; the first call tells where a resumed stage began, so the rate is this attempt's."""
+        """``done`` of ``total``; the first call says where a resumed stage began, so the rate is this attempt's."""
         now = time.monotonic()
         seconds = now - self._begin
         if self._first is None or unit != self._latest["unit"]:

@@ -17,7 +17,7 @@ class Schedule:
     Args:
         nodes: unique stages by key, inputs before their users; inputs that are not among them are done.
         done: keys of stages that need not run.
-        after: key -> nodes that it waits for however they end; :meth:`finished` is told of each.
+        after: key -> nodes that it waits for however they end; :meth:`finished` is called for each.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Schedule:
         heapq.heappush(self._ready, (-self._chain[key], self._rank[key], key))
 
     def finished(self, key: str) -> None:
-        """A taken stage is done, or one that nobody needs has ended; its followers may become ready."""
+        """A taken stage is done, or one whose result no stage needs has ended; its followers may become ready."""
         self._left.discard(key)
         for after in self._followers[key]:
             if after in self._left:

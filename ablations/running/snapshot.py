@@ -12,8 +12,6 @@ import hashlib
 import json
 import os
 import platform
-import secrets
-import shutil
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING
 from ablations.secret_scan import named_secret, secret_in
 from ablations.store.provenance import ORIGIN, git, git_text
 from qsd.errors import UserError
+from qsd.files import atomic_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +121,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _unfit(root: Path, name: str, untracked: bool) -> str | None:
-    """Why a file is not taken: "" needs no word, None means that it is.
+    """Why a file is not taken: "" is not worth a mention, None means that it is.
 
     Raises:
         UserError: code with a key in it; without the file the code would not run.
@@ -136,10 +135,10 @@ def _unfit(root: Path, name: str, untracked: bool) -> str | None:
         return "it is a link out of the project"
     if path.stat().st_size > _MOST_BYTES:
         return f"it is larger than {_MOST_BYTES // 2**20} MB"
-    found = secret_in(path.read_bytes())
-    if found and path.suffix == ".py":
-        raise UserError(f"{name}: seems to hold {found}; move it to an environment variable before launching")
-    return f"seems to hold {found}" if found else None
+    secret = secret_in(path.read_bytes())
+    if secret and path.suffix == ".py":
+        raise UserError(f"{name}: seems to hold {secret}; move it to an environment variable before launching")
+    return f"seems to hold {secret}" if secret else None
 
 
 def _patch(root: Path, content: _Content) -> tuple[bytes, set[str]]:
@@ -156,26 +155,18 @@ def _patch(root: Path, content: _Content) -> tuple[bytes, set[str]]:
 
 
 def _environment() -> str:
-    found = {f"{each.metadata['Name']}=={each.version}" for each in metadata.distributions()}
-    return "\n".join([f"python=={platform.python_version()}", *sorted(found, key=str.lower)]) + "\n"
+    packages = {f"{each.metadata['Name']}=={each.version}" for each in metadata.distributions()}
+    return "\n".join([f"python=={platform.python_version()}", *sorted(packages, key=str.lower)]) + "\n"
 
 
 def _write(final: Path, files: dict[str, bytes]) -> None:
-    """Write aside, rename into place; who comes second finds the first's."""
-    aside = final.with_name(f".{final.name}.{secrets.token_hex(4)}")
-    try:
+    """Put the folder in place in one step; of two launchers that do so at once, the first one's stays."""
+    with atomic_folder(final) as folder:
         for name, content in files.items():
-            path = aside / name
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             path.chmod(0o444)
-        try:
-            aside.rename(final)
-        except OSError:
-            if not final.is_dir():
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _git_names(root: Path, *arguments: str) -> set[str]:

@@ -1,6 +1,6 @@
 """Ending a stage in order: a signal only raises a flag, and the stage ends where it has kept its work.
 
-A stage that looks at the flag itself (``StageContext.stopping``) ends itself, however long that takes. Any other is
+A stage that checks the flag itself (``StageContext.stopping``) ends itself, however long that takes. Any other is
 ended at its next report, or in the midst of whatever it does after a grace: it continues from what it wrote last.
 """
 
@@ -28,7 +28,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: str | None = None
-        self._looked_at = False
+        self._checked_by_stage = False
 
     def watch(self) -> None:
         """From now on signals raise the flag."""
@@ -44,16 +44,16 @@ class Stop:
 
     def stopping(self) -> bool:
         """True if the stage should end; a stage that asks is trusted to."""
-        self._looked_at = True
+        self._checked_by_stage = True
         return self.signal is not None
 
     def check(self) -> None:
-        """End a stage that does not look at the flag.
+        """End a stage that does not check the flag itself.
 
         Raises:
             Interrupted: a signal came.
         """
-        if self.signal is not None and not self._looked_at:
+        if self.signal is not None and not self._checked_by_stage:
             raise Interrupted(f"stopped by {self.signal}")
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
@@ -62,5 +62,5 @@ class Stop:
             signal.setitimer(signal.ITIMER_REAL, GRACE_S, _AGAIN_S)
 
     def _insist(self, _number: int, _frame: FrameType | None) -> None:
-        """Again and again, for Python drops an exception raised within a destructor."""
+        """Check, every second from then on: Python drops an exception that is raised within a destructor."""
         self.check()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ablations.grid.keys import StageTable
     from ablations.store.jobs import Job
 
-_AGAIN = "launch the sweep again for a stage of its own, or restore what was changed"
+_REMEDY = "launch the sweep again for a stage of its own, or restore what was changed"
 
 
 def check_code(job: Job) -> None:
@@ -37,17 +37,17 @@ def check_meaning(job: Job, table: StageTable) -> None:
     version = table.STAGES[job.stage].version
     if version != job.version:
         raise UserError(
-            f"{job.stage}: launched as version {job.version}, but the code is of version {version}; {_AGAIN}"
+            f"{job.stage}: launched as version {job.version}, but the code is of version {version}; {_REMEDY}"
         )
-    found = table.stage_meaning(job.stage, job.values)
-    if canonical_json(found) != canonical_json(job.meaning):
-        raise UserError("; ".join([*_differences(job, found), _AGAIN]))
+    meaning = table.stage_meaning(job.stage, job.values)
+    if canonical_json(meaning) != canonical_json(job.meaning):
+        raise UserError("; ".join([*_differences(job, meaning), _REMEDY]))
 
 
-def _differences(job: Job, found: Mapping[str, Any]) -> list[str]:
+def _differences(job: Job, meaning: Mapping[str, Any]) -> list[str]:
     lines = []
-    for name in sorted({*found, *job.meaning}):
-        before, now = job.meaning.get(name), found.get(name)
+    for name in sorted({*meaning, *job.meaning}):
+        before, now = job.meaning.get(name), meaning.get(name)
         if canonical_json(before) != canonical_json(now):
             place = f" ({job.values[name]})" if name in job.values else ""
             lines.append(f"{name}{place} changed since the launch: {before} is now {now}")

@@ -1,79 +1,151 @@
-"""The launcher's side of the warm process (``ablations.running.server``)."""
+"""Starts attempts by forking a process that has imported the libraries: once a launch, not once a stage.
+
+The process is the fork server of ``multiprocessing``. It starts no threads and does not touch CUDA, so its children
+are sound. It ends with the launcher, and the attempts end with it, however the launcher ends.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import gc
 import os
-import select
-import subprocess
+import signal
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from multiprocessing import forkserver, get_context
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+from ablations.running import attempt
+from ablations.running.process_lifetime import run_as_child
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from multiprocessing.context import ForkServerProcess
     from pathlib import Path
+
+PRELOAD = (
+    "omegaconf",
+    "torch",
+    "safetensors.torch",
+    "PIL.Image",
+    "peft",
+    "transformers.models.clip.modeling_clip",
+    "diffusers.models.autoencoders.autoencoder_kl",
+    "diffusers.models.unets.unet_2d_condition",
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "open_clip.model",
+)
+"""What the stages of ``qsd`` import. None of these starts a thread; pyarrow would, and is quick to import."""
+EXIT_UNKNOWN = 255
+"""``multiprocessing``'s exit status of a process whose fork server is gone: the kernel has killed the process too."""
+_OWN = ("ablations.running.fork_server", "ablations.running.workers", "ablations.cli")
+"""Imported by the fork server before all else. A child imports the launcher's main program, so ``ablations.cli``."""
+_TRIES = 20
+_PAUSE_S = 0.1
 
 
 class Workers:
     """Starts attempts in processes of their own, which die with this process.
 
+    ``multiprocessing`` has one fork server per process, so there is one instance at a time.
+
     Args:
-        preload: modules that the warm process imports before its first attempt.
+        preload: modules that the fork server imports before its first attempt.
         threads: threads per attempt, for the libraries that read it when they are loaded.
     """
 
     def __init__(self, preload: Sequence[str], threads: int) -> None:
-        limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ablations.running.server", str(os.getpid()), *preload],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **limits},
-            start_new_session=True,  # Ctrl-C reaches the launcher alone, which ends the attempts in order
-        )
-        self._pending = b""
+        self._limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        self._context = get_context("forkserver")
+        self._running: dict[int, ForkServerProcess] = {}
+        self._context.set_forkserver_preload([*_OWN, *preload])
+        with _variables(self._limits):
+            forkserver.ensure_running()  # does not wait for the imports
 
     def start(self, identity: int, job: Path, environment: Mapping[str, str]) -> None:
-        """Start the attempt at a job with more environment variables; ``identity`` names it in events."""
-        self._send({"run": identity, "job": str(job.resolve()), "environment": dict(environment)})
+        """Start the attempt at a job with more environment variables; ``identity`` names it from then on.
+
+        The first call waits until the fork server has imported the libraries. One that was killed is started anew.
+
+        Raises:
+            RuntimeError: the fork server does not start.
+        """
+        process = self._context.Process(target=_attempt, args=(str(job.resolve()), dict(environment)))
+        for _ in range(_TRIES):
+            # It has died, or is dying: multiprocessing starts another one as soon as the kernel reports its death.
+            with contextlib.suppress(OSError, EOFError), _variables(self._limits):
+                process.start()
+                self._running[identity] = process
+                return
+            time.sleep(_PAUSE_S)
+        raise RuntimeError("the process that starts attempts (the fork server) ends before it has started one")
 
     def signal(self, identity: int, number: int) -> None:
-        """Send a signal to an attempt."""
-        self._send({"signal": identity, "number": number})
+        """Send a signal to an attempt, if it still runs."""
+        process = self._running.get(identity)
+        if process is not None and process.exitcode is None:
+            assert process.pid is not None
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
 
     def ended(self, timeout: float) -> list[tuple[int, int]]:
         """Wait up to ``timeout`` seconds for attempts to end: (identity, exit status or minus the signal's number).
 
-        Raises:
-            RuntimeError: the warm process itself is gone.
+        The exit status is ``EXIT_UNKNOWN`` where the fork server was killed, and the attempt with it.
         """
-        assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], timeout)
-        if not ready:
-            return []
-        data = os.read(self._process.stdout.fileno(), 65536)
-        if not data:
-            raise RuntimeError(f"the process that starts attempts ended with status {self._process.wait()}")
-        *lines, self._pending = (self._pending + data).split(b"\n")
-        events = [json.loads(line) for line in lines]
-        return [(event["id"], event["code"]) for event in events]
+        ready = wait([process.sentinel for process in self._running.values()], timeout)
+        ended = [identity for identity, process in self._running.items() if process.sentinel in ready]
+        return [(identity, self._forget(identity)) for identity in ended]
 
     def close(self) -> None:
-        """End the warm process and whatever still runs under it."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
+        """End whatever attempt still runs, and the fork server."""
+        for process in self._running.values():
+            process.kill()
+        for identity in list(self._running):
+            self._forget(identity)
+        server = forkserver._forkserver
+        pid = getattr(server, "_forkserver_pid")  # noqa: B009  # not in the type stubs
+        if pid is not None:
+            # Ending the interpreter would only list what compiled libraries did not free.
+            os.kill(pid, signal.SIGKILL)
+            getattr(server, "_stop")()  # noqa: B009
 
-    def _send(self, command: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # its end shows in :meth:`ended`
-            self._process.stdin.write(json.dumps(command).encode() + b"\n")
-            self._process.stdin.flush()
+    def _forget(self, identity: int) -> int:
+        """Wait for the end of an attempt and free what is held for it; its exit status."""
+        process = self._running.pop(identity)
+        process.join()
+        code = process.exitcode
+        process.close()
+        assert code is not None
+        return code
+
+
+def _attempt(job: str, environment: dict[str, str]) -> None:
+    """All that a child of the fork server does."""
+    # The fork server alone imports this module: importing it acts.
+    server: int = sys.modules["ablations.running.fork_server"].PROCESS
+
+    def body() -> int:
+        # Held open here, this pipe would keep the fork server from noticing that the launcher is gone.
+        os.close(getattr(forkserver._forkserver, "_forkserver_alive_fd"))  # noqa: B009
+        gc.freeze()  # keeps the collector from touching, and so copying, the pages shared with the fork server
+        os.environ.update(environment)  # in time for CUDA, which reads it when it is first used
+        return attempt.main([job])
+
+    run_as_child(server, body)
+
+
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -56,21 +56,21 @@ class ArrayDependencies:
                 yield f"update jobid={array}_{element} dependency={_dependency((*self.common, *jobs))}"
 
 
-def batches(nodes: Mapping[str, StageNode], asked: Callable[[str], Resources], most: int) -> list[Batch]:
+def batches(nodes: Mapping[str, StageNode], resources_of: Callable[[str], Resources], most: int) -> list[Batch]:
     """One batch per (level, kind of stage, resources), none larger than ``most``, inputs before their users.
 
     A stage's level is the longest way to it from a stage that waits for none of ``nodes``.
 
     Args:
         nodes: the stages to submit by key, inputs before their users.
-        asked: kind of stage -> what it asks for.
+        resources_of: kind of stage -> what it asks for.
         most: elements of one array.
     """
     levels: dict[str, int] = {}
     groups: dict[tuple[int, str, Resources], list[str]] = defaultdict(list)
     for key, node in nodes.items():
         levels[key] = max((1 + levels[up] for up in node.inputs.values() if up in levels), default=0)
-        groups[levels[key], node.stage, asked(node.stage)].append(key)
+        groups[levels[key], node.stage, resources_of(node.stage)].append(key)
     ordered = sorted(groups.items(), key=lambda item: item[0][0])
     return [
         Batch(stage, resources, tuple(keys[begin : begin + most]))
@@ -101,9 +101,9 @@ def waits(needs: Sequence[Sequence[str]]) -> ArrayDependencies:
 
 def _dependency(jobs: Sequence[str]) -> str:
     """``afterok:1:2,afterany:3``."""
-    words = [f"afterok:{':'.join(good)}"] if (good := [job for job in jobs if not job.startswith(ANY)]) else []
+    conditions = [f"afterok:{':'.join(good)}"] if (good := [job for job in jobs if not job.startswith(ANY)]) else []
     ends = [job.removeprefix(ANY) for job in jobs if job.startswith(ANY)]
-    return ",".join([*words, f"afterany:{':'.join(ends)}"] if ends else words)
+    return ",".join([*conditions, f"afterany:{':'.join(ends)}"] if ends else conditions)
 
 
 def _array_at(job: str, index: int) -> str:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ablations.grid.keys import StageNode
     from ablations.planning.plan import Plan
 
-_HELD = ("train", "generate")
-
 
 class Canary:
     """The rehearsal of a plan in a store of its own.
@@ -27,15 +25,16 @@ class Canary:
     """
 
     def __init__(self, plan: Plan, store: Store, table: str) -> None:
-        stages = load_table(table)
-        self.plan = dry_plan(plan, stages)
-        self.store = Store(store.root / FOLDER, stages.key_of)
+        self.table = load_table(table)
+        self.plan = dry_plan(plan, self.table)
+        self.store = Store(store.root / FOLDER, self.table.key_of)
 
     def holds(self, nodes: Mapping[str, StageNode], jobs: Mapping[str, str]) -> dict[str, Sequence[str]]:
         """Key -> the jobs of the rehearsal that it waits for.
 
-        Training, and generation that follows no training, waits for the whole rehearsed cell of its shape; all that
-        comes later waits for these anyway, and what comes before is shared by many shapes.
+        A stage whose spec says so, such as a training, or a generation that follows no training, waits for the whole
+        rehearsed cell of its shape. All that comes later waits for these anyway; what comes before is shared by many
+        shapes.
 
         Args:
             nodes: the stages that are submitted by key.
@@ -45,11 +44,12 @@ class Canary:
         for cell in self.plan.cells:
             *_, last = cell.stages.values()
             for stage in cell.stages:
-                ends.setdefault(shape(stage, cell.values), last.key)
+                ends.setdefault(shape(stage, cell.values, self.table), last.key)
+        waiting = {stage for stage, spec in self.table.STAGES.items() if spec.waits_for_canary}
         held: dict[str, Sequence[str]] = {}
         for key, node in nodes.items():
-            if node.stage in _HELD and _HELD[0] not in node.inputs:
-                end = ends[shape(node.stage, node.values)]
+            if node.stage in waiting and waiting.isdisjoint(node.inputs):
+                end = ends[shape(node.stage, node.values, self.table)]
                 if end in jobs:
                     held[key] = (jobs[end],)
         return held

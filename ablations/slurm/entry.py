@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _POLL_S = (1.0, 30.0)
-"""Between two looks at a stage that another process works on: at first, and at most."""
+"""Seconds between two checks of a stage that another process works on: at first, and at most."""
 
 
 def run_job(path: str) -> None:
@@ -101,7 +101,7 @@ class _Supervisor:
         return attempt.EXIT_BUSY
 
     def _free(self) -> bool:
-        """True if the stage is done, or nobody works on it any more."""
+        """True if the stage is done, or no process works on it any more."""
         store = self._job.store()
         return store.is_done(self._job.stage, self._job.key) or store.claims.holder(self._job.key) is None
 

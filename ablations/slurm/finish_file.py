@@ -9,8 +9,8 @@ from ablations.files import write_json
 
 if TYPE_CHECKING:
     from ablations.planning.plan import Plan
-    from ablations.slurm.launches import Launch
     from ablations.store.artefacts import Store
+    from ablations.store.launches import Launch
 
 _FILE = "finish.json"
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablations.slurm import query
-from ablations.slurm.queued import CONTROLLER_UNREACHABLE
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def limits(profile: Profile) -> Limits:
     config = query.config()
     queued = query.queued()
     if config is None or queued is None:
-        raise UserError(CONTROLLER_UNREACHABLE)
+        raise UserError(query.CONTROLLER_UNREACHABLE)
     tasks = re.search(r"max_array_tasks=(\d+)", config.get("SchedulerParameters", ""))
     site = min(_number(config, "MaxArraySize", 1001), int(tasks[1]) if tasks else 2**31)
     most = profile.max_submit or _number(config, "MaxJobCount", 10_000)

@@ -1,6 +1,7 @@
-"""What the scheduler says of jobs: one squeue for all of them, then sacct where there is accounting.
+"""What SLURM says about jobs: one squeue for all of them, then sacct where there is accounting.
 
-No answer is never taken for an end: every function tells "the controller says so" from "the controller is silent".
+These functions are the scheduler that the store asks (``ablations.store.scheduler``). No answer is never taken for an
+end: every function tells "the controller says so" from "the controller does not answer".
 """
 
 from __future__ import annotations
@@ -8,45 +9,45 @@ from __future__ import annotations
 import getpass
 import shutil
 import subprocess
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ablations.store import scheduler
+from ablations.store.scheduler import JobState, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+CONTROLLER_UNREACHABLE = "the SLURM controller does not answer (try 'squeue'); nothing was submitted"
 GONE = "GONE"
 """State of a job that an answering controller does not know (any more)."""
-WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
-ACTIVE = frozenset(
-    {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
-)
+_WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
+_ACTIVE = ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
+"""COMPLETING is among them: processes of such a job may still run."""
+_ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")
+_PHASES = {
+    **dict.fromkeys(_WAITING, Phase.WAITING),
+    **dict.fromkeys(_ACTIVE, Phase.ACTIVE),
+    **dict.fromkeys((*_ENDED, "PREEMPTED", GONE), Phase.ENDED),
+}
+_ENDINGS = {
+    "FAILED": scheduler.FAILED,
+    "OUT_OF_MEMORY": scheduler.OUT_OF_MEMORY,
+    "TIMEOUT": scheduler.TIMED_OUT,
+    "DEADLINE": scheduler.TIMED_OUT,
+    "NODE_FAIL": scheduler.NODE_FAILURE,
+    "BOOT_FAIL": scheduler.NODE_FAILURE,
+    "PREEMPTED": scheduler.PREEMPTED,
+    "CANCELLED": scheduler.CANCELLED,
+}
 _PATIENCE_S = 60
 _answered: list[str] = []  # the cluster's name, once it is known
 _FORMAT = "JobArrayID:|,State:|,RestartCnt:|,NodeList:|,Reason:|"
 
 
-@dataclass(frozen=True)
-class JobState:
-    """One job, or one element of an array.
-
-    Attributes:
-        job: ``123`` or ``123_4``.
-        state: SLURM's word (PENDING, RUNNING, COMPLETED, CANCELLED, TIMEOUT, ...) or :data:`GONE`.
-        reason: why it waits or how it ended, in SLURM's words; may be empty.
-        node: where it runs or ran; may be empty.
-        restarts: how often it was requeued and started again; 0 where only sacct answered.
-    """
-
-    job: str
-    state: str
-    reason: str = ""
-    node: str = ""
-    restarts: int = 0
-
-    @property
-    def alive(self) -> bool:
-        """True if the job runs or may still run."""
-        return self.state in WAITING or self.state in ACTIVE
+def described(job: str, state: str, reason: str = "", node: str = "", restarts: int = 0) -> JobState:
+    """A job by SLURM's word for its state (PENDING, RUNNING, COMPLETED, ...) or :data:`GONE`, in neutral words."""
+    phase = _PHASES.get(state, Phase.UNCLEAR)
+    return JobState(job, state, phase, _ENDINGS.get(state, ""), reason, node, restarts)
 
 
 def available() -> bool:
@@ -57,10 +58,10 @@ def available() -> bool:
 def cluster() -> str | None:
     """Name of the cluster whose controller answers here; None without an answer."""
     if not _answered:
-        found = config()
-        if not found:
+        configuration = config()
+        if not configuration:
             return None
-        _answered.append(found.get("ClusterName", ""))
+        _answered.append(configuration.get("ClusterName", ""))
     return _answered[0]
 
 
@@ -79,8 +80,8 @@ def queued() -> int | None:
 
 def job_state(job: str) -> JobState | None:
     """The state of one job, or None without an answer."""
-    found = states([job])
-    return None if found is None else found[job]
+    answers = states([job])
+    return None if answers is None else answers[job]
 
 
 def states(jobs: Iterable[str]) -> dict[str, JobState] | None:
@@ -94,9 +95,9 @@ def states(jobs: Iterable[str]) -> dict[str, JobState] | None:
     known = _squeue(arrays)
     if known is None:
         return None
-    if any(job not in known for job in wanted):
-        known = _sacct(arrays) | known
-    return {job: known.get(job) or JobState(job, GONE) for job in wanted}
+    if any(job not in known for job in wanted):  # squeue forgets a job some minutes after its end (MinJobAge)
+        known = _sacct(arrays) | known  # squeue wins: it knows restarts, and accounting lags behind
+    return {job: known.get(job) or described(job, GONE) for job in wanted}
 
 
 def dependencies(jobs: Iterable[str]) -> dict[str, str] | None:
@@ -114,14 +115,14 @@ def _squeue(arrays: str) -> dict[str, JobState] | None:
     text = _answer(["squeue", "--noheader", "--array", "--states=all", f"--jobs={arrays}", f"--Format={_FORMAT}"])
     if text is None:
         return None
-    found: dict[str, JobState] = {}
+    states: dict[str, JobState] = {}
     for line in text.splitlines():
         parts = [part.strip() for part in line.split("|")]
-        if len(parts) >= 5:
+        if len(parts) >= 5:  # a warning of squeue on standard output has fewer
             job, state, restarts, node = parts[:4]
             reason = "" if parts[4] == "None" else parts[4]
-            found[job] = JobState(job, state, reason, node, int(restarts) if restarts.isdecimal() else 0)
-    return found
+            states[job] = described(job, state, reason, node, int(restarts) if restarts.isdecimal() else 0)
+    return states
 
 
 def _sacct(arrays: str) -> dict[str, JobState]:
@@ -131,21 +132,21 @@ def _sacct(arrays: str) -> dict[str, JobState]:
     text = _answer(
         ["sacct", "--noheader", "--allocations", "--parsable2", f"--jobs={arrays}", "--format=JobID,State,NodeList"]
     )
-    found: dict[str, JobState] = {}
+    states: dict[str, JobState] = {}
     for line in (text or "").splitlines():
         job, state, node = [*line.split("|"), "", ""][:3]
         word = (state.split() or [""])[0].rstrip("+")
-        if word and "[" not in job:
-            found[job] = JobState(job, word, state if state != word else "", "" if "None" in node else node)
-    return found
+        if word and "[" not in job:  # ``12_[3-9]`` stands for elements that have not begun; squeue has them
+            states[job] = described(job, word, state if state != word else "", "" if "None" in node else node)
+    return states
 
 
 def _answer(command: Sequence[str]) -> str | None:
     """Standard output of a command that reached the controller. An id that it does not know is an answer, too."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    if done.returncode == 0 or "Invalid job id" in done.stderr:
-        return done.stdout
+    if process.returncode == 0 or "Invalid job id" in process.stderr:
+        return process.stdout
     return None

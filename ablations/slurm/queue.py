@@ -16,10 +16,10 @@ from ablations.running.precompute import AHEAD
 from ablations.running.processes import count_of
 from ablations.slurm.arrays import ANY, batches, waits
 from ablations.slurm.entry import run_job
-from ablations.slurm.launches import Array
 from ablations.slurm.profile import FINISH
 from ablations.slurm.sbatch import RefusedError, Sbatch, scancel, scontrol
 from ablations.store.jobs import Job, load_table
+from ablations.store.launches import Array, launches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,16 +27,33 @@ if TYPE_CHECKING:
     from ablations.grid.keys import StageNode
     from ablations.running.precompute import PrecomputeGroup
     from ablations.slurm.arrays import ArrayDependencies
-    from ablations.slurm.launches import Launch
     from ablations.slurm.profile import Profile, Resources
     from ablations.store.artefacts import Store
+    from ablations.store.launches import Launch
 
 _WRITERS = 16
 """Threads that write job files: each waits for the disk, most of all for a shared one."""
 
 
+def cancel_incomplete(store: Store, cluster: str) -> None:
+    """Cancel what was left by launchers that were killed between submitting an array and releasing it.
+
+    Args:
+        store: where the launches are recorded.
+        cluster: the name of this cluster; jobs of another one cannot be cancelled from here.
+    """
+    for launch in launches(store):
+        if launch.cluster != cluster:
+            continue
+        for number, array in launch.records():
+            if not array.complete:
+                # Without an id nobody knows whether sbatch succeeded: cancel by name, which no other job has.
+                scancel(*([array.job] if array.job else ["--me", f"--name={array.name}"]))
+                launch.forget(number)
+
+
 class Queue:
-    """What one launch puts into the queue.
+    """Everything that one launch puts into SLURM's queue.
 
     Args:
         launch: where it is recorded.
@@ -79,18 +96,19 @@ class Queue:
             RefusedError: SLURM refused an array; those before it stay.
         """
         jobs = dict(queued)
+        # A precompute is submitted right before the first array that waits for it, when its own inputs have jobs.
         group_of = {member.key: group for group in groups for member in group.members}
-        ahead: dict[PrecomputeGroup, str] = {}
+        precomputes: dict[PrecomputeGroup, str] = {}
         for batch in batches(nodes, self._profile.resources, self._largest):
             for group in dict.fromkeys(group_of[key] for key in batch.keys if key in group_of):
-                if group not in ahead:
-                    ahead[group] = self._put_ahead(group, jobs)
+                if group not in precomputes:
+                    precomputes[group] = self._put_precompute(group, jobs)
             needs = waits(
                 [
                     [
                         *(jobs[up] for up in nodes[key].inputs.values() if up in jobs),
                         *holds.get(key, ()),
-                        *([f"{ANY}{ahead[group_of[key]]}"] if key in group_of else []),
+                        *([f"{ANY}{precomputes[group_of[key]]}"] if key in group_of else []),
                     ]
                     for key in batch.keys
                 ]
@@ -101,8 +119,8 @@ class Queue:
             jobs.update((key, array.element(index)) for index, key in enumerate(batch.keys))
         return jobs
 
-    def _put_ahead(self, group: PrecomputeGroup, jobs: Mapping[str, str]) -> str:
-        """Submit the processes of a group, which ask for what its stages do; the job."""
+    def _put_precompute(self, group: PrecomputeGroup, jobs: Mapping[str, str]) -> str:
+        """Submit the processes of a group, which ask for the same resources as its stages; returns the job."""
         needs = waits([[jobs[up] for up in node.inputs.values() if up in jobs] for node in group.processes])
         paths = self._write_all(group.processes)
         resources = self._profile.resources(group.stage)
@@ -132,6 +150,7 @@ class Queue:
         needs: ArrayDependencies | str | None,
         keys: Sequence[str],
     ) -> Array:
+        # The name is unique, so that an array whose id was lost in a kill can still be cancelled by it.
         name = f"{stage}:{self._launch.sweep}:{secrets.token_hex(4)}"
         array = Array("", len(paths) == 1, stage, str(resources), keys, name)
         number = self._launch.record(array)
@@ -142,6 +161,7 @@ class Queue:
             job = self._sbatch.submit(function, paths, array.name, resources, dependency, updates)
             array = replace(array, job=job, held=updates)
             self._launch.record(array, number)
+            # Elements that wait for different jobs get their dependencies one by one, while the array is held.
             if not isinstance(needs, str | None) and updates:
                 scontrol([*needs.updates(job), f"release {job}"])
                 array = replace(array, held=False)
@@ -152,7 +172,7 @@ class Queue:
             self._launch.forget(number)
             raise RefusedError(
                 f"SLURM refused the {stage} jobs ({resources}): {error}\n"
-                f"  {self.arrays} arrays submitted before it stay in the queue; mend {self._profile.path} or wait, "
+                f"  {self.arrays} arrays submitted before it stay in the queue; fix {self._profile.path} or wait, "
                 "then run the same command again"
             ) from None
         return array

@@ -1,7 +1,7 @@
 """Whether a stopped stage goes back into SLURM's queue: only while it gets further from one stop to the next.
 
 Each stop of a SLURM job is noted in ``runs/stops/<stage>/<key>.<job>.json``; a new submission is a new job, and starts
-with a clean sheet.
+without stops.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from ablations.store.jobs import Job
 
 NO_PROGRESS = "no progress"
-"""How the reason of a stage begins that was stopped for standing still."""
+"""How the reason begins for a stage that was stopped because it made no progress."""
 _PATIENCE_S = 60
 
 
 def is_ours(folder: Path) -> bool:
     """True for an attempt that this very run of this SLURM job made."""
-    here, there = slurm_job(), (read_json(folder / attempts.ATTEMPT) or {}).get("slurm")
-    return here is not None and there == here
+    this_job, made_by = slurm_job(), (read_json(folder / attempts.ATTEMPT) or {}).get("slurm")
+    return this_job is not None and made_by == this_job
 
 
 def note_stop(job: Job) -> None:
     """Note how far the stage has come in this run of the SLURM job, which is about to end."""
     if slurm_job() is not None:
-        write_json(_sheet(job), [*_stops(job), _reached(job)])
+        write_json(_stops_file(job), [*_stops(job), _reached(job)])
 
 
 def stuck(job: Job) -> str | None:
@@ -48,6 +48,7 @@ def stuck(job: Job) -> str | None:
         return None
     stops = _stops(job)
     done = [int(stop["done"]) for stop in stops]
+    # A stop counts as progress only if it is beyond all stops before it.
     moved = [number > max(done[:place], default=0) for place, number in enumerate(done)]
     if len(stops) < 2 or moved[-1] or (moved[-2] and done[-1] != done[-2]):
         return None
@@ -62,37 +63,37 @@ def wanted(signals: Sequence[int]) -> bool:
     USR2 announces the time limit or preemption. SIGTERM comes with ``scancel``, which must stay an end, but also with
     the grace time of a preemption. The scheduler knows which: a cancelled job is not running any more to it.
     """
-    here = slurm_job()
-    if here is None or signal.SIGINT in signals:
+    this_job = slurm_job()
+    if this_job is None or signal.SIGINT in signals:
         return False
-    state = job_state(here["job"])
-    if state is None:
+    state = job_state(this_job["job"])
+    if state is None:  # without an answer, a SIGTERM may be a cancellation: rather end than come back uncalled for
         return signal.SIGTERM not in signals
     return state.state == "RUNNING"
 
 
 def requeue() -> bool:
     """Put this job back into the queue; False where the site does not let a node do that."""
-    here = slurm_job()
-    if here is None or shutil.which("scontrol") is None:
+    this_job = slurm_job()
+    if this_job is None or shutil.which("scontrol") is None:
         print("no scontrol on this node; `ablate resume` submits the rest", flush=True)
         return False
     try:
-        subprocess.run(["scontrol", "requeue", here["job"]], timeout=_PATIENCE_S, check=True)
+        subprocess.run(["scontrol", "requeue", this_job["job"]], timeout=_PATIENCE_S, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"scontrol requeue: {error}; `ablate resume` submits the rest", flush=True)
         return False
     return True
 
 
-def _sheet(job: Job) -> Path:
-    here = slurm_job()
-    assert here is not None
-    return Path(job.runs) / "stops" / job.stage / f"{job.key}.{here['job']}.json"
+def _stops_file(job: Job) -> Path:
+    this_job = slurm_job()
+    assert this_job is not None
+    return Path(job.runs) / "stops" / job.stage / f"{job.key}.{this_job['job']}.json"
 
 
 def _stops(job: Job) -> list[dict[str, Any]]:
-    content = read_json(_sheet(job))
+    content = read_json(_stops_file(job))
     return content if isinstance(content, list) else []
 
 
@@ -102,6 +103,6 @@ def _reached(job: Job) -> dict[str, Any]:
     for number in reversed(numbered(folder)):
         own = folder / str(number)
         if is_ours(own):
-            found = (attempts.outcome(own) or {}).get("progress") or read_json(own / attempts.PROGRESS)
-            return {name: found[name] for name in ("done", "total", "unit")} if found else {"done": 0}
+            progress = (attempts.outcome(own) or {}).get("progress") or read_json(own / attempts.PROGRESS)
+            return {name: progress[name] for name in ("done", "total", "unit")} if progress else {"done": 0}
     return {"done": 0}

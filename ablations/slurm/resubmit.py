@@ -1,4 +1,4 @@
-"""Submit what a sweep still lacks, with the settings of an earlier launch."""
+"""Submit the stages of a sweep that are still missing, with the settings of an earlier launch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def resubmit(runs: Path, arguments: Mapping[str, Any], profile: str) -> Submitted:
-    """Submit what is missing.
+    """Submit the stages that are missing.
 
     Args:
         runs: the store.

@@ -33,7 +33,7 @@ _PATIENCE_S = 300
 
 
 class RefusedError(UserError):
-    """sbatch said no; the message holds its own words."""
+    """sbatch refused; the message is its own."""
 
 
 class Sbatch:
@@ -72,7 +72,7 @@ class Sbatch:
             try:
                 first = executor.map_array(function, paths)[0] if len(paths) > 1 else executor.submit(function, *paths)
             except (FailedJobError, FailedSubmissionError, OSError) as error:
-                raise RefusedError(_words(error)) from None
+                raise RefusedError(_message(error)) from None
         return str(first.job_id).partition("_")[0]
 
     def _parameters(self, name: str, resources: Resources, dependency: str | None, hold: bool) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def scancel(*arguments: str) -> None:
         subprocess.run(["scancel", "--quiet", *arguments], capture_output=True, timeout=_PATIENCE_S, check=False)
 
 
-def _words(error: Exception) -> str:
-    """What sbatch itself said, in one line."""
-    said = [line.strip() for line in str(error).splitlines() if "error:" in line]
-    return " ".join(said) or str(error).strip().splitlines()[0]
+def _message(error: Exception) -> str:
+    """The error message of sbatch, in one line."""
+    messages = [line.strip() for line in str(error).splitlines() if "error:" in line]
+    return " ".join(messages) or str(error).strip().splitlines()[0]

@@ -1,4 +1,4 @@
-"""Submit what is left of a sweep to SLURM, and exit: nothing of ours stays queued_jobs on the login node."""
+"""Submit what is left of a sweep to SLURM, and exit: no process of this project stays on the login node."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ablations.running.processes import count_of
 from ablations.slurm import finish_file, query
 from ablations.slurm.canary import Canary
 from ablations.slurm.entry import run_finish_job
-from ablations.slurm.launches import begin
 from ablations.slurm.limits import limits
-from ablations.slurm.queue import Queue
-from ablations.slurm.queued import CONTROLLER_UNREACHABLE, cancel_incomplete, queued_jobs
+from ablations.slurm.queue import Queue, cancel_incomplete
 from ablations.slurm.stale import free, stale
 from ablations.slurm.submit_lock import submit_lock
 from ablations.store import divergence
 from ablations.store.jobs import QSD, load_table
+from ablations.store.launches import begin
+from ablations.store.liveness import queued_jobs
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from ablations.grid.keys import StageNode, StageTable
     from ablations.planning.plan import Plan
     from ablations.running.precompute import PrecomputeGroup
-    from ablations.slurm.launches import Launch
     from ablations.slurm.profile import Profile
-    from ablations.slurm.query import JobState
     from ablations.store.artefacts import Store
+    from ablations.store.launches import Launch
+    from ablations.store.scheduler import JobState
 
 _PROGRAMS = ("squeue", "sbatch", "srun", "scontrol", "scancel")
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """What a submission did.
+    """The outcome of a submission.
 
     Attributes:
         launch: its record; None if there was nothing to submit.
@@ -49,7 +49,7 @@ class Submitted:
         queued: stages that have a job from an earlier launch.
         freed: how many of these jobs waited for the end of a job whose stage is done (``ablations.slurm.stale``).
         later: stages beyond the site's limit; the last job of the launch submits them.
-        ahead: processes submitted that do common work of stages beforehand.
+        ahead: precompute processes submitted, which do the common work of stages beforehand.
         diverged: a line about trainings that diverged and were therefore left out; empty without any.
     """
 
@@ -68,7 +68,7 @@ class Submitted:
         if self.launch is not None:
             lines.append(f"submitted {self.jobs:,} stages in {self.arrays:,} arrays ({self.launch.folder})")
         if self.ahead:
-            lines.append(f"{self.ahead:,} processes go ahead of stages with common work, which wait for them")
+            lines.append(f"{self.ahead:,} precompute jobs run first; the stages that share their work wait for them")
         if self.rehearsed:
             lines.append(
                 f"{self.rehearsed:,} stages of a rehearsal go first (runs/dryrun); training waits for its shape"
@@ -103,28 +103,28 @@ def submit(
         plan: what to run.
         store: where results are kept; on a disk that nodes see.
         profile: the site.
-        arguments: what tells the same sweep again: {"name", "experiment", "seeds"} of the command line.
+        arguments: what selects the same sweep again: {"name", "experiment", "seeds"} of the command line.
         table: module with the stage table.
         canary: rehearse each shape first; training waits for it.
         only: keys of the stages to submit, if not all; one whose inputs are not coming is left out. A training that
             diverged and is named here is submitted again.
 
     Raises:
-        UserError: no SLURM here, or it refused; what was submitted before stays, and the same call goes on.
+        UserError: no SLURM on this machine, or it refused; what was submitted stays, and the same call continues.
     """
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if missing:
         raise UserError(f"no SLURM on this machine ({missing[0]} is not found); use a login node, or --cluster local")
-    here = query.cluster()
-    if here is None:
-        raise UserError(CONTROLLER_UNREACHABLE)
+    cluster = query.cluster()
+    if cluster is None:
+        raise UserError(query.CONTROLLER_UNREACHABLE)
     with submit_lock(store):
         try:
-            return _submit(plan, store, profile, arguments, table, canary, only, here)
+            return _submit(plan, store, profile, arguments, table, canary, only, cluster)
         except OSError as error:
             raise UserError(
                 f"{error.filename or store.root}: {error.strerror}; what was submitted before stays in the queue, "
-                "and the same command goes on when that is mended"
+                "and the same command continues once that is fixed"
             ) from None
 
 
@@ -136,38 +136,40 @@ def _submit(
     table: str,
     canary: bool,
     only: Container[str] | None,
-    here: str,
+    cluster: str,
 ) -> Submitted:
-    """As :func:`submit`, while no other launcher submits; ``here`` is the name of this cluster."""
-    cancel_incomplete(store, here)
-    left, states = _look(plan, store, here)
-    # What a person names (``ablate retry``) is tried again, also where it diverged.
+    """As :func:`submit`, while no other launcher submits; ``cluster`` is the name of this cluster."""
+    # First, so that an array which a killed launcher left held does not count as queued.
+    cancel_incomplete(store, cluster)
+    left, states = _left_and_queued(plan, store, cluster)
+    # What a user names (``ablate retry``) is tried again, also where it diverged.
     diverged = {} if only is not None else divergence.diverged_stages(store, left)
     todo, queued = _todo(left, {*states, *diverged}, states, only), _jobs(states)
     labels = [plan.label(left[key]) for key in diverged if key not in queued]
     about_diverged = divergence.notice(plan.sweep.name, labels) if labels else ""
-    freed = free(stale(store, left, plan.nodes.keys() - left.keys(), states, here))
+    freed = free(stale(store, left, plan.nodes.keys() - left.keys(), states, cluster))
     if not todo:
         return Submitted(None, queued=len(queued), freed=freed, diverged=about_diverged)
     rehearsal = Canary(plan, store, table) if canary else None
     if rehearsal:
-        cancel_incomplete(rehearsal.store, here)
-    dry_left, dry_states = _look(rehearsal.plan, rehearsal.store, here) if rehearsal else ({}, {})
+        cancel_incomplete(rehearsal.store, cluster)
+    dry_left, dry_states = _left_and_queued(rehearsal.plan, rehearsal.store, cluster) if rehearsal else ({}, {})
     dry_todo, dry_queued = _todo(dry_left, dry_states, dry_states), _jobs(dry_states)
     for node in (*todo.values(), *dry_todo.values()):  # before anything is written or submitted
         count_of(node.stage, node.values, load_table(table), profile.resources(node.stage).gpus)
     bounds = limits(profile)
-    room = bounds.room - len(dry_todo) - 1
-    now, found = _fitting(todo, load_table(table), room, bounds.array)
+    room = bounds.room - len(dry_todo) - 1  # one job for the last one, which writes the tables
+    now, precomputes = fitting(todo, load_table(table), room, bounds.array)
     if not now:
         raise UserError(
             f"the queue has room for {bounds.room} more of your jobs, which is not enough (see max_submit in "
             f"{profile.path}); run the same command again when some have ended"
         )
+    # Nothing was written so far: all that a user can have got wrong was checked above.
     code = snapshot.take(snapshot.CODE, store)
     for warning in code.warnings:
         print(f"warning: {warning}")
-    about = ({**arguments, "table": table}, str(profile.path), here, code.id)
+    about = ({**arguments, "table": table}, str(profile.path), cluster, code.id)
     launch = begin(store, plan.sweep.name, plan.experiment, *about)
     folder = finalize.write_cells(plan, store, finalize.commit_of(Path.cwd()))
     holds: Mapping[str, Sequence[str]] = {}
@@ -176,41 +178,45 @@ def _submit(
         dry = Queue(dry_launch, rehearsal.store, profile, code.path, table, bounds.array)
         holds = rehearsal.holds(now, dry.submit(dry_todo, dry_queued, {}))
     queue = Queue(launch, store, profile, code.path, table, bounds.array)
-    jobs = queue.submit(now, queued, holds, found)
+    jobs = queue.submit(now, queued, holds, precomputes)
     later = len(todo) - len(now)
     queue.submit_last(run_finish_job, finish_file.write(launch, plan, store, folder, later), _last(plan, jobs))
-    ahead = sum(len(group.processes) for group in found)
+    ahead = sum(len(group.processes) for group in precomputes)
     return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), freed, later, ahead, about_diverged)
 
 
-def _fitting(
+def fitting(
     todo: Mapping[str, StageNode], table: StageTable, room: int, largest: int
 ) -> tuple[dict[str, StageNode], list[PrecomputeGroup]]:
-    """As many stages, in their order, as the queue has room for, and the processes ahead of them.
+    """As many stages, in their order, as the queue has room for, and the precomputes before them.
 
-    Processes ahead are left out where they would leave no room for stages.
+    Precomputes are left out where they would leave no room for stages.
     """
     now = dict(list(todo.items())[: max(0, room)])
     while now:
-        found = groups(now, table, largest)
-        over = len(now) + sum(len(group.processes) for group in found) - room
+        precomputes = groups(now, table, largest)
+        # Fewer stages may also need fewer precomputes, so the groups are made anew for each try.
+        over = len(now) + sum(len(group.processes) for group in precomputes) - room
         if over <= 0:
-            return now, found
-        if over >= len(now):
+            return now, precomputes
+        if over >= len(now):  # the stages themselves matter more than the work that they could share
             return now, []
         now = dict(list(now.items())[:-over])
     return now, []
 
 
-def _look(plan: Plan, store: Store, here: str) -> tuple[dict[str, StageNode], dict[str, JobState]]:
+def _left_and_queued(plan: Plan, store: Store, cluster: str) -> tuple[dict[str, StageNode], dict[str, JobState]]:
     """The stages that are not done, and key -> job of those that have one in the queue."""
-    present = {stage: store.present(stage) for stage in plan.order}
+    present = {stage: store.present(stage) for stage in plan.order}  # one listing instead of a look per stage
     left = {
         key: node
         for key, node in plan.nodes.items()
         if key not in present[node.stage] or not store.is_done(node.stage, key)
     }
-    return left, queued_jobs(store, left, here)
+    jobs = queued_jobs(store, left, cluster)
+    if jobs is None:
+        raise UserError(query.CONTROLLER_UNREACHABLE)
+    return left, jobs
 
 
 def _todo(
@@ -222,6 +228,7 @@ def _todo(
     """The stages to submit: of those that are not done, the ones that are not ``kept_out`` and whose inputs come."""
     todo: dict[str, StageNode] = {}
     for key, node in left.items():
+        # Inputs stand before their users in ``left``, so ``todo`` is known for them by now.
         coming = all(up not in left or up in queued or up in todo for up in node.inputs.values())
         if key not in kept_out and coming and (only is None or key in only):
             todo[key] = node

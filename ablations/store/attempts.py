@@ -1,4 +1,4 @@
-"""What is kept of every try at a stage, a numbered folder each: its origin, its log, how far it is and how it ended."""
+"""What is kept of every attempt at a stage, in a numbered folder each: provenance, log, progress and outcome."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ if TYPE_CHECKING:
 
 LOG, ATTEMPT, PROGRESS, EXIT = "log.txt", "attempt.json", "progress.json", "exit.json"
 PROCESSES = "processes"
-"""Folder of the other logs of an attempt by several processes, and of what each told when it ended."""
+"""Folder with the other logs of an attempt by several processes, and with what each recorded when it ended."""
 _DIVERGED = re.compile(r"training diverged")
-"""How the reason of a divergence begins in records that are older than the field that says so."""
+"""How the reason of a divergence begins in records from before the field ``diverged`` was added."""
 
 
 def latest(store: Store, stage: str, key: str) -> Path | None:
-    """Folder of the newest attempt at a stage."""
-    folder = store.attempts(stage, key)
-    numbers = numbered(folder)
-    return folder / str(numbers[-1]) if numbers else None
+    """The folder of the newest attempt at a stage, or None if it was never tried."""
+    folders = store.attempt_folders(stage, key)
+    return folders[-1] if folders else None
 
 
 def outcome(folder: Path) -> dict[str, Any] | None:
-    """How an attempt ended; None while it runs and after a kill that nobody saw.
+    """How an attempt ended; None while it runs, and after a kill that no other process saw.
 
-    {"state": done, failed or interrupted, "reason"}, and unless it died silently "seconds", "max_rss_bytes" and
-    "max_cuda_bytes" (as ``ablations.running.processes.Together`` counts them), "end", "signal" that stopped it,
+    {"state": done, failed or interrupted, "reason"}, and unless it was killed "seconds", "max_rss_bytes" and
+    "max_cuda_bytes" (as ``ablations.running.processes.ProcessGroup`` counts them), "end", "signal" that stopped it,
     "progress" that it reached, and "error" (``ablations.running.error_record``); what does not apply is null.
     """
     content = read_json(folder / EXIT)
@@ -49,24 +48,24 @@ def diverged(ending: Mapping[str, Any]) -> bool:
     error = ending.get("error") or {}
     if "diverged" in error:
         return bool(error["diverged"])
-    if error:
+    if error:  # written before the field "diverged", but with the exception
         return str(error.get("type")).endswith(".NonFiniteLossError")
     return bool(_DIVERGED.match(str(ending.get("reason") or "")))
 
 
 def record_death(folder: Path, reason: str) -> None:
-    """Record the end of an attempt that could not do so itself; called by whoever saw it end."""
-    if outcome(folder) is None:
+    """Record the end of an attempt that could not do so itself; called by the process that saw it end."""
+    if outcome(folder) is None:  # else the attempt recorded its end itself, and knows more about it
         write_json(folder / EXIT, {"state": "failed", "reason": reason})
 
 
 def give_up(folder: Path, reason: str) -> None:
-    """Turn an interrupted attempt into a failed one: it would end the same way again."""
+    """Turn an interrupted attempt into a failed one, since the next one would end the same way."""
     write_json(folder / EXIT, {**(outcome(folder) or {}), "state": "failed", "reason": reason})
 
 
 def new_folder(attempts: Path) -> Path:
-    """The next numbered folder; only the holder of the claim makes one."""
+    """Make the next numbered folder and return it; only the holder of the claim may."""
     numbers = numbered(attempts)
     folder = attempts / str(numbers[-1] + 1 if numbers else 1)
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A job: all that an attempt needs to know, as one JSON file; a launcher passes on nothing but its path."""
+"""A job file: all that an attempt needs to know about a stage; a launcher passes on nothing but its path."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ablations.grid.keys import StageNode, StageTable
 
 QSD = "qsd.stages.spec"
-"""Module with the stages of this project."""
+"""The module with the stage table of this project."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Job:
         stage, key, version, meaning, inputs, values: as in ``ablations.grid.keys.StageNode``.
         snapshot: absolute path of the code that runs it (``ablations.running.snapshot``); empty: the work tree as it
             is.
+        processes: how many processes run the stage together.
     """
 
     table: str
@@ -48,7 +49,7 @@ class Job:
     def of(
         node: StageNode, table: str, runs: Path, root: Path, snapshot: Path | None = None, processes: int = 1
     ) -> Job:
-        """The job of a node."""
+        """The job of a stage node; the other arguments are as the attributes."""
         return Job(
             table=table,
             runs=str(runs.resolve()),
@@ -74,8 +75,8 @@ class Job:
     def write(self) -> Path:
         """Write the job into its store; the file's path.
 
-        ``jobs/<stage>/<key>.json``, or ``<key>.<snapshot>.json``: what is queued keeps its code when another launcher
-        works on the same stage.
+        ``jobs/<stage>/<key>.json``, or ``<key>.<snapshot>.json``, so that a queued job keeps its code when another
+        launcher works on the same stage.
         """
         suffix = f".{Path(self.snapshot).name}" if self.snapshot else ""
         path = Path(self.runs) / "jobs" / self.stage / f"{self.key}{suffix}.json"
@@ -88,7 +89,7 @@ class Job:
 
 
 def job_file(store: Store, stage: str, key: str) -> Path:
-    """A job file of a stage, of whatever launch; it need not exist."""
+    """The job file of a stage, from any launch; it need not exist."""
     folder = store.root / "jobs" / stage
     usual = folder / f"{key}.json"
     return usual if usual.exists() else next(iter(sorted(folder.glob(f"{key}.*.json"))), usual)

@@ -1,4 +1,8 @@
-"""Who is working on a stage: a process on a machine, told apart from a later process with the same number."""
+"""Who is working on a stage: a process on a machine, told apart from a later process with the same number.
+
+A claim is taken over only from an owner that is proven dead, so every doubt here counts as alive: a machine that does
+not answer, a process that the system hides, a start time that cannot be read.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ablations.slurm import query
+import psutil
+
 from ablations.store.provenance import slurm_job
+from ablations.store.scheduler import scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")
-_NO_PROCESS = query.WAITING | {*_ENDED, "PREEMPTED", query.GONE}
-"""States of a SLURM job in which none of its processes runs. COMPLETING is none of them."""
-Query: TypeAlias = "Callable[[str], query.JobState | None]"
+    from ablations.store.scheduler import JobState
+
+_UNKNOWN = -1
+"""A start time that the system does not say."""
+Query: TypeAlias = "Callable[[str], JobState | None]"
 
 
 @dataclass(frozen=True)
@@ -26,10 +33,10 @@ class Owner:
 
     Attributes:
         host: name of the machine.
-        boot: the machine's boot id; a reboot ends every process. Empty where the system does not tell.
-        namespace: the process-number space (containers have their own). Empty where the system does not tell.
+        boot: the machine's boot id; a reboot ends every process. Empty where the system has none.
+        namespace: the process-number space (containers have their own). Empty where the system has none.
         pid: process number.
-        started: clock ticks from boot to the start of the process; -1 where the system does not tell.
+        started: clock ticks from boot to the start of the process; -1 where the system does not say.
         slurm_job: the SLURM job that the process is part of, ``123_4`` or ``123``; empty outside SLURM.
         restarts: how often that job had been requeued.
         cluster: the SLURM cluster's name; job numbers of another cluster mean other jobs.
@@ -48,11 +55,11 @@ class Owner:
     def here() -> Owner:
         """The calling process."""
         pid = os.getpid()
-        here = Owner(socket.gethostname(), _boot(), _namespace(), pid, _started(pid))
+        process = Owner(socket.gethostname(), _boot(), _namespace(), pid, _started(pid))
         slurm = slurm_job()
         if slurm is None:
-            return here
-        return replace(here, slurm_job=slurm["job"], restarts=slurm["restarts"], cluster=slurm["cluster"])
+            return process
+        return replace(process, slurm_job=slurm["job"], restarts=slurm["restarts"], cluster=slurm["cluster"])
 
     @staticmethod
     def of(fields: dict[str, Any]) -> Owner:
@@ -72,56 +79,57 @@ class Owner:
         """As plain values for JSON."""
         return asdict(self)
 
-    def gone(self, ask: Query | None = None) -> bool:
+    def is_dead(self, ask: Query | None = None) -> bool:
         """True only if the process provably no longer runs; never judged by age.
 
         Args:
             ask: answers the state of a SLURM job, or None; by default it asks the scheduler.
         """
         if self.host != socket.gethostname() or (self.boot == _boot() and self.namespace != _namespace()):
-            return self._job_gone(ask)
+            return self._job_has_ended(ask)
         if self.boot != _boot():
             return True
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
-        except PermissionError:
+        except PermissionError:  # another user's process
             pass
-        return _started(self.pid) != self.started or _is_zombie(self.pid)
+        return self._number_was_reused() or _is_zombie(self.pid)
 
     def machine_restarted(self) -> bool:
         """True if it ran on this machine before the machine's last start."""
         return self.host == socket.gethostname() and bool(self.boot) and self.boot != _boot()
 
-    def _job_gone(self, ask: Query | None) -> bool:
-        """Whether SLURM has ended the job of a process that can not be looked at from here."""
+    def _number_was_reused(self) -> bool:
+        """Whether the process that has the number now started at another time."""
+        started = _started(self.pid)
+        return _UNKNOWN not in (started, self.started) and started != self.started
+
+    def _job_has_ended(self, ask: Query | None) -> bool:
+        """Whether SLURM has ended the job of a process that cannot be seen from here."""
         if not self.slurm_job:
             return False
-        here = slurm_job()
-        if self.cluster and self.cluster != (here["cluster"] if here else query.cluster()):
+        own_job = slurm_job()
+        if self.cluster and self.cluster != (own_job["cluster"] if own_job else scheduler().cluster()):
             return False
-        if here is not None and here["job"] == self.slurm_job:
-            return bool(here["restarts"] > self.restarts)
-        state = (ask or query.job_state)(self.slurm_job)
+        if own_job is not None and own_job["job"] == self.slurm_job:
+            return bool(own_job["restarts"] > self.restarts)
+        state = (ask or scheduler().job_state)(self.slurm_job)
         if state is None:
             return False
-        return state.state in _NO_PROCESS or state.restarts > self.restarts
+        return state.has_no_process or state.restarts > self.restarts
 
     def __str__(self) -> str:
         job = f" (SLURM job {self.slurm_job})" if self.slurm_job else ""
         return f"process {self.pid} on {self.host}{job}"
 
 
-def _read(path: str) -> str:
+def _boot() -> str:
     try:
-        return Path(path).read_text()
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-
-
-def _boot() -> str:
-    return _read("/proc/sys/kernel/random/boot_id").strip()
 
 
 def _namespace() -> str:
@@ -131,16 +139,21 @@ def _namespace() -> str:
         return ""
 
 
-def _after_name(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the third on; the second, the name in brackets, may hold spaces."""
-    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-
-
 def _started(pid: int) -> int:
-    fields = _after_name(pid)
-    return int(fields[19]) if len(fields) > 19 else -1
+    """Clock ticks from boot to the start of a process; ``_UNKNOWN`` where the system does not say."""
+    try:
+        boot = psutil.boot_time()
+        created = psutil.Process(pid).create_time()
+    except psutil.Error:  # it has ended, or is hidden from this user
+        return _UNKNOWN
+    # psutil adds the time of boot to what the kernel counts. That time moves when the clock is set, which would make
+    # another process of the same one, so it is taken off again.
+    return round((created - boot) * os.sysconf("SC_CLK_TCK")) if psutil.boot_time() == boot else _UNKNOWN
 
 
 def _is_zombie(pid: int) -> bool:
-    fields = _after_name(pid)
-    return bool(fields) and fields[0] in "ZX"
+    """Whether a process has ended and only waits for its parent to ask how."""
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.Error:
+        return False

@@ -25,7 +25,7 @@ _SHOWN = re.compile(r"SLURM_\w+|OMP_\w+|CUDA_VISIBLE_DEVICES")
 
 
 def code_state(root: Path, snapshot: str) -> dict[str, Any]:
-    """As :func:`git_state`, of the snapshot that runs if there is one: the work tree may have moved on since."""
+    """As :func:`git_state`, for the snapshot that runs if there is one: the work tree may have changed since."""
     origin = read_json(Path(snapshot) / ORIGIN) if snapshot else None
     if isinstance(origin, dict):
         return {name: origin[name] for name in ("commit", "dirty", "untracked")}
@@ -60,13 +60,13 @@ def file_mark(path: Path) -> str:
 @cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that results may depend on; read without importing them."""
-    found = {"python": platform.python_version()}
+    versions_by_name = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
-            found[name] = metadata.version(name)
+            versions_by_name[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions_by_name
 
 
 def slurm_job() -> dict[str, Any] | None:
@@ -85,7 +85,7 @@ def slurm_job() -> dict[str, Any] | None:
 
 
 def environment() -> dict[str, str]:
-    """Environment variables that decide where and how a process runs; none whose name speaks of a secret."""
+    """Environment variables that decide where and how a process runs, without those whose name suggests a secret."""
     return {
         name: value
         for name, value in sorted(os.environ.items())

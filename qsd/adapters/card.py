@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+from qsd.adapters.facts import AdapterFacts
 from qsd.adapters.licences import licence_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from qsd.adapters.facts import AdapterFacts
+from qsd.files import write_bytes
 
 FILE = "README.md"
-_OF_LOSS = {"dpo": "diffusion-dpo", "sft": "fine-tuning"}
-_LABELS = {
-    "human": "People said which image of each pair is better.",
-    "simulated": "**The preference labels are simulated**: a program, and no person, said which image is better.",
-}
 
 
-def write_card(folder: Path, facts: AdapterFacts, summary: Mapping[str, Any]) -> Path:
-    """Write ``folder/README.md`` from the facts and the train stage's summary; equal ones give equal bytes."""
-    lines = [*_front_matter(facts), *_about(facts), *_use(facts), *_training(facts, summary), *_data(facts, summary)]
+def write_card(folder: Path, facts: AdapterFacts) -> Path:
+    """Write ``folder/README.md``; equal facts give equal bytes."""
+    lines = [*_front_matter(facts), *_about(facts), *_use(facts), *_training(facts), *_data(facts)]
     lines += ["", "## Licence", "", licence_of(facts.base_model).note]
     path = folder / FILE
-    aside = path.with_name(f"{FILE}.tmp")
-    aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_bytes(path, ("\n".join(lines) + "\n").encode())
     return path
 
 
@@ -41,9 +32,7 @@ def _front_matter(facts: AdapterFacts) -> Iterator[str]:
     yield "pipeline_tag: text-to-image"
     yield f"license: {licence_of(facts.base_model).identifier}"
     yield "tags:"
-    loss = facts.settings.get("loss.name", "dpo")
-    simulated = ["simulated-preferences"] if facts.labels == "simulated" else []
-    for tag in ("lora", "text-to-image", _OF_LOSS.get(loss, f"{loss}-loss"), *simulated):
+    for tag in ("lora", "text-to-image", *facts.training.tags):
         yield f"- {tag}"
     yield "---"
 
@@ -71,40 +60,29 @@ def _use(facts: AdapterFacts) -> Iterator[str]:
     yield "```"
 
 
-def _training(facts: AdapterFacts, summary: Mapping[str, Any]) -> Iterator[str]:
+def _training(facts: AdapterFacts) -> Iterator[str]:
     """The settings that differ from the project's defaults, and what came of them."""
     yield from ("", "## Training", "", "| setting | value |", "|---|---|")
     for name, value in facts.settings.items():
-        yield f"| `{name}` | {_shown(value)} |"
+        yield f"| `{name}` | {_formatted(value)} |"
     yield f"| `seed` | {facts.seed} |"
     yield ""
     yield "All other settings are the defaults of the project. What came of them:"
     yield ""
-    yield f"- loss `{summary['loss']}`" + (
-        f", beta {summary['beta']:g}, which is {summary['effective_beta']:g} times the difference of mean errors"
-        if summary["beta"] is not None
-        else ""
-    )
-    yield f"- {summary['steps']} steps, {summary['pairs_seen']} pairs seen, {summary['epochs']:.3g} epochs"
-    yield f"- {summary['trainable_parameters']} trained numbers"
-    accuracy = summary["mean_of_last_steps"].get("implicit_accuracy")
-    if accuracy is not None:
-        yield f"- implicit accuracy on the training pairs of the last {summary['last_steps']} steps: {accuracy:.3f}"
+    for result in facts.training.results:
+        yield f"- {result}"
 
 
-def _data(facts: AdapterFacts, summary: Mapping[str, Any]) -> Iterator[str]:
-    yield from ("", "## Data", "")
-    flipped = facts.settings.get("data.flip_fraction", 0)
-    planted = f" {flipped:g} % of the labels were then flipped on purpose." if flipped else ""
-    yield f"{summary['pairs']} preference pairs. {_LABELS[facts.labels]}{planted}"
-    yield ""
+def _data(facts: AdapterFacts) -> Iterator[str]:
+    yield from ("", "## Data", "", facts.training.data, "")
     if not facts.hub_name:
         yield f"- digest of the base model: `{facts.base_model.partition(':')[2]}`"
-    yield f"- digest of all pairs: `{facts.data_digest}`"
-    yield f"- digest of the selected pairs: `{facts.selection_digest}`"
+    for name, digest in facts.training.digests.items():
+        yield f"- digest of {name}: `{digest}`"
 
 
-def _shown(value: Any) -> str:
+def _formatted(value: Any) -> str:
+    """A setting's value in Markdown."""
     if isinstance(value, list):
         return ", ".join(f"`{item}`" for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

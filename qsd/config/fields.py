@@ -1,4 +1,7 @@
-"""Kinds of configuration fields, and a walk over all of them by dotted name."""
+"""Kinds of configuration fields, and a walk over all of them by dotted name.
+
+The fields of a section that members complete are collected from their files on first use (``qsd.config.members``).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
 from typing import Any
+
+from qsd.config.members import MemberSection, complete, default_of
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,12 +83,10 @@ def _walk(schema: type, prefix: str) -> Iterator[FieldInfo]:
         hint = hints[item.name]
         if dataclasses.is_dataclass(hint):
             assert isinstance(hint, type)
-            yield from _walk(hint, f"{name}.")
+            section = complete(hint) if issubclass(hint, MemberSection) else hint
+            yield from _walk(section, f"{name}.")
             continue
-        default = item.default
-        if item.default_factory is not dataclasses.MISSING:
-            default = item.default_factory()
-        yield FieldInfo(name=name, type=hint, default=default, **item.metadata)
+        yield FieldInfo(name=name, type=hint, default=default_of(item), **item.metadata)
 
 
 @cache

@@ -21,16 +21,16 @@ class OncePerProcess(Generic[P, R]):
 
     def __init__(self, function: Callable[P, R]) -> None:
         self._function = function
-        self._found: dict[tuple[Hashable, ...], R] = {}
+        self._results: dict[tuple[Hashable, ...], R] = {}
         update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's result."""
         place = (os.getcwd(), *args, *sorted(kwargs.items()))  # noqa: PTH109  (a string, and quick)
-        if place not in self._found:
-            self._found[place] = self._function(*args, **kwargs)
-        return self._found[place]
+        if place not in self._results:
+            self._results[place] = self._function(*args, **kwargs)
+        return self._results[place]
 
     def cache_clear(self) -> None:
         """Forget everything."""
-        self._found.clear()
+        self._results.clear()

@@ -1,14 +1,17 @@
 """The experiment: everything held fixed, as typed sections. One comment of why per field.
 
 Paths are relative to the project's root. Percentages are 0-100. Every field is made by ``meaning``, ``execution`` or
-``location`` (``qsd.config.fields``): only the first and the content behind the last enter the keys of stages.
+``location`` (``qsd.config.fields``): only the first and the content behind the last enter the keys of stages. The
+settings of a loss or of a selection strategy stand in the member's own file (``qsd.config.members``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from qsd.config.fields import REQUIRED, execution, location, meaning
+from qsd.config.members import MemberSection
 
 
 @dataclass
@@ -72,23 +75,13 @@ class QualityConfig:
     normalization: str = meaning("raw", "of the scores before the formula", registry="qsd.quality.normalizations")
 
 
-@dataclass
-class SelectionConfig:
-    """From Q to a training subset."""
+@dataclass(init=False)
+class SelectionConfig(MemberSection):
+    """From Q to a training subset. Each strategy declares its settings in its own file."""
+
+    members: ClassVar[str] = "qsd.selection.strategies"
 
     strategy: str = meaning("top_k", "how Q is used", registry="qsd.selection.strategies")
-    fraction: float = meaning(
-        5.33, "percent of the pairs to keep; 5.33 is the headline of the QSD paper", above=0, most=100
-    )
-    count: int | None = meaning(None, "pairs to keep; when it is given, fraction is not read", least=1)
-    threshold: float = meaning(0.0, "least Q to keep (strategy threshold)")
-    temperature: float = meaning(1.0, "of sampling or weighting by standardised Q; 0 tends to the best alone", above=0)
-    replacement: bool = meaning(False, "weighted sampling may draw a pair again; its weight is how often")
-    prompt_clusters: int | None = meaning(
-        None, "strata are so many clusters of captions; null: the styles that captions name", least=2, most=1000
-    )
-    curriculum_start: float = meaning(0.2, "share of the kept pairs that a curriculum begins with", above=0, most=1)
-    curriculum_full: float = meaning(0.5, "share of the training after which it has all of them", above=0, most=1)
 
 
 @dataclass
@@ -103,48 +96,13 @@ class EncodeConfig:
     batch_size: int = execution(64, "images per forward pass of the VAE", least=1)
 
 
-@dataclass
-class LossConfig:
-    """The preference loss."""
+@dataclass(init=False)
+class LossConfig(MemberSection):
+    """The preference loss. Each loss declares its settings in its own file."""
+
+    members: ClassVar[str] = "qsd.losses"
 
     name: str = meaning("dpo", "the loss", registry="qsd.losses")
-    beta: float = meaning(5000.0, "-log sigmoid(beta/2 * d), the convention of the Diffusion-DPO code", above=0)
-    label_noise: float = meaning(0.1, "share of flipped labels that cdpo and rdpo assume", least=0, below=0.5)
-    ipo_tau: float = meaning(100.0, "ipo pulls d to 1 / (2 tau); 100 is the public default", above=0)
-    ratio_weight: float = meaning(0.1, "of the preference term beside the winner's error (orpo, mapo)", above=0)
-    mapo_scale: float = meaning(1000.0, "of the difference of odds; the number of timesteps in mapo's code", above=0)
-    mapo_sharpness: float = meaning(0.5, "s in f(e) = s e / (exp(s e) - 1); snr_value in mapo's code", above=0)
-    slic_margin: float = meaning(1.0, "delta of slic_rank", above=0)
-    slic_weight: float = meaning(1.0, "lambda of slic_rank: of the winner's error beside the rank term", least=0)
-    kto_desirable: float = meaning(1.0, "weight of winners in kto", above=0)
-    kto_undesirable: float = meaning(1.0, "weight of losers in kto", above=0)
-    alpha: float = meaning(0.9999, "of alpha_dpo's divergence, before its schedule", above=0, below=1)
-    alpha_schedule: str = meaning(
-        "step_mean", "alpha times the mean sigmoid over the step, or alpha alone", choices=("step_mean", "constant")
-    )
-    adaptive_decays: list[float] = meaning(
-        [0.9999, 0.5], "of adaptive_dpo's annotators beside the current model", least=0, below=1
-    )
-    adaptive_normalizer: str = meaning(
-        "step",
-        "scale of d in adaptive_dpo's metric: over the step, or as published over the micro-batch, or none",
-        choices=("step", "micro_batch", "none"),
-    )
-    adaptive_group: int = meaning(
-        16, "pairs of the published micro-batch, whose size acts as a part of rho; micro_batch demands it", least=1
-    )
-    adaptive_rho: float = meaning(15.0, "sharpness of adaptive_dpo's annotators; 1e4 fits without normalizer", above=0)
-    adaptive_weight: str = meaning(
-        "linear", "how the metric lowers a pair's weight", choices=("linear", "quadratic", "sqrt", "exponential")
-    )
-    adaptive_slope: float = meaning(10.0, "c of adaptive_dpo's weight; 0 with linear weighs all alike", least=0)
-    adaptive_intercept: float = meaning(1.0, "b of adaptive_dpo's weight", above=0)
-    adaptive_margin: str = meaning(
-        "quadratic",
-        "quadratic and linear as published, next to nothing at their scale; scaled acts; or none",
-        choices=("quadratic", "linear", "scaled", "none"),
-    )
-    adaptive_margin_weight: float = meaning(1.0, "k of the scaled margin, per unit of the metric squared", least=0)
 
 
 EQUAL_STEP_RANK = 16

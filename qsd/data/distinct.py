@@ -42,6 +42,7 @@ def distinct(pairs: pa.Table) -> Distinct:
 
     image, _ = _numbered(numbers(pairs["winner_uid"], pairs["loser_uid"]))
     caption = np.tile(_codes(pairs["caption"]), 2)
+    # One number per (image, caption): both numbers begin at 0, so the product of their counts must fit 64 bits.
     item, one = _numbered(image * (int(caption.max(initial=0)) + 1) + caption)
     return Distinct(one, item, image, caption)
 
@@ -85,13 +86,14 @@ def _hex_values(texts: pa.Array[Any]) -> NDArray[np.int64] | None:
     _, ends, data = texts.buffers()
     if texts.null_count or ends is None or data is None:
         return None
+    # Arrow keeps the bytes of all texts in one buffer, and their ends in another; a slice starts at ``offset``.
     edges: NDArray[np.int32] = np.frombuffer(ends, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
     if not (np.diff(edges) == ID_DIGITS).all():
         return None
     letters: NDArray[np.uint8] = np.frombuffer(data, dtype=np.uint8)[edges[0] : edges[-1]]
     value = np.full(256, 255, dtype=np.uint8)
     value[list(b"0123456789abcdef")] = np.arange(16)
-    digits = value[letters]
+    digits = value[letters]  # 255 for a byte that is no hex digit
     if digits.max(initial=0) > 15:
         return None
     values: NDArray[np.int64] = (digits[0::2] << 4 | digits[1::2]).view(">i8").astype(np.int64)
@@ -106,6 +108,6 @@ def _numbered(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
     ordered = values[order]
     begins = np.ones(len(values), dtype=bool)
     begins[1:] = ordered[1:] != ordered[:-1]
-    found = np.empty(len(values), dtype=np.int64)
-    found[order] = np.cumsum(begins) - 1
-    return found, order[begins]
+    renumbered = np.empty(len(values), dtype=np.int64)
+    renumbered[order] = np.cumsum(begins) - 1
+    return renumbered, order[begins]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qsd.data.source import PairSource
 
 HARMLESS = ("tie",)
-"""Reasons that are no damage: they do not count against the bound."""
+"""Reasons that are no damage: they do not count against ``data.max_rejected_fraction``."""
 
 REASONS = {
     "tie": "both images were liked equally: no pair, and no damage",
@@ -32,7 +32,7 @@ REASONS = {
     "identical_images": "winner and loser are the same file content",
     "duplicate_pair": "the same caption, winner and loser came before",
 }
-"""Every reason why a row is no pair, explained."""
+"""Reason why a row is no pair -> its explanation."""
 
 _ROWS_IN_MEMORY = 32
 
@@ -40,7 +40,7 @@ _ROWS_IN_MEMORY = 32
 def problem_of(row: SourceRow) -> str | None:
     """Why a row is no usable pair, or None.
 
-    A key of :data:`REASONS`: the reader's own finding first, then those about the caption, then those about images.
+    A key of :data:`REASONS`: first what the reader reports, then those about the caption, then those about images.
     """
     if row.problem is not None:
         return row.problem
@@ -50,7 +50,7 @@ def problem_of(row: SourceRow) -> str | None:
         return "undecodable_caption"
     if not row.winner or not row.loser:
         return "missing_image"
-    if row.winner == row.loser:
+    if row.winner == row.loser:  # before decoding, which is slow
         return "identical_images"
     if not is_readable(row.winner) or not is_readable(row.loser):
         return "corrupt_image"
@@ -66,7 +66,7 @@ def _is_encodable(caption: str) -> bool:
 
 
 def examine(row: SourceRow) -> tuple[str, str] | PreferencePair:
-    """The pair of a row, or (its name, why it is none)."""
+    """The pair that a row holds; or (its name, the reason), a key of :data:`REASONS`, where it is none."""
     problem = problem_of(row)
     if problem is not None:
         return row.name, problem
@@ -81,7 +81,7 @@ def examine_rows(
     source: PairSource, start: int, stop: int, threads: int
 ) -> Iterator[tuple[SourceRow, tuple[str, str] | PreferencePair]]:
     """Rows ``start`` to ``stop - 1`` with what they are, in order; a few dozen rows are held at a time."""
-    rows = source.rows(start, stop)
+    rows = source.rows(start, stop)  # read by this thread alone; only decoding is shared out
     with ThreadPoolExecutor(threads) as pool:
         while chunk := list(islice(rows, _ROWS_IN_MEMORY)):
             yield from zip(chunk, pool.map(examine, chunk), strict=True)

@@ -1,4 +1,4 @@
-"""Images of pairs: decoding, checking, and random access through a source."""
+"""Images: decoding, checking, and where their files come from."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def decode(data: bytes) -> Image.Image:
 
     try:
         with warnings.catch_warnings():
+            # Pillow only warns of sizes up to twice its limit; a pair is not worth a gigabyte of pixels.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return Image.open(io.BytesIO(data)).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -39,52 +40,66 @@ def is_readable(data: bytes) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data))
-            image.draft("RGB", (1, 1))
+            image.draft("RGB", (1, 1))  # no effect on other formats, which are decoded in full
             image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return False
     return True
 
 
-class ImageFiles(Protocol):
-    """Image files by row and side; a reader asks for them from front to back."""
+class ImageSource(Protocol):
+    """Image files by number. What the numbers stand for is up to the source; callers ask in ascending order."""
 
-    def bytes_of(self, source_row: int, side: Side) -> bytes:
-        """The file."""
+    def bytes_of(self, number: int, /) -> bytes:
+        """The content of an image file."""
 
-    def unreadable(self, source_row: int, side: Side, error: ValueError) -> UserError:
-        """What to tell a person of a file that does not decode."""
+    def unreadable(self, number: int, error: ValueError, /) -> UserError:
+        """The error to raise for a file that does not decode: which image it is, and what to do."""
+
+
+def pair_image_number(source_row: int, side: Side) -> int:
+    """The number of an image of a pair: two per row of the source, the winner first."""
+    return 2 * source_row + (side == "loser")
 
 
 class PairImages:
-    """Images by source row and side. The last image is kept, so asking again for the same one decodes nothing."""
+    """The images of pairs, by :func:`pair_image_number`. The last one decoded is kept: neighbours often share it.
+
+    Args:
+        source: the data set.
+
+    Attributes:
+        decoded: how many images were decoded.
+    """
 
     def __init__(self, source: PairSource) -> None:
         self.source = source
         self.decoded = 0
-        self._last: tuple[int, Side, Image.Image] | None = None
+        self._last: tuple[int, Image.Image] | None = None
 
-    def bytes_of(self, source_row: int, side: Side) -> bytes:
+    def bytes_of(self, number: int) -> bytes:
         """The image file as it is in the source."""
-        winner, loser = self.source.image_bytes(source_row)
-        return winner if side == "winner" else loser
+        source_row, is_loser = divmod(number, 2)
+        return self.source.image_bytes(source_row)[is_loser]
 
-    def unreadable(self, source_row: int, side: Side, error: ValueError) -> UserError:
-        """The image was readable when the data stage saw it."""
+    def unreadable(self, number: int, error: ValueError) -> UserError:
+        """The error for an image that was readable when the data stage saw it."""
+        source_row, is_loser = divmod(number, 2)
+        side = "loser" if is_loser else "winner"
         return UserError(f"source row {source_row}, {side}: {error}; run the data stage again")
 
-    def image(self, source_row: int, side: Side) -> Image.Image:
+    def image(self, number: int) -> Image.Image:
         """The image as RGB.
 
         Raises:
             UserError: it does not decode; the source has changed since the data stage.
         """
-        if self._last is not None and self._last[:2] == (source_row, side):
-            return self._last[2]
+        if self._last is not None and self._last[0] == number:
+            return self._last[1]
         try:
-            image = decode(self.bytes_of(source_row, side))
+            image = decode(self.bytes_of(number))
         except ValueError as error:
-            raise self.unreadable(source_row, side, error) from None
+            raise self.unreadable(number, error) from None
         self.decoded += 1
-        self._last = (source_row, side, image)
+        self._last = (number, image)
         return image

@@ -1,32 +1,26 @@
-"""From images to what the VAE sees."""
+"""From images to the pixels that the VAE takes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from PIL import Image
-    from torch import Tensor
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
 
 def to_pixels(images: Sequence[Image.Image], resolution: int) -> Tensor:
     """RGB images -> fp32 [B, 3, R, R] in [-1, 1]: shorter side to R (bilinear), centre crop."""
-    import numpy as np
-    import torch
-
     stacked = np.stack([np.asarray(square(image, resolution)) for image in images])
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def square(image: Image.Image, resolution: int) -> Image.Image:
     """The middle of an image, `resolution` pixels wide and high."""
-    from PIL.Image import Resampling
-
     scale = resolution / min(image.size)
     width, height = (max(resolution, round(side * scale)) for side in image.size)
     if (width, height) != image.size:
-        image = image.resize((width, height), Resampling.BILINEAR)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - resolution) // 2, (height - resolution) // 2
     return image.crop((left, top, left + resolution, top + resolution))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from qsd import shards
 from qsd.errors import UserError
+from qsd.files import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from qsd.shards import Shard
 
 ROWS = 512
 """Rows of a shard; fixed, so that an interrupted run ends in the same files."""
@@ -30,26 +33,37 @@ def write_missing(
     compute: Callable[[int, int], tuple[npt.NDArray[np.float32], ...]],
     done: Callable[[int], None],
 ) -> None:
-    """Write all shards of some arrays that share their rows; those already there and intact are kept.
+    """Write all shards of some arrays that share their rows; those that are there and intact are kept.
 
     Args:
         folder: where the shards are.
         stems: names of the arrays.
         total: rows of each array.
         compute: rows start to stop - 1 -> one array per stem, the first axis being the row.
-        done: told the number of rows that are there.
+        done: called after every shard with the number of rows that are there.
     """
-    for number, start in enumerate(range(0, total, ROWS)):
-        stop = min(start + ROWS, total)
-        paths = [shard_path(folder, stem, number) for stem in stems]
-        if not all(_rows(path) == stop - start for path in paths):
-            for path, array in zip(paths, compute(start, stop), strict=True):
-                _write(path, array)
-        done(stop)
+
+    def paths(shard: Shard) -> list[Path]:
+        return [shard_path(folder, stem, shard.number) for stem in stems]
+
+    def is_there(shard: Shard) -> bool:
+        return all(_rows(path) == shard.stop - shard.start for path in paths(shard))
+
+    def write(shard: Shard) -> None:
+        for path, array in zip(paths(shard), compute(shard.start, shard.stop), strict=True):
+            _write(path, array)
+
+    for shard in shards.write_missing(total, ROWS, is_there, write):
+        done(shard.stop)
 
 
-class Shards:
-    """Rows of ``stem``, memory-mapped; only what is asked for is read.
+class ArrayShards:
+    """The rows of one array, memory-mapped: only what is asked for is read.
+
+    Args:
+        folder: where the shards are.
+        stem: name of the array.
+        total: its rows.
 
     Raises:
         UserError: a shard is missing or damaged.
@@ -58,9 +72,9 @@ class Shards:
     def __init__(self, folder: Path, stem: str, total: int) -> None:
         self.total = total
         self._maps = []
-        for number, start in enumerate(range(0, total, ROWS)):
-            path = shard_path(folder, stem, number)
-            if _rows(path) != min(ROWS, total - start):
+        for shard in shards.cut(total, ROWS):
+            path = shard_path(folder, stem, shard.number)
+            if _rows(path) != shard.stop - shard.start:
                 raise UserError(f"{path}: missing or damaged; delete the artefact and run the encode stage again")
             self._maps.append(np.load(path, mmap_mode="r"))
 
@@ -82,9 +96,5 @@ def _rows(path: Path) -> int | None:
 
 
 def _write(path: Path, array: npt.NDArray[np.float32]) -> None:
-    aside = path.with_name(path.name + ".tmp")
-    with aside.open("wb") as stream:
+    with atomic(path) as temporary, temporary.open("wb") as stream:  # given a path, np.save would add ".npy"
         np.save(stream, array)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(path)

@@ -14,35 +14,34 @@ problems.json              rejected images by reason
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from qsd.encoding.shards import Shards
+from qsd.encoding.shards import ArrayShards
 from qsd.errors import UserError
 from qsd.files import read_table, texts
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    import pyarrow as pa
-
 EMPTY_CAPTION_ROW = 0
+"""Where the empty caption is, which stands for a dropped one."""
 
 
 @dataclass(frozen=True)
 class PairRows:
-    """Where the parts of N pairs are, int64 [N] each."""
+    """Rows of the images and captions of N pairs, int64 [N] each."""
 
     winner: npt.NDArray[np.int64]
     loser: npt.NDArray[np.int64]
     caption: npt.NDArray[np.int64]
 
     def swapped(self, where: npt.NDArray[np.bool_]) -> PairRows:
-        """The same pairs with winner and loser exchanged where ``where``, [N], says so."""
+        """The same pairs with winner and loser exchanged where ``where``, [N], is True."""
         winner, loser = np.where(where, self.loser, self.winner), np.where(where, self.winner, self.loser)
         return PairRows(winner, loser, self.caption)
 
@@ -60,8 +59,8 @@ class EncodedPairs:
         self.latent_shape: tuple[int, ...] = tuple(summary["latent_shape"])
         self.variants: int = summary["variants"]
         self.data_digest: str = summary["data_digest"]
-        self._latents = Shards(folder, "latents", summary["images"])
-        self._conditioning = {field: Shards(folder, field, summary["captions"]) for field in summary["fields"]}
+        self._latents = ArrayShards(folder, "latents", summary["images"])
+        self._conditioning = {field: ArrayShards(folder, field, summary["captions"]) for field in summary["fields"]}
         self._pairs: pa.Table = read_table(folder / "pairs.parquet")
 
     @property
@@ -70,15 +69,12 @@ class EncodedPairs:
         return texts(self._pairs["pair_id"])
 
     def find(self, pair_ids: Sequence[str]) -> tuple[npt.NDArray[np.bool_], PairRows]:
-        """Which of the pairs are encoded, and the rows of those that are."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
+        """([N] whether each of N pairs is encoded, the rows of those that are)."""
         places = pc.index_in(pa.array(pair_ids, pa.string()), value_set=self._pairs["pair_id"].combine_chunks())
-        found = np.asarray(pc.is_valid(places))
-        chosen = self._pairs.take(places.drop_null())
-        rows = (chosen[name].to_numpy().astype(np.int64) for name in ("winner_row", "loser_row", "caption_row"))
-        return found, PairRows(*rows)
+        encoded = np.asarray(pc.is_valid(places))
+        pairs = self._pairs.take(places.drop_null())
+        rows = (pairs[name].to_numpy().astype(np.int64) for name in ("winner_row", "loser_row", "caption_row"))
+        return encoded, PairRows(*rows)
 
     def posterior(
         self, rows: npt.NDArray[np.int64], mirrored: npt.NDArray[np.bool_]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsd.errors import UserError
 from qsd.evaluation.hps_benchmark import BenchmarkResult, StyleResult, check_groups, summarise
-from qsd.files import write_json, write_table
+from qsd.files import is_temporary, remove_leftovers, write_json, write_table
 from qsd.generation.images import SHARD_IMAGES
 
 if TYPE_CHECKING:
@@ -64,23 +64,24 @@ def measure(config: ExperimentConfig, pictures: Pictures, scorer: str, output: P
     spec = REGISTRY.get(scorer)
     if spec.unit != _UNIT:
         raise UserError(f"--scorer {scorer}: its unit is {spec.unit}; the benchmark is in hundredths of cosine")
-    of_weights = revision(scorer, config.reward.weights)
+    weights_revision = revision(scorer, config.reward.weights)
     for style, count in Counter(place.style for place in pictures.places).items():
         check_groups(style, count)
     _claim(output, pictures.meaning)
     folder = output / scorer
     known = _read(folder)
-    if known is not None and known["revision"] == of_weights:
+    if known is not None and known["revision"] == weights_revision:
         shutil.rmtree(folder / _STATE, ignore_errors=True)  # a kill may have come between the result and this
         return _result(known)
     opened = open_reward(scorer, config.reward.weights, prepare(config.device, config.threads))
-    pictures.make(output, report)  # after the scorer has opened: damaged weights are told before hours of work
-    table = _scored(opened, pictures, output, folder / _STATE / of_weights, config.evaluation.batch_size, report)
+    pictures.make(output, report)  # after the scorer has opened: damaged weights are reported before hours of work
+    table = _scored(opened, pictures, output, folder / _STATE / weights_revision, config.evaluation.batch_size, report)
     result = summarise(_by_style(pictures, table["score"].to_numpy()))
     write_table(folder / SCORES, table)
-    origin = {"scorer": scorer, "revision": of_weights, "unit": "hundredths of cosine"}
+    origin = {"scorer": scorer, "revision": weights_revision, "unit": "hundredths of cosine"}
     write_json(folder / RESULT, {**origin, **asdict(result), "pictures": pictures.meaning})
     shutil.rmtree(folder / _STATE)
+    remove_leftovers(output)
     return result
 
 
@@ -95,11 +96,12 @@ def _claim(output: Path, meaning: dict[str, Any]) -> None:
                 f"{output}: holds pictures made with another {', '.join(changed)}; delete it or choose another --out"
             )
         return
-    own = path.with_name(path.name + ".tmp")  # left behind by a kill while this file was written
-    if output.exists() and (not output.is_dir() or set(output.iterdir()) - {own}):
+    # A kill while this very file was written leaves nothing but its temporary one.
+    if output.exists() and (not output.is_dir() or not all(is_temporary(each) for each in output.iterdir())):
         raise UserError(f"{output}: exists and is not empty; delete it or choose another --out")
     output.mkdir(parents=True, exist_ok=True)
     write_json(path, meaning)
+    remove_leftovers(output)
 
 
 def _scored(scorer: Scorer, pictures: Pictures, output: Path, state: Path, batch_size: int, report: Report) -> pa.Table:
@@ -107,7 +109,7 @@ def _scored(scorer: Scorer, pictures: Pictures, output: Path, state: Path, batch
     import numpy as np
     import pyarrow as pa
 
-    from qsd.stages.sharded_rows import sharded
+    from qsd.shards import sharded_tables
 
     places = pictures.places
 
@@ -120,7 +122,7 @@ def _scored(scorer: Scorer, pictures: Pictures, output: Path, state: Path, batch
             report(last, len(places), "scores")
         return pa.table({"score": pa.array(np.concatenate(scores))})
 
-    shards = list(sharded(state, len(places), SHARD_IMAGES, compute, report, "scores"))
+    shards = list(sharded_tables(state, len(places), SHARD_IMAGES, compute, report, "scores"))
     columns: dict[str, Any] = {
         "style": pa.array([place.style for place in places]),
         "number": pa.array([place.number for place in places], pa.int32()),
@@ -132,10 +134,10 @@ def _scored(scorer: Scorer, pictures: Pictures, output: Path, state: Path, batch
 
 
 def _by_style(pictures: Pictures, scores: NDArray[np.float32]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    scores_by_style: dict[str, list[float]] = {}
     for place, score in zip(pictures.places, scores.tolist(), strict=True):
-        found.setdefault(place.style, []).append(score)
-    return found
+        scores_by_style.setdefault(place.style, []).append(score)
+    return scores_by_style
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

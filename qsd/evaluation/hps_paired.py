@@ -52,10 +52,10 @@ def differences(output: Path, baseline: Path, scorer: str) -> list[Difference]:
     return [*(_of(name, change[styles == name]) for name in names), _of("overall", change)]
 
 
-def lines(found: list[Difference], baseline: Path) -> Iterator[str]:
+def lines(differences: list[Difference], baseline: Path) -> Iterator[str]:
     """The differences for people."""
     yield f"difference to {baseline}, prompt by prompt, 95 % interval over prompts"
-    for item in found:
+    for item in differences:
         yield f"  {item.name:<14}{item.mean:+.2f} [{item.low:+.2f}, {item.high:+.2f}]   {item.pictures} pictures"
 
 

@@ -67,11 +67,11 @@ def styles_of(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no folder of prompts; --prompts is a folder with one <style>.json per style")
-    found = sorted(path.stem for path in folder.glob("*.json"))
-    missing = [style for style in STYLES if style not in found]
-    if not found or (missing and len(missing) < len(STYLES)):
-        raise UserError(f"{folder}: no prompts of style {missing[0]!r}; it has {', '.join(found) or 'no *.json'}")
-    return found if missing else list(STYLES)
+    styles = sorted(path.stem for path in folder.glob("*.json"))
+    missing = [style for style in STYLES if style not in styles]
+    if not styles or (missing and len(missing) < len(STYLES)):
+        raise UserError(f"{folder}: no prompts of style {missing[0]!r}; it has {', '.join(styles) or 'no *.json'}")
+    return styles if missing else list(STYLES)
 
 
 def places_of(folder: Path) -> list[Place]:
@@ -106,8 +106,8 @@ class Generated:
                 "generation.images_per_prompt": 1,
             },
         )
-        of_adapter = {"adapter.digest": digest(_weights(adapter))} if adapter else {}
-        self.meaning = {**stage_meaning("generate", self._flat), **of_adapter}
+        adapter_digest = {"adapter.digest": digest(_weights(adapter))} if adapter else {}
+        self.meaning = {**stage_meaning("generate", self._flat), **adapter_digest}
 
     def make(self, output: Path, report: Report) -> None:
         """Run stage generate into ``output/images``."""

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import torch
+from PIL import Image
+
+from qsd.config.schema import ExperimentConfig
 from qsd.draws import initial_latents
-from qsd.models.pipeline import decode, latent_shape, text_encoder_of, zero_negative_prompt
+from qsd.evaluation.prompts import Prompt
+from qsd.models.families import Conditioning
+from qsd.models.pipeline import Pipeline, decode, latent_shape, pipeline_family, text_encoder_of
 from qsd.models.precision import autocast_for
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import torch
-    from PIL import Image
-    from torch import Tensor
-
-    from qsd.config.schema import ExperimentConfig
-    from qsd.evaluation.prompts import Prompt
-    from qsd.models.denoiser import Conditioning
-    from qsd.models.pipeline import Pipeline
-
-_ARGUMENTS = {"hidden_states": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
-"""What the pipelines call the fields of the conditioning."""
 
 
 @dataclass(frozen=True)
@@ -41,54 +32,48 @@ class Generator:
 
     def __init__(self, pipeline: Pipeline, config: ExperimentConfig, device: torch.device) -> None:
         self._pipeline = pipeline
+        self._family = pipeline_family(pipeline)
         self._settings = config.generation
         self._resolution = config.model.resolution
         self._shape = latent_shape(pipeline, self._resolution)
         self._device = device
         self._text = text_encoder_of(pipeline, device)
-        self._known: dict[str, Conditioning] = {}
+        self._encoded: dict[str, Conditioning] = {}
 
     def images(self, wanted: Sequence[Wanted]) -> list[Image.Image]:
         """RGB images of the model's resolution, in the order asked for, made in one batch."""
-        import torch
-
-        latents = initial_latents(
+        noise = initial_latents(
             [item.prompt.prompt_id for item in wanted],
             [item.image_index for item in wanted],
             self._settings.seed,
             self._shape,
         )
         with torch.no_grad(), autocast_for(self._device.type, self._settings.precision):
-            made = self._pipeline(
-                **self._captions([item.prompt.caption for item in wanted]),
-                latents=torch.from_numpy(latents).to(self._device),
-                num_inference_steps=self._settings.steps,
-                guidance_scale=self._settings.guidance_scale,
-                eta=0.0,
-                height=self._resolution,
-                width=self._resolution,
-                output_type="latent",
+            conditioning, negative = self._captions([item.prompt.caption for item in wanted])
+            latents = self._family.sample(
+                self._pipeline,
+                torch.from_numpy(noise).to(self._device),
+                conditioning,
+                negative,
+                self._settings.steps,
+                self._settings.guidance_scale,
+                self._resolution,
             )
-        return decode(self._pipeline, made.images.float())
+        return decode(self._pipeline, latents.float())
 
-    def _captions(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        """The pipeline's arguments for B captions, and for what guidance leads away from."""
-        import torch
+    def _captions(self, captions: Sequence[str]) -> tuple[Conditioning, Conditioning]:
+        """The conditioning of B captions, and of what guidance leads away from, [B, ...] by field."""
+        encoded, empty = self._encode(captions), self._encode([""])[0]
+        if self._family.zero_negative_prompt(self._pipeline):
+            empty = {field: torch.zeros_like(values) for field, values in empty.items()}
+        conditioning = {field: torch.stack([caption[field] for caption in encoded]) for field in empty}
+        return conditioning, {field: torch.stack([values] * len(captions)) for field, values in empty.items()}
 
-        wanted, nothing = self._encoded(captions), self._encoded([""])[0]
-        arguments: dict[str, Tensor] = {}
-        for field, name in _ARGUMENTS.items():
-            if field in nothing:
-                empty = torch.zeros_like(nothing[field]) if zero_negative_prompt(self._pipeline) else nothing[field]
-                arguments[name] = torch.stack([caption[field] for caption in wanted])
-                arguments[f"negative_{name}"] = torch.stack([empty] * len(captions))
-        return arguments
-
-    def _encoded(self, captions: Sequence[str]) -> list[Conditioning]:
-        """The conditioning of each caption, without the axis of the batch."""
-        new = [caption for caption in dict.fromkeys(captions) if caption not in self._known]
+    def _encode(self, captions: Sequence[str]) -> list[Conditioning]:
+        """The conditioning of each caption, without the axis of the batch; each caption is encoded only once."""
+        new = [caption for caption in dict.fromkeys(captions) if caption not in self._encoded]
         if new:
             encoded = self._text.conditioning(new)
             for place, caption in enumerate(new):
-                self._known[caption] = {field: values[place] for field, values in encoded.items()}
-        return [self._known[caption] for caption in captions]
+                self._encoded[caption] = {field: values[place] for field, values in encoded.items()}
+        return [self._encoded[caption] for caption in captions]

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
 
 from qsd.errors import UserError
 from qsd.files import read_table, write_table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    import pyarrow as pa
-    from PIL import Image
-
-    from qsd.data.pairs import Side
-    from qsd.generation.generator import Wanted
+from qsd.generation.generator import Wanted
 
 SHARD_IMAGES = 64
 """Images of a shard; fixed, so that an interrupted run ends in the same files. At most so many are made twice."""
@@ -25,7 +21,7 @@ SHARD_IMAGES = 64
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """One row."""
+    """One row of a shard, the image decoded as RGB."""
 
     prompt_id: str
     split: str
@@ -40,9 +36,7 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def write_shard(path: Path, wanted: Sequence[Wanted], images: Sequence[Image.Image]) -> None:
-    """One shard, written aside and renamed."""
-    import pyarrow as pa
-
+    """Write one shard in one step."""
     columns: dict[str, Any] = {
         "prompt_id": pa.array([item.prompt.prompt_id for item in wanted], pa.string()),
         "split": pa.array([item.prompt.split for item in wanted], pa.string()),
@@ -69,15 +63,13 @@ def read_shard(path: Path) -> Iterator[GeneratedImage]:
     Raises:
         UserError: it is missing or damaged.
     """
-    from PIL import Image
-
     for row in read_table(path).to_pylist():
         image = Image.open(io.BytesIO(row.pop("image"))).convert("RGB")
         yield GeneratedImage(**row, image=image)
 
 
-class GeneratedFiles:
-    """The image files of a generate artefact by their place in it; they are of no pairs, so all are winners.
+class GeneratedImageSource:
+    """The image files of a generate artefact, by their place in it from 0 (``qsd.data.images.ImageSource``).
 
     Attributes:
         about: a row per image: prompt_id, split, caption, image_index.
@@ -87,25 +79,24 @@ class GeneratedFiles:
     """
 
     def __init__(self, folder: Path) -> None:
-        import pyarrow as pa
-
         paths = _shards(folder)
         parts = [read_table(path, ["prompt_id", "split", "caption", "image_index"]) for path in paths]
         self.about = pa.concat_tables(parts)
         self._places = [(path, row) for path, part in zip(paths, parts, strict=True) for row in range(part.num_rows)]
         self._open: tuple[Path, pa.ChunkedArray[Any]] | None = None
 
-    def bytes_of(self, source_row: int, side: Side) -> bytes:
+    def bytes_of(self, number: int) -> bytes:
         """The file of the image at a place; the shard that was asked for last stays in memory."""
-        path, row = self._places[source_row]
+        path, row = self._places[number]
+        # Images are asked for in order, so one shard in memory suffices.
         if self._open is None or self._open[0] != path:
             self._open = path, read_table(path, ["image"])["image"]
         data: bytes = self._open[1][row].as_py()
         return data
 
-    def unreadable(self, source_row: int, side: Side, error: ValueError) -> UserError:
-        """The shard's bytes have changed since it was written."""
-        path, row = self._places[source_row]
+    def unreadable(self, number: int, error: ValueError) -> UserError:
+        """The error for an image whose bytes have changed since its shard was written."""
+        path, row = self._places[number]
         return UserError(f"{path}, image {row}: {error}; generate the images again")
 
 

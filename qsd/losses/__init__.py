@@ -1,14 +1,20 @@
 """Losses: a value per pair from the denoising errors of the pair. One file per loss.
 
+A loss file defines ``LOSS``: its function, and the dataclass of the settings that it reads (``Beta``, another of this
+file, or a ``Settings`` of its own with fields made by ``qsd.config.fields.meaning``). These settings are then fields of
+the section ``loss`` of every experiment, under one name for all losses that share them.
+
 β has one convention in every loss that reads it: β/2 multiplies a difference of errors, each a mean over the elements
 of a latent. ``docs/losses.md`` has all formulas side by side.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from qsd.config.fields import meaning
 from qsd.registry import Registry
 
 if TYPE_CHECKING:
@@ -16,7 +22,29 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
+S = TypeVar("S")
+"""The class of a loss's settings."""
+
+
+@dataclass
+class Beta:
+    """For losses that scale a difference of errors by β."""
+
+    beta: float = meaning(5000.0, "-log sigmoid(beta/2 * d), the convention of the Diffusion-DPO code", above=0)
+
+
+@dataclass
+class LabelNoise:
+    """For losses that allow for wrong labels."""
+
+    label_noise: float = meaning(0.1, "share of flipped labels that cdpo and rdpo assume", least=0, below=0.5)
+
+
+@dataclass
+class RatioWeight:
+    """For losses that add a preference term to the winner's error."""
+
+    ratio_weight: float = meaning(0.1, "of the preference term beside the winner's error (orpo, mapo)", above=0)
 
 
 @dataclass(frozen=True)
@@ -30,6 +58,10 @@ class PairErrors:
         ref_loser: likewise.
         averaged: (winner, loser) of each moving average of the adapter that the loss asks for, without gradients.
         statistics: [S], what ``Loss.statistics`` made of all pairs of the optimiser step; None for other losses.
+        timesteps: [B], the diffusion time at which both images of each pair were noised; None in what
+            ``Loss.statistics`` gets.
+        scale: [B], multiplies ``margin`` and ``logits``: 1 / (2 σ²) of a sampler step turns squared errors into a
+            difference of log-probabilities. None is 1.
     """
 
     winner: Tensor
@@ -38,11 +70,13 @@ class PairErrors:
     ref_loser: Tensor | None = None
     averaged: tuple[tuple[Tensor, Tensor], ...] = ()
     statistics: Tensor | None = None
+    timesteps: Tensor | None = None
+    scale: Tensor | None = None
 
     @property
     def margin(self) -> Tensor:
         """m = e_w - e_l of the model, [B]; negative when the winner is denoised better."""
-        return self.winner - self.loser
+        return self._scaled(self.winner - self.loser)
 
     @property
     def logits(self) -> Tensor:
@@ -51,7 +85,7 @@ class PairErrors:
         Raises:
             ValueError: without reference errors.
         """
-        return self._reference_margin() - self.margin
+        return self._scaled(self._reference_margin() - (self.winner - self.loser))
 
     def averaged_logits(self) -> tuple[Tensor, ...]:
         """d of each moving average of the adapter, [B] each, without gradients.
@@ -59,7 +93,10 @@ class PairErrors:
         Raises:
             ValueError: without reference errors.
         """
-        return tuple(self._reference_margin() - (winner - loser) for winner, loser in self.averaged)
+        return tuple(self._scaled(self._reference_margin() - (winner - loser)) for winner, loser in self.averaged)
+
+    def _scaled(self, difference: Tensor) -> Tensor:
+        return difference if self.scale is None else self.scale * difference
 
     def _reference_margin(self) -> Tensor:
         if self.ref_winner is None or self.ref_loser is None:
@@ -68,12 +105,12 @@ class PairErrors:
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(Generic[S]):
     """A loss.
 
     Attributes:
         function: (errors, settings) -> loss per pair [B], float32.
-        fields: the fields of ``loss`` that this function reads; others do not enter its key.
+        settings: dataclass of the settings that the function reads; others of the section do not enter its key.
         needs_reference: False spares the reference pass.
         needs_loser: False: the loser's error is only reported, so it is computed without gradients.
         version: raised whenever the same errors give another value.
@@ -85,19 +122,24 @@ class Loss:
             is linear in the errors. Printed before training, because public codes mean different things by β.
     """
 
-    function: Callable[[PairErrors, LossConfig], Tensor]
-    fields: tuple[str, ...] = ()
+    function: Callable[[PairErrors, S], Tensor]
+    settings: type[S]
     needs_reference: bool = True
     needs_loser: bool = True
     version: int = 1
-    statistics: Callable[[PairErrors, LossConfig], Tensor] | None = None
-    averages: Callable[[LossConfig], tuple[float, ...]] | None = None
-    factor: Callable[[LossConfig], float] | None = None
+    statistics: Callable[[PairErrors, S], Tensor] | None = None
+    averages: Callable[[S], tuple[float, ...]] | None = None
+    factor: Callable[[S], float] | None = None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the settings."""
+        return tuple(item.name for item in dataclasses.fields(self.settings))  # type: ignore[arg-type]
 
 
-def half_beta(settings: LossConfig) -> float:
+def half_beta(settings: Beta) -> float:
     """β/2, the factor of every loss in the convention of the Diffusion-DPO code."""
     return 0.5 * settings.beta
 
 
-REGISTRY: Registry[Loss] = Registry("loss", "qsd.losses", "LOSS")
+REGISTRY: Registry[Loss[Any]] = Registry("loss", "qsd.losses", "LOSS")

@@ -2,7 +2,7 @@
 
     L = -W log σ(β/2 · d - Γ)        W = 1 / (c u + b), Γ = D - u² / (β/2), by default
 
-u is the minority metric of ``qsd.adaptive.metric``: three annotators (the model and two moving averages of its
+u is the minority metric of ``qsd.losses._annotators``: three annotators (the model and two moving averages of its
 adapter), their confidence times their stability. W lowers the weight of suspect pairs, Γ their margin; D is the mean
 of d. W and Γ carry no gradients. β multiplies half of d, as in ``dpo``: the recipe's 1000 is 2000 here. The
 published code is ``adaptive_normalizer: micro_batch`` with ``adaptive_margin: quadratic`` (and every other default);
@@ -14,16 +14,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qsd.adaptive.metric import margin, minority, step_statistics, weight
 from qsd.losses import Loss, PairErrors, half_beta
+from qsd.losses._annotators import Settings, margin, minority, step_statistics, weight
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
 
-
-def adaptive_dpo(errors: PairErrors, settings: LossConfig) -> Tensor:
+def adaptive_dpo(errors: PairErrors, settings: Settings) -> Tensor:
     """Loss per pair, [B], fp32, ≥ 0; log 2 at d = 0 with the default intercept.
 
     Raises:
@@ -39,25 +37,8 @@ def adaptive_dpo(errors: PairErrors, settings: LossConfig) -> Tensor:
     return weight(metric, settings) * softplus(shift - half_beta(settings) * errors.logits)
 
 
-def _decays(settings: LossConfig) -> tuple[float, ...]:
+def _decays(settings: Settings) -> tuple[float, ...]:
     return tuple(settings.adaptive_decays)
 
 
-LOSS = Loss(
-    adaptive_dpo,
-    fields=(
-        "beta",
-        "adaptive_decays",
-        "adaptive_normalizer",
-        "adaptive_group",
-        "adaptive_rho",
-        "adaptive_weight",
-        "adaptive_slope",
-        "adaptive_intercept",
-        "adaptive_margin",
-        "adaptive_margin_weight",
-    ),
-    statistics=step_statistics,
-    averages=_decays,
-    factor=half_beta,
-)
+LOSS = Loss(adaptive_dpo, Settings, statistics=step_statistics, averages=_decays, factor=half_beta)

@@ -11,20 +11,31 @@ code has for its first ``reweight_step`` steps.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qsd.losses import Loss, PairErrors, half_beta
+from qsd.config.fields import meaning
+from qsd.losses import Beta, Loss, PairErrors, half_beta
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
+
+@dataclass
+class Settings(Beta):
+    """β and the divergence."""
+
+    alpha: float = meaning(0.9999, "of alpha_dpo's divergence, before its schedule", above=0, below=1)
+    alpha_schedule: str = meaning(
+        "step_mean", "alpha times the mean sigmoid over the step, or alpha alone", choices=("step_mean", "constant")
+    )
+
 
 LEAST_ALPHA = 1e-4
 """Below it L is DPO's -log p + p - 1 to four digits, and 1/α would only lose precision."""
 
 
-def step_alpha(errors: PairErrors, settings: LossConfig) -> Tensor:
+def step_alpha(errors: PairErrors, settings: Settings) -> Tensor:
     """α of a step, [1], in [``LEAST_ALPHA``, 1), without gradient.
 
     Raises:
@@ -37,7 +48,7 @@ def step_alpha(errors: PairErrors, settings: LossConfig) -> Tensor:
     return (settings.alpha * scale).clamp_min(LEAST_ALPHA).reshape(1)
 
 
-def alpha_dpo(errors: PairErrors, settings: LossConfig) -> Tensor:
+def alpha_dpo(errors: PairErrors, settings: Settings) -> Tensor:
     """Loss per pair, [B], fp32, in [0, 1/α]; α is ``errors.statistics``. In double inside: α near 1 cancels.
 
     Raises:
@@ -54,4 +65,4 @@ def alpha_dpo(errors: PairErrors, settings: LossConfig) -> Tensor:
     return loss.float()
 
 
-LOSS = Loss(alpha_dpo, fields=("beta", "alpha", "alpha_schedule"), statistics=step_alpha, factor=half_beta)
+LOSS = Loss(alpha_dpo, Settings, statistics=step_alpha, factor=half_beta)

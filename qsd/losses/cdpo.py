@@ -9,17 +9,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qsd.losses import Loss, PairErrors, half_beta
+from qsd.losses import Beta, LabelNoise, Loss, PairErrors, half_beta
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
+
+@dataclass
+class Settings(Beta, LabelNoise):
+    """β and the assumed share of flipped labels."""
 
 
-def cdpo(errors: PairErrors, settings: LossConfig) -> Tensor:
+def cdpo(errors: PairErrors, settings: Settings) -> Tensor:
     """Loss per pair, [B], fp32, > 0; log 2 at d = 0 for every ε.
 
     Raises:
@@ -32,4 +36,4 @@ def cdpo(errors: PairErrors, settings: LossConfig) -> Tensor:
     return (1 - noise) * softplus(-scaled) + noise * softplus(scaled)
 
 
-LOSS = Loss(cdpo, fields=("beta", "label_noise"), factor=half_beta)
+LOSS = Loss(cdpo, Settings, factor=half_beta)

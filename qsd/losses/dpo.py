@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qsd.losses import Loss, PairErrors, half_beta
+from qsd.losses import Beta, Loss, PairErrors, half_beta
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
 
-
-def dpo(errors: PairErrors, settings: LossConfig) -> Tensor:
+def dpo(errors: PairErrors, settings: Beta) -> Tensor:
     """Loss per pair, [B], fp32, ≥ 0; the default β is 5000.
 
     Raises:
@@ -29,4 +27,4 @@ def dpo(errors: PairErrors, settings: LossConfig) -> Tensor:
     return softplus(-half_beta(settings) * errors.logits)
 
 
-LOSS = Loss(dpo, fields=("beta",), factor=half_beta)
+LOSS = Loss(dpo, Beta, factor=half_beta)

@@ -9,17 +9,24 @@ reads an option that it never defines. For comparison, ``slic`` with β stops at
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qsd.config.fields import meaning
 from qsd.losses import Loss, PairErrors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
+
+@dataclass
+class Settings:
+    """The target for d."""
+
+    ipo_tau: float = meaning(100.0, "ipo pulls d to 1 / (2 tau); 100 is the public default", above=0)
 
 
-def ipo(errors: PairErrors, settings: LossConfig) -> Tensor:
+def ipo(errors: PairErrors, settings: Settings) -> Tensor:
     """Loss per pair, [B], fp32, ≥ 0; 1/(4τ²) at d = 0.
 
     Raises:
@@ -28,4 +35,4 @@ def ipo(errors: PairErrors, settings: LossConfig) -> Tensor:
     return (errors.logits - 1 / (2 * settings.ipo_tau)).square()
 
 
-LOSS = Loss(ipo, fields=("ipo_tau",))
+LOSS = Loss(ipo, Settings)

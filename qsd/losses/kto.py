@@ -11,14 +11,22 @@ micro-batch of all processes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qsd.losses import Loss, PairErrors, half_beta
+from qsd.config.fields import meaning
+from qsd.losses import Beta, Loss, PairErrors, half_beta
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
+
+@dataclass
+class Settings(Beta):
+    """β and the weights of the two kinds of images."""
+
+    kto_desirable: float = meaning(1.0, "weight of winners in kto", above=0)
+    kto_undesirable: float = meaning(1.0, "weight of losers in kto", above=0)
 
 
 def _gains(errors: PairErrors) -> tuple[Tensor, Tensor]:
@@ -28,13 +36,13 @@ def _gains(errors: PairErrors) -> tuple[Tensor, Tensor]:
     return errors.ref_winner - errors.winner, errors.ref_loser - errors.loser
 
 
-def reference_point(errors: PairErrors, settings: LossConfig) -> Tensor:
+def reference_point(errors: PairErrors, settings: Settings) -> Tensor:
     """z0, [1], ≥ 0, without gradient."""
     winner, loser = _gains(errors)
     return (0.5 * (winner + loser)).mean().detach().clamp_min(0).reshape(1)
 
 
-def kto(errors: PairErrors, settings: LossConfig) -> Tensor:
+def kto(errors: PairErrors, settings: Settings) -> Tensor:
     """Loss per pair, [B], fp32, in [0, (λ_d + λ_u) / 2]; z0 is ``errors.statistics``.
 
     Raises:
@@ -51,4 +59,4 @@ def kto(errors: PairErrors, settings: LossConfig) -> Tensor:
     return 0.5 * (desirable + undesirable)
 
 
-LOSS = Loss(kto, fields=("beta", "kto_desirable", "kto_undesirable"), statistics=reference_point, factor=half_beta)
+LOSS = Loss(kto, Settings, statistics=reference_point, factor=half_beta)

@@ -9,19 +9,28 @@ the sigmoid sees T s/2 times e^l - e^w: with the defaults 250, as β = 500 does 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qsd.losses import Loss, PairErrors
+from qsd.config.fields import meaning
+from qsd.losses import Loss, PairErrors, RatioWeight
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
+
+@dataclass
+class Settings(RatioWeight):
+    """The weight of the preference term, and the shape of its odds."""
+
+    mapo_scale: float = meaning(1000.0, "of the difference of odds; the number of timesteps in mapo's code", above=0)
+    mapo_sharpness: float = meaning(0.5, "s in f(e) = s e / (exp(s e) - 1); snr_value in mapo's code", above=0)
+
 
 _SMALL = 1e-3
 
 
-def mapo(errors: PairErrors, settings: LossConfig) -> Tensor:
+def mapo(errors: PairErrors, settings: Settings) -> Tensor:
     """Loss per pair, [B], fp32, ≥ 0."""
     from torch.nn.functional import softplus
 
@@ -38,9 +47,9 @@ def _odds(scaled: Tensor) -> Tensor:
     return torch.where(scaled < _SMALL, 1 - scaled / 2 + scaled.square() / 12, exact)
 
 
-def _factor(settings: LossConfig) -> float:
+def _factor(settings: Settings) -> float:
     """T s/2: the slope at small errors."""
     return 0.5 * settings.mapo_scale * settings.mapo_sharpness
 
 
-LOSS = Loss(mapo, fields=("ratio_weight", "mapo_scale", "mapo_sharpness"), needs_reference=False, factor=_factor)
+LOSS = Loss(mapo, Settings, needs_reference=False, factor=_factor)

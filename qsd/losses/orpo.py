@@ -10,21 +10,25 @@ not compare with it. The denominator of the odds, log(1 - exp(-β/2 · e)), is l
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qsd.losses import Loss, PairErrors, half_beta
+from qsd.losses import Beta, Loss, PairErrors, RatioWeight, half_beta
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
+
+@dataclass
+class Settings(Beta, RatioWeight):
+    """β and the weight of the preference term."""
 
 
-def orpo(errors: PairErrors, settings: LossConfig) -> Tensor:
+def orpo(errors: PairErrors, settings: Settings) -> Tensor:
     """Loss per pair, [B], fp32, ≥ 0."""
     from torch.nn.functional import softplus
 
     return errors.winner + settings.ratio_weight * softplus(half_beta(settings) * errors.margin)
 
 
-LOSS = Loss(orpo, fields=("beta", "ratio_weight"), needs_reference=False, factor=half_beta)
+LOSS = Loss(orpo, Settings, needs_reference=False, factor=half_beta)

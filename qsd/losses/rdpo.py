@@ -8,17 +8,21 @@ The mean of L over labels that were flipped with probability ε is the DPO loss 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qsd.losses import Loss, PairErrors, half_beta
+from qsd.losses import Beta, LabelNoise, Loss, PairErrors, half_beta
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
+
+@dataclass
+class Settings(Beta, LabelNoise):
+    """β and the assumed share of flipped labels."""
 
 
-def rdpo(errors: PairErrors, settings: LossConfig) -> Tensor:
+def rdpo(errors: PairErrors, settings: Settings) -> Tensor:
     """Loss per pair, [B], fp32; log 2 at d = 0 for every ε; the derivative by β/2 · d is in [-(1-ε), -ε] / (1 - 2ε).
 
     Raises:
@@ -31,4 +35,4 @@ def rdpo(errors: PairErrors, settings: LossConfig) -> Tensor:
     return ((1 - noise) * softplus(-scaled) - noise * softplus(scaled)) / (1 - 2 * noise)
 
 
-LOSS = Loss(rdpo, fields=("beta", "label_noise"), factor=half_beta)
+LOSS = Loss(rdpo, Settings, factor=half_beta)

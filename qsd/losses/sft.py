@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qsd.config.members import NoSettings
 from qsd.losses import Loss, PairErrors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
 
-
-def sft(errors: PairErrors, settings: LossConfig) -> Tensor:
+def sft(errors: PairErrors, settings: NoSettings) -> Tensor:
     """Loss per pair, [B], fp32, ≥ 0: the winner's denoising error."""
     return errors.winner
 
 
-LOSS = Loss(sft, needs_reference=False, needs_loser=False)
+LOSS = Loss(sft, NoSettings, needs_reference=False, needs_loser=False)

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qsd.losses import Loss, PairErrors, half_beta
+from qsd.losses import Beta, Loss, PairErrors, half_beta
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
 
-
-def slic(errors: PairErrors, settings: LossConfig) -> Tensor:
+def slic(errors: PairErrors, settings: Beta) -> Tensor:
     """Loss per pair, [B], fp32, ≥ 0; exactly 1 at d = 0.
 
     Raises:
@@ -27,4 +25,4 @@ def slic(errors: PairErrors, settings: LossConfig) -> Tensor:
     return (1 - half_beta(settings) * errors.logits).relu()
 
 
-LOSS = Loss(slic, fields=("beta",), factor=half_beta)
+LOSS = Loss(slic, Beta, factor=half_beta)

@@ -10,20 +10,28 @@ which pairs count.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qsd.losses import Loss, PairErrors, half_beta
+from qsd.config.fields import meaning
+from qsd.losses import Beta, Loss, PairErrors, half_beta
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.config.schema import LossConfig
+
+@dataclass
+class Settings(Beta):
+    """β, the margin to reach and the weight of the winner's error."""
+
+    slic_margin: float = meaning(1.0, "delta of slic_rank", above=0)
+    slic_weight: float = meaning(1.0, "lambda of slic_rank: of the winner's error beside the rank term", least=0)
 
 
-def slic_rank(errors: PairErrors, settings: LossConfig) -> Tensor:
+def slic_rank(errors: PairErrors, settings: Settings) -> Tensor:
     """Loss per pair, [B], fp32, ≥ 0."""
     rank = (settings.slic_margin + half_beta(settings) * errors.margin).relu()
     return rank + settings.slic_weight * errors.winner
 
 
-LOSS = Loss(slic_rank, fields=("beta", "slic_margin", "slic_weight"), needs_reference=False, factor=half_beta)
+LOSS = Loss(slic_rank, Settings, needs_reference=False, factor=half_beta)

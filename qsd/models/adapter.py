@@ -1,89 +1,85 @@
-"""The LoRA adapter: added, switched off for the reference, saved so that a stock diffusers pipeline loads it."""
+"""The LoRA adapter: added, switched off for the reference, saved so that the stock pipeline of its family loads it."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from qsd.config.schema import EQUAL_STEP_RANK
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from peft import LoraConfig as PeftConfig
+from peft.utils import get_peft_model_state_dict
+from torch import nn
+
+from qsd.config.schema import EQUAL_STEP_RANK, LoraConfig
 from qsd.errors import UserError
+from qsd.files import atomic
+from qsd.models.families import Family
 from qsd.registry import suggest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-    from peft import LoraConfig as PeftConfig
-    from torch import nn
-
-    from qsd.config.schema import LoraConfig
 
 NAME = "default"
 FILE = "pytorch_lora_weights.safetensors"
 
 
-def add_adapter(unet: UNet2DConditionModel, lora: LoraConfig, seed: int) -> dict[str, nn.Parameter]:
+def add_adapter(network: ModelMixin, lora: LoraConfig, seed: int, family: Family) -> dict[str, nn.Parameter]:
     """Add a fresh adapter (A normal, B zero: it changes nothing yet) and return its parameters by name, all fp32.
 
     The scale is alpha / rank (``effective_alpha``). Equal seeds give equal adapters.
 
-    Raises:
-        UserError: a target that no layer's name ends with.
-    """
-    import torch
+    Args:
+        network: of any family; it is changed in place.
+        lora: rank, scale and targets.
+        seed: of the adapter's start.
+        family: its usual targets are shown where a target matches nothing.
 
-    _check_targets(unet, lora.targets)
-    config = peft_config(lora)
+    Raises:
+        UserError: a target that no layer's name ends with. peft would ignore it as long as another one matches.
+    """
+    _check_targets(network, lora.targets, family)
+    adaptable: Any = network  # diffusers gives networks their adapters by a mixin that ``ModelMixin`` does not name
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet.add_adapter(config, adapter_name=NAME)
-    parameters = {name: parameter for name, parameter in unet.named_parameters() if parameter.requires_grad}
+        adaptable.add_adapter(peft_config(lora), adapter_name=NAME)
+    parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     for parameter in parameters.values():
-        # peft gives the adapter the base layer's dtype; a bf16 adapter would round small updates away.
+        # peft gives the adapter the base layer's type; a bf16 adapter would round small updates away.
         parameter.data = parameter.data.float()
     return parameters
 
 
 def peft_config(lora: LoraConfig) -> PeftConfig:
     """The adapter's settings for peft: A normal with standard deviation 1 / rank, B zero."""
-    from peft import LoraConfig as PeftConfig
-
     settings: dict[str, Any] = {"r": lora.rank, "lora_alpha": effective_alpha(lora)}
     return PeftConfig(**settings, target_modules=list(lora.targets), init_lora_weights="gaussian")
 
 
 @contextmanager
-def reference(unet: UNet2DConditionModel) -> Iterator[None]:
+def reference(network: Any) -> Iterator[None]:
     """The base model: adapter off inside, on again afterwards whatever happened."""
-    unet.disable_adapters()
+    network.disable_adapters()
     try:
         yield
     finally:
-        unet.enable_adapters()
+        network.enable_adapters()
 
 
 def save_adapter(
-    folder: Path, unet: UNet2DConditionModel, lora: LoraConfig, facts: Mapping[str, str] | None = None
+    folder: Path, network: ModelMixin, lora: LoraConfig, family: Family, facts: Mapping[str, str] | None = None
 ) -> Path:
-    """Write ``folder/pytorch_lora_weights.safetensors`` for ``load_lora_weights`` of an SD or SDXL pipeline.
+    """Write ``folder/pytorch_lora_weights.safetensors`` for ``load_lora_weights`` of the family's stock pipeline.
 
-    Rank, alpha and targets are in the file's metadata, without which a loader would take alpha = rank; `facts` are
+    Rank, alpha and targets are in the file's metadata, without which a loader would take alpha = rank; ``facts`` are
     put beside them. The file is written aside and renamed; equal adapters with equal facts give equal bytes.
     """
-    from diffusers import StableDiffusionPipeline
-    from peft.utils import get_peft_model_state_dict
-
-    layers = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(unet, adapter_name=NAME).items()}
+    layers = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(network, adapter_name=NAME).items()}
     metadata = {"r": lora.rank, "lora_alpha": effective_alpha(lora), "target_modules": sorted(lora.targets)}
-    temporary = f"{FILE}.tmp"
-    StableDiffusionPipeline.save_lora_weights(
-        str(folder), unet_lora_layers=layers, unet_lora_adapter_metadata=metadata, weight_name=temporary
-    )
-    _complete_metadata(folder / temporary, facts or {})
-    (folder / temporary).replace(folder / FILE)
+    with atomic(folder / FILE) as temporary:
+        family.save_adapter(folder, layers, metadata, temporary.name)
+        _complete_metadata(temporary, facts or {})
     return folder / FILE
 
 
@@ -98,20 +94,20 @@ def effective_alpha(lora: LoraConfig) -> float:
     return alpha * math.sqrt(lora.rank / EQUAL_STEP_RANK) if lora.scaling == "equal_step" else alpha
 
 
-def _check_targets(unet: UNet2DConditionModel, targets: list[str]) -> None:
-    import torch
-
-    layers = [name for name, module in unet.named_modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)]
+def _check_targets(network: ModelMixin, targets: list[str], family: Family) -> None:
+    layers = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     endings = {".".join(name.split(".")[-length:]) for name in layers for length in (1, 2, 3)}
     for target in targets:
         if not any(name == target or name.endswith(f".{target}") for name in layers):
             raise UserError(
-                f"lora.targets: no linear or convolution layer ends with {target!r}{suggest(target, endings)}"
+                f"lora.targets: no linear or convolution layer ends with {target!r}{suggest(target, endings)}; "
+                f"usual for {family.pipeline}: {', '.join(family.lora_targets)}"
             )
 
 
 def _complete_metadata(path: Path, facts: Mapping[str, str]) -> None:
-    """Add facts, and put the file's metadata in order: safetensors writes several entries in an order of chance."""
+    """Add facts to the file's metadata and sort it by name."""
+    # safetensors writes several entries in a random order, so that equal adapters would differ in their bytes.
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])

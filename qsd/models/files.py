@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
 
 from qsd.errors import UserError
-from qsd.models.family import INDEX, family_in
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from qsd.models.family import Family
+from qsd.models.families import INDEX, Family, family_in, read_index
 
 _SMALL = (".json", ".txt", ".model")
 _WEIGHTS = ".safetensors"
@@ -20,18 +14,18 @@ _HALF = "fp16"
 
 
 def check_folder(folder: Path, place: str) -> None:
-    """That a pipeline's folder is of a kind that is understood and has the weights of all its parts.
+    """Check that a pipeline's folder is of a known family and has the weights of all its parts.
 
     Args:
         folder: where it is.
         place: what the configuration calls it, for the message.
 
     Raises:
-        UserError: it lacks something, with what.
+        UserError: no pipeline, one of no known family, or parts without weights, by name.
     """
-    lacking = parts_without_weights(_names(folder), _family(folder, place))
-    if lacking:
-        raise UserError(f"{place}: no weights (*{_WEIGHTS}) of {', '.join(lacking)}; fetch them, or set model.path")
+    missing = parts_without_weights(_names(folder), _family(folder, place))
+    if missing:
+        raise UserError(f"{place}: no weights (*{_WEIGHTS}) of {', '.join(missing)}; fetch them, or set model.path")
 
 
 def download(place: str, snapshot: Callable[..., str]) -> str:
@@ -42,16 +36,17 @@ def download(place: str, snapshot: Callable[..., str]) -> str:
         snapshot: downloads the files that match ``allow_patterns`` and not ``ignore_patterns``; returns the folder.
 
     Raises:
-        UserError: it is no pipeline that is understood, or lacks weights in safetensors.
+        UserError: it is no pipeline of a known family, or has no weights in safetensors.
     """
     folder = Path(snapshot(allow_patterns=[INDEX]))
     family = _family(folder, place)
     small = [f"{part}/*{ending}" for part in family.folders for ending in _SMALL]
     plain = [f"{part}/*{_WEIGHTS}" for part in family.weight_folders]
     snapshot(allow_patterns=[*small, *plain], ignore_patterns=["*.*.safetensors", "*/*/*"])
-    lacking = parts_without_weights(_names(folder), family)
-    if lacking:
-        snapshot(allow_patterns=[f"{part}/*.{_HALF}*{_WEIGHTS}" for part in lacking])
+    # Weights in fp16 are fetched only for parts that have no others: both together would double the download.
+    missing = parts_without_weights(_names(folder), family)
+    if missing:
+        snapshot(allow_patterns=[f"{part}/*.{_HALF}*{_WEIGHTS}" for part in missing])
     check_folder(folder, place)
     return str(folder)
 
@@ -60,16 +55,16 @@ def parts_without_weights(names: Iterable[str], family: Family) -> list[str]:
     """The parts for which these files (``folder/file``) hold neither plain weights nor fp16 ones, in safetensors."""
     places = [PurePosixPath(name) for name in names]
     readable = [place for place in places if place.suffix == _WEIGHTS and _variant(place.name) in (None, _HALF)]
-    whole = {str(place.parent) for place in readable}
-    return [folder for folder in family.weight_folders if folder not in whole]
+    complete = {str(place.parent) for place in readable}
+    return [folder for folder in family.weight_folders if folder not in complete]
 
 
 def _family(folder: Path, place: str) -> Family:
     try:
-        index: Any = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = read_index(folder)
     except (OSError, ValueError):
         raise UserError(f"{place}: not a diffusers model: {INDEX} is missing or damaged; check model.path") from None
-    return family_in(index if isinstance(index, dict) else {}, place)
+    return family_in(index, place)
 
 
 def _names(folder: Path) -> list[str]:

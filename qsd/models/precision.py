@@ -1,23 +1,17 @@
-"""In what numbers a model computes. fp16 is not offered: SDXL's VAE overflows in it."""
+"""The numbers that a model computes in. fp16 is not offered: SDXL's VAE overflows in it."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 
 def torch_type(precision: str) -> torch.dtype:
     """The type of weights in ``fp32`` or ``bf16``."""
-    import torch
-
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
 
 
 def autocast_for(device_type: str, precision: str) -> AbstractContextManager[object]:
-    """Around a forward pass: in ``bf16`` autocast, which keeps norms and sums in fp32; nothing in ``fp32``."""
-    import torch
-
+    """For a forward pass: autocast in ``bf16``, which keeps norms and sums in fp32; nothing in ``fp32``."""
     return torch.autocast(device_type, torch.bfloat16) if precision == "bf16" else nullcontext()

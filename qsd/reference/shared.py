@@ -2,112 +2,109 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock, Timeout
 
 from qsd.reference.store import ErrorStore
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
-    from torch import Tensor
-
-    from qsd.training.offpolicy.batches import PairBatch
 
 _LOCK_SECONDS = 600.0
 """A process that has waited so long for another one's errors computes them itself."""
 
+B = TypeVar("B")
+"""A batch of pairs; this module only passes it on."""
+
 
 @dataclass(frozen=True)
-class FingerprintedBatch:
-    """A batch on the CPU and the names of its pairs (``identity.names``)."""
+class FingerprintedBatch(Generic[B]):
+    """A batch of B pairs on the CPU, and their fingerprints (``identity.fingerprints``), [B, 2]."""
 
-    batch: PairBatch
-    names: npt.NDArray[np.uint64]
+    batch: B
+    fingerprints: npt.NDArray[np.uint64]
 
 
-class SharedErrors:
+class SharedErrors(Generic[B]):
     """The errors of the pairs of some batches, each computed at most once in a folder's life.
 
     Args:
-        folder: of the circumstances (``identity.folder_name``).
+        folder: of the environment (``identity.folder_name``).
         compute: reference errors (winner, loser), [B, 2], of a batch of any B pairs.
-        lane: processes of one run are in different lanes, as they need different pairs and shall not wait for another.
+        gather: (batch, place in it) of some pairs -> a batch of these pairs.
+        lane: processes of one run are in different lanes, as they need different pairs and must not wait for another.
 
     Attributes:
-        found: pairs whose errors were there.
+        found: pairs whose errors were in the store.
         computed: pairs whose errors were not.
-        seconds: that computing them took.
     """
 
-    def __init__(self, folder: Path, compute: Callable[[PairBatch], npt.NDArray[np.float32]], lane: str = "0") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        compute: Callable[[B], npt.NDArray[np.float32]],
+        gather: Callable[[Sequence[tuple[B, int]]], B],
+        lane: str = "0",
+    ) -> None:
         self._store = ErrorStore(folder)
         self._compute = compute
+        self._gather = gather
         self._lock = folder / f"lane-{lane}.lock"
         self.found = 0
         self.computed = 0
-        self.seconds = 0.0
 
     @property
     def damaged(self) -> int:
         """Damaged files that were removed."""
         return self._store.damaged
 
-    def account(self) -> dict[str, Any]:
-        """What it did, of what circumstances; a file ``ACCOUNT`` has it."""
-        folder = self._store.folder.name
-        return {"folder": folder, "found": self.found, "computed": self.computed, "seconds": round(self.seconds, 3)}
-
-    def of(self, batches: Sequence[FingerprintedBatch]) -> list[npt.NDArray[np.float32]]:
+    def of(self, batches: Sequence[FingerprintedBatch[B]]) -> list[npt.NDArray[np.float32]]:
         """The errors of each batch, [B, 2] in order (winner, loser).
 
         What is missing is computed in batches of the same size as those it comes from, filled up with pairs that come
         twice: at one size a pair's error does not depend on its neighbours.
         """
-        names = np.concatenate([item.names for item in batches])
-        found, errors = self._store.find(names)
-        if not found.all():
-            with self._alone():
+        fingerprints = np.concatenate([item.fingerprints for item in batches])
+        stored, errors = self._store.find(fingerprints)
+        if not stored.all():
+            with self._locked():
+                # Another process of this lane may have added them while this one waited for the lock.
                 self._store.refresh()
-                found, errors = self._store.find(names)
-                if not found.all():
-                    begin = time.monotonic()
-                    self._fill(batches, found, errors)
-                    self.seconds += time.monotonic() - begin
-        self.found += int(found.sum())
-        self.computed += int((~found).sum())
-        edges = np.cumsum([len(item.names) for item in batches])[:-1]
+                stored, errors = self._store.find(fingerprints)
+                if not stored.all():
+                    self._fill(batches, stored, errors)
+        self.found += int(stored.sum())
+        self.computed += int((~stored).sum())
+        edges = np.cumsum([len(item.fingerprints) for item in batches])[:-1]
         return list(np.split(errors, edges))
 
     def _fill(
-        self, batches: Sequence[FingerprintedBatch], found: npt.NDArray[np.bool_], errors: npt.NDArray[np.float32]
+        self,
+        batches: Sequence[FingerprintedBatch[B]],
+        stored: npt.NDArray[np.bool_],
+        errors: npt.NDArray[np.float32],
     ) -> None:
-        """Compute what was not found, into ``errors`` and the store."""
-        sizes = [len(item.names) for item in batches]
-        of_batch = np.repeat(np.arange(len(batches)), sizes)
-        of_place = np.concatenate([np.arange(size) for size in sizes])
-        names = np.concatenate([item.names for item in batches])
+        """Compute what was not stored, into ``errors`` and the store."""
+        sizes = [len(item.fingerprints) for item in batches]
+        batch_of_row = np.repeat(np.arange(len(batches)), sizes)
+        place_of_row = np.concatenate([np.arange(size) for size in sizes])
+        fingerprints = np.concatenate([item.fingerprints for item in batches])
         for size in sorted(set(sizes)):
-            missing = np.flatnonzero(~found & (np.repeat(sizes, sizes) == size))
+            missing = np.flatnonzero(~stored & (np.repeat(sizes, sizes) == size))
             for start in range(0, len(missing), size):
                 rows = missing[start : start + size]
-                filled = np.resize(rows, size)
-                chosen = [(batches[of_batch[row]].batch, int(of_place[row])) for row in filled]
-                errors[rows] = self._compute(_joined(chosen))[: len(rows)]
-        self._store.add(names[~found], errors[~found])
+                repeated = np.resize(rows, size)
+                pairs = [(batches[batch_of_row[row]].batch, int(place_of_row[row])) for row in repeated]
+                errors[rows] = self._compute(self._gather(pairs))[: len(rows)]
+        self._store.add(fingerprints[~stored], errors[~stored])
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         """While no other process of this lane computes; where files cannot be locked, work may be done twice."""
-        from filelock import FileLock, Timeout
-
         lock = FileLock(self._lock)
         try:
             lock.acquire(timeout=_LOCK_SECONDS)
@@ -118,28 +115,3 @@ class SharedErrors:
             yield
         finally:
             lock.release()
-
-
-def _joined(chosen: Sequence[tuple[PairBatch, int]]) -> PairBatch:
-    """A batch of some pairs of other batches."""
-    import torch
-
-    def rows(get: Callable[[PairBatch], Tensor]) -> Tensor:
-        winners = [get(batch)[place] for batch, place in chosen]
-        losers = [get(batch)[place + len(batch.pair_ids)] for batch, place in chosen]
-        return torch.stack(winners + losers)
-
-    first = chosen[0][0]
-    return replace(
-        first,
-        pair_ids=[batch.pair_ids[place] for batch, place in chosen],
-        latents=rows(lambda batch: batch.latents),
-        noise=rows(lambda batch: batch.noise),
-        timesteps=rows(lambda batch: batch.timesteps),
-        conditioning={field: rows(partial(_of_field, field)) for field in first.conditioning},
-        weights=torch.stack([batch.weights[place] for batch, place in chosen]),
-    )
-
-
-def _of_field(field: str, batch: PairBatch) -> Tensor:
-    return batch.conditioning[field]

@@ -1,32 +1,30 @@
 """Errors on disk: a folder of small files that are only ever added.
 
-A file holds up to some thousand entries, sorted: 128 bits of name, two fp32 errors. It is named after the digest of its
-bytes, written aside and renamed, so that any number of processes may add at once: two that add the same write the same
-file. It is read through a memory map. One whose bytes do not give its name is damaged: it is removed, and what was in
-it is computed again.
+A file holds up to some thousand entries, sorted: a fingerprint of 128 bits, two fp32 errors. It is named after the
+digest of its bytes, written under another name and renamed, so that any number of processes may add at once: two that
+add the same entries write the same file. It is read through a memory map. One whose bytes do not give its name is
+damaged: it is removed, and what was in it is computed again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from qsd.files import write_bytes
 
 _ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("winner", "<f4"), ("loser", "<f4")])
 _ENDING = ".errors"
 
 
 class ErrorStore:
-    """Reference errors by name.
+    """Reference errors by fingerprint (``identity.fingerprints``).
 
     Args:
-        folder: of one set of circumstances; made when it is not there.
+        folder: of one environment (``identity.folder_name``); made when it is not there.
 
     Attributes:
         damaged: files that were removed since this object was made.
@@ -54,31 +52,26 @@ class ErrorStore:
                 else:
                     self._files[path.name] = entries
 
-    def find(self, names: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-        """Which of N names [N, 2] are there, [N], and their errors (winner, loser), [N, 2]; zeros for the others."""
-        found = np.zeros(len(names), dtype=np.bool_)
-        errors = np.zeros((len(names), 2), dtype=np.float32)
+    def find(self, fingerprints: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+        """Which of N fingerprints [N, 2] are stored, [N], and their errors (winner, loser), [N, 2]; else zeros."""
+        stored = np.zeros(len(fingerprints), dtype=np.bool_)
+        errors = np.zeros((len(fingerprints), 2), dtype=np.float32)
         for entries in self._files.values():
-            places = np.minimum(np.searchsorted(entries["high"], names[:, 0]), len(entries) - 1)
-            here = entries[places]
-            hit = (here["high"] == names[:, 0]) & (here["low"] == names[:, 1])
-            errors[hit, 0], errors[hit, 1] = here["winner"][hit], here["loser"][hit]
-            found |= hit
-        return found, errors
+            places = np.minimum(np.searchsorted(entries["high"], fingerprints[:, 0]), len(entries) - 1)
+            nearest = entries[places]
+            hit = (nearest["high"] == fingerprints[:, 0]) & (nearest["low"] == fingerprints[:, 1])
+            errors[hit, 0], errors[hit, 1] = nearest["winner"][hit], nearest["loser"][hit]
+            stored |= hit
+        return stored, errors
 
-    def add(self, names: npt.NDArray[np.uint64], errors: npt.NDArray[np.float32]) -> None:
-        """Keep N ≥ 1 errors [N, 2] under their names [N, 2]."""
-        entries = np.empty(len(names), dtype=_ENTRY)
-        entries["high"], entries["low"] = names[:, 0], names[:, 1]
+    def add(self, fingerprints: npt.NDArray[np.uint64], errors: npt.NDArray[np.float32]) -> None:
+        """Keep N ≥ 1 errors [N, 2] under their fingerprints [N, 2]."""
+        entries = np.empty(len(fingerprints), dtype=_ENTRY)
+        entries["high"], entries["low"] = fingerprints[:, 0], fingerprints[:, 1]
         entries["winner"], entries["loser"] = errors[:, 0], errors[:, 1]
         content = np.sort(entries, order=["high", "low"]).tobytes()
         path = self.folder / f"{_digest(content)}{_ENDING}"
-        aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        with aside.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
+        write_bytes(path, content)
         self._files[path.name] = _mapped(path)
 
 

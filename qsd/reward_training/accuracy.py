@@ -6,16 +6,12 @@ Ranks are lower for better images and may be averaged over annotators; scores ar
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    Numbers = Sequence[float] | NDArray[np.floating]
+Numbers = Sequence[float] | NDArray[np.floating]
 
 
 def ranking_accuracy(scores: Numbers, ranks: Numbers) -> float:
@@ -38,10 +34,10 @@ def strict_accuracy(scores: Numbers, ranks: Numbers) -> float | None:
     Equal ranks are left out, equal scores are wrong. None for a group with equal ranks only.
     Source: tgxs002/HPSv2 ``training/train.py`` (calc_ImageReward).
     """
-    told = [(i, j) for i, j in _pairs(ranks) if ranks[i] != ranks[j]]
-    if not told:
+    unequal = [(i, j) for i, j in _pairs(ranks) if ranks[i] != ranks[j]]
+    if not unequal:
         return None
-    return float(sum((scores[i] - scores[j]) * (ranks[i] - ranks[j]) < 0 for i, j in told) / len(told))
+    return float(sum((scores[i] - scores[j]) * (ranks[i] - ranks[j]) < 0 for i, j in unequal) / len(unequal))
 
 
 def tied_accuracy(probabilities: Numbers, labels: Numbers, threshold: float) -> float:
@@ -79,17 +75,19 @@ def against_the_mean(annotations: Sequence[Numbers], ranks: Numbers) -> float:
 
 
 def against_the_others(annotations: Sequence[Numbers]) -> float | None:
-    """Accuracy of one annotator's ranking against the mean rank of the others, averaged; None if there is one alone."""
+    """Accuracy of one annotator's ranking against the mean rank of the others, averaged; None for one annotator."""
     if len(annotations) < 2:
         return None
-    all_of_them = np.asarray(annotations, dtype=np.float64)
-    others = [(all_of_them.sum(axis=0) - own) / (len(all_of_them) - 1) for own in all_of_them]
-    return float(np.mean([ranking_accuracy(-own, mean) for own, mean in zip(all_of_them, others, strict=True)]))
+    rankings = np.asarray(annotations, dtype=np.float64)
+    others = [(rankings.sum(axis=0) - own) / (len(rankings) - 1) for own in rankings]
+    return float(np.mean([ranking_accuracy(-own, mean) for own, mean in zip(rankings, others, strict=True)]))
 
 
 def _pairs(values: Numbers) -> Iterator[tuple[int, int]]:
+    """All pairs of places."""
     return itertools.combinations(range(len(values)), 2)
 
 
 def _count(values: Numbers) -> float:
+    """How many pairs there are."""
     return len(values) * (len(values) - 1) / 2

@@ -6,36 +6,32 @@ in one process or in many, and a resumed run needs nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
 
 from qsd.data.examine import HARMLESS, examine
 from qsd.data.image_files import RefusedImageError
 from qsd.data.images import decode
 from qsd.data.listed import ListedPairs
-from qsd.data.pairs import PreferencePair
+from qsd.data.pairs import PreferencePair, SourceRow
 from qsd.data.problems import Problems
+from qsd.data.source import PairSource
 from qsd.draws import epoch_order, uniforms
 from qsd.errors import UserError
 from qsd.files import read_table, texts, write_table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from torch import Tensor
-
-    from qsd.data.pairs import SourceRow
-    from qsd.data.source import PairSource
-    from qsd.reward_training.schema import ChoicesConfig
-    from qsd.rewards.preprocess import Preprocess
-    from qsd.runtime import Report
+from qsd.reward_training.schema import ChoicesConfig
+from qsd.rewards.preprocess import Preprocess
+from qsd.runtime import Report
 
 FILE, PROBLEMS = "choices.parquet", "problems.json"
 _ROWS_IN_MEMORY = 64
@@ -75,7 +71,7 @@ class Choices:
 
 
 def examined(source: PairSource, config: ChoicesConfig, ties: bool, threads: int, output: Path, report: Report) -> None:
-    """Look at every row once; write ``choices.parquet`` and ``problems.json``. Nothing damaged is learnt from.
+    """Examine every row once; write ``choices.parquet`` and ``problems.json``. Nothing damaged is learnt from.
 
     Args:
         source: the data set.
@@ -88,9 +84,7 @@ def examined(source: PairSource, config: ChoicesConfig, ties: bool, threads: int
     Raises:
         UserError: no choice, or more damaged rows than the bound allows.
     """
-    import pyarrow as pa
-
-    problems, seen, found = Problems(), set[str](), list[dict[str, object]]()
+    problems, seen, rows = Problems(), set[str](), list[dict[str, object]]()
     for number, (row, choice, tie) in enumerate(examined_rows(source, ties, threads)):
         report(number + 1, len(source), "rows")
         if not isinstance(choice, PreferencePair):
@@ -99,21 +93,21 @@ def examined(source: PairSource, config: ChoicesConfig, ties: bool, threads: int
             problems.add("duplicate_pair", row.name)
         else:
             seen.add(choice.pair_id)
-            found.append({**vars(choice), "tie": tie})
+            rows.append({**vars(choice), "tie": tie})
     bound = config.max_rejected_fraction
     problems.check_bound(config.path, len(source), bound, HARMLESS, "choices.max_rejected_fraction")
-    if not found:
+    if not rows:
         raise UserError(f"{config.path}: no choice among {len(source)} rows")
     problems.write(output / PROBLEMS)
-    write_table(output / FILE, pa.Table.from_pylist(found).drop_columns(["annotator_id"]))
+    write_table(output / FILE, pa.Table.from_pylist(rows).drop_columns(["annotator_id"]))
 
 
 def examined_rows(
     source: PairSource, ties: bool, threads: int
 ) -> Iterator[tuple[SourceRow, tuple[str, str] | PreferencePair, bool]]:
-    """Every row with what it is, in order, and whether it is a tie; ``ties`` has their images looked at too."""
+    """Every row with what it is, in order, and whether it is a tie; ``ties``: their images are examined too."""
 
-    def one(row: SourceRow) -> tuple[SourceRow, tuple[str, str] | PreferencePair, bool]:
+    def examine_row(row: SourceRow) -> tuple[SourceRow, tuple[str, str] | PreferencePair, bool]:
         tie = row.problem == "tie"
         row = _as_choice(source, row) if ties and tie else row
         return row, examine(row), tie
@@ -121,11 +115,11 @@ def examined_rows(
     rows = source.rows(0, len(source))
     with ThreadPoolExecutor(threads) as pool:
         while chunk := list(islice(rows, _ROWS_IN_MEMORY)):
-            yield from pool.map(one, chunk)
+            yield from pool.map(examine_row, chunk)
 
 
 def _as_choice(source: PairSource, row: SourceRow) -> SourceRow:
-    """A tie as if its first image were preferred, with the images that a list keeps back."""
+    """A tie as if its first image were preferred, with the images that a list of pairs does not read for ties."""
     if not isinstance(source, ListedPairs):
         return replace(row, problem=None)
     try:
@@ -179,30 +173,28 @@ class ChoiceStream:
 
     def places(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         """Which choice is at each position ``start`` to ``stop - 1``."""
-        found = [
-            self._order(epoch)[offset] for epoch, offset in (divmod(p, len(self.choices)) for p in range(start, stop))
-        ]
-        return np.array(found, dtype=np.int64)
+        positions = (divmod(position, len(self.choices)) for position in range(start, stop))
+        return np.array([self._order(epoch)[offset] for epoch, offset in positions], dtype=np.int64)
 
     def _order_of(self, epoch: int) -> npt.NDArray[np.int64]:
         return epoch_order(self.choices.ids, self._seed, epoch)
 
 
 class ChoicePixels:
-    """Preprocessed images of choices; the most recently used are kept.
+    """Preprocessed images of choices; the most recently used stay in memory.
 
     Args:
         source: the data set.
         preprocess: of the images.
-        kept: how many stay in memory.
+        cached: how many images stay in memory.
         threads: that decode and resize.
     """
 
-    def __init__(self, source: PairSource, preprocess: Preprocess, kept: int, threads: int) -> None:
+    def __init__(self, source: PairSource, preprocess: Preprocess, cached: int, threads: int) -> None:
         self._source = source
         self._preprocess = preprocess
-        self._kept_most = kept
-        self._kept: dict[str, Tensor] = {}
+        self._capacity = cached
+        self._cache: dict[str, Tensor] = {}
         self._pool = ThreadPoolExecutor(threads)
 
     def of(self, choices: Choices, places: Sequence[int] | npt.NDArray[np.int64]) -> Tensor:
@@ -211,21 +203,20 @@ class ChoicePixels:
         Raises:
             UserError: an image that was examined does not decode any more.
         """
-        import torch
-
-        wanted = {choices.uids[place]: place for place in places if not set(choices.uids[place]) <= self._kept.keys()}
-        # The source is read here alone: a parquet file is one stream. Decoding is what the threads are for.
+        wanted = {choices.uids[place]: place for place in places if not set(choices.uids[place]) <= self._cache.keys()}
+        # Only this thread reads the source, since a parquet file is one stream; the pool decodes.
         files = ((int(choices.rows[place]), self._bytes(choices, place)) for place in wanted.values())
         fresh = self._pool.map(self._pixels, files)
-        found = dict(self._kept)
+        images = dict(self._cache)
         for uids, pixels in zip(wanted, fresh, strict=True):
-            found.update(zip(uids, pixels, strict=True))
-        batch = torch.stack([torch.stack([found[uid] for uid in choices.uids[place]]) for place in places])
+            images.update(zip(uids, pixels, strict=True))
+        batch = torch.stack([torch.stack([images[uid] for uid in choices.uids[place]]) for place in places])
+        # A dictionary keeps the order of insertion: the image used least recently comes first and goes first.
         for uid in (uid for place in places for uid in choices.uids[place]):
-            self._kept.pop(uid, None)
-            self._kept[uid] = found[uid]
-        while len(self._kept) > self._kept_most:
-            del self._kept[next(iter(self._kept))]
+            self._cache.pop(uid, None)
+            self._cache[uid] = images[uid]
+        while len(self._cache) > self._capacity:
+            del self._cache[next(iter(self._cache))]
         return batch
 
     def _pixels(self, read: tuple[int, tuple[bytes, bytes]]) -> Tensor:
@@ -239,7 +230,7 @@ class ChoicePixels:
         row = int(choices.rows[place])
         if not choices.ties[place]:
             return self._source.image_bytes(row)
-        found = _as_choice(self._source, next(self._source.rows(row, row + 1)))
-        if found.problem or not found.winner or not found.loser:
+        tie = _as_choice(self._source, next(self._source.rows(row, row + 1)))
+        if tie.problem or not tie.winner or not tie.loser:
             raise UserError(f"source row {row}: its images are gone; the data set has changed, train into a new folder")
-        return found.winner, found.loser
+        return tie.winner, tie.loser

@@ -1,32 +1,26 @@
-"""Score ranked groups with reward models, and reckon their test accuracy beside what annotators and chance reach."""
+"""Score ranked groups with reward models, and compute their test accuracy beside what annotators and chance reach."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsd.data.images import decode
 from qsd.data.problems import Problems
 from qsd.errors import UserError
 from qsd.reward_training import accuracy
-from qsd.reward_training.groups import Group
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from qsd.reward_training.groups import Refused
-    from qsd.rewards.scorer import Scorer
+from qsd.reward_training.groups import Group, Refused
+from qsd.rewards.scorer import Scorer
 
 PROTOCOLS = {
     "hps_v2": "1 - strictly discordant pairs / all pairs, mean over groups; equal ranks are right",
     "image_reward": "share of the pairs of unequal rank scored right, mean over groups; equal scores are wrong",
     "pairs": "1 for right, 1/2 where exactly one of label and prediction is a tie, 0 else, mean over pairs",
 }
-"""The published ways to reckon; sources in :mod:`qsd.reward_training.accuracy`."""
+"""The published protocols; sources in :mod:`qsd.reward_training.accuracy`."""
 
 _COSINE_SCALE = 100.0
 """Published CLIPs have this logit scale: their probabilities are softmax(100 cosine)."""
@@ -120,16 +114,16 @@ def result(
         UserError: groups that the protocol does not know: of more than two images, or with equal ranks only.
     """
     if protocol == "pairs":
-        value = _of_pairs(scorer, scores, labels, threshold)
+        value = _pairs_accuracy(scorer, scores, labels, threshold)
     else:
-        reckon: Callable[..., float | None] = (
+        group_accuracy: Callable[..., float | None] = (
             accuracy.ranking_accuracy if protocol == "hps_v2" else accuracy.strict_accuracy
         )
-        found = [reckon(own, ranks) for own, ranks in zip(scores, labels.ranks, strict=True)]
-        told = [one for one in found if one is not None]
-        if not told:
+        values = [group_accuracy(own, ranks) for own, ranks in zip(scores, labels.ranks, strict=True)]
+        defined = [one for one in values if one is not None]
+        if not defined:
             raise UserError(f"protocol {protocol}: all ranks are equal")
-        value = float(np.mean(told))
+        value = float(np.mean(defined))
     return Result(value, sum(accuracy.ties(own) for own in scores), len(scores))
 
 
@@ -140,12 +134,13 @@ def best_threshold(scorer: Scorer, scores: Sequence[NDArray[np.float64]], labels
         UserError: a group of more than two images.
     """
     tried = [step / 10 for step in range(11)]
-    return max(tried, key=lambda threshold: (_of_pairs(scorer, scores, labels, threshold), -threshold))
+    return max(tried, key=lambda threshold: (_pairs_accuracy(scorer, scores, labels, threshold), -threshold))
 
 
-def _of_pairs(scorer: Scorer, scores: Sequence[NDArray[np.float64]], labels: Labels, threshold: float) -> float:
+def _pairs_accuracy(scorer: Scorer, scores: Sequence[NDArray[np.float64]], labels: Labels, threshold: float) -> float:
     if any(len(own) != 2 for own in scores):
         raise UserError("protocol pairs: a group has more than two images; use hps_v2 or image_reward")
+    # Probabilities are of logits, and a cosine is not one yet.
     scale = _COSINE_SCALE if scorer.unit == "cosine" else 1.0
     gaps = np.array([scale * (own[0] - own[1]) for own in scores])
     wanted = [0.5 if a == b else float(a < b) for a, b in labels.ranks]
@@ -153,6 +148,7 @@ def _of_pairs(scorer: Scorer, scores: Sequence[NDArray[np.float64]], labels: Lab
 
 
 def _chunks(groups: Iterable[Group | Refused]) -> Iterator[list[Group | Refused]]:
+    """Groups in order, about ``_IMAGES_IN_MEMORY`` images at a time."""
     chunk: list[Group | Refused] = []
     images = 0
     for group in groups:
@@ -165,6 +161,7 @@ def _chunks(groups: Iterable[Group | Refused]) -> Iterator[list[Group | Refused]
 
 
 def _scores(scorer: Scorer, groups: Sequence[Group], batch: int) -> list[NDArray[np.float64]]:
+    """The scores of each group's images."""
     files = [file for group in groups for file in group.files]
     captions = [group.caption for group in groups for _ in group.files]
     parts = [

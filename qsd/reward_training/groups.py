@@ -10,8 +10,10 @@ A group with a missing or damaged image, or whose lists do not fit together, is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from qsd.data.image_files import ImageFiles, RefusedImageError
 from qsd.data.images import is_readable
@@ -20,10 +22,6 @@ from qsd.data.listed import check_keys, is_number, text
 from qsd.data.opening import open_path
 from qsd.data.pairs import PreferencePair
 from qsd.reward_training.choices import examined_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 _HPD: dict[str, type] = {"prompt": str, "image_path": list, "rank": list}
 _IMAGE_REWARD: dict[str, type] = {"prompt": str, "generations": list, "ranking": list}
@@ -110,10 +108,10 @@ def _group(
 
 def _pairs(path: Path, reader: str | None, threads: int) -> Iterator[Group | Refused]:
     _, source = open_path(path, reader)
-    for row, found, tie in examined_rows(source, ties=True, threads=threads):
-        if not isinstance(found, PreferencePair):
-            yield Refused(*found)
+    for row, pair, tie in examined_rows(source, ties=True, threads=threads):
+        if not isinstance(pair, PreferencePair):
+            yield Refused(*pair)
             continue
         assert row.winner is not None
         assert row.loser is not None
-        yield Group(row.name, found.caption, [row.winner, row.loser], [1.0, 1.0 if tie else 2.0])
+        yield Group(row.name, pair.caption, [row.winner, row.loser], [1.0, 1.0 if tie else 2.0])

@@ -9,14 +9,11 @@ published locks do not touch it. Source: tgxs002/HPSv2 ``open_clip/transformer.p
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+
+from open_clip.model import CLIP
 
 from qsd.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from open_clip.model import CLIP
 
 _BLOCK = re.compile(r"(?:visual\.)?transformer\.resblocks\.(\d+)\.")
 _LAST = ("visual.proj", "visual.ln_post.", "text_projection", "ln_final.")

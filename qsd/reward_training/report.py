@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from qsd.reward_training.evaluate import PROTOCOLS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from qsd.reward_training.evaluate import Labels, Result
+from qsd.reward_training.evaluate import PROTOCOLS, Labels, Result
 
 _TESTED = {
     "accuracy": "the trained reward model",
-    "ceiling": "the reward model that played the annotators: the ceiling",
+    "ceiling": "the reward model that simulated the annotators: the ceiling",
     "one_annotator_against_mean": "one annotator against the mean rank of all, own ranking included",
     "one_annotator_against_others": "one annotator against the mean rank of the others",
     "chance": "a random order, on average",
@@ -49,8 +45,8 @@ def accuracy_lines(results: Mapping[str, Result], labels: Labels, protocol: str)
     if protocol != "hps_v2":
         return
     yield f"{'a random order':<20}{labels.chance():9.2%}  (mean)"
-    people = labels.annotators()
-    if people is not None:
-        mean, others = people
+    annotators = labels.annotators()
+    if annotators is not None:
+        mean, others = annotators
         yield f"{'one annotator':<20}{mean:9.2%}  against the mean rank of all, own ranking included"
         yield f"{'':<20}{others:9.2%}  against the mean rank of the others"

@@ -1,7 +1,7 @@
 """The recipe of a reward model's training: ``experiments/hps_v2.yaml`` and its like. One comment of why per field.
 
-Read by the machinery of experiments, so that a mistake is told with file, line and column. ``meaning`` and the content
-behind ``location`` make the result; ``execution`` only says how it is computed.
+Read by the machinery of experiments, so that a mistake is reported with file, line and column. ``meaning`` and the
+content behind ``location`` make the result; ``execution`` only says how it is computed.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class OptimiserConfig:
     checkpoint_steps: int = execution(100, "steps between checkpoints", least=1)
     checkpoint_seconds: float = execution(300.0, "and at most this long between them", above=0)
     validate_steps: int | None = execution(
-        None, "steps between looks at the held-out fold; null looks at the end", least=1
+        None, "steps between measurements on the held-out fold; null: only at the end", least=1
     )
 
 
@@ -103,7 +103,7 @@ class TestConfig:
 
     path: str | None = execution(None, "ranked groups in HPD v2's test.json layout; null tests nothing")
     ceiling: str | None = execution(
-        None, "reward model that played the annotators, where choices are simulated", registry="qsd.rewards.scorers"
+        None, "reward model that simulated the annotators, where choices are simulated", registry="qsd.rewards.scorers"
     )
     weights: str | None = execution(None, "folder with one folder per reward model, for the ceiling")
 

@@ -1,22 +1,17 @@
-"""What the training loop knows of a reward model: candidates and their caption in, one number per candidate out."""
+"""What training knows of a reward model: candidates and their caption in, one number per candidate out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+from qsd.rewards.preprocess import Preprocess
+from qsd.rewards.scorer import Scorer
 
-    from torch import Tensor
-
-    from qsd.rewards.preprocess import Preprocess
-    from qsd.rewards.scorer import Scorer
-
-Tokens = dict[str, "Tensor"]
+Tokens = dict[str, Tensor]
 """What a model reads of B captions, each [B, ...], by the model's own names."""
 
 

@@ -1,33 +1,29 @@
-"""How well scores of a lower precision order images as fp32 does."""
+"""How well scores of a lower precision order images in the way that fp32 does."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from qsd.rewards.opening import open_reward
+from qsd.rewards.requests import Requests
+from qsd.scoring.compute import ScoringJob
 from qsd.scoring.precision import computing
 from qsd.scoring.prefetch import prefetch
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from qsd.rewards.requests import Requests
-    from qsd.scoring.compute import ScoringJob
-    from qsd.scoring.scorer_runs import ScorerRun
+from qsd.scoring.scorer_runs import ScorerRun
 
 SAMPLE = 256
-"""Requests that are scored in fp32 besides."""
+"""Requests that are also scored in fp32."""
 
 
-def sample(requests: Requests, most: int = SAMPLE) -> NDArray[np.int64]:
-    """Up to ``most`` places among the requests, ascending, chosen by the hash of their number."""
-    import numpy as np
-
+def sample(requests: Requests, size: int = SAMPLE) -> NDArray[np.int64]:
+    """Up to ``size`` places among the requests, ascending, chosen by the hash of their number."""
     hashes = [hashlib.sha256(str(place).encode()).digest() for place in range(len(requests))]
-    chosen = sorted(range(len(requests)), key=lambda place: hashes[place])[:most]
+    chosen = sorted(range(len(requests)), key=lambda place: hashes[place])[:size]
     return np.sort(np.array(chosen, dtype=np.int64))
 
 
@@ -36,21 +32,18 @@ def rank_correlation(work: ScoringJob, column: ScorerRun, scores: NDArray[np.flo
 
     Args:
         work: where the images are.
-        column: whose scores these are.
+        column: the column of these scores.
         scores: [M], of all requests.
 
     Returns:
         the correlation (not a number where fewer than two differ), and the size of the sample.
     """
-    import numpy as np
-    from scipy.stats import spearmanr
-
     places = sample(work.requests)
+    # A score that is no number has no rank; how many there are is counted elsewhere.
     places = places[np.isfinite(scores[places])]
     chosen = replace(
         work.requests,
-        source_rows=work.requests.source_rows[places],
-        winners=work.requests.winners[places],
+        images=work.requests.images[places],
         captions=work.requests.captions.take(places),
         item=work.requests.item[places],
     )
@@ -63,6 +56,7 @@ def rank_correlation(work: ScoringJob, column: ScorerRun, scores: NDArray[np.flo
         with computing("fp32", work.device):
             exact.append(scorer.score(list(pixels), chosen.captions_of(loaded.first, loaded.last)))
     compared = np.concatenate([np.zeros(0, np.float32), *exact])
+    # A rank correlation with a constant is not defined.
     if len(np.unique(compared)) < 2 or len(np.unique(scores[places])) < 2:
         return float("nan"), len(places)
     return float(spearmanr(compared, scores[places]).statistic), len(places)

@@ -1,39 +1,36 @@
-"""Fill shards of scores: one pass over the images for all columns that lack them, alone or among other processes.
+"""Compute scores by shard: one pass over the images for all columns that lack some, in any number of processes.
 
-Process i of n takes every n-th piece first and then, from the end backwards, whatever is still missing: so a process
-that died or never came is made up for, and nobody waits. Who computes a piece decides nothing about its content.
+Process i of n takes every n-th piece first and then, from the end backwards, all that is still missing. So the work of
+a process that ended early or never began is done by the others, and none waits for another. Which process computes a
+piece has no effect on its content.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from qsd.data.images import ImageSource
 from qsd.errors import UserError
 from qsd.rewards.opening import open_reward
+from qsd.rewards.requests import Requests
+from qsd.rewards.scorer import Scorer
+from qsd.runtime import Report
 from qsd.scoring.memory_groups import group_by_memory
 from qsd.scoring.precision import computing
 from qsd.scoring.prefetch import Loaded, prefetch
-from qsd.scoring.shards import Piece, Shards
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from qsd.data.images import ImageFiles
-    from qsd.rewards.requests import Requests
-    from qsd.rewards.scorer import Scorer
-    from qsd.runtime import Report
-    from qsd.scoring.scorer_runs import ScorerRun
+from qsd.scoring.scorer_runs import ScorerRun
+from qsd.scoring.shards import Piece, ScoreShards
 
 _TRIES = 3
-"""Somebody may free a shared folder while its shards are read."""
+"""Attempts to have all shards: another process may delete a shared folder while its shards are read."""
 PIECE_BATCHES = 8
-"""Batches per shard: what a kill costs at most."""
+"""Batches per shard, which is the most that a kill can cost."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +38,14 @@ class ScoringJob:
     """What is to be scored, and how.
 
     Attributes:
-        images: of the source.
-        requests: the distinct (image, caption).
+        images: where the image files come from.
+        requests: the distinct (image, caption) to score.
         root: folder of the shards; it stands for these requests.
         device: torch device.
         workers: threads that decode.
     """
 
-    images: ImageFiles
+    images: ImageSource
     requests: Requests
     root: Path
     device: str
@@ -60,12 +57,10 @@ class ScoringJob:
 
     def scores(self, column: ScorerRun) -> NDArray[np.float32] | None:
         """The scores of all requests, in their order; None while a shard is missing or damaged."""
-        import numpy as np
-
-        shards = Shards(self.root, column)
-        found = [shards.read(piece) for piece in self.pieces(column)]
-        whole = [part for part in found if part is not None]
-        return np.concatenate([np.zeros(0, np.float32), *whole]) if len(whole) == len(found) else None
+        shards = ScoreShards(self.root, column)
+        pieces = self.pieces(column)
+        parts = [part for piece in pieces if (part := shards.read(piece)) is not None]
+        return np.concatenate([np.zeros(0, np.float32), *parts]) if len(parts) == len(pieces) else None
 
 
 def compute_scores(
@@ -73,35 +68,34 @@ def compute_scores(
 ) -> None:
     """Compute every shard of ``columns`` that is missing, decoding each image once for all of them.
 
-    Columns whose models do not fit into memory group_by_memory get a pass for each part that does; so do those of other
-    batch sizes, since their shards hold other images.
+    Models that do not fit into memory together get a pass for each group that does; so do columns of another batch
+    size, since their shards hold other images.
 
     Args:
         work: what is to be scored.
         columns: different ones.
-        report: told after every batch: requests passed over, of those of all passes.
+        report: called after every batch with the requests passed over, of those of all passes.
         share: (i, n): this process is number i of n that do the same.
 
     Raises:
         UserError: missing or damaged weights, or an image that does not decode.
     """
     sizes = sorted({column.batch_size for column in columns})
-    alike = [[column for column in columns if column.batch_size == size] for size in sizes]
-    groups = [group for some in alike for group in group_by_memory(some, work.device)]
+    by_size = [[column for column in columns if column.batch_size == size] for size in sizes]
+    groups = [group for of_size in by_size for group in group_by_memory(of_size, work.device)]
     for place, group in enumerate(groups):
         _Pass(work, group, (place * len(work.requests), len(groups) * len(work.requests)), report).run(share)
 
 
 def ensure_scores(work: ScoringJob, columns: Sequence[ScorerRun], report: Report) -> list[NDArray[np.float32]]:
-    """The scores of all requests by column, [M] each, those computed first that are not there.
+    """The scores of all requests by column, [M] each; those that are missing are computed first.
 
     Raises:
-        UserError: as :func:`compute_scores`; or what was written is gone at once.
+        UserError: as :func:`compute_scores`; or shards vanish as soon as they are written.
     """
     for _ in range(_TRIES):
         compute_scores(work, columns, report)
-        found = [work.scores(column) for column in columns]
-        scores = [part for part in found if part is not None]
+        scores = [of_column for column in columns if (of_column := work.scores(column)) is not None]
         if len(scores) == len(columns):
             return scores
     raise UserError(f"{work.root}: shards of scores vanish as soon as they are written; is the disk full?")
@@ -114,13 +108,14 @@ class _Pass:
         self, work: ScoringJob, columns: Sequence[ScorerRun], progress: tuple[int, int], report: Report
     ) -> None:
         self._work, self._report = work, report
-        self._shards = [Shards(work.root, column) for column in columns]
+        self._shards = [ScoreShards(work.root, column) for column in columns]
         self._size = columns[0].batch_size
         self._scorers: dict[tuple[str, str], Scorer] = {}
-        self._lacking: dict[int, tuple[Piece, list[Shards]]] = {}
+        self._lacking: dict[int, tuple[Piece, list[ScoreShards]]] = {}
         self._done, self._total = progress
 
     def run(self, share: tuple[int, int]) -> None:
+        # Page-locked memory lets the copy to a GPU overlap with its work.
         pin = self._work.device.startswith("cuda")
         preprocesses = [shards.column.preprocess for shards in self._shards]
         work = self._work
@@ -128,7 +123,7 @@ class _Pass:
         parts: list[list[NDArray[np.float32]]] = []
         with closing(loading):  # type: ignore[type-var]
             for loaded in loading:
-                if loaded.first in self._lacking:
+                if loaded.first in self._lacking:  # the first batch of a piece
                     piece, lacking = self._lacking.pop(loaded.first)
                     parts = [[] for _ in lacking]
                 for shards, scores in zip(lacking, parts, strict=True):
@@ -138,12 +133,13 @@ class _Pass:
                 self._passed(loaded.last - loaded.first)
 
     def _batches(self, share: tuple[int, int]) -> Iterator[Piece]:
-        """The batches of pieces that some column lacks, looked up when their turn comes."""
+        """The batches of the pieces that some column lacks; whether it does is looked up when their turn comes."""
         number, count = share
         pieces = self._work.pieces(self._shards[0].column)
         own = pieces[number::count]
         others = [piece for place, piece in enumerate(pieces) if place % count != number]
         for piece in [*own, *reversed(others)]:
+            # Another process may have written it meanwhile, or this pass may have been interrupted after it.
             lacking = [shards for shards in self._shards if shards.read(piece) is None]
             if not lacking:
                 self._passed(piece[1] - piece[0])
@@ -165,9 +161,7 @@ class _Pass:
             self._scorers[place] = open_reward(*place, self._work.device)
         return self._scorers[place]
 
-    def _write(self, piece: Piece, lacking: list[Shards], parts: list[list[NDArray[np.float32]]]) -> None:
-        import numpy as np
-
+    def _write(self, piece: Piece, lacking: list[ScoreShards], parts: list[list[NDArray[np.float32]]]) -> None:
         for shards, scores in zip(lacking, parts, strict=True):
             shards.write(piece, np.concatenate(scores))
 

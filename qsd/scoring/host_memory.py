@@ -10,12 +10,9 @@ Sources: proc(5); the kernel's cgroup-v2.rst and cgroup-v1/memory.rst; sbatch(1)
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 _UNKNOWN = 2**62
 _KIB, _MIB = 2**10, 2**20

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
+
+from qsd.rewards.scorers import REGISTRY
 from qsd.scoring import host_memory
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qsd.scoring.scorer_runs import ScorerRun
+from qsd.scoring.scorer_runs import ScorerRun
 
 SHARE = 0.7
 """Of the free memory, for weights; the rest is for activations and images."""
@@ -19,9 +18,9 @@ _GROWTH = 2
 
 
 def group_by_memory(columns: Sequence[ScorerRun], device: str) -> list[list[ScorerRun]]:
-    """Columns in groups whose models may be loaded at once: the fewest that filling one after the other gives.
+    """Columns in groups whose models may be loaded at once, filled one group after the other.
 
-    A model that does not fit on its own still gets its group: whether it truly fails is for its loading to say.
+    A model that does not fit on its own still gets a group: the estimate is rough, and loading it may succeed.
     """
     room = SHARE * free_bytes(device)
     groups: list[list[ScorerRun]] = []
@@ -29,6 +28,7 @@ def group_by_memory(columns: Sequence[ScorerRun], device: str) -> list[list[Scor
     counted: set[tuple[str, str]] = set()
     for column in sorted(columns, key=lambda column: (column.name, column.weights)):
         model = column.name, column.weights
+        # Columns that differ in precision or preprocessing share one model in memory.
         need = 0 if model in counted else _GROWTH * _bytes_on_disk(column)
         if not groups or (need and used + need > room):
             groups.append([])
@@ -42,14 +42,10 @@ def group_by_memory(columns: Sequence[ScorerRun], device: str) -> list[list[Scor
 def free_bytes(device: str) -> int:
     """Memory that this process may still take on a torch device."""
     if device.startswith("cuda"):
-        import torch
-
         return int(torch.cuda.mem_get_info(device)[0])
     return host_memory.free_bytes()
 
 
 def _bytes_on_disk(column: ScorerRun) -> int:
-    from qsd.rewards.scorers import REGISTRY
-
     folders = [Path(column.weights) / folder for folder in REGISTRY.get(column.name).folders]
     return sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())

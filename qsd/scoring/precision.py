@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+
+import torch
 
 from qsd.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -19,8 +18,6 @@ def check_precision(precision: str, device: str) -> None:
     Raises:
         UserError: ``tf32`` on a device that has no such units.
     """
-    import torch
-
     if precision != "tf32":
         return
     if not device.startswith("cuda"):
@@ -42,8 +39,6 @@ def computing(precision: str, device: str) -> Iterator[None]:
             ``bf16``: PyTorch's autocast, in which norms and softmax stay fp32.
         device: torch device.
     """
-    import torch
-
     if precision == "bf16":
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             yield

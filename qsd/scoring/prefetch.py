@@ -7,22 +7,17 @@ beside the one in use, whatever the data set's size: memory is bounded by (AHEAD
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from qsd.data.images import decode
+import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from torch import Tensor
-
-    from qsd.data.images import ImageFiles
-    from qsd.data.pairs import Side
-    from qsd.rewards.preprocess import Preprocess
-    from qsd.rewards.requests import Requests
-    from qsd.scoring.shards import Piece
+from qsd.data.images import ImageSource, decode
+from qsd.rewards.preprocess import Preprocess
+from qsd.rewards.requests import Requests
+from qsd.scoring.shards import Piece
 
 AHEAD = 2
 """Batches that are read and decoded while another is scored."""
@@ -40,7 +35,7 @@ class Loaded:
 
 
 def prefetch(
-    images: ImageFiles,
+    images: ImageSource,
     requests: Requests,
     batches: Iterable[Piece],
     preprocesses: Sequence[Preprocess],
@@ -79,7 +74,7 @@ class _Loader:
 
     def __init__(
         self,
-        images: ImageFiles,
+        images: ImageSource,
         requests: Requests,
         preprocesses: tuple[Preprocess, ...],
         workers: int,
@@ -90,7 +85,7 @@ class _Loader:
         self._reader = ThreadPoolExecutor(1, "read")
         self._decoders = ThreadPoolExecutor(workers, "decode")
         self._stacker = ThreadPoolExecutor(1, "stack")
-        self._latest: tuple[tuple[int, Side], Future[_Prepared]] | None = None
+        self._latest: tuple[int, Future[_Prepared]] | None = None
 
     def load(self, first: int, last: int) -> Future[Loaded]:
         """Begin to load a batch."""
@@ -98,6 +93,7 @@ class _Loader:
 
     def close(self) -> None:
         """Drop what has not begun and wait for the rest."""
+        # Cancel in all three before waiting for any: each feeds the next.
         for threads in (self._stacker, self._reader, self._decoders):
             threads.shutdown(wait=False, cancel_futures=True)
         for threads in (self._reader, self._decoders, self._stacker):
@@ -105,24 +101,22 @@ class _Loader:
 
     def _read(self, first: int, last: int) -> list[Future[_Prepared]]:
         """One decoding per request; requests of the same image, which follow each other, share it."""
-        found = []
-        for place in self._requests.images(first, last):
-            if self._latest is None or self._latest[0] != place:
-                data = self._images.bytes_of(*place)
-                self._latest = place, self._decoders.submit(self._prepared, place, data)
-            found.append(self._latest[1])
-        return found
+        decodings = []
+        for number in self._requests.images[first:last].tolist():
+            if self._latest is None or self._latest[0] != number:
+                data = self._images.bytes_of(number)
+                self._latest = number, self._decoders.submit(self._prepared, number, data)
+            decodings.append(self._latest[1])
+        return decodings
 
-    def _prepared(self, place: tuple[int, Side], data: bytes) -> _Prepared:
+    def _prepared(self, number: int, data: bytes) -> _Prepared:
         try:
             image = decode(data)
         except ValueError as error:
-            raise self._images.unreadable(*place, error) from None
+            raise self._images.unreadable(number, error) from None
         return {preprocess: preprocess.one(image) for preprocess in self._preprocesses}
 
     def _stacked(self, first: int, last: int, read: Future[list[Future[_Prepared]]]) -> Loaded:
-        import torch
-
         prepared = [decoded.result() for decoded in read.result()]
         pixels = {preprocess: torch.stack([one[preprocess] for one in prepared]) for preprocess in self._preprocesses}
         if self._pin:

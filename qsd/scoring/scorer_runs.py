@@ -1,24 +1,27 @@
-"""One column of scores: all that decides what a reward model says of an image and a caption, down to the bits."""
+"""A run of a scorer: all that decides the score of an image and a caption, down to its last bit."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import version
+
+import torch
 
 from qsd.config.digest import canonical_json, hash_of
-
-if TYPE_CHECKING:
-    from qsd.config.schema import RewardConfig
-    from qsd.rewards.preprocess import Preprocess
+from qsd.config.schema import RewardConfig
+from qsd.rewards.listing import preprocess_of
+from qsd.rewards.preprocess import Preprocess
+from qsd.rewards.revision import revision
+from qsd.rewards.scorers import REGISTRY
 
 LIBRARIES = ("numpy", "open_clip_torch", "pillow", "tokenizers", "torch", "transformers")
-"""What takes part between a file and its score."""
+"""The libraries that take part in computing a score from an image file and a caption."""
 
 
 @dataclass(frozen=True)
 class ScorerRun:
-    """Scores of one reward model.
+    """One column of scores, by one reward model.
 
     Attributes:
         name, unit: as in the registry.
@@ -55,22 +58,18 @@ def column_of(name: str, reward: RewardConfig) -> ScorerRun:
     Raises:
         UserError: an unknown name, or missing or damaged weights.
     """
-    from qsd.rewards.listing import preprocess_of
-    from qsd.rewards.revision import revision
-    from qsd.rewards.scorers import REGISTRY
-
-    found = revision(name, reward.weights)
-    preprocess = preprocess_of(name, reward.weights)
-    unit = REGISTRY.get(name).unit
-    return ScorerRun(name, unit, found, reward.weights, preprocess, reward.precision, reward.batch_size)
+    return ScorerRun(
+        name=name,
+        unit=REGISTRY.get(name).unit,
+        revision=revision(name, reward.weights),
+        weights=reward.weights,
+        preprocess=preprocess_of(name, reward.weights),
+        precision=reward.precision,
+        batch_size=reward.batch_size,
+    )
 
 
 @cache
 def versions() -> str:
-    """Versions of the libraries that take part in a score, as JSON; PyTorch's tells the build, too."""
-    from importlib.metadata import version
-
-    import torch
-
-    found: dict[str, Any] = {name: version(name) for name in LIBRARIES} | {"torch": str(torch.__version__)}
-    return canonical_json(found)
+    """Versions of the libraries that take part in a score, as JSON; that of PyTorch names its build, too."""
+    return canonical_json({name: version(name) for name in LIBRARIES} | {"torch": str(torch.__version__)})

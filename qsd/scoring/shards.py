@@ -1,4 +1,4 @@
-"""Scores on disk by shard: each written aside and renamed, so that any number of processes may fill one folder.
+"""Scores on disk by shard, each written in one step, so that any number of processes may fill one folder.
 
 A shard holds what its column's name says and nothing else, so two processes that compute the same one write the same
 bytes. One that is cut off or whose pages fail their checksums counts as missing.
@@ -6,22 +6,21 @@ bytes. One that is cut off or whose pages fail their checksums counts as missing
 
 from __future__ import annotations
 
-import secrets
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from qsd.scoring.scorer_runs import ScorerRun
+from qsd.files import atomic
+from qsd.scoring.scorer_runs import ScorerRun
 
 Piece = tuple[int, int]
 """The requests ``start`` to ``stop - 1``."""
 
 
-class Shards:
+class ScoreShards:
     """The shards of one column below ``root``, a folder that stands for the requests."""
 
     def __init__(self, root: Path, column: ScorerRun) -> None:
@@ -33,10 +32,8 @@ class Shards:
         return self.folder / f"{piece[0]:010d}-{piece[1]:010d}.parquet"
 
     def read(self, piece: Piece) -> NDArray[np.float32] | None:
-        """Scores [stop - start] of a piece; None if they are not there whole and sound."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
+        """Scores [stop - start] of a piece; None if they are missing, cut off or damaged."""
+        # The checksums are verified: a page that rotted on disk would otherwise be read as other scores.
         try:
             table = pq.read_table(self.path(piece), page_checksum_verification=True)
             scores: NDArray[np.float32] = table["score"].to_numpy()
@@ -45,12 +42,10 @@ class Shards:
         return scores if len(scores) == piece[1] - piece[0] and scores.dtype.name == "float32" else None
 
     def write(self, piece: Piece, scores: NDArray[np.float32]) -> None:
-        """Put the scores of a piece in place; whoever else writes it at the same time writes the same."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
+        """Put the scores of a piece in place; another process that does so at the same time writes the same bytes."""
         path = self.path(piece)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        pq.write_table(pa.table({"score": pa.array(scores)}), aside, compression="zstd", write_page_checksum=True)
-        aside.replace(path)
+        with atomic(path) as temporary:
+            pq.write_table(
+                pa.table({"score": pa.array(scores)}), temporary, compression="zstd", write_page_checksum=True
+            )

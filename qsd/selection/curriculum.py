@@ -1,8 +1,8 @@
 """A pool of pairs that grows while a training goes on, as a pure function of the position in the stream.
 
 The stream runs in epochs. An epoch that begins after a share p of the training holds the pairs that are open by then,
-each once; the next begins where it ends. So a pair is used at most once in an epoch, and whoever knows a position knows
-the epoch without having been there.
+each once; the next begins where it ends. So a pair is used at most once in an epoch, and the epoch of a position
+follows from the position alone, also after an interruption.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def opening(count: int, start: float, full: float) -> NDArray[np.float64]:
+def available_from(count: int, start: float, full: float) -> NDArray[np.float64]:
     """When the pairs of ranks 0 … count - 1 enter the pool, as shares of the training [count] in [0, full], ascending.
 
     At the share p of the training, start + (1 - start) · min(1, p / full) of the pairs are in, at least one.
@@ -36,19 +36,19 @@ class Epochs:
     """Where the epochs of a stream begin and how many pairs each holds.
 
     Args:
-        opens: ascending shares of the training from which on the pairs take part [N].
+        available_from: ascending shares of the training from which on the pairs take part [N].
         positions: length of the training, in positions of the stream.
     """
 
-    def __init__(self, opens: NDArray[np.float64], positions: int) -> None:
+    def __init__(self, available_from: NDArray[np.float64], positions: int) -> None:
         import numpy as np
 
-        self.count = len(opens)
+        self.count = len(available_from)
         self._starts: list[int] = []
         self._sizes: list[int] = []
         start, size = 0, 0
         while size < self.count and start < max(positions, 1):
-            size = max(1, int(np.searchsorted(opens, start / max(positions, 1), side="right")))
+            size = max(1, int(np.searchsorted(available_from, start / max(positions, 1), side="right")))
             self._starts.append(start)
             self._sizes.append(size)
             start += size

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qsd.config.fields import meaning
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -12,10 +14,25 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from qsd.config.schema import SelectionConfig
+
+@dataclass
+class KeptAmount:
+    """How many pairs to keep, for strategies that keep a share or a number of them."""
+
+    fraction: float = meaning(
+        5.33, "percent of the pairs to keep; 5.33 is the headline of the QSD paper", above=0, most=100
+    )
+    count: int | None = meaning(None, "pairs to keep; when it is given, fraction is not read", least=1)
 
 
-def kept_count(total: int, settings: SelectionConfig) -> int:
+@dataclass
+class Temperature:
+    """How strongly Q acts, for strategies that draw or weigh by the standardised Q."""
+
+    temperature: float = meaning(1.0, "of sampling or weighting by standardised Q; 0 tends to the best alone", above=0)
+
+
+def kept_count(total: int, settings: KeptAmount) -> int:
     """K: ``count`` where it is set, else round(total · fraction / 100), at least 1; ``fraction`` in percent.
 
     Raises:

@@ -34,10 +34,10 @@ def styles(captions: pa.Array[Any]) -> list[str] | None:
     """The style of each caption, ``no style`` for one that names none; None where no caption names one."""
     import pyarrow.compute as pc
 
-    found = pc.extract_regex(captions, STYLE)
-    if found.null_count == len(captions):
+    matched = pc.extract_regex(captions, STYLE)
+    if matched.null_count == len(captions):
         return None
-    names: list[str] = pc.fill_null(pc.struct_field(found, "style"), NO_STYLE).to_pylist()
+    names: list[str] = pc.fill_null(pc.struct_field(matched, "style"), NO_STYLE).to_pylist()
     return names
 
 

@@ -35,7 +35,7 @@ def summary(pairs: pa.Table, quality: NDArray[np.float64], chosen: Chosen) -> di
     rows, weights = chosen.rows, chosen.weights
     kept = pairs.take(rows)
     images = numbers(pairs["winner_uid"], pairs["loser_uid"]).reshape(2, -1)
-    found: dict[str, Any] = {
+    content: dict[str, Any] = {
         "kept": len(rows),
         "of": pairs.num_rows,
         "effective_pairs": float(weights.sum() ** 2 / (weights**2).sum()),
@@ -47,16 +47,16 @@ def summary(pairs: pa.Table, quality: NDArray[np.float64], chosen: Chosen) -> di
         "unique_winner_images_of": distinct_count(images[0]),
     }
     if pairs["annotator_id"].null_count < pairs.num_rows:
-        found.update(_both("annotators", kept, pairs, lambda table: _different(table, "annotator_id")))
+        content.update(_both("annotators", kept, pairs, lambda table: _different(table, "annotator_id")))
     if "winner_score" in pairs.column_names:
-        found["scorer"] = pairs["scorer"][0].as_py()
+        content["scorer"] = pairs["scorer"][0].as_py()
         for name in ("winner_score", "loser_score"):
-            found.update(_both(f"mean_{name}", kept, pairs, lambda table, name=name: _mean(table, name)))
-        found.update(_both("contradicted", kept, pairs, _contradicted))
+            content.update(_both(f"mean_{name}", kept, pairs, lambda table, name=name: _mean(table, name)))
+        content.update(_both("contradicted", kept, pairs, _contradicted))
     if np.isfinite(quality).all():
         for name, values in (("quality_percentiles", quality[rows]), ("quality_percentiles_of", quality)):
-            found[name] = dict(zip(map(str, QUANTILES), np.percentile(values, QUANTILES).tolist(), strict=True))
-    return {**found, **_styles(pairs, rows)}
+            content[name] = dict(zip(map(str, QUANTILES), np.percentile(values, QUANTILES).tolist(), strict=True))
+    return {**content, **_styles(pairs, rows)}
 
 
 def _both(name: str, kept: pa.Table, pairs: pa.Table, count: Any) -> dict[str, Any]:

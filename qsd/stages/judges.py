@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from qsd.rewards.ensemble import members_of
 from qsd.rewards.scorers import REGISTRY
-from qsd.stages.reads import uses_scores
+from qsd.stages.select.spec import uses_scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qsd.stages.reads import Values
+    from qsd.stages.stage_spec import Values
 
 SELECTED = "selected the training pairs"
 LABELLED = "labelled the training pairs"
@@ -27,7 +27,7 @@ def conflicts(values: Values) -> dict[str, list[str]]:
     if values["adapter"] == "none":
         return {}
     involved = _involved(values)
-    found: dict[str, list[str]] = {}
+    conflicting: dict[str, list[str]] = {}
     for scorer in values["evaluation.scorers"]:
         reasons = [phrase for name, phrase in involved if name == scorer]
         backbone = REGISTRY.get(scorer).backbone
@@ -38,8 +38,8 @@ def conflicts(values: Values) -> dict[str, list[str]]:
                 if REGISTRY.get(name).backbone == backbone
             ]
         if reasons:
-            found[scorer] = reasons
-    return found
+            conflicting[scorer] = reasons
+    return conflicting
 
 
 def default_primary(evaluation_scorers: list[str], cells: Sequence[Values]) -> str:
@@ -56,6 +56,6 @@ def _involved(values: Values) -> list[tuple[str, str]]:
     relabels = values["data.relabel"] == "scores"
     ranks = uses_scores(values)
     members = members_of(values["reward.model"], values["reward.members"]) if ranks or relabels else []
-    found = [(name, SELECTED) for name in members] if ranks else []
-    found += [(name, LABELLED) for name in members] if relabels else []
-    return found + [(name, LABELLED_TIES if relabels else LABELLED) for name in values["data.labelled_by"] or []]
+    involved = [(name, SELECTED) for name in members] if ranks else []
+    involved += [(name, LABELLED) for name in members] if relabels else []
+    return involved + [(name, LABELLED_TIES if relabels else LABELLED) for name in values["data.labelled_by"] or []]

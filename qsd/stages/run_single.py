@@ -10,10 +10,11 @@ from qsd.config.digest import canonical_json
 from qsd.config.load import build, load_flat, override
 from qsd.config.yaml_nodes import parse
 from qsd.errors import UserError
+from qsd.files import remove_leftovers, write_bytes
 from qsd.registry import suggest
 from qsd.runtime import STATE, Report, StageContext
 from qsd.stages.spec import STAGES, stage_inputs, stage_meaning
-from qsd.training.processes import launched, rank
+from qsd.training.launcher import launched, rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +41,9 @@ def run_stage(
     flat = override(load_flat(experiment), dict(assignment(setting) for setting in settings))
     folders = _inputs(stage, inputs, stage_inputs(stage, flat))
     meaning = {"meaning": stage_meaning(stage, flat), "inputs": {name: str(path) for name, path in folders.items()}}
-    if launched() > 1 and stage != "train":
-        raise UserError(f"stage {stage} runs in one process; only train can be started by torchrun")
+    if launched() > 1 and STAGES[stage].processes is None:
+        several = " and ".join(name for name, spec in STAGES.items() if spec.processes is not None)
+        raise UserError(f"stage {stage} runs in one process; only {several} can be started by torchrun")
     if rank() == 0:
         claim(output, canonical_json({"stage": stage, **meaning}))
     context = StageContext(config=build(flat), inputs=folders, output=output, report=report)
@@ -49,6 +51,7 @@ def run_stage(
     getattr(importlib.import_module(module), function)(context)
     if rank() == 0:
         context.clear_state()
+        remove_leftovers(output)
 
 
 def assignment(setting: str) -> tuple[str, Any]:
@@ -100,6 +103,4 @@ def claim(output: Path, meaning: str) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: exists and is not empty; delete it or choose another --out")
     mark.parent.mkdir(parents=True, exist_ok=True)
-    aside = mark.with_suffix(".tmp")
-    aside.write_text(meaning, encoding="utf-8")
-    aside.replace(mark)
+    write_bytes(mark, meaning.encode())

@@ -1,130 +1,69 @@
-"""What each stage means: the fields it reads, its inputs, and the key made from both.
+"""All stages, each found in its own folder, and the key of a stage.
 
 A key covers the stage's name and version, the fields that differ from their defaults among those that this stage *and
 the members chosen in it* read, digests of the content behind paths, and the keys of its inputs. So a field that a loss
 ignores changes no key, nor does a new field with a default, nor anything that only changes how a stage runs.
+
+Jobs and launches on disk name this module as their table of stages.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
+from qsd import run_store
 from qsd.config.check import schema_fields
-from qsd.config.digest import hash_of, location_digest
+from qsd.config.digest import location_digest
 from qsd.config.fields import Kind
 from qsd.errors import UserError
-from qsd.stages import reads
+from qsd.registry import Registry, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from qsd.stages.reads import Values
+    from qsd.stages.stage_spec import StageSpec, Values
+
+REGISTRY: Registry[StageSpec] = Registry("stage", "qsd.stages", "STAGE", file="spec")
 
 
-@dataclass(frozen=True)
-class Precompute:
-    """Work that stages of one kind with the same inputs can do together before they run, in any number of processes.
+def in_order(specs: Mapping[str, StageSpec]) -> dict[str, StageSpec]:
+    """The stages in an order in which every stage follows its inputs; those that could change places, by name.
 
-    Attributes:
-        entry: ``module:function`` that does it with an ``PrecomputeContext``. The stages find what it left in their
-            ``StageContext.shared``, and do what is missing themselves.
-        processes: values -> how many processes are asked for.
+    Raises:
+        UserError: an input is no stage, or stages are inputs of one another.
     """
-
-    entry: str
-    processes: Callable[[Values], int]
-
-
-@dataclass(frozen=True)
-class StageSpec:
-    """One stage.
-
-    Attributes:
-        name: as in design and commands.
-        entry: ``module:function`` that runs it with a ``StageContext``.
-        inputs: values -> names of the upstream stages.
-        reads: values -> dotted names of the fields it reads.
-        extra: values -> further parts of its meaning, such as revisions of weights.
-        version: raised whenever the same meaning gives another result.
-        ahead: work that stages of this kind can do together beforehand; None for none.
-        processes: (values, GPUs) -> how many processes run it together; None: always one. The GPUs are those that its
-            place gives each stage, or None where it gives as many as there are processes. May raise UserError.
-    """
-
-    name: str
-    entry: str
-    inputs: Callable[[Values], tuple[str, ...]]
-    reads: Callable[[Values], tuple[str, ...]]
-    extra: Callable[[Values], dict[str, Any]]
-    version: int = 1
-    ahead: Precompute | None = None
-    processes: Callable[[Values, int | None], int] | None = None
+    for name, spec in specs.items():
+        for upstream in spec.inputs:
+            if upstream not in specs:
+                raise UserError(
+                    f"stage '{name}' has an input '{upstream}', which is no stage{suggest(upstream, specs)}"
+                )
+    sorter = TopologicalSorter({name: spec.inputs for name, spec in specs.items()})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise UserError(f"stages are inputs of one another: {' <- '.join(error.args[1])}") from None
+    order: list[str] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        order += ready
+        sorter.done(*ready)
+    return {name: specs[name] for name in order}
 
 
-STAGES: dict[str, StageSpec] = {
-    spec.name: spec
-    for spec in (
-        StageSpec("data", "qsd.stages.data.run:run", reads.fixed(), reads.data_reads, reads.data_extra),
-        StageSpec(
-            "score",
-            "qsd.stages.score.run:run",
-            reads.fixed("data"),
-            reads.score_reads,
-            reads.score_extra,
-            ahead=Precompute("qsd.stages.score.run:precompute", lambda values: int(values["reward.shards"])),
-        ),
-        StageSpec(
-            "select",
-            "qsd.stages.select.run:run",
-            reads.select_inputs,
-            reads.select_reads,
-            reads.select_extra,
-            version=2,
-        ),
-        StageSpec(
-            "encode",
-            "qsd.stages.encode.run:run",
-            reads.encode_inputs,
-            reads.fixed("model.path", "model.resolution", "model.vae_precision", "encode.scope", "training.flip"),
-            reads.none,
-            version=2,
-        ),
-        StageSpec(
-            "train",
-            "qsd.stages.train.run:run",
-            reads.fixed("select", "encode"),
-            reads.train_reads,
-            reads.train_extra,
-            processes=reads.train_processes,
-        ),
-        StageSpec(
-            "generate",
-            "qsd.stages.generate.run:run",
-            reads.generate_inputs,
-            reads.fixed(*reads.section("model"), "adapter", *reads.section("generation"), *reads.PROMPTS),
-            reads.generate_extra,
-        ),
-        StageSpec(
-            "evaluate",
-            "qsd.stages.evaluate.run:run",
-            reads.fixed("generate"),
-            reads.fixed("evaluation.scorers"),
-            reads.evaluate_extra,
-        ),
-    )
-}
+STAGES: dict[str, StageSpec] = in_order({name: REGISTRY.get(name) for name in REGISTRY.names()})
 """All stages in an order in which every stage follows its inputs."""
 
 
 def stage_inputs(stage: str, values: Values) -> tuple[str, ...]:
     """Names of the upstream stages of ``stage``."""
-    return STAGES[stage].inputs(values)
+    return STAGES[stage].inputs_for(values)
 
 
 def stages_of(values: Values) -> list[str]:
     """The stages that a cell needs, inputs before their users; the base model needs only generate and evaluate."""
-    needed = {"evaluate"}
+    needed = {name for name, spec in STAGES.items() if spec.wanted is not None and spec.wanted(values)}
     for stage in reversed(STAGES):
         if stage in needed:
             needed.update(stage_inputs(stage, values))
@@ -163,4 +102,4 @@ def stage_key(stage: str, values: Values, input_keys: Mapping[str, str]) -> str:
 
 def key_of(stage: str, version: int, meaning: Mapping[str, Any], input_keys: Mapping[str, str]) -> str:
     """The key made of a record's own content; a record whose key differs is not valid."""
-    return hash_of({"stage": stage, "version": version, "meaning": dict(meaning), "inputs": dict(input_keys)})
+    return run_store.key_of(stage, version, meaning, input_keys)

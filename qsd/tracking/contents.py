@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qsd.config.load import nested
+from qsd.run_store import RECORD, RunStore
 from qsd.tracking.curves import curves
 from qsd.training.metrics import FILE as METRICS
 
@@ -30,8 +31,8 @@ class TrackedRun:
         config: the entry of ``cells.json``, nested, so that no key has a dot.
         training: folder of the training, None while it has written nothing; of one that diverged, what it wrote
             before.
-        attempts: folders of the training's attempts, in order.
-        live: the training may go on.
+        attempts: folders of the training's attempts, oldest first.
+        live: the training may still go on.
         scores: the evaluation of this cell, None while it is not finished.
         base_scores: the evaluation of the base model, None for the base model itself and while it is not finished.
         gallery: the sweep's gallery picture, for runs with scores.
@@ -62,12 +63,12 @@ class TrackedRun:
             return {}
         means = _means(self.scores)
         base = _means(self.base_scores) if self.base_scores else {}
-        found: dict[str, float] = {}
+        summary: dict[str, float] = {}
         for key, mean in means.items():
-            found[f"scores/{key}/mean"] = mean
+            summary[f"scores/{key}/mean"] = mean
             if key in base:
-                found[f"scores/{key}/difference_to_base"] = mean - base[key]
-        return found
+                summary[f"scores/{key}/difference_to_base"] = mean - base[key]
+        return summary
 
 
 def tracked_runs(runs: Path, sweep_folder: Path, live: bool) -> list[TrackedRun]:
@@ -80,22 +81,25 @@ def tracked_runs(runs: Path, sweep_folder: Path, live: bool) -> list[TrackedRun]
     """
     content = json.loads((sweep_folder / "cells.json").read_text(encoding="utf-8"))
     base = next((cell for cell in content["cells"] if cell["role"] == "base"), None)
-    base_folder = _finished(runs, "evaluate", base) if base else None
-    found = [_tracked(runs, sweep_folder, content, cell, base_folder, live) for cell in content["cells"]]
-    return [run for run in found if run.training is not None or run.scores is not None]
+    store = RunStore(runs)
+    base_folder = store.finished("evaluate", base["stages"].get("evaluate")) if base else None
+    tracked = [_tracked(store, sweep_folder, content, cell, base_folder, live) for cell in content["cells"]]
+    return [run for run in tracked if run.training is not None or run.scores is not None]
 
 
 def _tracked(
-    runs: Path, sweep_folder: Path, content: dict[str, Any], cell: dict[str, Any], base: Path | None, live: bool
+    store: RunStore, sweep_folder: Path, content: dict[str, Any], cell: dict[str, Any], base: Path | None, live: bool
 ) -> TrackedRun:
-    train, evaluate = (_finished(runs, stage, cell) for stage in ("train", "evaluate"))
+    train_key = cell["stages"].get("train")
+    train, evaluate = store.finished("train", train_key), store.finished("evaluate", cell["stages"].get("evaluate"))
     if cell["role"] == "base" or evaluate is None:
         base = None
     training, going_on = train, False
     trained: Any = _record_digest(train)
     diverged = cell.get("state") == _DIVERGED
-    if (live or diverged) and train is None and "train" in cell["stages"]:
-        growing = runs / "partial" / "train" / cell["stages"]["train"] / METRICS
+    # A training under way, or one that diverged and will never be sealed, is shown from its partial folder.
+    if (live or diverged) and train is None and train_key is not None:
+        growing = store.partial("train", train_key) / METRICS
         if growing.is_file() and growing.stat().st_size:
             training, going_on, trained = growing.parent, not diverged, growing.stat().st_size
     gallery = sweep_folder / "gallery.png"
@@ -119,7 +123,7 @@ def _tracked(
             **{key: nested(value) if isinstance(value, dict) else value for key, value in cell.items()},
         },
         training=training,
-        attempts=_attempts(runs, cell),
+        attempts=store.attempt_folders("train", train_key) if train_key is not None else [],
         live=going_on,
         scores=evaluate / "scores.parquet" if evaluate else None,
         base_scores=base / "scores.parquet" if base else None,
@@ -134,33 +138,22 @@ def _tracked(
     )
 
 
-def _finished(runs: Path, stage: str, cell: dict[str, Any]) -> Path | None:
-    """The folder of a sealed artefact: the grid runner renames it into place only when it is whole."""
-    key = cell["stages"].get(stage)
-    folder = runs / "artefacts" / stage / str(key)
-    return folder if key is not None and (folder / "record.json").is_file() else None
-
-
-def _attempts(runs: Path, cell: dict[str, Any]) -> list[Path]:
-    """Folders of the attempts at the cell's training, in order."""
-    found = (runs / "attempts" / "train" / str(cell["stages"].get("train"))).glob("[0-9]*")
-    return sorted((folder for folder in found if folder.name.isdecimal()), key=lambda folder: int(folder.name))
-
-
 def _record_digest(folder: Path | None) -> str | None:
-    return hashlib.sha256((folder / "record.json").read_bytes()).hexdigest() if folder else None
+    """Digest of a finished stage's record, which holds the digests of its files."""
+    return hashlib.sha256((folder / RECORD).read_bytes()).hexdigest() if folder else None
 
 
 def _means(path: Path) -> dict[str, float]:
-    """``split/scorer`` to mean score."""
+    """``split/scorer`` -> mean score, in the order of split and scorer."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table: Any = pq.ParquetFile(path).read(columns=["split", "scorer", "score"])
+    # Sums of float32 would lose digits over thousands of images.
     table = table.set_column(2, "score", table["score"].cast(pa.float64()))
     means = table.group_by(["split", "scorer"]).aggregate([("score", "mean")]).to_pylist()
-    return {f"{row['split']}/{row['scorer']}": row["score_mean"] for row in sorted(means, key=_place)}
+    return {f"{row['split']}/{row['scorer']}": row["score_mean"] for row in sorted(means, key=_split_and_scorer)}
 
 
-def _place(row: dict[str, Any]) -> tuple[str, str]:
+def _split_and_scorer(row: dict[str, Any]) -> tuple[str, str]:
     return row["split"], row["scorer"]

@@ -11,8 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from qsd.training.metrics import FILE as METRICS
-from qsd.training.metrics import VALIDATION
-from qsd.training.throughput_log import FILE as RATES
+from qsd.training.metrics import RATES, VALIDATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,55 +1,48 @@
-"""One file that holds all a run needs to continue: adapter, optimiser state, averages, step, lengths of the logs."""
+"""One file with all that a run needs to continue: weights, optimiser state, averages, step, lengths of the logs."""
 
 from __future__ import annotations
 
-import os
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
-    from torch import Tensor
+from qsd.files import atomic
 
 FILE = "checkpoint.safetensors"
+_NUMBERS = ("step", "metrics_bytes", "validation_bytes")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after ``step`` optimiser steps, and how long the files of metrics were then."""
+    """State after ``step`` optimiser steps, and how long the files of metrics were then. The default is a new run."""
 
-    step: int
-    metrics_bytes: int
-    tensors: Mapping[str, Tensor]
+    step: int = 0
+    metrics_bytes: int = 0
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
     validation_bytes: int = 0
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write aside, flush to disk, rename: after a kill there is the old or the new checkpoint, never half of one."""
-    from safetensors.torch import save_file
-
-    aside = folder / f"{FILE}.tmp"
+    """Replace the checkpoint in one step: after a kill there is the old or the new one, never half of one."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    numbers = {name: str(getattr(checkpoint, name)) for name in ("step", "metrics_bytes", "validation_bytes")}
-    save_file(tensors, aside, numbers)
-    with aside.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    aside.replace(folder / FILE)
+    with atomic(folder / FILE) as temporary:
+        save_file(tensors, temporary, {name: str(getattr(checkpoint, name)) for name in _NUMBERS})
 
 
 def load(folder: Path) -> Checkpoint | None:
     """The last checkpoint, or None when there is none; a damaged one counts as none, so that the run starts again."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(folder / FILE, framework="pt") as stored:
             metadata = stored.metadata()
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  (no mapping)
     except (FileNotFoundError, SafetensorError):
         return None
-    numbers = {name: int(metadata.get(name, 0)) for name in ("step", "metrics_bytes", "validation_bytes")}
+    numbers = {name: int(metadata.get(name, 0)) for name in _NUMBERS}
     return Checkpoint(tensors=tensors, **numbers)
 
 
@@ -62,7 +55,7 @@ class Clock:
         self._last = time.monotonic()
 
     def due(self, done: int) -> bool:
-        """True when one is due after ``done`` steps; asks no twice."""
+        """True when a checkpoint is due after ``done`` steps; the seconds are then counted from here."""
         now = time.monotonic()
         if done % self._steps and now - self._last < self._seconds:
             return False

@@ -1,16 +1,13 @@
-"""Rows of numbers about a training, a line of JSON each, in a file that goes on where a checkpoint left it."""
+"""Rows of numbers about a training, one line of JSON each, in a file that continues where a checkpoint left it."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from qsd.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 _LOWER = "training.learning_rate"
 
@@ -20,9 +17,9 @@ class NonFiniteLossError(UserError):
 
     Args:
         step: counted from 0.
-        name: of the number.
-        value: what it is.
-        lower: the settings that may mend it when they are lowered.
+        name: the column.
+        value: its value.
+        lower: the settings that may help when they are lowered.
     """
 
     def __init__(self, step: int, name: str, value: float, lower: str = _LOWER) -> None:
@@ -31,13 +28,13 @@ class NonFiniteLossError(UserError):
 
 
 class JsonlLog:
-    """Appends rows.
+    """Appends rows to a file.
 
     Args:
-        path: the file; what follows ``length`` bytes (written after the checkpoint one continues from) is cut off. None
-            writes nothing, but fails where another process's log does.
-        length: its length at that checkpoint, 0 for a new run.
-        lower: for the message of a training that diverged: the settings to lower.
+        path: the file. None writes nothing; such a log still raises where the main process's log does.
+        length: bytes of the file at the checkpoint that the training continues from, 0 for a new one; what was written
+            after that checkpoint is cut off.
+        lower: the settings to lower, for the message of a training that diverged.
     """
 
     def __init__(self, path: Path | None, length: int, lower: str = _LOWER) -> None:
@@ -47,14 +44,14 @@ class JsonlLog:
         self._lower = lower
 
     def add(self, row: Mapping[str, float], finite: Iterable[str] = ()) -> dict[str, float | None]:
-        """Append a row and return it as it is written: null for what is not a finite number.
+        """Append a row and return it as it is written: null in place of an infinity or NaN.
 
         Args:
             row: numbers by name.
-            finite: names of those that must be finite; a row with any has ``step``.
+            finite: the names that must hold finite numbers; a row with any has ``step``.
 
         Raises:
-            NonFiniteLossError: one of them is not; the rows before are in the file.
+            NonFiniteLossError: one of them does not; the rows before are in the file.
         """
         for name in finite:
             if not math.isfinite(row[name]):
@@ -66,7 +63,7 @@ class JsonlLog:
         return written
 
     def flush(self) -> int:
-        """The file's length in bytes, all rows written; 0 where there is no file."""
+        """Hand all rows to the file and return its length in bytes; 0 where there is no file."""
         if not self._file:
             return 0
         self._file.flush()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qsd.config.schema import LossConfig
+    from typing import Any
+
     from qsd.losses import Loss
 
 BACKWARD = 1.1
@@ -34,7 +35,7 @@ class Passes:
         return self.trained * (1 + BACKWARD) + self.forward
 
 
-def passes_of(loss: Loss, settings: LossConfig, whole_steps: bool) -> Passes:
+def passes_of(loss: Loss[Any], settings: Any, whole_steps: bool) -> Passes:
     """The passes of a training with a loss; reference errors found in the shared store are not subtracted.
 
     Args:

@@ -1,86 +1,78 @@
-"""metrics.jsonl and validation.jsonl: rows of numbers, free of times and places, so equal runs give equal bytes."""
+"""The files of numbers that a training writes, and the log of its steps; a method says which columns a row has.
+
+Rows of ``metrics.jsonl`` and ``validation.jsonl`` are free of times and places, so equal runs give equal bytes. This
+module is read by what shows trainings, too, so it imports nothing heavy.
+"""
 
 from __future__ import annotations
 
 import json
-import math
 from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsd.training.jsonl_log import JsonlLog
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
-
-    from qsd.losses import PairErrors
 
 FILE = "metrics.jsonl"
 VALIDATION = "validation.jsonl"
+RATES = "rates.jsonl"
+"""In the folder of an attempt, since artefacts hold no times."""
 FLUSH_STEPS = 10
 """Steps between two waits for the device."""
 RECENT = 20
 """Rows over which the log of the attempt averages."""
-OF_PAIRS = (
-    "loss",
-    "winner_error",
-    "loser_error",
-    "ref_winner_error",
-    "ref_loser_error",
-    "implicit_accuracy",
-    "logit_mean",
-)
-_VITAL = ("loss", "grad_norm")
-_LOWER = "training.learning_rate, loss.beta or lora.alpha"
-
-
-def pair_sums(loss: Tensor, errors: PairErrors) -> Tensor:
-    """Sums over the pairs of a micro-batch of what ``OF_PAIRS`` names, [7], fp32; NaN for what the loss does not use.
-
-    A logit of exactly zero counts as half a correct pair.
-    """
-    import torch
-
-    with torch.no_grad():
-        unused = loss.new_full((), math.nan)
-        values = [loss.sum(), errors.winner.sum(), errors.loser.sum(), unused, unused, unused, unused]
-        if errors.ref_winner is not None and errors.ref_loser is not None:
-            logits = errors.logits
-            values[3:] = [
-                errors.ref_winner.sum(),
-                errors.ref_loser.sum(),
-                (0.5 * (logits.sign() + 1)).sum(),
-                logits.sum(),
-            ]
-        return torch.stack(values)
+GRAD_NORM = "grad_norm"
 
 
 class MetricsLog:
-    """Rows wait on the device and are written every few steps.
+    """``metrics.jsonl``: a row per step. Rows wait on the device and are written every few steps.
+
+    A row is ``step``, the columns of the method, ``grad_norm``, ``learning_rate``, and what the method measured after
+    the update of this step, if anything.
 
     Args:
-        path: as of :class:`JsonlLog`; so is ``length``.
-        length: of the file at the checkpoint one continues from.
+        path: the file, or None, as of :class:`JsonlLog`; so is ``length``.
+        length: bytes of the file at the checkpoint that the training continues from.
+        columns: the names of a step's values.
+        finite: the columns that must be finite.
+        lower: the settings to lower, for the message of a training that diverged.
 
     Attributes:
         recent: the newest rows that were written, at most ``RECENT``.
     """
 
-    def __init__(self, path: Path | None, length: int) -> None:
-        self._rows = JsonlLog(path, length, _LOWER)
-        self._waiting: list[tuple[int, float, Tensor]] = []
+    def __init__(
+        self, path: Path | None, length: int, columns: Sequence[str], finite: Iterable[str], lower: str
+    ) -> None:
+        self._rows = JsonlLog(path, length, lower)
+        self._columns = (*columns, GRAD_NORM)
+        self._finite = tuple(finite)
+        self._waiting: list[tuple[int, Tensor, Tensor, dict[str, float]]] = []
         self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
 
-    def add(self, step: int, rate: float, means: Tensor, grad_norm: Tensor) -> bool:
-        """The row of one step: means over its pairs (``OF_PAIRS``) and the gradient norm before clipping.
+    def add(
+        self, step: int, values: Tensor, grad_norm: Tensor, learning_rate: float, further: Mapping[str, float]
+    ) -> bool:
+        """The row of one step.
+
+        Args:
+            step: counted from 0.
+            values: of the columns, [C], on any device.
+            grad_norm: global norm of the gradient before clipping, a scalar on the device.
+            learning_rate: of this step.
+            further: columns that only this row has.
 
         Returns:
             True when the rows so far were written, for which the device was waited for.
-        """
-        import torch
 
-        self._waiting.append((step, rate, torch.cat([means, grad_norm.reshape(1)])))
+        Raises:
+            NonFiniteLossError: as ``flush``.
+        """
+        self._waiting.append((step, values, grad_norm, {"learning_rate": learning_rate, **further}))
         if len(self._waiting) < FLUSH_STEPS:
             return False
         self.flush()
@@ -90,12 +82,12 @@ class MetricsLog:
         """Write the waiting rows and return the file's length in bytes.
 
         Raises:
-            NonFiniteLossError: at the first row whose loss or gradient norm is not finite.
+            NonFiniteLossError: at the first row with a number that must be finite and is not.
         """
-        for step, rate, values in self._waiting:
-            numbers = dict(zip((*OF_PAIRS, "grad_norm"), values.tolist(), strict=True))
-            row = {"step": step, **numbers, "learning_rate": rate}
-            self.recent.append(self._rows.add(row, finite=_VITAL))
+        for step, values, grad_norm, further in self._waiting:
+            numbers = dict(zip(self._columns, [*values.tolist(), grad_norm.item()], strict=True))
+            row = {"step": step, **numbers, **further}
+            self.recent.append(self._rows.add(row, finite=self._finite))
         self._waiting.clear()
         return self._rows.flush()
 
@@ -105,19 +97,21 @@ class MetricsLog:
         self._rows.close()
 
 
-def validation_row(steps: int, pairs: int, means: Tensor) -> dict[str, float]:
-    """Of ``validation.jsonl`` after so many steps: means (``OF_PAIRS``, the loss left out) over held-out pairs."""
-    values = dict(zip(OF_PAIRS, means.tolist(), strict=True))
-    del values["loss"]
-    return {"steps": steps, "pairs": pairs, **values}
+def mean_of(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, Any]:
+    """The mean of each named column over N ≥ 1 rows; None where a training has no number for a column."""
+    return {name: None if rows[0][name] is None else sum(row[name] for row in rows) / len(rows) for name in names}
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """All rows of a train artefact."""
-    return [json.loads(line) for line in (folder / FILE).read_text(encoding="utf-8").splitlines()]
+    return _read(folder / FILE)
 
 
 def read_validation(folder: Path) -> list[dict[str, Any]]:
     """All rows of a train artefact's validation; none when it was not asked for."""
     path = folder / VALIDATION
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return _read(path) if path.is_file() else []
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,18 +1,15 @@
-"""Batches made in a thread while the device computes: reading latents and drawing noise cost no time of a step."""
+"""Batches made in a thread while the device computes: reading inputs and drawing noise cost no time of a step."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-
-    import torch
-
-    from qsd.training.offpolicy.batches import PairBatch
+import torch
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -58,29 +55,25 @@ class Prefetched(Generic[T]):
         return self._waiting.pop(number).result()
 
 
-def moved(batch: PairBatch, device: torch.device) -> PairBatch:
-    """The batch with every tensor on ``device``; from pinned memory the copy does not wait."""
-    return replace(batch, **dict(_each(batch, lambda tensor: _to(tensor, device))))
+def moved(batch: T, device: torch.device) -> T:
+    """A batch (a dataclass of tensors) with every tensor on ``device``; from pinned memory the copy does not wait."""
+    return _map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
 
-def pinned(batch: PairBatch) -> PairBatch:
-    """The batch in page-locked memory."""
-    return replace(batch, **dict(_each(batch, lambda tensor: tensor.pin_memory())))
+def pinned(batch: T) -> T:
+    """A batch (a dataclass of tensors) in page-locked memory."""
+    return _map_tensors(batch, lambda tensor: tensor.pin_memory())
 
 
-def _to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    return tensor.to(device, non_blocking=True)
-
-
-def _each(batch: PairBatch, change: Callable[[torch.Tensor], torch.Tensor]) -> list[tuple[str, Any]]:
-    """The fields of a batch that hold tensors, changed."""
-    import torch
-
-    found: list[tuple[str, Any]] = []
-    for field in fields(batch):
-        value = getattr(batch, field.name)
-        if isinstance(value, torch.Tensor):
-            found.append((field.name, change(value)))
+def _map_tensors(batch: T, change: Callable[[Tensor], Tensor]) -> T:
+    """The batch with each tensor changed, in fields and in dictionaries of tensors; other fields stay."""
+    instance: Any = batch
+    changed: dict[str, Any] = {}
+    for field in fields(instance):
+        value = getattr(instance, field.name)
+        if isinstance(value, Tensor):
+            changed[field.name] = change(value)
         elif isinstance(value, dict):
-            found.append((field.name, {name: change(tensor) for name, tensor in value.items()}))
-    return found
+            changed[field.name] = {name: change(tensor) for name, tensor in value.items()}
+    copy: T = replace(instance, **changed)
+    return copy

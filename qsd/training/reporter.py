@@ -1,24 +1,18 @@
-"""What a training says of itself in the log of its attempt: now and then a line, and an account at the end.
+"""What a training prints into the log of its attempt: now and then a line, and a summary at the end.
 
-Throughput go to a file of the attempt as well, and what it found and computed of the reference errors to another.
+Throughput goes to a file in the attempt's folder as well.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from qsd.files import write_json
-from qsd.reference import ACCOUNT
-from qsd.training.throughput_log import ThroughputLog
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from qsd.training.offpolicy.micro_batches import MicroBatches
-    from qsd.training.processes import Processes
-    from qsd.training.throughput import Throughput
+from qsd.training.method import Method
+from qsd.training.metrics import GRAD_NORM, mean_of
+from qsd.training.throughput import Throughput, ThroughputLog
 
 SECONDS = 30.0
 """Between two lines."""
@@ -28,21 +22,20 @@ class TrainingReporter:
     """Prints in the main process.
 
     Args:
-        rates: counts what was trained.
-        batches: count passes without gradients and reference errors.
-        processes: that train.
-        attempt: folder of the attempt, for its rates and its account of reference errors; None keeps none.
+        method: words its own numbers.
+        throughput: counts what was trained.
+        attempt: folder of the attempt, for its rates; None keeps none.
     """
 
-    def __init__(
-        self, rates: Throughput, batches: MicroBatches, processes: Processes, attempt: Path | None = None
-    ) -> None:
-        self.rates = rates
-        self._batches = batches
-        self._processes = processes
+    def __init__(self, method: Method, throughput: Throughput, attempt: Path | None = None) -> None:
+        self._method = method
+        self._processes = method.processes
+        self._throughput = throughput
         self._last = time.monotonic()
-        self._attempt = attempt if processes.main else None
-        self._log = ThroughputLog(self._attempt, rates, processes.count)
+        self._attempt = attempt if self._processes.main else None
+        self._log = ThroughputLog(self._attempt, throughput, self._processes.count)
+        for line in method.opening_lines():
+            self._print(line)
 
     def log_steps(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """The rates since the last call, and a line about the newest rows of metrics.jsonl when the last is long ago.
@@ -52,67 +45,40 @@ class TrainingReporter:
         self._add_rates(rows)
         if time.monotonic() - self._last >= SECONDS:
             self._last = time.monotonic()
-            self._print(f"step {rows[-1]['step'] + 1}: {_learnt(_mean(rows))}; {self._speed()}")
+            self._print(f"step {rows[-1]['step'] + 1}: {self._method.describe(self._mean(rows))}; {self._speed()}")
 
-    def validated(self, row: Mapping[str, Any]) -> None:
+    def log_further(self, done: int, columns: Mapping[str, float]) -> None:
+        """A line about what was measured after a step beside its usual columns."""
+        if columns:
+            self._print(f"after {done} steps: " + ", ".join(f"{name} {value:.4g}" for name, value in columns.items()))
+
+    def log_validation(self, row: Mapping[str, Any]) -> None:
         """A line about a row of validation.jsonl."""
-        self._print(
-            f"validation after {row['steps']} steps on {row['pairs']} pairs that were not selected: "
-            f"implicit accuracy {row['implicit_accuracy']}, {_changes(row)}"
-        )
+        self._print(f"validation after {row['steps']} steps {self._method.describe_validation(row)}")
 
     def log_summary(self, steps: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """The account: speed, reference errors, and whether the preference was won by spoiling the loser only."""
+        """Speed, means over the last rows, and the method's own closing lines; nothing after 0 steps."""
         if not steps:
             return
         self._add_rates(rows)
         self._log.close()
-        seconds, mean = time.monotonic() - self.rates.started, _mean(rows)
+        seconds, mean = time.monotonic() - self._throughput.started, self._mean(rows)
         self._print(f"{steps} steps in {seconds:.1f} s: {seconds / steps:.3f} s a step, {self._speed()}")
-        said = self._batches.said()
-        if said:
-            self._print(said)
-        account = self._batches.account()
-        if account is not None and self._attempt is not None:
-            write_json(self._attempt / ACCOUNT, account)
-        self._print(f"last {len(rows)} steps: {_learnt(mean)}")
-        if mean["ref_winner_error"] is not None and _only_losers_moved(mean):
-            self._print(
-                "note: losers got worse and winners no better than under the base model: the margin grew by harm"
-            )
+        self._print(f"last {len(rows)} steps: {self._method.describe(mean)}")
+        for line in self._method.closing_lines(mean):
+            self._print(line)
+
+    def _mean(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return mean_of(rows, (*self._method.columns, GRAD_NORM))
 
     def _add_rates(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.rates.forwarded = self._batches.forwarded
+        self._throughput.forwarded = self._method.forwarded
         self._log.add(rows[-1]["step"] + 1)
 
     def _speed(self) -> str:
-        self.rates.forwarded = self._batches.forwarded
-        return self.rates.text(self._processes.count)
+        self._throughput.forwarded = self._method.forwarded
+        return self._throughput.text(self._processes.count)
 
     def _print(self, line: str) -> None:
         if self._processes.main:
             print(line, flush=True)
-
-
-def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of each number over the rows; None where the loss has none."""
-    return {name: None if rows[0][name] is None else sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-
-
-def _only_losers_moved(row: Mapping[str, Any]) -> bool:
-    """The known failure of preference losses: the margin d is positive although winners did not improve."""
-    return bool(row["logit_mean"] > 0 and row["winner_error"] >= row["ref_winner_error"])
-
-
-def _learnt(row: Mapping[str, Any]) -> str:
-    loss = f"loss {row['loss']:.6g}, gradient norm {row['grad_norm']:.3g}"
-    if row["implicit_accuracy"] is None:
-        return f"{loss}, winner error {row['winner_error']:.6g}"
-    return f"{loss}, accuracy {row['implicit_accuracy']:.3g}, {_changes(row)}"
-
-
-def _changes(row: Mapping[str, Any]) -> str:
-    """Errors against the reference, and the margin d that they make; below zero is better than the base model."""
-    winner = row["winner_error"] - row["ref_winner_error"]
-    loser = row["loser_error"] - row["ref_loser_error"]
-    return f"errors against the reference: winner {winner:+.2e}, loser {loser:+.2e}, margin {row['logit_mean']:+.2e}"

@@ -48,7 +48,7 @@ class PublicStep:
         checkpointing: bool,
     ) -> None:
         self.unet = denoiser.network
-        self.schedule = denoiser.schedule
+        self.schedule = denoiser.process.schedule
         self.pixels_per_latent = denoiser.pixels_per_latent
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.vae = vae.to(torch.float32 if len(text_models) == 2 else self.dtype)

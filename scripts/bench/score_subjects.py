@@ -67,7 +67,7 @@ class Subject:
     def ready(self) -> torch.Tensor:
         """All images as the model takes them, float (N, 3, S, S) on the device."""
         prepare = self.column.preprocess
-        images = (self.work.images.image(*place) for place in self.work.requests.images(0, self.count))
+        images = (self.work.images.image(number) for number in self.work.requests.images[: self.count].tolist())
         return torch.stack([prepare.one(image) for image in images]).to(self.work.device)
 
     def captions(self, first: int, last: int) -> list[str]:
@@ -173,15 +173,15 @@ def original_loop(found: Subject, calls: int) -> float:
     assert isinstance(found.scorer, ClipScorer)
     model, device = found.scorer.model, found.work.device
     (checkpoint,) = (found.folder / "weights").glob("*/*.pt")
-    places = list(found.work.requests.images(0, calls))
+    numbers = found.work.requests.images[:calls].tolist()
     begin = time.perf_counter()
-    for number, place in enumerate(places):
+    for place, number in enumerate(numbers):
         state = torch.load(checkpoint, map_location=device, weights_only=True, mmap=True)
         model.load_state_dict(state["state_dict"])
-        image = decode(found.work.images.bytes_of(*place))
+        image = decode(found.work.images.bytes_of(number))
         pixels = found.column.preprocess.one(image)[None].to(device)
         with torch.inference_mode():
-            bare(found.scorer, pixels, bare_inputs(found.scorer, found.captions(number, number + 1), device)).cpu()
+            bare(found.scorer, pixels, bare_inputs(found.scorer, found.captions(place, place + 1), device)).cpu()
     return (time.perf_counter() - begin) / calls
 
 

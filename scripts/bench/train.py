@@ -29,10 +29,10 @@ from scripts.bench.training_ways import PUBLIC, README, SHARED, WAYS, Ways, prep
 def timed(ways: Ways, rounds: int, steps: int) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Seconds a step, by way and round, and operations a step; a store that holds all errors is filled before."""
     ways.fill(rounds * steps + 2)
-    finding = ways.trainer(ways.shared)
-    step = {name: finding.step if name == SHARED else ways.way(name) for name in WAYS}
+    with_store = ways.engine(ways.shared)
+    step = {name: with_store.step if name == SHARED else ways.way(name) for name in WAYS}
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
-    with finding.batches:
+    with with_store.method.batches:
         for name in WAYS:
             step[name](0)
         flops = {name: count_flops(lambda name=name: step[name](1)) for name in WAYS}
@@ -42,8 +42,8 @@ def timed(ways: Ways, rounds: int, steps: int) -> tuple[dict[str, list[float]], 
                 for number in range(steps):
                     step[name](2 + round_ * steps + number)
                 seconds[name].append((ways.clock() - begin) / steps)
-    said = str(finding.batches.said())
-    assert " 0 computed" in said, f"the store should have held all: {said}"
+    summary = str(with_store.method.batches.cache_summary())
+    assert " 0 computed" in summary, f"the store should have held all: {summary}"
     return seconds, flops
 
 

@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 
 from qsd.config.schema import ExperimentConfig
-from qsd.models.attention import training_attention
-from qsd.training.loop import Trainer
+from qsd.training.engine import Engine
 from qsd.training.offpolicy.denoising_errors import pair_errors
+from qsd.training.offpolicy.method import PairsMethod
 from qsd.training.throughput import count_flops, peak
 from scripts.bench.ceiling import ceiling
 from scripts.bench.training_subject import add_arguments, configuration, hardware, subject
@@ -80,14 +80,14 @@ def _line(config: ExperimentConfig, folder: Path, kernels: str, steps: int) -> L
         _freed()
         if cuda:
             torch.cuda.reset_peak_memory_stats()
-        trainer = ways.trainer(ways.shared)
-        with trainer.batches:
-            logit = first_logit(trainer)
+        engine = ways.engine(ways.shared)
+        with engine.method.batches:
+            logit = first_logit(engine)
             for number in range(1, FIRST_STEPS + 1):
-                trainer.step(number)
+                engine.step(number)
             begin = ways.clock()
             for number in range(FIRST_STEPS + 1, last):
-                trainer.step(number)
+                engine.step(number)
             seconds = ways.clock() - begin
     except torch.OutOfMemoryError:
         return Line(kernels, pairs)
@@ -100,13 +100,14 @@ def _sized(config: ExperimentConfig, kernels: str, pairs: int) -> ExperimentConf
     return replace(config, training=training)
 
 
-def first_logit(trainer: Trainer) -> float:
+def first_logit(engine: Engine[PairsMethod]) -> float:
     """The largest |d| of the pairs of step 0, against the errors in the store; the adapter must be fresh."""
-    training = trainer.config.training
+    method = engine.method
+    precision = method.config.training.precision
     largest = 0.0
-    for item in trainer.batches.take(0):
-        with torch.no_grad(), training_attention(trainer.device, training.attention):
-            errors = pair_errors(trainer.denoiser, item.batch, True, training.precision, item.reference)
+    for item in method.batches.take(0):
+        with torch.no_grad(), method.kernels():
+            errors = pair_errors(method.denoiser, item.batch, True, precision, item.reference)
         largest = max(largest, errors.logits.abs().max().item())
     return largest
 
@@ -121,23 +122,23 @@ def _freed() -> None:
 def flops_per_pair(config: ExperimentConfig, folder: Path) -> float:
     """Operations of one pair, forward and backward, with plain kernels; the same for every line."""
     ways = Ways(_sized(config, "plain", 1), folder)
-    trainer = ways.trainer(ways.shared)
-    trainer.step(0)  # what the store lacks is computed here
-    return float(count_flops(lambda: trainer.step(1)))
+    engine = ways.engine(ways.shared)
+    engine.step(0)  # what the store lacks is computed here
+    return float(count_flops(lambda: engine.step(1)))
 
 
 def profile(config: ExperimentConfig, folder: Path, best: Line) -> Iterator[str]:
     """A table of the operations that take most of the device's time in steps of the fastest line."""
     ways = Ways(_sized(config, best.kernels, best.pairs), folder)
-    trainer = ways.trainer(ways.shared)
+    engine = ways.engine(ways.shared)
     for number in range(FIRST_STEPS):
-        trainer.step(number)
+        engine.step(number)
     cuda = ways.device.type == "cuda"
     activities = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if cuda else [])]
     with torch.profiler.profile(activities=activities) as found:
         begin = ways.clock()
         for number in range(FIRST_STEPS, FIRST_STEPS + 3):
-            trainer.step(number)
+            engine.step(number)
         seconds = ways.clock() - begin
     field = "self_device_time_total" if cuda else "self_cpu_time_total"
     rows = [(getattr(row, field) / 1e6, row.count, row.key) for row in found.key_averages()]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from qsd.config.schema import ExperimentConfig
-from qsd.data.images import PairImages
+from qsd.data.images import PairImages, pair_image_number
 from qsd.data.opening import open_source
 from qsd.device import prepare
 from qsd.encoding.pixels import to_pixels
@@ -22,8 +22,8 @@ from qsd.models.encoders import load_image_encoder, load_text_encoder
 from qsd.runtime import StageContext
 from qsd.stages.data import run as data
 from qsd.stages.encode import run as encode
-from qsd.stages.train import run as train
-from qsd.training.loop import Trainer
+from qsd.training.engine import Engine, Recipe
+from qsd.training.offpolicy.method import PairsMethod
 from scripts.bench.public_step import PublicStep
 
 README, PUBLIC = "public step as its README runs it", "public step without checkpointing"
@@ -49,22 +49,21 @@ class Ways:
         """Make one step of a way; the argument is its number."""
         if name in (README, PUBLIC):
             return self._public(checkpointing=name == README)
-        trainer = self.trainer(self.shared if name == SHARED else None)
-        trainer.batches.__enter__()  # for as long as this process lives
-        return trainer.step
+        engine = self.engine(self.shared if name == SHARED else None)
+        engine.method.batches.__enter__()  # for as long as this process lives
+        return engine.step
 
-    def trainer(self, shared: Path | None) -> Trainer:
+    def engine(self, shared: Path | None) -> Engine[PairsMethod]:
         """The project's; with the folder of shared reference errors, or computing them."""
-        context = StageContext(self.config, self._inputs, Path())
         denoiser = self._denoiser()
-        made = Trainer(self.config, denoiser, train.open_stream(context, denoiser.timesteps), shared=shared)
+        method = PairsMethod(self.config, self._inputs, denoiser, shared_errors=shared)
         if self.config.training.compile:
             denoiser.network.compile()
-        return made
+        return Engine(method, Recipe.of_adapter(method.config.training))
 
     def fill(self, steps: int) -> None:
         """Have the store hold the reference errors of these steps, as another cell's training leaves it."""
-        with self.trainer(self.shared).batches as batches:
+        with self.engine(self.shared).method.batches as batches:
             for number in range(steps):
                 batches.take(number)
 
@@ -75,7 +74,9 @@ class Ways:
         rows = read_table(self._inputs["data"] / "pairs.parquet").to_pylist()[: config.training.pairs_per_step]
         images = PairImages(open_source(config.data))
         sides = [
-            to_pixels([images.image(row["source_row"], side) for row in rows], config.model.resolution)
+            to_pixels(
+                [images.image(pair_image_number(row["source_row"], side)) for row in rows], config.model.resolution
+            )
             for side in ("winner", "loser")
         ]
         pixels = torch.cat(sides, dim=1).to(self.device)

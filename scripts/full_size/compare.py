@@ -24,9 +24,9 @@ import torch
 from qsd.draws import initial_latents
 from qsd.generation.images import read_images
 from qsd.models.encoders import load_text_encoder
-from qsd.models.family import family_of
 from qsd.models.pipeline import decode
 from qsd.models.precision import autocast_for, torch_type
+from qsd.models.source import family_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,8 +67,9 @@ def compare(folder: Path) -> Comparison:
     experiment = json.loads((folder / "experiment.yaml").read_text())
     drawing, resolution = experiment["generation"], experiment["model"]["resolution"]
     ours = next(read_images(folder / "generate"))
-    conditioning = _conditioning(str(folder / "model"), ours.caption)
     stock = _stock(folder / "model", drawing["precision"])
+    zeros = family_of(str(folder / "model")).zero_negative_prompt(stock)
+    conditioning = _conditioning(str(folder / "model"), ours.caption, zeros)
     side = resolution // stock.vae_scale_factor
     shape = (stock.unet.config.in_channels, side, side)
 
@@ -94,10 +95,9 @@ def compare(folder: Path) -> Comparison:
     return Comparison(after, _difference(mine, drawn()), int(np.ptp(mine)))
 
 
-def _conditioning(model: str, caption: str) -> dict[str, Tensor]:
+def _conditioning(model: str, caption: str, zeros: bool) -> dict[str, Tensor]:
     """The pipeline's arguments for a caption and for the negative prompt of guidance."""
     encoded = load_text_encoder(model, CPU).conditioning([caption, ""])
-    zeros = family_of(model).force_zeros
     arguments: dict[str, Tensor] = {}
     for field, values in encoded.items():
         arguments[ARGUMENTS[field]] = values[:1]

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,13 @@ from qsd.config.check import schema_fields
 from qsd.config.digest import hash_of
 from qsd.errors import UserError
 from qsd.runtime import PrecomputeContext, StageContext
-from qsd.stages.spec import Precompute
+from qsd.stages import spec
+from qsd.stages.stage_spec import Precompute, StageSpec, always
 from tests.ablations import partners
 from tests.ablations.faults import FAULTS
 
 HERE = "tests.ablations.fake_stages"
 _TRAIN = ("loss.name", "loss.beta", "lora.rank", "lora.scaling", "training.steps", "seed")
-
-
-@dataclass(frozen=True)
-class Spec:
-    entry: str
-    inputs: Callable[[Mapping[str, Any]], tuple[str, ...]]
-    reads: Callable[[Mapping[str, Any]], tuple[str, ...]]
-    version: int = 1
-    ahead: Precompute | None = None
-    processes: Callable[[Mapping[str, Any], int | None], int] | None = None
 
 
 def _select_reads(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -53,36 +44,53 @@ def _select_inputs(values: Mapping[str, Any]) -> tuple[str, ...]:
     return () if values["selection.strategy"] == "random" and values["data.relabel"] == "none" else ("score",)
 
 
-STAGES: dict[str, Spec] = {
-    "score": Spec(
-        f"{HERE}:score",
-        lambda _: (),
-        lambda _: ("reward.model",),
+def _like(stage: str, **changes: Any) -> StageSpec:
+    """The real stage of the same name with another entry, inputs and meaning."""
+    plain: dict[str, Any] = {"inputs": (), "chosen_inputs": None, "extra": lambda _: {}, "version": 1, "ahead": None}
+    return replace(spec.STAGES[stage], **{**plain, "processes": None, **changes})
+
+
+STAGES: dict[str, StageSpec] = {
+    "score": _like(
+        "score",
+        entry=f"{HERE}:score",
+        reads=lambda _: ("reward.model",),
         ahead=Precompute(f"{HERE}:score_ahead", lambda values: int(values["reward.shards"])),
     ),
-    "select": Spec(
-        f"{HERE}:digest_inputs",
-        _select_inputs,
-        _select_reads,
+    "select": _like(
+        "select",
+        entry=f"{HERE}:digest_inputs",
+        reads=_select_reads,
+        inputs=("score",),
+        chosen_inputs=_select_inputs,
     ),
-    "encode": Spec(f"{HERE}:digest_inputs", lambda _: (), lambda _: ("model.resolution",)),
-    "train": Spec(
-        f"{HERE}:train",
-        lambda _: ("select", "encode"),
-        lambda _: _TRAIN,
+    "encode": _like("encode", entry=f"{HERE}:digest_inputs", reads=lambda _: ("model.resolution",)),
+    "train": _like(
+        "train",
+        entry=f"{HERE}:train",
+        reads=lambda _: _TRAIN,
+        inputs=("select", "encode"),
         processes=lambda values, gpus: int(values["training.processes"] or gpus or 1),
     ),
-    "generate": Spec(
-        f"{HERE}:digest_inputs",
-        lambda values: ("train",) if values["adapter"] == "trained" else (),
-        lambda _: ("adapter", "generation.steps"),
+    "generate": _like(
+        "generate",
+        entry=f"{HERE}:digest_inputs",
+        reads=lambda _: ("adapter", "generation.steps"),
+        inputs=("train",),
+        chosen_inputs=lambda values: ("train",) if values["adapter"] == "trained" else (),
     ),
-    "evaluate": Spec(f"{HERE}:digest_inputs", lambda _: ("generate",), lambda _: ("evaluation.scorers",)),
+    "evaluate": _like(
+        "evaluate",
+        entry=f"{HERE}:digest_inputs",
+        reads=lambda _: ("evaluation.scorers",),
+        inputs=("generate",),
+        wanted=always,
+    ),
 }
 
 
 def stage_inputs(stage: str, values: Mapping[str, Any]) -> tuple[str, ...]:
-    return STAGES[stage].inputs(values)
+    return STAGES[stage].inputs_for(values)
 
 
 def stages_of(values: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Kill real processes at random instants and look at what is left. Reusable for any command that resumes."""
+"""Kill real processes at random instants and inspect what is left. Reusable for any command that resumes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 _TOKEN = "KILL_TEST_TOKEN"
 
@@ -97,19 +99,21 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 def processes_with(token: str) -> list[int]:
-    """Numbers of the processes whose environment holds the token; Linux only."""
+    """Numbers of the processes that run and whose environment holds the token."""
     found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal():
-            continue
-        try:
-            environment = (folder / "environ").read_bytes()
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if f"{_TOKEN}={token}".encode() in environment and state not in "ZX":
-            found.append(int(folder.name))
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(_TOKEN) == token and is_alive(process.pid):
+                found.append(process.pid)
     return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this user runs; a zombie does not."""
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _start(

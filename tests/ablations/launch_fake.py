@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from ablations.grid.spec import read_sweep
-from ablations.inspection.display import Lines
 from ablations.planning.plan import make_plan
 from ablations.running import local
+from ablations.running.display import Lines
 from ablations.running.slots import read_gpus
 from ablations.store.artefacts import Store
 from tests.ablations import fake_stages
@@ -22,7 +22,7 @@ def main(sweep: str, runs: str, jobs: str, gpus: str | None = None) -> int:
         Lines(sys.stdout),
         int(jobs),
         table=fake_stages.HERE,
-        preload=("omegaconf", fake_stages.HERE),
+        preload=("omegaconf", "tests.ablations.launch_fake", fake_stages.HERE),
         gpus=read_gpus(gpus),
     )
     if result.signal is not None:

@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from qsd import run_store
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -59,6 +61,18 @@ def key_of(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
+_MEANINGS: dict[str, dict[str, Any]] = {}
+"""Key of a stage -> its meaning."""
+
+
+def stage_key(stage: str, *parts: object) -> str:
+    """The key of a stage that means ``parts``, as its record must have it."""
+    meaning = {"of": [str(part) for part in parts]}
+    key = run_store.key_of(stage, 1, meaning, {})
+    _MEANINGS[key] = meaning
+    return key
+
+
 def usual_world(**changes: Any) -> World:
     """A baseline, two grid cells, a control and the base model."""
     cells = [
@@ -81,7 +95,7 @@ def seal(folder: Path, stage: str, key: str) -> None:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "record.json"
     }
-    record = {"stage": stage, "version": 1, "key": key, "meaning": {}, "inputs": {}, "files": files}
+    record = {"stage": stage, "version": 1, "key": key, "meaning": _MEANINGS[key], "inputs": {}, "files": files}
     (folder / "record.json").write_text(json.dumps(record, sort_keys=True, indent=1))
 
 
@@ -145,13 +159,13 @@ def _column(value: str, count: int) -> pa.Array:
 
 
 def stage_keys(cell: Cell, seed: int | None) -> dict[str, str]:
-    own = {stage: key_of(stage, cell.name, seed) for stage in ("generate", "evaluate")}
+    own = {stage: stage_key(stage, cell.name, seed) for stage in ("generate", "evaluate")}
     if cell.role == "base":
         return own
-    shared = {"data": key_of("data")} | ({"score": key_of("score")} if cell.reward_model else {})
+    shared = {"data": stage_key("data")} | ({"score": stage_key("score")} if cell.reward_model else {})
     by_seed = seed if cell.reward_model is None else None
-    shared["select"] = key_of("select", cell.name, by_seed)
-    return shared | {"train": key_of("train", cell.name, seed)} | own
+    shared["select"] = stage_key("select", cell.name, by_seed)
+    return shared | {"train": stage_key("train", cell.name, seed)} | own
 
 
 def prompt_table(world: World) -> list[tuple[str, str, str]]:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
+import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from analysis.figures import effects_png
-from analysis.load import load
+from analysis.data.load import load
+from analysis.data.rows import read_rows
+from analysis.data.training import Trained
 from analysis.lock import up_to_date
-from analysis.overlap import overlap, overlap_csv, overlap_png
+from analysis.render.table_csv import to_csv
+from analysis.render.terminal import render_terminal
 from analysis.report import write
-from analysis.rows import build_rows
-from analysis.rows_json import read_rows
-from analysis.sweep import read_sweep
-from analysis.table_csv import to_csv
-from analysis.tables import render_terminal
-from analysis.trained import Trained
+from analysis.statistics.build_rows import build_rows
 from qsd.errors import UserError
+from qsd.files import temporary_path
 from tests.analysis.synthetic import (
     Cell,
     World,
@@ -37,8 +33,8 @@ from tests.analysis.synthetic import (
 )
 
 FILES = [
-    *("rows.json", "table.csv", "table.md", "effects.png", "gallery.png", "overlap.csv", "overlap.png"),
-    "tables.lock.json",
+    *("rows.json", "table.csv", "table.md", "effects.png", "effects.svg", "gallery.png", "overlap.png", "overlap.csv"),
+    *("curves.json", "tables.lock.json"),
 ]
 
 
@@ -54,19 +50,24 @@ def test_report_writes_all_and_the_same_bytes_again(tmp_path, world):
     first = {path.name: path.read_bytes() for path in written}
     for path in written:
         path.unlink()
-        path.with_name(f".{path.name}.tmp").write_bytes(b"left by a kill")
+        left_by_a_kill = temporary_path(path)
+        left_by_a_kill.touch()
+        os.utime(left_by_a_kill, (0, 0))
+    in_use_by_another = temporary_path(folder / "table.csv")
+    in_use_by_another.touch()
     assert {path.name: path.read_bytes() for path in write(tmp_path, folder)} == first
+    in_use_by_another.unlink()
     assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "cells.json"])
 
 
 def test_the_figure_is_the_same_bytes_in_another_process(tmp_path, world):
     folder = write_sweep(tmp_path, world)
     script = "import sys, pathlib; from analysis.report import write; write(*map(pathlib.Path, sys.argv[1:]))"
-    found = set()
+    figures = set()
     for _ in range(2):
         subprocess.run([sys.executable, "-c", script, str(tmp_path), str(folder)], check=True)
-        found.add(((folder / "effects.png").read_bytes(), (folder / "overlap.png").read_bytes()))
-    assert len(found) == 1
+        figures.add(tuple((folder / name).read_bytes() for name in ("effects.png", "effects.svg", "overlap.png")))
+    assert len(figures) == 1
 
 
 def test_rows_are_read_back_and_csv_names_the_origin(tmp_path, world):
@@ -134,7 +135,8 @@ def test_terminal_table_fits_110_columns_and_needs_no_heavy_imports(tmp_path, wo
     assert "metric=winner_only" in text
     assert "judge (logit)" in text
     script = (
-        "import sys, pathlib; from analysis.tables import render_terminal; from analysis.lock import up_to_date;"
+        "import sys, pathlib; from analysis.render.terminal import render_terminal;"
+        "from analysis.lock import up_to_date;"
         "render_terminal(pathlib.Path(sys.argv[1])); up_to_date(pathlib.Path('.'), pathlib.Path(sys.argv[1]));"
         "print([m for m in ('numpy', 'scipy', 'pandas', 'pyarrow', 'matplotlib', 'torch') if m in sys.modules])"
     )
@@ -253,95 +255,3 @@ def test_new_selections_make_the_tables_old(tmp_path, world):
     world.cells[0].kept = 30
     write_select(tmp_path, stage_keys(world.cells[0], 0)["select"], world, world.cells[0], 0)
     assert not up_to_date(tmp_path, folder)
-
-
-def test_the_overlap_is_counted_by_pairs(tmp_path, world):
-    """product keeps pairs 0-19, difference 5-44, winner_only 10-29; random has three selections, one per seed."""
-    world.cells[1].kept = 40
-    found = overlap(tmp_path, read_sweep(write_sweep(tmp_path, world)))
-    random = [f"strategy=random seed {seed}" for seed in range(3)]
-    assert list(found.labels) == ["metric=product", "metric=difference", "metric=winner_only", *random]
-    assert found.kept.tolist() == [20, 40, 20, 20, 20, 20]
-    assert found.both[:3, :3].tolist() == [[20, 15, 10], [15, 40, 20], [10, 20, 20]]
-    assert (found.both == found.both.T).all()
-    sets = [set(np.random.default_rng(seed).permutation(100)[:20]) for seed in (0, 1)]
-    assert found.both[3, 4] == len(sets[0] & sets[1])
-    lines = list(csv.DictReader(io.StringIO(overlap_csv(found))))
-    assert len(lines) == 6 * 5
-    assert lines[0] == {
-        "first": "metric=product",
-        "second": "metric=difference",
-        "kept_first": "20",
-        "kept_second": "40",
-        "both": "15",
-        "share_of_first": "0.75",
-        "jaccard": "0.333333333",
-    }
-
-
-def test_cells_that_share_a_selection_are_one_row(tmp_path):
-    cells = [Cell("a", seeds=(0,)), Cell("b", seeds=(0,)), Cell("c", seeds=(0,))]
-    folder = write_sweep(tmp_path, World(cells, "a", prompts={"evaluation": 3}, pictures=False))
-    content = json.loads((folder / "cells.json").read_text())
-    for cell in content["cells"][1:]:
-        cell["stages"]["select"] = content["cells"][0]["stages"]["select"]
-    (folder / "cells.json").write_text(json.dumps(content))
-    assert overlap(tmp_path, read_sweep(folder)) is None
-    write(tmp_path, folder)
-    assert not (folder / "overlap.png").exists()
-
-
-def test_selections_of_the_same_pairs_are_one_row(tmp_path):
-    """All pairs, whatever is done to their labels, and for each seed anew; a seed is named where it matters."""
-    cells = [
-        *(Cell(f"flips={share}", seeds=(0, 1), reward_model=None, kept=100) for share in (0, 10, 20)),
-        Cell("half", seeds=(0, 1), reward_model=None, kept=50),
-    ]
-    world = World(cells, "flips=0", prompts={"evaluation": 3}, pictures=False)
-    found = overlap(tmp_path, read_sweep(write_sweep(tmp_path, world)))
-    assert found.labels == ("flips=0 and 2 more", "half seed 0", "half seed 1")
-    assert found.kept.tolist() == [100, 50, 50]
-    assert found.both[0].tolist() == [100, 50, 50]
-    world.cells.pop()
-    assert overlap(tmp_path, read_sweep(write_sweep(tmp_path, world))) is None
-
-
-LONG = "data.flip_fraction=20,loss.name=adaptive_dpo,data.relabel=scores,reward.model=clip_emoji"
-
-
-def fits(figure):
-    """Whether all labels of the first axes are in the picture, and none upon the next."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure).draw()
-    axes, whole = figure.axes[0], figure.bbox
-    rows = sorted((label.get_window_extent() for label in axes.get_yticklabels()), key=lambda box: box.y0)
-    columns = sorted((label.get_window_extent() for label in axes.get_xticklabels()), key=lambda box: box.x0)
-    return (
-        all(box.x0 >= whole.x0 and box.y1 <= whole.y1 for box in rows)
-        and all(box.y0 >= whole.y0 for box in columns)
-        and all(lower.y1 <= upper.y0 for lower, upper in itertools.pairwise(rows))
-        and all(left.x1 <= right.x0 for left, right in itertools.pairwise(columns))
-    )
-
-
-@pytest.mark.parametrize("count", [2, 16, 40])
-def test_labels_of_any_length_fit(tmp_path, monkeypatch, count):
-    cells = [Cell(f"{LONG},number={number}", seeds=(0,)) for number in range(count)]
-    cells.append(Cell("base model", role="base", seeds=(None,), reward_model=None))
-    world = World(cells, cells[0].name, prompts={"evaluation": 2}, pictures=False, pairs=300)
-    results = load(tmp_path, write_sweep(tmp_path, world))
-    looked = []
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: looked.append(fits(figure)))
-    overlap_png(overlap(tmp_path, results.sweep))
-    effects_png(results.sweep, build_rows(results))
-    assert looked == [True, True]
-
-
-@pytest.mark.parametrize("count", [2, 40])
-def test_the_heat_map_is_drawn_for_few_and_many(tmp_path, count):
-    cells = [Cell(f"selection.fraction={number},metric=difference", seeds=(0,)) for number in range(count)]
-    world = World(cells, cells[0].name, prompts={"evaluation": 2}, pictures=False, pairs=300)
-    found = overlap(tmp_path, read_sweep(write_sweep(tmp_path, world)))
-    assert len(found.labels) == count
-    assert Image.open(io.BytesIO(overlap_png(found))).format == "PNG"

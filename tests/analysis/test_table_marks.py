@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from analysis.load import load
+from analysis.data.load import load
+from analysis.data.rows import read_rows
+from analysis.document.sentences import missing_results, partial
+from analysis.render.terminal import render_terminal
 from analysis.report import write
-from analysis.rows import build_rows
-from analysis.rows_json import read_rows
-from analysis.tables import render_terminal
-from analysis.wording import incomplete, partial
+from analysis.statistics.build_rows import build_rows
 from tests.analysis.synthetic import Cell, World, usual_world, write_sweep
 
 
@@ -157,14 +157,14 @@ def test_a_sweep_with_nothing_but_divergence_and_the_base_model_still_has_a_tabl
 
 def test_a_failure_under_one_scorer_makes_the_table_partial(tmp_path):
     """Under the first scorer a cell has too few numbers, under the last all of them."""
-    from tests.analysis.test_load import scores_of, spoil
+    from tests.analysis.data.test_load import scores_of, spoil
 
     world = usual_world(prompts={"evaluation": 60}, pictures=False)
     folder = write_sweep(tmp_path, world)
     spoil(scores_of(tmp_path, world.cells[1], 0), list(range(12)), listed=False)
     rows = build_rows(load(tmp_path, folder))
     assert partial(rows) == "partial: 4 of 5 cells have all their results"
-    assert any("12 of 120 scores of clip_emoji are not finite" in line for line in incomplete(rows))
+    assert any("12 of 120 scores of clip_emoji are not finite" in line for line in missing_results(rows))
 
 
 def test_cells_with_one_evaluation_are_one_comparison(tmp_path):

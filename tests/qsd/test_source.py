@@ -17,10 +17,14 @@ from qsd.stages.spec import stage_meaning
 ROOT = Path(__file__).resolve().parents[2]
 MEMBER = '''"""A loss."""
 from __future__ import annotations
+from qsd.config.fields import meaning
 from typing import TYPE_CHECKING
 from .helper import half
 if TYPE_CHECKING:
     from pkg.unused import Word
+
+class Settings:
+    beta: float = meaning(5.0, "a factor", above=0)
 
 def loss(error: Word) -> float:
     """Of one error."""
@@ -56,8 +60,10 @@ def digest(folder: Path, **changes: tuple[str, str]) -> str:
         {"kind__helper": ("x / deeper", "x * deeper")},
         {"deeper": ("2", "3")},
         {"kind__member": ("import half", "import half as twice")},
+        {"kind__member": ("meaning(5.0", "meaning(4.0")},
+        {"kind__member": ("beta", "gamma")},
     ],
-    ids=["own sign", "helper", "helper's helper", "import"],
+    ids=["own sign", "helper", "helper's helper", "import", "default of a setting", "name of a setting"],
 )
 def test_code_that_computes_changes_the_digest(tmp_path: Path, change: dict[str, tuple[str, str]]) -> None:
     assert digest(tmp_path, **change) != digest(tmp_path)
@@ -71,8 +77,10 @@ def test_code_that_computes_changes_the_digest(tmp_path: Path, change: dict[str,
         {"kind__member": ("half(error) - 1", "(half(error)\n        - 1)")},
         {"unused": ("int", "float")},
         {"kind__other": ("return x", "return -x")},
+        {"kind__member": ("a factor", "the factor")},
+        {"kind__member": ("above=0", "least=1")},
     ],
-    ids=["comment", "docstring", "layout", "for type checkers", "other member"],
+    ids=["comment", "docstring", "layout", "for type checkers", "other member", "what a setting means", "its limit"],
 )
 def test_what_does_not_compute_leaves_the_digest(tmp_path: Path, change: dict[str, tuple[str, str]]) -> None:
     assert digest(tmp_path, **change) == digest(tmp_path)

@@ -14,8 +14,8 @@ from qsd.models.denoiser import load_denoiser
 from qsd.runtime import silent
 from qsd.stages.data import run as data
 from qsd.stages.encode import run as encode
-from qsd.stages.train import run as train
-from qsd.training.loop import Trainer
+from qsd.training.engine import Engine, Recipe
+from qsd.training.offpolicy.method import PairsMethod
 from qsd.training.processes import Processes
 from tests.qsd import tiny_pipeline, tiny_world
 
@@ -54,11 +54,14 @@ class TinyStages:
         return TinyStages(self.root, {**self.artefacts, **folders})
 
 
-def trainer(world: TinyStages, processes: Processes | None = None, **settings: Any) -> Trainer:
-    """A trainer as the stage makes it, with its fresh adapter."""
-    context = tiny_world.context(world.config(**settings), world.root / "unused", **world.artefacts)
-    denoiser = load_denoiser(context.config.model.path, torch.device("cpu"), context.config.training.precision)
-    return Trainer(context.config, denoiser, train.open_stream(context, denoiser.timesteps), processes=processes)
+def trainer(
+    world: TinyStages, processes: Processes | None = None, shared: Path | None = None, **settings: Any
+) -> Engine[PairsMethod]:
+    """An engine with the method of pairs as the stage makes it, with its fresh adapter."""
+    config = world.config(**settings)
+    denoiser = load_denoiser(config.model.path, torch.device("cpu"), config.training.precision)
+    method = PairsMethod(config, world.artefacts, denoiser, processes, shared)
+    return Engine(method, Recipe.of_adapter(method.config.training))
 
 
 def select(folder: Path, pair_ids: list[str], weights: list[float] | None = None) -> Path:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ablations.slurm.launches import launches
 from ablations.slurm.profile import Profile, read_profile
 from ablations.store.artefacts import Store
+from ablations.store.launches import launches
 from qsd.errors import UserError
 from tests.ablations.conftest import SMALL, Planner
 from tests.slurm.conftest import PROFILE, Submit

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ablations.checks import cluster_checks
 from ablations.checks.doctor import FAIL, OK, Finding
-from ablations.slurm import cluster_checks
 from ablations.slurm.profile import Profile
 from tests.slurm.one_node import OneNode
 

@@ -11,8 +11,8 @@ import pytest
 from ablations.files import read_json
 from ablations.recovery.retry import causes_of, choose, submit
 from ablations.slurm import query
-from ablations.slurm.launches import launches
 from ablations.store.artefacts import Store
+from ablations.store.launches import launches
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.recovery.test_failures import faulty
 from tests.conftest import ROOT

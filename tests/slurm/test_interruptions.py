@@ -12,8 +12,8 @@ import pytest
 from ablations.inspection.status import status, status_lines
 from ablations.planning.plan import Plan
 from ablations.slurm import query
-from ablations.slurm.launches import latest_jobs
 from ablations.store.artefacts import Store
+from ablations.store.launches import latest_jobs
 from qsd.errors import UserError
 from tests.ablations.conftest import Planner
 from tests.slurm.conftest import Submit

@@ -9,10 +9,10 @@ import pytest
 from ablations.grid.spec import read_sweep
 from ablations.inspection.status import status
 from ablations.planning.plan import make_plan
-from ablations.slurm.launches import launches
 from ablations.slurm.profile import Profile
 from ablations.slurm.submit import submit
 from ablations.store.artefacts import Store
+from ablations.store.launches import launches
 from qsd.config.load import build
 from qsd.stages import spec as stages
 from qsd.stages.score import run as score

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ablations.planning.plan import Plan
-from ablations.slurm.launches import latest_jobs
 from ablations.slurm.profile import FINISH
 from ablations.store.artefacts import Store
+from ablations.store.launches import latest_jobs
 
 
 def command(*words: str) -> str:

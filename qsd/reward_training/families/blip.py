@@ -7,26 +7,20 @@ The published training of ImageReward freezes the first 70 % of both towers' blo
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import Tensor
+from transformers import CLIPTokenizer
 
 from qsd.errors import UserError
 from qsd.reward_training.families import RewardFamily
-from qsd.reward_training.trainable import TrainableReward
+from qsd.reward_training.schema import BaseConfig
+from qsd.reward_training.trainable import Tokens, TrainableReward
 from qsd.rewards import blip_reward
-from qsd.rewards.image_reward import trained_scorer
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-    from transformers import CLIPTokenizer
-
-    from qsd.reward_training.schema import BaseConfig
-    from qsd.reward_training.trainable import Tokens
-    from qsd.rewards.blip_reward import BlipFolder, BlipReward
-    from qsd.rewards.image_reward import ImageRewardScorer
+from qsd.rewards.blip_reward import BlipFolder, BlipReward
+from qsd.rewards.image_reward import ImageRewardScorer, trained_scorer
 
 _TOKENIZER = "tokenizer"
 _BLOCK = re.compile(r"blip\.(?:visual_encoder\.blocks|text_encoder\.encoder\.layer)\.(\d+)\.")

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from qsd.errors import UserError
 from qsd.reward_training.families import RewardFamily
 from qsd.reward_training.layers import choose_layers
-from qsd.reward_training.trainable import TrainableReward
+from qsd.reward_training.schema import BaseConfig
+from qsd.reward_training.trainable import Tokens, TrainableReward
 from qsd.rewards import delta
 from qsd.rewards.clip import ClipScorer
 from qsd.rewards.preprocess import Preprocess
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from qsd.reward_training.schema import BaseConfig
-    from qsd.reward_training.trainable import Tokens
 
 LARGEST_LOGIT_SCALE = math.log(100)
 
@@ -91,9 +85,9 @@ def open_clip(config: BaseConfig) -> ClipReward:
     folder, file = (path.parent, path.name) if path.is_file() else (path, None)
     base = delta.Base(folder.name, config.layout, file, config.architecture)
     scorer = base.open(folder.parent)
-    kept = vars(scorer.preprocess)
+    settings = vars(scorer.preprocess)
     changed = {name: value for name in ("resize", "antialias") if (value := getattr(config, name)) is not None}
-    scorer.preprocess = Preprocess(**{**kept, **changed})
+    scorer.preprocess = Preprocess(**{**settings, **changed})
     scorer.model.requires_grad_(True)
     return ClipReward(base, scorer)
 

@@ -1,9 +1,15 @@
-"""Selection strategies: which pairs are trained on, and with which weight. One file per strategy."""
+"""Selection strategies: which pairs are trained on, and with which weight. One file per strategy.
+
+A strategy's file defines ``STRATEGY``: its function, and the dataclass of the settings that it reads
+(``qsd.selection.order.KeptAmount``, or a ``Settings`` of its own with fields made by ``qsd.config.fields.meaning``).
+These settings are then fields of the section ``selection`` of every experiment.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qsd.registry import Registry
 
@@ -13,9 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from qsd.config.schema import SelectionConfig
-
-    StrategyFunction = Callable[["Candidates", SelectionConfig], "Chosen"]
+S = TypeVar("S")
+"""The class of a strategy's settings."""
 
 
 @dataclass(frozen=True)
@@ -42,34 +47,40 @@ class Chosen:
     Attributes:
         rows: places [K] among the candidates, each once.
         weights: [K] > 0; of a pair's term in the loss, relative to the others.
-        opens: [K] in [0, 1], ascending: share of the training from which on a pair takes part; None: from the start.
+        available_from: [K] in [0, 1], ascending: share of the training from which on a pair takes part; None: all do
+            from the start.
     """
 
     rows: NDArray[np.int64]
     weights: NDArray[np.float64]
-    opens: NDArray[np.float64] | None = None
+    available_from: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
-class Strategy:
+class Strategy(Generic[S]):
     """A selection strategy.
 
     Attributes:
         function: (candidates, settings) -> chosen; the order of the candidates does not matter.
-        fields: the fields of ``selection`` that this strategy reads; others do not enter its key. ``fraction`` stands
-            for ``fraction`` or ``count``, whichever says how many to keep.
+        settings: dataclass of the settings that the function reads; others of the section do not enter its key. Of
+            ``fraction`` and ``count`` only the one that says how many to keep does.
         uses_quality: False for a strategy that ignores Q; its selection depends on no scores.
         uses_strata: True when the strata matter.
         stochastic: True when the uniforms matter; the seed then enters the key of the selection.
         version: raised whenever the same inputs give another selection.
     """
 
-    function: StrategyFunction
-    fields: tuple[str, ...] = ("fraction",)
+    function: Callable[[Candidates, S], Chosen]
+    settings: type[S]
     uses_quality: bool = True
     uses_strata: bool = False
     stochastic: bool = False
     version: int = 1
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the settings."""
+        return tuple(item.name for item in dataclasses.fields(self.settings))  # type: ignore[arg-type]
 
-REGISTRY: Registry[Strategy] = Registry("selection strategy", "qsd.selection.strategies", "STRATEGY")
+
+REGISTRY: Registry[Strategy[Any]] = Registry("selection strategy", "qsd.selection.strategies", "STRATEGY")

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from qsd.selection.order import best_first, kept_count
+from qsd.selection.order import KeptAmount, best_first, kept_count
 from qsd.selection.strategies import Candidates, Chosen, Strategy
 
-if TYPE_CHECKING:
-    from qsd.config.schema import SelectionConfig
 
-
-def bottom_k(pairs: Candidates, settings: SelectionConfig) -> Chosen:
+def bottom_k(pairs: Candidates, settings: KeptAmount) -> Chosen:
     """The K pairs of lowest Q, lowest first, weight 1; ties by pair id. K = count, or round(N · fraction / 100)."""
     rows = best_first(-pairs.quality, pairs.pair_ids, kept_count(len(pairs.quality), settings))
     return Chosen(rows, np.ones(len(rows)))
 
 
-STRATEGY = Strategy(bottom_k)
+STRATEGY = Strategy(bottom_k, KeptAmount)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
 from qsd.errors import UserError
-from qsd.selection.order import best_first, kept_count, standardised
+from qsd.selection.order import KeptAmount, Temperature, best_first, kept_count, standardised
 from qsd.selection.strategies import Candidates, Chosen, Strategy
 
-if TYPE_CHECKING:
-    from qsd.config.schema import SelectionConfig
+
+@dataclass
+class Settings(KeptAmount, Temperature):
+    """How many pairs to keep, and how unequal their weights are."""
 
 
-def loss_weighting(pairs: Candidates, settings: SelectionConfig) -> Chosen:
+def loss_weighting(pairs: Candidates, settings: Settings) -> Chosen:
     """The K pairs of highest Q with weights exp(z / temperature), mean 1; z is Q standardised over the K pairs.
 
     K = count, or round(N · fraction / 100); with ``fraction: 100`` no pair is left out and the weights are all that Q
@@ -36,4 +38,4 @@ def loss_weighting(pairs: Candidates, settings: SelectionConfig) -> Chosen:
     return Chosen(rows, weights / weights.mean())
 
 
-STRATEGY = Strategy(loss_weighting, fields=("fraction", "temperature"))
+STRATEGY = Strategy(loss_weighting, Settings)

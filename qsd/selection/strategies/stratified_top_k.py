@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
-from qsd.selection.order import best_first, kept_count
+from qsd.config.fields import meaning
+from qsd.selection.order import KeptAmount, best_first, kept_count
 from qsd.selection.strategies import Candidates, Chosen, Strategy
 
-if TYPE_CHECKING:
-    from qsd.config.schema import SelectionConfig
+
+@dataclass
+class Settings(KeptAmount):
+    """How many pairs to keep, and what the strata are."""
+
+    prompt_clusters: int | None = meaning(
+        None, "strata are so many clusters of captions; null: the styles that captions name", least=2, most=1000
+    )
 
 
-def stratified_top_k(pairs: Candidates, settings: SelectionConfig) -> Chosen:
+def stratified_top_k(pairs: Candidates, settings: Settings) -> Chosen:
     """The K pairs that stand highest within their own stratum, best Q first, weight 1.
 
     The pair of rank r = 1, 2, … by Q among the n of its stratum stands at (r - 1/2) / n; the K lowest are kept, equal
@@ -31,4 +38,4 @@ def stratified_top_k(pairs: Candidates, settings: SelectionConfig) -> Chosen:
     return Chosen(order[np.sort(kept)], np.ones(len(kept)))
 
 
-STRATEGY = Strategy(stratified_top_k, fields=("fraction", "prompt_clusters"), uses_strata=True)
+STRATEGY = Strategy(stratified_top_k, Settings, uses_strata=True)

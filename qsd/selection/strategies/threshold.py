@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
+from qsd.config.fields import meaning
 from qsd.errors import UserError
 from qsd.selection.order import best_first
 from qsd.selection.strategies import Candidates, Chosen, Strategy
 
-if TYPE_CHECKING:
-    from qsd.config.schema import SelectionConfig
+
+@dataclass
+class Settings:
+    """The bound."""
+
+    threshold: float = meaning(0.0, "least Q to keep (strategy threshold)")
 
 
-def threshold(pairs: Candidates, settings: SelectionConfig) -> Chosen:
+def threshold(pairs: Candidates, settings: Settings) -> Chosen:
     """The pairs with Q >= ``selection.threshold``, best first, weight 1; Q in the unit of the metric.
 
     Raises:
@@ -28,4 +33,4 @@ def threshold(pairs: Candidates, settings: SelectionConfig) -> Chosen:
     return Chosen(best_first(pairs.quality, pairs.pair_ids, count), np.ones(count))
 
 
-STRATEGY = Strategy(threshold, fields=("threshold",))
+STRATEGY = Strategy(threshold, Settings)

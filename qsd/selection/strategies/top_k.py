@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from qsd.selection.order import best_first, kept_count
+from qsd.selection.order import KeptAmount, best_first, kept_count
 from qsd.selection.strategies import Candidates, Chosen, Strategy
 
-if TYPE_CHECKING:
-    from qsd.config.schema import SelectionConfig
 
-
-def top_k(pairs: Candidates, settings: SelectionConfig) -> Chosen:
+def top_k(pairs: Candidates, settings: KeptAmount) -> Chosen:
     """The K pairs of highest Q, weight 1; ties by pair id. K = count, or round(N · fraction / 100).
 
     Source: Singh, Khanna, Moturi, "Effective Text-to-Image Alignment with Quality Aware Pair Ranking", 2024.
@@ -22,4 +17,4 @@ def top_k(pairs: Candidates, settings: SelectionConfig) -> Chosen:
     return Chosen(rows, np.ones(len(rows)))
 
 
-STRATEGY = Strategy(top_k)
+STRATEGY = Strategy(top_k, KeptAmount)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qsd.selection.order import best_first, kept_count, standardised
+from qsd.config.fields import meaning
+from qsd.selection.order import KeptAmount, Temperature, best_first, kept_count, standardised
 from qsd.selection.strategies import Candidates, Chosen, Strategy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from qsd.config.schema import SelectionConfig
+
+@dataclass
+class Settings(KeptAmount, Temperature):
+    """How many pairs to draw, how much more likely better ones are, and whether a pair can be drawn again."""
+
+    replacement: bool = meaning(False, "weighted sampling may draw a pair again; its weight is how often")
 
 
-def weighted_sampling(pairs: Candidates, settings: SelectionConfig) -> Chosen:
+def weighted_sampling(pairs: Candidates, settings: Settings) -> Chosen:
     """K pairs drawn with odds exp(z / temperature), z the standardised Q. K = count, or round(N · fraction / 100).
 
     Without replacement, every pair gets the key z / temperature + g, g = -log(-log(1 - u)) from its own uniform number
@@ -46,4 +53,4 @@ def _with_replacement(pairs: Candidates, z: NDArray[np.float64], count: int) -> 
     return Chosen(order[kept].astype(np.int64), times[kept].astype(np.float64))
 
 
-STRATEGY = Strategy(weighted_sampling, fields=("fraction", "temperature", "replacement"), stochastic=True, version=2)
+STRATEGY = Strategy(weighted_sampling, Settings, stochastic=True, version=2)

@@ -6,23 +6,21 @@ source, ``problems.json``, ``summary.json``. Images stay where they are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from qsd.data.examine import HARMLESS, examine_rows
 from qsd.data.opening import open_source
 from qsd.data.pairs import PreferencePair
 from qsd.data.problems import Problems
+from qsd.data.source import PairSource
 from qsd.errors import UserError
 from qsd.files import write_json, write_table
-from qsd.stages.sharded_rows import sharded
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import pyarrow as pa
-
-    from qsd.data.source import PairSource
-    from qsd.runtime import StageContext
+from qsd.runtime import StageContext
+from qsd.shards import sharded_tables
 
 SHARD_ROWS = 1024
 _TEXT_COLUMNS = ("pair_id", "caption", "winner_uid", "loser_uid", "annotator_id")
@@ -40,7 +38,7 @@ def run(context: StageContext) -> None:
     def compute(start: int, stop: int) -> pa.Table:
         return _examined(source, start, stop, config.threads)
 
-    shards = sharded(context.state / "rows", len(source), SHARD_ROWS, compute, context.report, "rows")
+    shards = sharded_tables(context.state / "rows", len(source), SHARD_ROWS, compute, context.report, "rows")
     pairs, problems = _merge(shards)
     problems.check_bound(f"{config.data.path}", len(source), config.data.max_rejected_fraction, HARMLESS)
     if pairs.num_rows == 0:
@@ -51,36 +49,31 @@ def run(context: StageContext) -> None:
 
 
 def _schema() -> pa.Schema:
-    import pyarrow as pa
-
     fields: dict[str, pa.DataType] = {name: pa.string() for name in _TEXT_COLUMNS}
     return pa.schema({**fields, "source_row": pa.int64()})
 
 
 def _examined(source: PairSource, start: int, stop: int, threads: int) -> pa.Table:
     """Rows of a shard: the columns of a pair, and ``name`` and ``problem`` (null for a pair)."""
-    import pyarrow as pa
-
     schema = _schema().append(pa.field("name", pa.string())).append(pa.field("problem", pa.string()))
     records: list[dict[str, Any]] = []
-    for row, found in examine_rows(source, start, stop, threads):
-        if isinstance(found, PreferencePair):
-            records.append({**vars(found), "name": row.name})
+    for row, outcome in examine_rows(source, start, stop, threads):
+        if isinstance(outcome, PreferencePair):
+            records.append({**vars(outcome), "name": row.name})
         else:
-            records.append({"name": found[0], "problem": found[1], "source_row": row.number})
+            name, problem = outcome
+            records.append({"name": name, "problem": problem, "source_row": row.number})
     return pa.Table.from_pylist(records, schema=schema)
 
 
 def _merge(shards: Iterable[pa.Table]) -> tuple[pa.Table, Problems]:
     """All pairs, the first of equal ones only, and all problems."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     problems, seen, tables = Problems(), set[str](), [_schema().empty_table()]
     for shard in shards:
         keep = []
         columns = (shard[name].to_pylist() for name in ("pair_id", "name", "problem"))
         for pair_id, name, problem in zip(*columns, strict=True):
+            # Duplicates are known only across shards, so they are found here and not when a row is examined.
             reason = problem or ("duplicate_pair" if pair_id in seen else None)
             if reason:
                 problems.add(reason, name)
@@ -98,9 +91,6 @@ def _counts(problems: Problems) -> str:
 
 
 def _summary(pairs: pa.Table, problems: Problems, rows: int) -> dict[str, Any]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     images = pa.chunked_array([*pairs["winner_uid"].chunks, *pairs["loser_uid"].chunks])
     annotators = pc.count_distinct(pairs["annotator_id"]).as_py()
     return {

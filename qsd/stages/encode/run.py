@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
 
-from qsd.data.images import PairImages
+from qsd.config.schema import ExperimentConfig
+from qsd.data.images import PairImages, pair_image_number
 from qsd.data.opening import open_source
 from qsd.data.problems import Problems
 from qsd.device import prepare
 from qsd.encoding.pixels import to_pixels
-from qsd.encoding.shards import Shards, write_missing
+from qsd.encoding.shards import ArrayShards, write_missing
 from qsd.errors import UserError
 from qsd.files import file_digest, read_table, write_json, write_table
 from qsd.models.encoders import ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pyarrow as pa
-
-    from qsd.config.schema import ExperimentConfig
-    from qsd.data.pairs import Side
-    from qsd.runtime import StageContext
+from qsd.runtime import StageContext
 
 
 @dataclass
@@ -33,8 +30,8 @@ class Contents:
     """Unique images and captions of the pairs to encode; rows in order of first appearance in the source."""
 
     pairs: pa.Table
-    images: dict[str, tuple[int, Side]]
-    """uid -> source row and side where the image is found."""
+    images: dict[str, int]
+    """uid -> number of the image in its source (``qsd.data.images.pair_image_number``)."""
     captions: list[str]
     """The empty caption first."""
 
@@ -45,8 +42,6 @@ def run(context: StageContext) -> None:
     Raises:
         UserError: no pairs, or more non-finite latents than ``data.max_rejected_fraction`` allows.
     """
-    import torch
-
     device = torch.device(prepare(context.config.device, context.config.threads))
     pairs = _pairs(context)
     if not pairs.num_rows:
@@ -59,20 +54,18 @@ def run(context: StageContext) -> None:
 
 
 def unique_contents(pairs: pa.Table) -> Contents:
-    """What a table of pairs (as in ``pairs.parquet``) needs encoded."""
+    """The images and captions of a table of pairs (as in ``pairs.parquet``), each once."""
     pairs = pairs.sort_by("source_row")
-    images: dict[str, tuple[int, Side]] = {}
+    images: dict[str, int] = {}
     captions = {"": None}
     for row in pairs.select(["caption", "winner_uid", "loser_uid", "source_row"]).to_pylist():
-        images.setdefault(row["winner_uid"], (row["source_row"], "winner"))
-        images.setdefault(row["loser_uid"], (row["source_row"], "loser"))
+        images.setdefault(row["winner_uid"], pair_image_number(row["source_row"], "winner"))
+        images.setdefault(row["loser_uid"], pair_image_number(row["source_row"], "loser"))
         captions.setdefault(row["caption"])
     return Contents(pairs, images, list(captions))
 
 
 def _pairs(context: StageContext) -> pa.Table:
-    import pyarrow.compute as pc
-
     pairs = read_table(context.inputs["data"] / "pairs.parquet")
     if context.config.encode.scope == "dataset":
         return pairs
@@ -84,26 +77,24 @@ def _encode_images(context: StageContext, contents: Contents, encoder: ImageEnco
     """Write the latents' shards; returns the shape (C, h, w) of one latent."""
     config = context.config
     images = PairImages(open_source(config.data))
-    places = list(contents.images.values())
+    numbers = list(contents.images.values())
 
     def compute(start: int, stop: int) -> tuple[npt.NDArray[np.float32], ...]:
         size = config.encode.batch_size
-        batches = [places[first : min(first + size, stop)] for first in range(start, stop, size)]
+        batches = [numbers[first : min(first + size, stop)] for first in range(start, stop, size)]
         return (np.concatenate([_posterior(images, batch, encoder, config) for batch in batches]),)
 
-    total = len(places)
+    total = len(numbers)
     write_missing(context.output, ("latents",), total, compute, lambda done: context.report(done, total, "images"))
-    first = Shards(context.output, "latents", total).take(np.zeros(1, dtype=np.int64))
+    first = ArrayShards(context.output, "latents", total).take(np.zeros(1, dtype=np.int64))
     return tuple(int(side) for side in first.shape[3:])
 
 
 def _posterior(
-    images: PairImages, places: list[tuple[int, Side]], encoder: ImageEncoder, config: ExperimentConfig
+    images: PairImages, numbers: list[int], encoder: ImageEncoder, config: ExperimentConfig
 ) -> npt.NDArray[np.float32]:
-    """[B, variants, 2, C, h, w]; the whole row of an image is NaN when one of its numbers is not finite."""
-    import torch
-
-    pixels = to_pixels([images.image(*place) for place in places], config.model.resolution)
+    """Mean and deviation, [B, variants, 2, C, h, w]; all of an image is NaN when one of its numbers is not finite."""
+    pixels = to_pixels([images.image(number) for number in numbers], config.model.resolution)
     variants = [pixels, pixels.flip(-1)] if config.training.flip else [pixels]
     rows = torch.stack([torch.stack(encoder.posterior(variant), dim=1) for variant in variants], dim=1)
     finite = rows.isfinite().flatten(1).all(dim=1)
@@ -128,9 +119,6 @@ def _encode_captions(context: StageContext, contents: Contents, encoder: TextEnc
 
 
 def _write_index(context: StageContext, contents: Contents, latent_shape: tuple[int, ...], fields: list[str]) -> None:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     output = context.output
     uids = list(contents.images)
     rejected = _rejected(output, len(uids))
@@ -141,7 +129,7 @@ def _write_index(context: StageContext, contents: Contents, latent_shape: tuple[
     problems.check_bound("encode", len(uids), context.config.data.max_rejected_fraction)
 
     def rows(column: str, values: list[str]) -> pa.Array[pa.Int32Scalar]:
-        """Where each value of a column of the pairs is among the unique ones."""
+        """The row of each value of a column of the pairs among the unique values."""
         return pc.index_in(contents.pairs[column].combine_chunks(), value_set=pa.array(values, pa.string()))
 
     columns: dict[str, Any] = {
@@ -172,5 +160,5 @@ def _write_index(context: StageContext, contents: Contents, latent_shape: tuple[
 
 def _rejected(folder: Path, total: int) -> npt.NDArray[np.bool_]:
     """[images] True where the latents are marked NaN."""
-    shards = Shards(folder, "latents", total)
+    shards = ArrayShards(folder, "latents", total)
     return np.array([np.isnan(shards.first_number(row)) for row in range(total)], dtype=np.bool_)

@@ -9,24 +9,23 @@ the model (``reward.workers``), and scores are kept shard by shard. The forward 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from qsd.config.schema import ExperimentConfig
 from qsd.data.problems import Problems
 from qsd.device import prepare
 from qsd.errors import UserError
 from qsd.files import write_table
-from qsd.generation.images import GeneratedFiles
+from qsd.generation.images import GeneratedImageSource
 from qsd.rewards.requests import requests_in_order
+from qsd.runtime import StageContext
 from qsd.scoring.compute import ScoringJob, ensure_scores
 from qsd.scoring.scorer_runs import ScorerRun, column_of
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-    from numpy.typing import NDArray
-
-    from qsd.config.schema import ExperimentConfig
-    from qsd.runtime import StageContext
 
 MAX_NON_FINITE = 0.02
 """Share of scores of one scorer that may be infinite or not a number; above it the stage fails."""
@@ -38,12 +37,10 @@ def run(context: StageContext) -> None:
     Raises:
         UserError: no images, missing weights, or too many scores that are not finite.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     config = context.config
     device = prepare(config.device, config.threads)
-    images = GeneratedFiles(context.inputs["generate"])
+    # The judge is always computed in fp32, whatever precision the scores that select pairs have.
+    images = GeneratedImageSource(context.inputs["generate"])
     requests = requests_in_order(images.about["caption"])
     work = ScoringJob(images, requests, context.state / "scores", device, config.reward.workers)
     columns = [_column(name, config) for name in config.evaluation.scorers]
@@ -54,6 +51,7 @@ def run(context: StageContext) -> None:
         _check(table, problems)
     problems.write(context.output / "problems.json")
     joined = pa.concat_tables(tables)
+    # Scores that are not finite are listed in problems.json; the analysis leaves their images out of every cell.
     joined = joined.filter(pc.is_finite(joined["score"])).unify_dictionaries()
     write_table(context.output / "scores.parquet", joined)
 
@@ -64,8 +62,6 @@ def _column(name: str, config: ExperimentConfig) -> ScorerRun:
 
 def _rows(about: pa.Table, column: ScorerRun, scores: NDArray[np.float32]) -> pa.Table:
     """All rows of one scorer, non-finite scores included."""
-    import numpy as np
-    import pyarrow as pa
 
     def constant(value: str) -> Any:
         return pa.DictionaryArray.from_arrays(np.zeros(len(scores), dtype=np.int32), pa.array([value]))
@@ -85,8 +81,6 @@ def _rows(about: pa.Table, column: ScorerRun, scores: NDArray[np.float32]) -> pa
 
 def _check(table: pa.Table, problems: Problems) -> None:
     """Count the non-finite scores of one scorer; ids are ``scorer/prompt_id/image_index``."""
-    import pyarrow.compute as pc
-
     bad = table.filter(pc.invert(pc.is_finite(table["score"]))).to_pylist()
     for row in bad:
         problems.add("non_finite_score", f"{row['scorer']}/{row['prompt_id']}/{row['image_index']}")

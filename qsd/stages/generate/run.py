@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import torch
+from PIL import Image
+
+from qsd.config.schema import ExperimentConfig
 from qsd.device import prepare
 from qsd.evaluation.prompts import read_prompts
 from qsd.generation.generator import Generator, Wanted
 from qsd.generation.images import SHARD_IMAGES, shard_path, write_shard
 from qsd.models.pipeline import load_pipeline
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
-    from PIL import Image
-
-    from qsd.config.schema import ExperimentConfig
-    from qsd.runtime import StageContext
+from qsd.runtime import StageContext
+from qsd.shards import Shard, write_missing
 
 
 def run(context: StageContext) -> None:
@@ -27,22 +24,25 @@ def run(context: StageContext) -> None:
     Raises:
         UserError: a damaged prompts file, or a model or adapter that cannot be loaded.
     """
-    import torch
-
     config = context.config
     device = torch.device(prepare(config.device, config.threads))
     wanted = all_wanted(config)
     generator: Generator | None = None
     started, made = time.monotonic(), 0
-    for number, start in enumerate(range(0, len(wanted), SHARD_IMAGES)):
-        shard = wanted[start : start + SHARD_IMAGES]
-        path = shard_path(context.output, number)
-        if not path.exists():
-            generator = generator or _open(context, device)
-            started = started if made else time.monotonic()
-            write_shard(path, shard, _make(generator, shard, config, context, start, len(wanted)))
-            made += len(shard)
-        context.report(start + len(shard), len(wanted), "images")
+
+    def write(shard: Shard) -> None:
+        nonlocal generator, started, made
+        generator = generator or _open(context, device)
+        started = started if made else time.monotonic()
+        images = _make(generator, wanted[shard.start : shard.stop], config, context, shard.start, len(wanted))
+        write_shard(shard_path(context.output, shard.number), wanted[shard.start : shard.stop], images)
+        made += len(images)
+
+    def is_there(shard: Shard) -> bool:
+        return shard_path(context.output, shard.number).exists()
+
+    for shard in write_missing(len(wanted), SHARD_IMAGES, is_there, write):
+        context.report(shard.stop, len(wanted), "images")
     if made:
         seconds = time.monotonic() - started
         print(f"{made} images in {seconds:.1f} s: {made / seconds:.2f} images/s", flush=True)

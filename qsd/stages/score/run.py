@@ -1,21 +1,28 @@
 """Stage score: ψ of winner and loser of every pair, each distinct (image, caption) scored once.
 
 Input ``data``. Output: ``scores.parquet`` in the order of the pairs: pair_id, winner_score, loser_score, and how they
-came about: scorer, revision, unit, precision, preprocessing and versions (JSON, by reward model); ``problems.json``;
+were computed: scorer, revision, unit, precision, preprocessing and versions (JSON, by reward model); ``problems.json``;
 with a precision other than fp32 also ``summary.json``, how well it orders images as fp32 does.
 
 Scores are computed in shards (``qsd.scoring``), each image decoded once for all members of an ensemble. Where stages
-share a folder, whatever reward models other stages have scored the same data with is found there, and processes may
-compute_scores it beforehand (:func:`precompute`). An ensemble's members are combined over the whole data set.
+share a folder, scores of other stages for the same data are read from there, and a precompute may have computed them
+beforehand (:func:`precompute`). An ensemble's members are combined over the whole data set.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from qsd.config.digest import canonical_json
+from qsd.config.schema import ExperimentConfig
 from qsd.data.distinct import Distinct, distinct
 from qsd.data.images import PairImages
 from qsd.data.opening import open_source
@@ -25,21 +32,11 @@ from qsd.files import read_table, texts, write_json, write_table
 from qsd.rewards.ensemble import MAJORITY, UNITS, combined, ensemble_revision, members_of, votes
 from qsd.rewards.requests import requests_of
 from qsd.rewards.scorers import ENSEMBLE
+from qsd.runtime import PrecomputeContext, StageContext
 from qsd.scoring.agreement import rank_correlation
 from qsd.scoring.compute import ScoringJob, compute_scores, ensure_scores
 from qsd.scoring.precision import check_precision
 from qsd.scoring.scorer_runs import ScorerRun, column_of, versions
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    import numpy as np
-    import pyarrow as pa
-    from numpy.typing import NDArray
-
-    from qsd.config.schema import ExperimentConfig
-    from qsd.runtime import PrecomputeContext, StageContext
 
 
 def run(context: StageContext) -> None:
@@ -52,6 +49,7 @@ def run(context: StageContext) -> None:
     columns = _columns([config])
     task = _Task.of(config, context.inputs, context.shared or context.state / "scores")
     task.check(columns)
+    # The shards may be in a folder that all score stages of this data share, or in this stage's own state.
     scores = ensure_scores(task.work, columns, context.report)
     if config.reward.precision != "fp32":
         write_json(context.output / "summary.json", _agreement(task.work, columns, scores))
@@ -75,12 +73,13 @@ def precompute(context: PrecomputeContext) -> None:
 
 def _columns(configs: Sequence[ExperimentConfig]) -> list[ScorerRun]:
     """The different columns that some stages need."""
-    found: dict[str, ScorerRun] = {}
+    by_folder: dict[str, ScorerRun] = {}
     for config in configs:
         for name in members_of(config.reward.model, config.reward.members):
+            # Two stages may differ in precision or batch size alone; the folder's name tells such columns apart.
             column = column_of(name, config.reward)
-            found.setdefault(column.folder, column)
-    return list(found.values())
+            by_folder.setdefault(column.folder, column)
+    return list(by_folder.values())
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,18 @@ class _Task:
     """The pairs, the distinct (image, caption) among them, and where their scores go."""
 
     pairs: pa.Table
-    found: Distinct
+    distinct: Distinct
     work: ScoringJob
 
     @classmethod
     def of(cls, config: ExperimentConfig, inputs: Mapping[str, Path], root: Path) -> _Task:
         device = prepare(config.device, config.threads)
         pairs = read_table(inputs["data"] / "pairs.parquet")
-        found = distinct(pairs)
+        numbered = distinct(pairs)
         images = PairImages(open_source(config.data))
-        return cls(pairs, found, ScoringJob(images, requests_of(pairs, found), root, device, config.reward.workers))
+        return cls(
+            pairs, numbered, ScoringJob(images, requests_of(pairs, numbered), root, device, config.reward.workers)
+        )
 
     def check(self, columns: Sequence[ScorerRun]) -> None:
         for column in columns:
@@ -105,15 +106,13 @@ class _Task:
 
     def by_place(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores in the order of the requests -> of winners and losers [2N]."""
-        import numpy as np
-
         of_item = np.empty_like(scores)
         of_item[self.work.requests.item] = scores
-        return of_item[self.found.item]
+        return of_item[self.distinct.item]
 
 
 def _agreement(work: ScoringJob, columns: Sequence[ScorerRun], scores: Sequence[NDArray[np.float32]]) -> dict[str, Any]:
-    """How well each reward model orders images as it does in fp32; printed, too."""
+    """How well each reward model orders images as it does in fp32; also printed."""
     by_name: dict[str, Any] = {}
     for column, of_column in zip(columns, scores, strict=True):
         correlation, size = rank_correlation(work, column, of_column)
@@ -131,12 +130,9 @@ def _pair_scores(
     task: _Task, config: ExperimentConfig, columns: Sequence[ScorerRun], scores: Sequence[NDArray[np.float32]]
 ) -> tuple[pa.Table, Problems]:
     """The table of finite scores, and the pairs that have none. ``scores`` [M] of each column."""
-    import numpy as np
-    import pyarrow as pa
-
     reward, first = config.reward, columns[0]
     is_ensemble = reward.model == ENSEMBLE
-    if is_ensemble and reward.combine == MAJORITY:
+    if is_ensemble and reward.combine == MAJORITY:  # votes are about pairs, not about single images
         by_member = np.stack([task.by_place(part).reshape(2, -1) for part in scores])
         winner = votes(by_member[:, 0], by_member[:, 1])
         loser = 1 - winner

@@ -7,8 +7,11 @@ score_gap), ``summary.json``, ``problems.json``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
+from qsd.config.schema import SelectionConfig
 from qsd.data import label_noise
 from qsd.data.distinct import distinct
 from qsd.data.problems import Problems
@@ -18,19 +21,12 @@ from qsd.files import read_table, texts, write_json, write_table
 from qsd.quality.metrics import REGISTRY as METRICS
 from qsd.quality.normalizations import REGISTRY as NORMALIZATIONS
 from qsd.quality.pairs import PairScores, quality
+from qsd.runtime import StageContext
 from qsd.selection.pairs import codes, dictionary, read_pairs
 from qsd.selection.strata import strata
 from qsd.selection.strategies import REGISTRY as STRATEGIES
 from qsd.selection.strategies import Candidates
 from qsd.selection.summary import summary
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-    from numpy.typing import NDArray
-
-    from qsd.config.schema import SelectionConfig
-    from qsd.runtime import StageContext
 
 
 def run(context: StageContext) -> None:
@@ -39,9 +35,6 @@ def run(context: StageContext) -> None:
     Raises:
         UserError: the metric refuses the scores, too many Q are not finite, or nothing is selected.
     """
-    import numpy as np
-    import pyarrow as pa
-
     config = context.config
     strategy = STRATEGIES.get(config.selection.strategy)
     scored = strategy.uses_quality and METRICS.get(config.quality.metric).uses_scores
@@ -49,6 +42,7 @@ def run(context: StageContext) -> None:
     if label_noise.changes_labels(config.data):
         scores = read_table(context.inputs["score"] / "scores.parquet")
         pairs = label_noise.inject_flips(pairs, scores, config.data.flip_fraction, config.data.relabel)
+    # A strategy that ignores quality (random) gets NaN, so that a use by mistake cannot go unnoticed.
     values = _quality(context, pairs) if strategy.uses_quality else np.full(pairs.num_rows, np.nan)
     problems = Problems()
     if strategy.uses_quality:
@@ -71,7 +65,7 @@ def run(context: StageContext) -> None:
         "quality": pa.array(values[rows], from_pandas=True),
         "weight": pa.array(weights),
         "rank": pa.array(np.arange(len(rows), dtype=np.int32)),
-        **({} if chosen.opens is None else {"opens": pa.array(chosen.opens)}),
+        **({} if chosen.available_from is None else {"opens": pa.array(chosen.available_from)}),
         **label_noise.columns(pairs, rows),
     }
     write_json(context.output / "summary.json", {**summary(pairs, values, chosen), **label_noise.counts(pairs, rows)})
@@ -82,13 +76,12 @@ def run(context: StageContext) -> None:
 
 def _quality(context: StageContext, pairs: pa.Table) -> NDArray[np.float64]:
     """Q [N] under the chosen metric and normalisation."""
-    import numpy as np
-
     config = context.config
     metric = METRICS.get(config.quality.metric)
     pair_ids = texts(pairs["pair_id"])
     uniform = _uniform(pair_ids, config.seed, "quality", metric.stochastic)
     if not metric.uses_scores:
+        # No scores are read for such a metric: it must not depend on them.
         unknown = np.full(len(pair_ids), np.nan)
         return metric.function(unknown, unknown, uniform)
     winner, loser = (pairs[name].to_numpy().astype(np.float64) for name in ("winner_score", "loser_score"))
@@ -100,15 +93,11 @@ def _quality(context: StageContext, pairs: pa.Table) -> NDArray[np.float64]:
 
 def _uniform(pair_ids: list[str], seed: int, purpose: str, stochastic: bool) -> NDArray[np.float64]:
     """Numbers in [0, 1) of the pairs; NaN for members that do not declare that they use them."""
-    import numpy as np
-
     return uniforms(pair_ids, seed, purpose) if stochastic else np.full(len(pair_ids), np.nan)
 
 
 def _stratum(pairs: pa.Table, settings: SelectionConfig, used: bool) -> NDArray[np.int64]:
     """Number of the stratum of every pair [N]; 0 for strategies that do not declare that they use strata."""
-    import numpy as np
-
     if not used:
         return np.zeros(pairs.num_rows, dtype=np.int64)
     captions = dictionary(pairs, "caption").dictionary
@@ -117,9 +106,6 @@ def _stratum(pairs: pa.Table, settings: SelectionConfig, used: bool) -> NDArray[
 
 def _finite(pairs: pa.Table, values: NDArray[np.float64], problems: Problems) -> tuple[pa.Table, NDArray[np.float64]]:
     """The pairs whose Q is a number; the others are problems."""
-    import numpy as np
-    import pyarrow as pa
-
     finite = np.isfinite(values)
     if finite.all():
         return pairs, values
@@ -130,8 +116,6 @@ def _finite(pairs: pa.Table, values: NDArray[np.float64], problems: Problems) ->
 
 def _check(rows: NDArray[np.int64], weights: NDArray[np.float64], total: int, strategy: str) -> None:
     """What every strategy owes: some rows, each once, each in range, each with a positive weight."""
-    import numpy as np
-
     proper = len(rows) > 0 and rows.min() >= 0 and rows.max() < total and np.bincount(rows).max() == 1
     if not proper or len(weights) != len(rows) or not (np.isfinite(weights) & (weights > 0)).all():
         raise UserError(

@@ -1,133 +1,83 @@
-"""Stage train: an adapter fine-tuned on the selected pairs."""
+"""Stage train: an adapter, fine-tuned by a method."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from qsd.adapters.card import write_card
-from qsd.adapters.facts import adapter_facts
-from qsd.adaptive.detector import find_flips
+from qsd.adapters.facts import AdapterFacts, name_of_base
+from qsd.config.check import schema_fields
+from qsd.config.fields import Kind
+from qsd.config.schema import ExperimentConfig
 from qsd.device import prepare
-from qsd.encoding.store import EncodedPairs
-from qsd.files import read_table, texts, write_json
-from qsd.losses import REGISTRY
+from qsd.errors import UserError
+from qsd.files import write_json
 from qsd.models.adapter import save_adapter
 from qsd.models.denoiser import load_denoiser
-from qsd.models.family import family_of
-from qsd.training.loop import Trainer
-from qsd.training.metrics import OF_PAIRS, read_metrics
-from qsd.training.offpolicy.batches import PairStream
-from qsd.training.offpolicy.validation import held_out
+from qsd.runtime import StageContext
+from qsd.stages.spec import STAGES, stage_inputs
+from qsd.training.engine import Engine, Recipe
+from qsd.training.offpolicy.method import PairsMethod
 from qsd.training.processes import join
-
-if TYPE_CHECKING:
-    from qsd.adaptive.detector import Detection
-    from qsd.config.schema import ExperimentConfig
-    from qsd.runtime import StageContext
-
-LAST_STEPS = 20
-"""The summary averages over so many steps at the end."""
 
 
 def run(context: StageContext) -> None:
-    """Write the adapter with its model card, ``metrics.jsonl``, ``summary.json``, and what finds planted flips.
+    """Write the adapter with its model card, ``metrics.jsonl``, ``summary.json``, and what the method adds.
 
     Raises:
-        UserError: nothing to train on, a LoRA target without layers, or a loss that is not finite.
+        UserError: an input is missing, nothing to train on, a LoRA target without layers, or divergence.
         Interrupted: it was asked to stop; it continues from the step that it has reached.
     """
-    import torch
-
     config = context.config
-    processes, place = join(prepare(config.device, config.threads))
-    device = torch.device(place)
-    denoiser = load_denoiser(config.model.path, device, config.training.precision)
-    stream = open_stream(context, denoiser.timesteps)
-    others = open_held_out(context, denoiser.timesteps)
-    trainer = Trainer(config, denoiser, stream, others, processes, context.reference_errors)
+    missing = [name for name in PairsMethod.needs if name not in context.inputs]
+    if missing:
+        raise UserError(f"stage train: the method reads the stage {missing[0]}, which is not among the inputs")
+    processes, device = join(prepare(config.device, config.threads))
+    denoiser = load_denoiser(config.model.path, torch.device(device), config.training.precision)
+    method = PairsMethod(config, context.inputs, denoiser, processes, context.reference_errors)
+    engine = Engine(method, Recipe.of_adapter(method.config.training))
+    engine.run(context.output, context.state, context.report, context.stopping, context.attempt)
     if processes.main:
-        print(_convention(config), flush=True)
-    trainer.run(context.output, context.state, context.report, context.stopping, context.attempt)
-    if processes.main:
-        found = find_flips(context, trainer)
-        with trainer.saved():
-            _write(context, trainer, found)
+        summary, settings = method.summary(context.output), cell_settings(config)
+        facts = AdapterFacts(
+            base_model=name_of_base(config.model.path),
+            pipeline=denoiser.family.pipeline,
+            settings=settings,
+            seed=config.seed,
+            training=method.facts(settings, summary),
+        )
+        folder = context.output / "adapter"
+        with method.averages.result():
+            save_adapter(folder, denoiser.network, config.lora, denoiser.family, facts.metadata())
+        write_card(folder, facts)
+        write_json(context.output / "summary.json", summary)
+    # The other processes stay until the results are written: a launcher ends all when one has ended.
     processes.wait()
 
 
-def _write(context: StageContext, trainer: Trainer, found: Detection | None) -> None:
-    config, denoiser = context.config, trainer.denoiser
-    summary, folder = _summary(context, trainer), context.output / "adapter"
-    if found is not None:
-        summary["detector"] = found.summary()
-    facts = adapter_facts(config, context.inputs, family_of(config.model.path).pipeline)
-    save_adapter(folder, denoiser.network, config.lora, facts.metadata())
-    write_card(folder, facts, summary)
-    write_json(context.output / "summary.json", summary)
+def cell_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """What differs from the defaults among the settings that training and the stages before it read, sorted by name.
+
+    Content behind paths has digests elsewhere; the seed is a fact of its own.
+    """
+    values = {name: _value(config, name) for name in schema_fields()}
+    settings: dict[str, Any] = {}
+    waiting = ["train"]
+    while waiting:
+        stage = waiting.pop()
+        waiting.extend(stage_inputs(stage, values))
+        for name in STAGES[stage].reads(values):
+            info = schema_fields()[name]
+            if info.kind is Kind.MEANING and values[name] != info.default and name != "seed":
+                settings[name] = values[name]
+    return dict(sorted(settings.items()))
 
 
-def open_stream(context: StageContext, timesteps: int) -> PairStream:
-    """The selected pairs of a run, with their weights; `timesteps` are drawn from."""
-    selected = read_table(context.inputs["select"] / "selected.parquet")
-    return PairStream(
-        EncodedPairs(context.inputs["encode"]),
-        [str(pair_id) for pair_id in selected["pair_id"].to_pylist()],
-        selected["weight"].to_numpy(),
-        context.config.training,
-        timesteps,
-        context.config.seed,
-        selected["flipped"].to_numpy() if "flipped" in selected.column_names else None,
-        selected["opens"].to_numpy() if "opens" in selected.column_names else None,
-    )
-
-
-def open_held_out(context: StageContext, timesteps: int) -> PairStream | None:
-    """The pairs to validate on, if any are asked for: encoded ones that were not selected."""
-    if not context.config.training.validation_pairs:
-        return None
-    selected = texts(read_table(context.inputs["select"] / "selected.parquet", ["pair_id"])["pair_id"])
-    return held_out(EncodedPairs(context.inputs["encode"]), selected, context.config.training, timesteps)
-
-
-def _effective_beta(config: ExperimentConfig) -> float | None:
-    """What multiplies a difference of errors inside the loss; None for a loss that has no such factor."""
-    factor = REGISTRY.get(config.loss.name).factor
-    return factor(config.loss) if factor else None
-
-
-def _beta(config: ExperimentConfig) -> float | None:
-    """β, for a loss that reads it."""
-    return config.loss.beta if "beta" in REGISTRY.get(config.loss.name).fields else None
-
-
-def _convention(config: ExperimentConfig) -> str:
-    factor, beta = _effective_beta(config), _beta(config)
-    if factor is None:
-        return f"loss {config.loss.name}: no beta"
-    stated = "" if beta is None else f"beta {beta:g} in the convention of the Diffusion-DPO code (beta/2), so "
-    return (
-        f"loss {config.loss.name}: {stated}the difference of mean errors per element is multiplied by {factor:g} "
-        "(docs/losses.md)"
-    )
-
-
-def _summary(context: StageContext, trainer: Trainer) -> dict[str, Any]:
-    config, stream = trainer.config, trainer.stream
-    last = read_metrics(context.output)[-LAST_STEPS:]
-    pairs_seen = config.training.steps * config.training.pairs_per_step
-    return {
-        "loss": config.loss.name,
-        "beta": _beta(config),
-        "effective_beta": _effective_beta(config),
-        "budget": config.training.budget,
-        "steps": config.training.steps,
-        "pairs": len(stream),
-        "pairs_without_encoding": stream.missing,
-        "pairs_seen": pairs_seen,
-        "epochs": pairs_seen / len(stream),
-        "trainable_parameters": sum(parameter.numel() for parameter in trainer.parameters.values()),
-        "last_steps": len(last),
-        "mean_of_last_steps": {
-            name: None if last[0][name] is None else sum(row[name] for row in last) / len(last) for name in OF_PAIRS
-        },
-    }
+def _value(config: ExperimentConfig, dotted: str) -> Any:
+    """A field by its dotted name."""
+    value: Any = config
+    for name in dotted.split("."):
+        value = getattr(value, name)
+    return value

@@ -1,1 +1,1 @@
-"""offpolicy."""
+"""Fine-tuning on preference pairs. Start reading at ``method.py``."""

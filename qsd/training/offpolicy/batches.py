@@ -7,25 +7,23 @@ noise depends on (pair id, epoch, seed) alone, and a resumed run needs nothing b
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
+from qsd.config.schema import ExperimentConfig, TrainingConfig
 from qsd.draws import epoch_order, pair_draws
 from qsd.encoding.store import EMPTY_CAPTION_ROW, EncodedPairs
 from qsd.errors import UserError
+from qsd.files import read_table
+from qsd.models.process import DiffusionProcess
 from qsd.selection.curriculum import Epochs
-from qsd.training.budget import steps_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import torch
-    from torch import Tensor
-
-    from qsd.config.schema import TrainingConfig
+from qsd.training.offpolicy.budget import steps_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,28 @@ class PairBatch:
     weights: Tensor
     """[B] fp32, mean 1 over all pairs of the training set."""
 
+    @classmethod
+    def gather(cls, pairs: Sequence[tuple[PairBatch, int]]) -> PairBatch:
+        """A batch of some pairs of other batches, given as (batch, place in it)."""
+        batches = [batch for batch, _ in pairs]
+
+        def rows(tensors: Sequence[Tensor]) -> Tensor:
+            """The winners' rows of each pair's tensor, then the losers'."""
+            winners = [tensor[place] for tensor, (_, place) in zip(tensors, pairs, strict=True)]
+            losers = [tensor[place + len(tensor) // 2] for tensor, (_, place) in zip(tensors, pairs, strict=True)]
+            return torch.stack(winners + losers)
+
+        return cls(
+            pair_ids=[batch.pair_ids[place] for batch, place in pairs],
+            latents=rows([batch.latents for batch in batches]),
+            noise=rows([batch.noise for batch in batches]),
+            timesteps=rows([batch.timesteps for batch in batches]),
+            conditioning={
+                field: rows([batch.conditioning[field] for batch in batches]) for field in batches[0].conditioning
+            },
+            weights=torch.stack([batch.weights[place] for batch, place in pairs]),
+        )
+
 
 class PairStream:
     """An endless, randomly accessible stream of training pairs.
@@ -53,9 +73,10 @@ class PairStream:
         pair_ids: the selected pairs; those without an encoding are left out and counted in ``missing``.
         weights: one per selected pair, > 0; normalised to mean 1 over the pairs that are used.
         training: the recipe (flip and caption dropout).
-        timesteps: number of timesteps of the diffusion; they are drawn uniformly.
+        process: the diffusion process, which makes times of uniform draws.
         seed: of order and draws.
         flipped: the selected pairs whose winner and loser change places; none by default. They keep their draws.
+        opens: ascending shares of the training from which on the selected pairs take part; by default all do at once.
 
     Raises:
         UserError: no pair is left, or a weight is not positive and finite.
@@ -67,32 +88,32 @@ class PairStream:
         pair_ids: Sequence[str],
         weights: npt.NDArray[np.float64],
         training: TrainingConfig,
-        timesteps: int,
+        process: DiffusionProcess,
         seed: int,
         flipped: npt.NDArray[np.bool_] | None = None,
         opens: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        found, rows = encoded.find(pair_ids)
+        usable, rows = encoded.find(pair_ids)
         self.flipped: npt.NDArray[np.bool_] = (
-            np.zeros(len(rows.winner), dtype=bool) if flipped is None else flipped[found]
+            np.zeros(len(rows.winner), dtype=bool) if flipped is None else flipped[usable]
         )
         """[N] which of the pairs in use have a flipped label."""
         self._rows = rows.swapped(self.flipped)
-        self.pair_ids: list[str] = [pair_id for pair_id, usable in zip(pair_ids, found, strict=True) if usable]
+        self.pair_ids: list[str] = [pair_id for pair_id, is_usable in zip(pair_ids, usable, strict=True) if is_usable]
         self.missing = len(pair_ids) - len(self.pair_ids)
         if not self.pair_ids:
             raise UserError(f"none of the {len(pair_ids)} selected pairs is encoded; raise selection.fraction")
-        used = weights[found]
+        used = weights[usable]
         if not (np.isfinite(used).all() and (used > 0).all()):
             worst = self.pair_ids[int(np.flatnonzero(~(np.isfinite(used) & (used > 0)))[0])]
             raise UserError(f"selected.parquet: the weight of pair {worst} is not a positive number")
         self._weights = (used / used.mean()).astype(np.float32)
         self._encoded = encoded
         self._training = training
-        self._timesteps = timesteps
+        self._process = process
         self._seed = seed
         self._epochs = Epochs(
-            np.zeros(len(self)) if opens is None else opens[found],
+            np.zeros(len(self)) if opens is None else opens[usable],
             steps_of(training, len(self)) * training.pairs_per_step,
         )
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
@@ -103,8 +124,6 @@ class PairStream:
 
     def batch(self, start: int, stop: int, device: torch.device) -> PairBatch:
         """The pairs at positions ``start`` to ``stop - 1``."""
-        import torch
-
         places, epochs = self._places(start, stop)
         pair_ids = [self.pair_ids[place] for place in places]
         draws = pair_draws(pair_ids, epochs, self._seed, self._encoded.latent_shape)
@@ -123,7 +142,7 @@ class PairStream:
             pair_ids=pair_ids,
             latents=torch.from_numpy(mean + std * posterior_noise).to(device),
             noise=twice(draws.noise),
-            timesteps=twice(draws.timesteps(self._timesteps)),
+            timesteps=twice(self._process.times(draws.timestep_uniform)),
             conditioning={name: twice(array) for name, array in self._encoded.conditioning(captions).items()},
             weights=torch.from_numpy(self._weights[places]).to(device),
         )
@@ -138,3 +157,24 @@ class PairStream:
             places.append(int(self._order[1][offset]))
             epochs.append(epoch)
         return np.array(places, dtype=np.int64), epochs
+
+
+def open_stream(inputs: Mapping[str, Path], config: ExperimentConfig, process: DiffusionProcess) -> PairStream:
+    """The selected pairs of a training, with their weights.
+
+    Args:
+        inputs: folders of the stages select and encode.
+        config: section training, and the seed.
+        process: the diffusion process of the model.
+    """
+    selected = read_table(inputs["select"] / "selected.parquet")
+    return PairStream(
+        EncodedPairs(inputs["encode"]),
+        [str(pair_id) for pair_id in selected["pair_id"].to_pylist()],
+        selected["weight"].to_numpy(),
+        config.training,
+        process,
+        config.seed,
+        selected["flipped"].to_numpy() if "flipped" in selected.column_names else None,
+        selected["opens"].to_numpy() if "opens" in selected.column_names else None,
+    )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
 from qsd.losses import PairErrors
 from qsd.models.adapter import reference
+from qsd.models.denoiser import Denoiser
 from qsd.models.precision import autocast_for
+from qsd.training.offpolicy.batches import PairBatch
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from qsd.models.denoiser import Denoiser
-    from qsd.training.offpolicy.batches import PairBatch
-
-Errors = tuple["Tensor", "Tensor"]
+Errors = tuple[Tensor, Tensor]
 """(winner, loser), [B] fp32 each: mean over C, H, W of (target - prediction)^2."""
 
 
@@ -37,7 +34,7 @@ def pair_errors(
         batch: B pairs.
         needs_reference: False spares the reference pass.
         precision: of the forward pass: ``fp32`` or ``bf16`` (autocast). The reduction is always fp32.
-        known: the reference errors, when they are there already.
+        known: the reference errors, when they were computed before.
         averaged: errors of moving averages of the adapter, passed on to the loss.
         needs_loser: False spares the backward pass through the loser.
     """
@@ -45,13 +42,12 @@ def pair_errors(
     if needs_reference:
         ref_winner, ref_loser = known or reference_errors(denoiser, batch, precision)
     winner, loser = trained_errors(denoiser, batch, needs_loser, precision)
-    return PairErrors(winner, loser, ref_winner, ref_loser, averaged)
+    timesteps = batch.timesteps[: len(batch.pair_ids)]
+    return PairErrors(winner, loser, ref_winner, ref_loser, averaged, timesteps=timesteps)
 
 
 def trained_errors(denoiser: Denoiser, batch: PairBatch, needs_loser: bool, precision: str) -> Errors:
     """Errors of the model in training: of the winner with gradients, of the loser only where the loss needs them."""
-    import torch
-
     if needs_loser:
         return model_errors(denoiser, batch, precision)
     pairs = len(batch.pair_ids)
@@ -69,8 +65,6 @@ def model_errors(denoiser: Denoiser, batch: PairBatch, precision: str) -> Errors
 
 def reference_errors(denoiser: Denoiser, batch: PairBatch, precision: str) -> Errors:
     """Errors of the base model, without gradients."""
-    import torch
-
     with torch.no_grad(), reference(denoiser.network):
         return model_errors(denoiser, batch, precision)
 
@@ -79,8 +73,8 @@ def _image_errors(denoiser: Denoiser, batch: PairBatch, images: slice, precision
     """Errors of some of the images of a batch, [n]."""
     latents, noise, timesteps = batch.latents[images], batch.noise[images], batch.timesteps[images]
     conditioning = {name: tensor[images] for name, tensor in batch.conditioning.items()}
-    noisy = denoiser.add_noise(latents, noise, timesteps)
+    noisy = denoiser.process.add_noise(latents, noise, timesteps)
     with autocast_for(noisy.device.type, precision):
         prediction = denoiser.predict(noisy, timesteps, conditioning)
-    target = denoiser.target(latents, noise, timesteps)
+    target = denoiser.process.target(latents, noise, timesteps)
     return (target - prediction.float()).square().mean(dim=(1, 2, 3))

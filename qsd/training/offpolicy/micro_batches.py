@@ -1,31 +1,31 @@
 """The micro-batches of a step on the device, with their reference errors where cells share them.
 
-Batches are made ahead in a thread. With a shared store, the next few steps are taken together: what the store lacks for
-them is computed in one go (``qsd.reference.shared``), so that cells running at once hardly wait for one another.
+A thread makes batches ahead of their step. With a shared store, the next few steps are taken together: what the store
+lacks for them is computed in one go (``qsd.reference.shared``), so that cells running at once hardly wait for one
+another.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from qsd.config.schema import ExperimentConfig
+from qsd.errors import UserError
 from qsd.models.attention import training_attention
+from qsd.models.denoiser import Denoiser
 from qsd.reference.identity import fingerprints, folder_name
 from qsd.reference.shared import FingerprintedBatch, SharedErrors
+from qsd.training.offpolicy.batches import PairBatch, PairStream
 from qsd.training.offpolicy.denoising_errors import Errors, reference_errors
 from qsd.training.prefetch import Prefetched, moved, pinned
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from types import TracebackType
-
-    from qsd.config.schema import ExperimentConfig
-    from qsd.models.denoiser import Denoiser
-    from qsd.training.offpolicy.batches import PairBatch, PairStream
-    from qsd.training.processes import Processes
+from qsd.training.processes import Processes
 
 WINDOW_PAIRS = 256
 """About so many pairs are looked up and computed together."""
@@ -33,12 +33,12 @@ TOLERANCE = 1e-6
 """How far a stored error may be from one computed now, except in fp32 on a CPU, where they must be equal. Errors are of
 order 0.1 to 1; at β = 5000 this moves a logit's factor by 0.0025."""
 
-_UNNAMED = np.empty((0, 2), dtype=np.uint64)
+_NO_FINGERPRINTS = np.empty((0, 2), dtype=np.uint64)
 
 
 @dataclass
 class MicroBatch:
-    """Pairs ``start`` to ``start + pairs - 1`` of the stream, on the device, and what is known of them already."""
+    """Pairs ``start`` to ``start + pairs - 1`` of the stream, on the device, and their errors where known."""
 
     start: int
     batch: PairBatch
@@ -47,7 +47,7 @@ class MicroBatch:
 
     @property
     def pairs(self) -> int:
-        """How many."""
+        """How many pairs."""
         return len(self.batch.pair_ids)
 
 
@@ -63,7 +63,10 @@ class MicroBatches:
         shared: folder of reference errors that cells share; None computes them with each micro-batch.
 
     Attributes:
-        forwarded: passes of a pair without gradients; whoever makes one beside this class adds it.
+        forwarded: passes of a pair without gradients; a caller that makes one adds it.
+
+    Raises:
+        UserError: fewer pairs in a step than processes.
     """
 
     def __init__(
@@ -75,19 +78,26 @@ class MicroBatches:
         needs_reference: bool,
         shared: Path | None,
     ) -> None:
+        pairs = config.training.pairs_per_step
+        if pairs < processes.count:
+            raise UserError(
+                f"training.pairs_per_step is {pairs}, but there are {processes.count} processes; start at most {pairs}"
+            )
         self._training = config.training
         self._denoiser = denoiser
         self._stream = stream
         self._processes = processes
         self._needs_reference = needs_reference
         self._device = denoiser.network.device
-        self._shared: SharedErrors | None = None
+        self._shared: SharedErrors[PairBatch] | None = None
         if needs_reference and shared is not None and config.training.reference_errors == "shared":
             lane = f"{processes.rank}-of-{processes.count}"
-            self._shared = SharedErrors(shared / folder_name(config, self._device), self._compute, lane)
-        self._window = max(1, WINDOW_PAIRS // self._training.pairs_per_step) if self._shared else 1
+            self._shared = SharedErrors(
+                shared / folder_name(config, self._device), self._compute, PairBatch.gather, lane
+            )
+        self._window = max(1, WINDOW_PAIRS // pairs) if self._shared else 1
         self._made = Prefetched(self._make, max(2, self._window), self._training.steps)
-        self._ready: dict[int, list[tuple[FingerprintedBatch, npt.NDArray[np.float32]]]] = {}
+        self._ready: dict[int, list[tuple[FingerprintedBatch[PairBatch], npt.NDArray[np.float32]]]] = {}
         self._checked = False
         self.forwarded = 0
 
@@ -119,15 +129,15 @@ class MicroBatches:
                 self._checked = True
                 self._check(step)
         if self._shared is None:
-            batches = [moved(named.batch, self._device) for named in self._made.take(step)]
+            batches = [moved(item.batch, self._device) for item in self._made.take(step)]
             self.forwarded += sum(len(batch.pair_ids) for batch in batches) * self._needs_reference
             return [MicroBatch(start, batch) for start, batch in zip(starts, batches, strict=True)]
         return [
-            MicroBatch(start, moved(named.batch, self._device), self._on_device(errors))
-            for start, (named, errors) in zip(starts, self._ready.pop(step), strict=True)
+            MicroBatch(start, moved(item.batch, self._device), self._on_device(errors))
+            for start, (item, errors) in zip(starts, self._ready.pop(step), strict=True)
         ]
 
-    def said(self) -> str | None:
+    def cache_summary(self) -> str | None:
         """How many reference errors were found and computed, for people; None for a loss without reference."""
         if not self._needs_reference:
             return None
@@ -138,32 +148,26 @@ class MicroBatches:
             f"reference errors: {self._shared.found:,} found, {self._shared.computed:,} computed for all cells{damaged}"
         )
 
-    def account(self) -> dict[str, Any] | None:
-        """``SharedErrors.account`` of this process; None where no reference errors are shared."""
-        return self._shared.account() if self._shared else None
-
-    def _make(self, step: int) -> list[FingerprintedBatch]:
-        """Runs in the thread of ``Prefetched``; pairs are named only where their errors are looked up."""
-        import torch
-
+    def _make(self, step: int) -> list[FingerprintedBatch[PairBatch]]:
+        """Runs in the thread of ``Prefetched``; fingerprints are made only where errors are looked up by them."""
         batches = [self._stream.batch(start, stop, torch.device("cpu")) for start, stop in self.places(step)]
-        of_pairs = [fingerprints(batch) if self._shared else _UNNAMED for batch in batches]
+        prints = [fingerprints(batch) if self._shared else _NO_FINGERPRINTS for batch in batches]
         if self._device.type == "cuda":
             batches = [pinned(batch) for batch in batches]
-        return [FingerprintedBatch(*item) for item in zip(batches, of_pairs, strict=True)]
+        return [FingerprintedBatch(*item) for item in zip(batches, prints, strict=True)]
 
     def _look_up(self, steps: range) -> None:
-        """The stored reference errors of some steps; computed first where they are not there."""
+        """The stored reference errors of some steps; computed first where they are not stored."""
         assert self._shared is not None
         made = {step: self._made.take(step) for step in steps}
-        errors = iter(self._shared.of([named for step in steps for named in made[step]]))
-        self._ready = {step: [(named, next(errors)) for named in made[step]] for step in steps}
+        errors = iter(self._shared.of([item for step in steps for item in made[step]]))
+        self._ready = {step: [(item, next(errors)) for item in made[step]] for step in steps}
 
     def _check(self, step: int) -> None:
         """Compare stored errors with errors computed now, once per training; where they differ, use no stored ones."""
-        named, stored = self._ready[step][0]
+        first, stored = self._ready[step][0]
         allowed = 0.0 if self._device.type == "cpu" and self._training.precision == "fp32" else TOLERANCE
-        computed = self._compute(named.batch)
+        computed = self._compute(first.batch)
         if not np.allclose(stored, computed, rtol=0, atol=allowed, equal_nan=True):
             worst = float(np.nanmax(np.abs(stored - computed), initial=0.0))
             print(
@@ -176,8 +180,6 @@ class MicroBatches:
 
     def _compute(self, batch: PairBatch) -> npt.NDArray[np.float32]:
         """Reference errors of a batch on the CPU, [B, 2], with the kernels of the loop."""
-        import torch
-
         self.forwarded += len(batch.pair_ids)
         with training_attention(self._device, self._training.attention):
             both = reference_errors(self._denoiser, moved(batch, self._device), self._training.precision)
@@ -185,7 +187,5 @@ class MicroBatches:
         return computed
 
     def _on_device(self, errors: npt.NDArray[np.float32]) -> Errors:
-        import torch
-
         winner, loser = torch.from_numpy(np.ascontiguousarray(errors.T)).to(self._device)
         return winner, loser

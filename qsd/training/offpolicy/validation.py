@@ -1,53 +1,62 @@
-"""Implicit accuracy on pairs that were not selected: does the adapter prefer the winners of pairs it never met?"""
+"""Implicit accuracy on pairs that were not selected: does the adapter prefer the winners of pairs it never trained on?
+
+The pairs are the first ones in the order of a hash of the pair id, so cells with other selections share most of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from qsd.config.schema import ExperimentConfig, TrainingConfig
 from qsd.draws import uniforms
+from qsd.encoding.store import EncodedPairs
 from qsd.errors import UserError
+from qsd.files import read_table, texts
 from qsd.losses import PairErrors
-from qsd.training.metrics import pair_sums
+from qsd.models.denoiser import Denoiser
+from qsd.models.process import DiffusionProcess
 from qsd.training.offpolicy.batches import PairStream
+from qsd.training.offpolicy.columns import COLUMNS, pair_sums
 from qsd.training.offpolicy.denoising_errors import Errors, model_errors, reference_errors
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import torch
-    from torch import Tensor
-
-    from qsd.config.schema import TrainingConfig
-    from qsd.encoding.store import EncodedPairs
-    from qsd.models.denoiser import Denoiser
-    from qsd.training.processes import Processes
+from qsd.training.processes import Processes
 
 SEED = 0
 """Of choice and draws: cells of every training seed are validated on the same numbers."""
 
 
-def held_out(encoded: EncodedPairs, selected: Sequence[str], training: TrainingConfig, timesteps: int) -> PairStream:
-    """``training.validation_pairs`` encoded pairs that were not selected, one draw each, without flip and dropout.
+def open_held_out(inputs: Mapping[str, Path], config: ExperimentConfig, process: DiffusionProcess) -> PairStream | None:
+    """The pairs to validate on, if the experiment asks for any; arguments as of ``open_stream``."""
+    if not config.training.validation_pairs:
+        return None
+    selected = texts(read_table(inputs["select"] / "selected.parquet", ["pair_id"])["pair_id"])
+    return held_out(EncodedPairs(inputs["encode"]), selected, config.training, process)
 
-    They are the first ones in the order of a hash of the pair id, so cells with other selections share most of them.
+
+def held_out(
+    encoded: EncodedPairs, selected: Sequence[str], training: TrainingConfig, process: DiffusionProcess
+) -> PairStream:
+    """``training.validation_pairs`` encoded pairs that were not selected, one draw each, without flip and dropout.
 
     Raises:
         UserError: there are not so many.
     """
-    known = encoded.pair_ids
-    rest = sorted(set(known) - set(selected))
+    pair_ids = encoded.pair_ids
+    rest = sorted(set(pair_ids) - set(selected))
     wanted = training.validation_pairs
     if len(rest) < wanted:
         raise UserError(
-            f"training.validation_pairs is {wanted}, but {len(rest)} of {len(known)} encoded pairs are not selected; "
-            "set encode.scope: dataset, lower selection.fraction, or lower training.validation_pairs"
+            f"training.validation_pairs is {wanted}, but {len(rest)} of {len(pair_ids)} encoded pairs are not "
+            "selected; set encode.scope: dataset, lower selection.fraction, or lower training.validation_pairs"
         )
     order = np.argsort(uniforms(rest, SEED, "validation"), kind="stable")[:wanted]
     plain = replace(training, flip=False, caption_dropout=0.0)
-    return PairStream(encoded, [rest[place] for place in order], np.ones(wanted), plain, timesteps, SEED)
+    return PairStream(encoded, [rest[place] for place in order], np.ones(wanted), plain, process, SEED)
 
 
 class Validation:
@@ -80,10 +89,8 @@ class Validation:
         return len(self._stream)
 
     def means(self, device: torch.device) -> Tensor:
-        """``metrics.OF_PAIRS`` of the adapter as it is, [7]; NaN for the loss. The reference is computed only once."""
-        import torch
-
-        total = torch.zeros(7, device=device)
+        """``COLUMNS`` of the model as it is, [7]; NaN for the loss. The first call alone computes the reference."""
+        total = torch.zeros(len(COLUMNS), device=device)
         self.forwarded = 0
         with torch.no_grad():
             for number, (start, stop) in enumerate(self._places):

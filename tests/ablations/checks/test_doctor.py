@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ablations.checks import machine_checks
+from ablations.checks.cluster_checks import idle_gpus, read_partitions
 from ablations.checks.doctor import FAIL, OK, WARN, Finding, examine, line
 from ablations.checks.required_files import RequiredFile, fetch, required_files, verify
-from ablations.slurm.cluster_checks import idle_gpus, read_partitions
 from ablations.slurm.profile import read_profile
 from qsd.errors import UserError
 from tests.ablations.grid.test_grid import FLAT
@@ -250,7 +250,9 @@ def test_published_weights_are_fetched_into_their_folder(tmp_path: Path, monkeyp
     wanted = {required.place: required for required in required_files(flat) if required.field == "reward.weights"}
     published, own = wanted["weights/hps_v2.1"], wanted["weights/clip_emoji"]
     assert not published.on_hub
-    with pytest.raises(UserError, match=r"run 'ablate prefetch' or 'qsd fetch hps_v2\.1 --weights weights' on a machine"):
+    with pytest.raises(
+        UserError, match=r"run 'ablate prefetch' or 'qsd fetch hps_v2\.1 --weights weights' on a machine"
+    ):
         verify(published)
     with pytest.raises(UserError, match=r"weights/clip_emoji: no such file or folder; put it there, or set reward\."):
         fetch(own)

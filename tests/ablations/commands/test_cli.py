@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ablations.cli import app
-from ablations.grid.cells import find_cell
 from ablations.inspection.status import status, status_lines
+from ablations.planning.cells import find_cell
 from ablations.planning.explain import explain
 from ablations.store.artefacts import Store
 from ablations.store.states import states

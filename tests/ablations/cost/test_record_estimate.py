@@ -6,7 +6,7 @@ import pytest
 
 from ablations.cost.record_estimate import Place, RecordEstimate, estimate_from_records
 from ablations.cost.timings import Timing
-from ablations.cost.workload import Work
+from qsd.stages.stage_spec import Work
 
 HERE = Place(on_slurm=False, on_gpu=False)
 DEMO = 20_000

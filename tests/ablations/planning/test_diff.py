@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ablations.files import read_json, write_json
-from ablations.grid.cells import find_cell
+from ablations.planning.cells import find_cell
 from ablations.planning.diff import diff, print_diff
 from ablations.planning.plan import Plan
 from ablations.store.artefacts import Store

@@ -11,7 +11,7 @@ from ablations.files import write_json
 from ablations.planning.plan import Plan
 from ablations.recovery.causes import CAUSES, cause_of, names
 from ablations.recovery.failures import failure_lines, failures
-from ablations.slurm.query import JobState
+from ablations.slurm.query import described
 from ablations.store.artefacts import Store
 from ablations.store.owner import Owner
 from qsd.errors import UserError
@@ -81,7 +81,7 @@ STOPPED = {"state": "interrupted", "reason": "stopped by SIGUSR2", "signal": "SI
     ],
 )
 def test_what_the_scheduler_knows(ending: dict[str, object] | None, word: str | None, expected: str) -> None:
-    assert cause_of(ending, JobState("12_0", word) if word else None) == expected
+    assert cause_of(ending, described("12_0", word) if word else None) == expected
 
 
 def lose(plan: Plan, store: Store, **owner: object) -> None:

@@ -14,10 +14,12 @@ from ablations.planning.plan import Plan
 from ablations.recovery.deletion import as_json, free, lines
 from ablations.recovery.gc import Garbage, find_garbage
 from ablations.running.finalize import write_cells
-from ablations.slurm import launches, query
-from ablations.slurm.query import JobState
+from ablations.slurm import query
+from ablations.slurm.query import described
+from ablations.store import launches
 from ablations.store.artefacts import Store
 from ablations.store.owner import Owner
+from ablations.store.scheduler import JobState
 from ablations.store.states import states
 from tests.ablations import fake_stages
 from tests.ablations.conftest import EXPERIMENT, SMALL, Planner
@@ -165,7 +167,7 @@ def test_what_somebody_works_on_or_reads_stays(finished: tuple[Plan, Plan], stor
     assert by_kind(found)["artefacts"] == set(only)
     claim = store.claims.take(evaluate.key)
     assert claim is not None
-    assert free(store, found).endswith("4 kept, for somebody works there now")
+    assert free(store, found).endswith("4 kept, since another process works there now")
     assert store.is_done("evaluate", evaluate.key)
 
 
@@ -186,7 +188,7 @@ def test_submissions(finished: tuple[Plan, Plan], store: Store, monkeypatch: pyt
     answers: dict[str, str] | None = None
 
     def states_of(jobs: Any) -> dict[str, JobState] | None:
-        return None if answers is None else {job: JobState(job, answers.get(job, "GONE")) for job in jobs}
+        return None if answers is None else {job: described(job, answers.get(job, "GONE")) for job in jobs}
 
     monkeypatch.setattr(query, "states", states_of)
     monkeypatch.setattr(query, "cluster", lambda: "one")

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from ablations.files import read_json
-from ablations.inspection.display import Lines
 from ablations.planning.plan import Plan
 from ablations.recovery.cancel import cancel
 from ablations.recovery.causes import names
 from ablations.recovery.retry import choose, halve_batches
 from ablations.running import execution_overrides
+from ablations.running.display import Lines
 from ablations.running.local import run
 from ablations.store.artefacts import Store
 from ablations.store.attempts import latest

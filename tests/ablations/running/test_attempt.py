@@ -82,7 +82,6 @@ def test_a_finished_attempt_leaves_its_record(plan_of: Planner, store: Store) ->
     assert (written["owner"]["slurm_job"], written["owner"]["restarts"]) == ("123_4", 2)
     assert (written["snapshot"], written["adjusted"]) == (None, {})
     assert written["environment"]["SLURM_ARRAY_TASK_ID"] == "4"
-    assert written["warm"] is None, "it started by itself"
 
 
 def test_no_key_of_the_environment_reaches_a_file(plan_of: Planner, store: Store) -> None:

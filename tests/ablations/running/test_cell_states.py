@@ -1,4 +1,4 @@
-"""The state of each cell in ``cells.json``, and what a run does with the table when some cells have no result."""
+"""The state of each cell in ``cells.json``, the cost in ``run.json``, and the table when some cells have no result."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from ablations.commands import launch
 from ablations.files import read_json, write_json
 from ablations.planning.plan import Plan
-from ablations.running import finalize, launch
+from ablations.running import finalize
 from ablations.running.finalize import cells_json, refresh_cells, write_cells
 from ablations.slurm import finish_file, finish_job
-from ablations.slurm.launches import begin
 from ablations.store.artefacts import Store
+from ablations.store.launches import begin
 from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
@@ -180,3 +181,86 @@ def test_the_last_job_of_a_launch_brings_states_up_to_date_and_writes_the_table(
     assert read_json(folder / "cells.json")["git_commit"] == "c" * 40
     refresh_cells(store, world / "absent")
     assert not (world / "absent").exists()
+
+
+def cost_of(store: Store, plan: Plan) -> Any:
+    return read_json(write_cells(plan, store, "c" * 40) / "run.json")
+
+
+def attempt(store: Store, stage: str, key: str, number: int, processes: int = 1, **ending: Any) -> None:
+    folder = store.attempts(stage, key) / str(number)
+    about = {
+        "start": f"2026-01-02T03:0{number}:00+00:00",
+        "git": {"commit": "a" * 40, "dirty": number > 1},
+        "versions": {"torch": f"2.{number}"},
+        "processes": processes,
+    }
+    write_json(folder / "attempt.json", about)
+    write_json(folder / "exit.json", {"state": "done", **ending})
+
+
+def test_the_cost_of_a_sweep_is_what_its_attempts_took(plan_of: Planner, store: Store) -> None:
+    """One stage per cell but the shared ones; a training with two attempts, the second by three processes on GPUs."""
+    plan = plan_of(SMALL)  # product, difference, random, base
+    assert cost_of(store, plan)["saved_by_sharing"] is None
+    for key, node in plan.nodes.items():
+        attempt(store, node.stage, key, 1, seconds=10.0, end="2026-01-02T03:01:10+00:00", max_cuda_bytes=None)
+    trained = plan.trained[0].stages["train"]
+    attempt(store, "train", trained.key, 1, seconds=10.0, end="2026-01-02T03:01:10+00:00", max_cuda_bytes=5)
+    ending = {"seconds": 20.0, "end": "2026-01-02T04:00:00+00:00", "max_cuda_bytes": 5}
+    attempt(store, "train", trained.key, 2, processes=3, **ending)
+    content = cost_of(store, plan)
+    stages = len(plan.nodes)
+    assert content["seconds"] == 10 * stages + 60
+    assert content["gpu_hours"] == pytest.approx((10 + 3 * 20) / 3600, abs=1e-6)
+    alone = 10 * sum(plan.alone.values()) + 60 * plan.alone[trained.key]
+    assert content["seconds_without_sharing"] == alone
+    assert content["saved_by_sharing"] == pytest.approx(1 - (10 * stages + 60) / alone, abs=1e-6)
+    assert 0 < content["saved_by_sharing"] < 1
+    count = sum(node.stage == "train" for node in plan.nodes.values())
+    train = {
+        "stages": count,
+        "done": 0,
+        "attempts": count + 1,
+        "seconds": 10 * count + 60,
+        "gpu_seconds": 70,
+        "bytes": 0,
+    }
+    assert content["stages"]["train"] == train
+    assert (content["start"], content["end"]) == ("2026-01-02T03:01:00+00:00", "2026-01-02T04:00:00+00:00")
+    assert content["git_commit"] == "c" * 40
+    assert content["commits"] == ["a" * 40, f"{'a' * 40}-dirty"]
+    assert content["versions"] == {"torch": ["2.1", "2.2"]}
+
+
+def test_work_that_was_done_for_several_stages_counts_for_each_its_part(plan_of: Planner, store: Store) -> None:
+    """Two stages of this sweep and two of another share 40 s."""
+    plan = plan_of(SMALL)
+    (first, second, *_) = (node for node in plan.nodes.values() if node.stage == "select")
+    job = {"meaning": {"members": [first.key, second.key, "x", "y"]}}
+    write_json(store.root / "jobs" / "ahead" / "common.json", job)
+    attempt(store, "ahead", "common", 1, seconds=40.0, max_cuda_bytes=None)
+    content = cost_of(store, plan)
+    assert content["seconds"] == 20
+    assert content["stages"]["select"]["seconds"] == 20
+    assert content["stages"]["select"]["attempts"] == 0
+
+
+def test_the_cost_follows_the_states_and_stays_the_same_while_nothing_runs(
+    plan_of: Planner, store: Store, fake_log: Path, tables: list[Any]
+) -> None:
+    plan = plan_of(SMALL)
+    assert launch_run(plan, store) == 0
+    folder = store.sweep(plan.name)
+    content = read_json(folder / "run.json")
+    kinds = {node.stage for node in plan.nodes.values()}
+    assert set(content["stages"]) == kinds
+    assert all(kind["done"] == kind["stages"] for kind in content["stages"].values())
+    assert all(kind["bytes"] > 0 for kind in content["stages"].values())
+    before = (folder / "run.json").read_bytes()
+    refresh_cells(store, folder)
+    assert (folder / "run.json").read_bytes() == before
+    for path in store.root.glob("attempts/*/*/*/exit.json"):
+        path.unlink()
+    refresh_cells(store, folder)
+    assert read_json(folder / "run.json")["end"] is None

@@ -10,12 +10,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
-from ablations.cost.timings import warm_starts
 from ablations.files import read_json
-from ablations.inspection.display import Lines
 from ablations.planning.plan import Plan
+from ablations.running.display import Lines
 from ablations.running.local import RunResult, run
 from ablations.running.slots import make_slots, read_gpus
 from ablations.store.artefacts import Store
@@ -28,7 +28,7 @@ from tests.ablations.kill import tree
 
 ROOT = Path(__file__).resolve().parents[3]
 ENV = {"PYTHONPATH": str(ROOT)}
-PRELOAD = ("omegaconf", fake_stages.HERE)
+PRELOAD = ("omegaconf", "pytest", fake_stages.HERE)
 
 
 def command(sweep: str = "sweeps/a.yaml", runs: str = "runs", jobs: int = 2) -> list[str]:
@@ -90,18 +90,26 @@ def test_an_attempt_leaves_its_record_beside_the_artefact(plan_of: Planner, stor
     assert read_json(folder / "progress.json")["done"] == 3
 
 
-def test_attempts_of_a_launch_tell_what_its_start_took(plan_of: Planner, store: Store, fake_log: Path) -> None:
-    """One warm process, which is none of theirs."""
-    plan = plan_of(SMALL)
-    run_plan(plan, store)
-    starts = warm_starts(store, plan.nodes)
-    assert set(starts) == set(plan.nodes)
-    assert len({process for each in starts.values() for process in each}) == 1
-    node = next(node for node in plan.nodes.values() if node.stage == "train")
-    (folder,) = store.attempts("train", node.key).iterdir()
-    record = read_json(folder / "attempt.json")
-    assert record["warm"]["owner"]["pid"] not in (record["owner"]["pid"], os.getpid())
-    assert 0 < record["warm"]["seconds"] < 60
+def test_a_killed_fork_server_costs_the_stages_that_ran_under_it_alone(
+    plan_of: Planner, store: Store, world: Path, fake_log: Path
+) -> None:
+    plan = plan_of(SMALL + "overrides: {training.steps: 40}\n")
+    slow = {**os.environ, **ENV, "FAKE_STEP_S": "0.05"}
+    process = subprocess.Popen(command(jobs=1), cwd=world, env=slow, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (steps := [line for line in events(fake_log) if line.startswith("step-3 ")]):
+        assert time.monotonic() < deadline, "waited for a training to begin"
+        time.sleep(0.05)
+    key = steps[0].partition("/")[2]
+    owner = store.claims.holder(key)
+    assert owner is not None
+    os.kill(psutil.Process(owner.pid).ppid(), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "killed, because the process that it was forked from was killed" in output
+    found = states(store, plan.nodes)
+    assert found.pop(key) == "failed"
+    assert Counter(found.values()) == {"done": len(plan.nodes) - 3, "blocked": 2}, "others start and are done"
 
 
 def test_a_failure_blocks_only_its_dependants(
@@ -126,7 +134,7 @@ def test_a_failure_blocks_only_its_dependants(
     reasons = {failure.label: failure.reason for failure in result.failures}
     assert reasons == {
         "train beta=666 seed 0": "the loss is not finite at step 0; lower learning_rate",
-        "train beta=667 seed 0": "ended with status 3 and no artefact",
+        "train beta=667 seed 0": "exited with status 3 without an artefact or an error record",
     }
     assert all(failure.blocked == 2 for failure in result.failures)
     log = next(failure.log for failure in result.failures if "666" in failure.label)
@@ -213,7 +221,7 @@ def test_a_stop_signal_ends_politely_and_the_next_run_continues(
 def test_preloading_starts_no_thread_and_no_cuda() -> None:
     """A fork of a process with threads may find their locks held for ever, and CUDA reads its devices only once."""
     code = (
-        "import importlib, os; from ablations.running.server import PRELOAD\n"
+        "import importlib, os; from ablations.running.workers import PRELOAD\n"
         "for name in PRELOAD: importlib.import_module(name)\n"
         "import torch; assert not torch.cuda.is_initialized()\n"
         "print([open(f'/proc/self/task/{task}/comm').read().strip() for task in os.listdir('/proc/self/task')])"

@@ -14,16 +14,16 @@ from ablations.cost.timings import read_timings
 from ablations.cost.workload import Counts
 from ablations.files import read_json
 from ablations.grid.keys import StageNode
-from ablations.inspection.display import Lines
 from ablations.inspection.status import alive, status, status_lines
 from ablations.planning.plan import Plan
 from ablations.recovery.cancel import cancel
 from ablations.recovery.gc import find_garbage
 from ablations.running import precompute
+from ablations.running.display import Lines
 from ablations.running.local import RunResult, run
 from ablations.running.schedule import Schedule
 from ablations.slurm.arrays import ANY, waits
-from ablations.slurm.submit import _fitting
+from ablations.slurm.submit import fitting
 from ablations.store.artefacts import Store
 from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner
@@ -201,7 +201,7 @@ def test_slurm_is_told_to_wait_for_any_end() -> None:
 def test_processes_ahead_count_in_the_queue(plan_of: Planner, room: int, stages: int, processes: int) -> None:
     plan = plan_of(THREE)
     assert len(plan.nodes) == 13
-    now, found = _fitting(plan.nodes, fake_stages, room, 1000)
+    now, found = fitting(plan.nodes, fake_stages, room, 1000)
     assert (len(now), sum(len(group.processes) for group in found)) == (stages, processes)
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from ablations.files import read_json
 from ablations.grid.keys import StageNode
-from ablations.inspection.display import Lines
 from ablations.planning.plan import Plan
 from ablations.recovery.causes import cause_of
 from ablations.running import attempt, local
+from ablations.running.display import Lines
 from ablations.running.slots import environment, make_slots, take
 from ablations.running.workers import Workers
 from ablations.store import attempts
@@ -28,10 +28,11 @@ from qsd.stages import spec
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.grid.test_grid import FLAT
+from tests.ablations.kill import is_alive
 from tests.ablations.running.test_local import events, fake_log
 
 __all__ = ["fake_log"]
-PRELOAD = ("omegaconf", "torch.distributed", fake_stages.HERE)
+PRELOAD = ("omegaconf", "pytest", "torch.distributed", fake_stages.HERE)
 ONE = SMALL.replace("[product, difference]", "[product]").replace("controls", "#").replace("  - {sel", "#  - {sel")
 TRAIN = "overrides: {training.steps: 8, training.processes: 2}\n"
 
@@ -89,13 +90,6 @@ def processes(log: Path) -> list[int]:
     return [int(line.split()[2]) for line in events(log) if line.startswith("process ")]
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -114,7 +108,7 @@ def test_both_work_and_the_record_counts_both(workers: Workers, store: Store, no
     assert ending["max_rss_bytes"] > 3 * 50_000_000, "of three processes that have loaded torch"
     assert (read_json(folder / attempts.ATTEMPT) or {})["processes"] == 2
     assert len(processes(fake_log)) == 2
-    assert not [pid for pid in processes(fake_log) if alive(pid)]
+    assert not [pid for pid in processes(fake_log) if is_alive(pid)]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +117,7 @@ def test_both_work_and_the_record_counts_both(workers: Workers, store: Store, no
         ("1:user,0:wait", "rank 1 has nothing to train on; give it pairs", "qsd.errors.UserError", "user-code"),
         ("0:raise,1:wait", "ZeroDivisionError: rank 0", "ZeroDivisionError", "user-code"),
         ("1:kill,0:wait", "killed by SIGKILL; memory may be exhausted: process 2 of 2", None, "host-oom"),
-        ("1:leave,0:wait", "ended with status 3 and no word: process 2 of 2", None, "user-code"),
+        ("1:leave,0:wait", "exited with status 3 without an error record: process 2 of 2", None, "user-code"),
     ],
 )
 def test_the_first_that_fails_is_the_reason(
@@ -141,7 +135,7 @@ def test_the_first_that_fails_is_the_reason(
     if told.startswith("1"):
         assert "process 2 of 2 failed first; its last lines:\n  | rank 1 met its partners\n" in log
         assert "Connection" in log, "the partner's own end is told as well"
-    assert not [pid for pid in processes(fake_log) if alive(pid)]
+    assert not [pid for pid in processes(fake_log) if is_alive(pid)]
     assert store.claims.holder(node.key) is None
 
 
@@ -150,7 +144,7 @@ def test_a_partner_that_hears_nothing_is_ended(workers: Workers, store: Store, n
     start(workers, store, node, fake_log, FAKE_PARTNERS="1:user,0:sleep")
     assert end(workers) == attempt.EXIT_FAILED
     assert last(store, node)[1]["reason"] == "rank 1 has nothing to train on; give it pairs"
-    assert not [pid for pid in processes(fake_log) if alive(pid)]
+    assert not [pid for pid in processes(fake_log) if is_alive(pid)]
 
 
 def test_a_killed_attempt_leaves_no_process_and_its_work(
@@ -162,10 +156,10 @@ def test_a_killed_attempt_leaves_no_process_and_its_work(
     assert owner is not None
     pids = processes(fake_log)
     assert len(pids) == 2
-    assert all(alive(pid) for pid in pids)
+    assert all(is_alive(pid) for pid in pids)
     os.kill(owner.pid, signal.SIGKILL)
     assert end(workers) == -signal.SIGKILL
-    wait_for(lambda: not [pid for pid in pids if alive(pid)])
+    wait_for(lambda: not [pid for pid in pids if is_alive(pid)])
     assert f"step-8 train/{node.key}" not in events(fake_log), "they were ended, and did not come to their end"
     start(workers, store, node, fake_log)
     assert end(workers) == attempt.EXIT_DONE

@@ -15,12 +15,11 @@ import pytest
 
 from ablations.grid.keys import StageNode
 from ablations.grid.spec import read_sweep
-from ablations.inspection.display import Display, Lines
 from ablations.planning.plan import make_plan
 from ablations.running import attempt, local
-from ablations.running.server import PRELOAD
+from ablations.running.display import Display, Lines
 from ablations.running.stopping import SIGNALS
-from ablations.running.workers import Workers
+from ablations.running.workers import PRELOAD, Workers
 from ablations.store import attempts
 from ablations.store.artefacts import Store
 from ablations.store.jobs import QSD, Job

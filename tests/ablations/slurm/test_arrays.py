@@ -9,7 +9,7 @@ from ablations.slurm.arrays import batches, waits
 from ablations.slurm.profile import Resources
 from tests.ablations.conftest import Planner
 
-CPU = Resources(0, 1, 1.0, 10, None, None, None, None, None, 8)
+CPU = Resources(gpus=0, cpus=1, memory_gb=1.0, minutes=10, parallel=8)
 
 
 def test_one_batch_per_kind_and_level(plan_of: Planner) -> None:

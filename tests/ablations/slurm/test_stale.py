@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from ablations.planning.plan import Plan
-from ablations.slurm import launches, query
-from ablations.slurm.query import JobState
+from ablations.slurm import query
+from ablations.slurm.query import described
 from ablations.slurm.stale import stale
+from ablations.store import launches
 from ablations.store.artefacts import Store
 from tests.ablations.conftest import Planner
 
@@ -41,7 +42,7 @@ def asked(plan: Plan, store: Store, monkeypatch: pytest.MonkeyPatch) -> Asked:
         stage: str, dependency: str, reason: str = "Dependency", state: str = "PENDING", undone: str = ""
     ) -> list[str]:
         array = {"train": "6", "generate": "7"}[stage]
-        jobs = {key: JobState(f"{array}_{index}", state, reason) for index, key in enumerate(keys(plan, stage))}
+        jobs = {key: described(f"{array}_{index}", state, reason) for index, key in enumerate(keys(plan, stage))}
         monkeypatch.setattr(query, "dependencies", lambda wanted: dict.fromkeys(wanted, dependency))
         done = {key for key, node in plan.nodes.items() if node.stage not in (stage, undone)}
         return sorted(stale(store, plan.nodes, done, jobs, "one").values())
@@ -79,4 +80,4 @@ def test_other_jobs_are_left_alone(asked: Asked) -> None:
 def test_without_an_answer_nothing_is_found(plan: Plan, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query, "dependencies", lambda _: None)
     (key, *_) = keys(plan, "train")
-    assert stale(store, plan.nodes, set(plan.nodes), {key: JobState("6_0", "PENDING", "Dependency")}, "one") == {}
+    assert stale(store, plan.nodes, set(plan.nodes), {key: described("6_0", "PENDING", "Dependency")}, "one") == {}

@@ -9,12 +9,12 @@ import pytest
 
 from ablations.cost.estimate import Site, estimate
 from ablations.files import write_json
-from ablations.grid.cells import find_cell
-from ablations.inspection.display import Lines
 from ablations.inspection.status import status, status_lines
+from ablations.planning.cells import find_cell
 from ablations.planning.plan import Plan
 from ablations.recovery.failures import failures
 from ablations.recovery.retry import causes_of, choose
+from ablations.running.display import Lines
 from ablations.running.local import run
 from ablations.store.artefacts import Store
 from ablations.store.attempts import diverged, outcome

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ablations.files import write_json
 from ablations.slurm import query
-from ablations.slurm.query import JobState
+from ablations.slurm.query import described
 from ablations.store.claims import Claims
 from ablations.store.owner import Owner
 from ablations.store.provenance import slurm_job
+from ablations.store.scheduler import JobState
 
 OTHER = replace(Owner.here(), host="node7", boot="other", pid=1, slurm_job="123_4", restarts=1, cluster="")
 
@@ -57,37 +60,83 @@ def test_a_process_on_another_node_is_gone_when_slurm_says_so(state: str, restar
 
     def answer(job: str) -> JobState:
         asked.append(job)
-        return JobState(job, state, restarts=restarts)
+        return described(job, state, restarts=restarts)
 
-    assert OTHER.gone(answer) == gone
+    assert OTHER.is_dead(answer) == gone
     assert asked == ["123_4"]
 
 
-def test_without_an_answer_nobody_is_gone() -> None:
-    assert not OTHER.gone(lambda _: None)
-    assert not replace(OTHER, slurm_job="").gone(lambda job: JobState(job, "GONE"))
+def test_a_later_process_with_the_same_number_is_another_one() -> None:
+    owner = Owner.here()
+    assert owner.started > 0
+    assert not owner.is_dead()
+    assert replace(owner, started=owner.started - 1).is_dead()
+    assert replace(owner, pid=2**22 + 1).is_dead(), "no process has this number"
+
+
+def test_a_start_that_was_not_recorded_proves_nothing() -> None:
+    assert not replace(Owner.here(), started=-1).is_dead()
+
+
+@pytest.mark.parametrize("error", [psutil.AccessDenied, psutil.NoSuchProcess], ids=["denied", "hidden by hidepid"])
+def test_a_process_that_the_system_hides_counts_as_alive(
+    error: type[psutil.Error], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's: it may be any process, also the one that was recorded."""
+    owner = replace(Owner.here(), started=1)
+
+    def denied(*_arguments: int) -> None:
+        raise PermissionError
+
+    def hidden(pid: int) -> None:
+        raise error(pid)
+
+    monkeypatch.setattr(os, "kill", denied)
+    monkeypatch.setattr(psutil, "Process", hidden)
+    assert not owner.is_dead()
+
+
+def test_setting_the_clock_makes_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = Owner.here()
+    later = psutil.boot_time() + 3600
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: later)
+    assert psutil.boot_time() == later
+    assert Owner.here() == owner
+    assert not owner.is_dead()
+
+
+def test_a_clock_set_between_two_looks_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = replace(Owner.here(), started=1)
+    times = iter(range(1_000, 10_000_000, 1_000))
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: float(next(times)))
+    assert not owner.is_dead()
+
+
+def test_without_an_answer_no_process_is_dead() -> None:
+    assert not OTHER.is_dead(lambda _: None)
+    assert not replace(OTHER, slurm_job="").is_dead(lambda job: described(job, "GONE"))
 
 
 def test_the_default_question_goes_to_the_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query, "job_state", lambda job: JobState(job, "COMPLETED"))
-    assert OTHER.gone()
+    monkeypatch.setattr(query, "job_state", lambda job: described(job, "COMPLETED"))
+    assert OTHER.is_dead()
     monkeypatch.setattr(query, "job_state", lambda _: None)
-    assert not OTHER.gone()
+    assert not OTHER.is_dead()
 
 
 def test_another_container_on_this_machine_is_judged_by_slurm_too() -> None:
     other = replace(Owner.here(), namespace="pid:[1]", slurm_job="5")
-    assert other.gone(lambda job: JobState(job, "COMPLETED"))
-    assert not other.gone(lambda job: JobState(job, "RUNNING"))
+    assert other.is_dead(lambda job: described(job, "COMPLETED"))
+    assert not other.is_dead(lambda job: described(job, "RUNNING"))
 
 
 def test_a_controller_of_another_cluster_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     owner = replace(OTHER, cluster="big")
     for name, gone in (("big", True), ("small", False), (None, False)):
         monkeypatch.setattr(query, "cluster", lambda name=name: name)
-        assert owner.gone(lambda job: JobState(job, "GONE")) == gone
+        assert owner.is_dead(lambda job: described(job, "GONE")) == gone
     inside(monkeypatch, "7_1", 0, cluster="big")
-    assert owner.gone(lambda job: JobState(job, "GONE"))
+    assert owner.is_dead(lambda job: described(job, "GONE"))
 
 
 @pytest.mark.parametrize(("restarts", "gone"), [(0, False), (1, False), (2, True)])
@@ -97,7 +146,7 @@ def test_a_requeued_job_follows_its_own_earlier_run(restarts: int, gone: bool, m
     def ask(job: str) -> JobState:
         raise AssertionError(f"{job}: no question is needed")
 
-    assert OTHER.gone(ask) == gone
+    assert OTHER.is_dead(ask) == gone
 
 
 def test_a_claim_names_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -129,7 +178,7 @@ def test_one_answer_serves_many_claims(tmp_path: Path) -> None:
     claims = Claims(tmp_path)
     for key, state in (("a", "RUNNING"), ("b", "TIMEOUT")):
         write_json(tmp_path / key / "1", {"owner": replace(OTHER, slurm_job=state).fields()})
-    known = {state: JobState(state, state, restarts=1) for state in ("RUNNING", "TIMEOUT")}
+    known = {state: described(state, state, restarts=1) for state in ("RUNNING", "TIMEOUT")}
     assert claims.holder("a", known.get) == replace(OTHER, slurm_job="RUNNING")
     assert claims.holder("b", known.get) is None
     assert claims.owner("b") is not None, "as written, gone or not"

@@ -12,10 +12,12 @@ from ablations.files import write_json
 from ablations.grid.keys import StageNode
 from ablations.inspection.status import alive, status, status_lines
 from ablations.planning.plan import Plan
-from ablations.slurm import launches, query
-from ablations.slurm.query import JobState
+from ablations.slurm import query
+from ablations.slurm.query import described
+from ablations.store import launches
 from ablations.store.artefacts import Store
 from ablations.store.owner import Owner
+from ablations.store.scheduler import JobState
 from ablations.store.states import states
 from tests.ablations.conftest import SMALL, Planner
 
@@ -38,7 +40,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Answer:
 
     def answer(word: str | None, reason: str = "") -> None:
         def states_of(jobs: Any) -> dict[str, JobState] | None:
-            return None if word is None else {job: JobState(job, word, reason, "node7") for job in jobs}
+            return None if word is None else {job: described(job, word, reason, "node7") for job in jobs}
 
         monkeypatch.setattr(query, "states", states_of)
 
@@ -128,7 +130,7 @@ def test_the_scheduler_is_asked_once_and_only_if_there_is_a_job(
 
     def states_of(jobs: Any) -> dict[str, JobState]:
         asked.append(list(jobs))
-        return {job: JobState(job, "PENDING") for job in asked[-1]}
+        return {job: described(job, "PENDING") for job in asked[-1]}
 
     monkeypatch.setattr(query, "states", states_of)
     states(store, plan.nodes)

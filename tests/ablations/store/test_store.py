@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from ablations.files import read_json, write_json
-from ablations.store.artefacts import Record, Store
+from ablations.store.artefacts import Store
 from ablations.store.claims import Claims
 from ablations.store.owner import Owner
+from qsd.run_store import Record
 from tests.ablations import fake_stages
 
 MEANING = {"quality.metric": "difference"}
@@ -255,12 +256,12 @@ def test_a_killed_process_is_gone_and_a_zombie_too() -> None:
     fields = Owner.here().fields() | {"pid": pid}
     started = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     child = Owner.of(fields | {"started": started})
-    assert not child.gone()
+    assert not child.is_dead()
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # until it has ended, but leave it a zombie
-    assert child.gone(), "a zombie works on nothing"
+    assert child.is_dead(), "a zombie works on nothing"
     os.waitpid(pid, 0)
-    assert child.gone()
+    assert child.is_dead()
 
 
 def test_json_files_are_whole_or_absent(tmp_path: Path) -> None:

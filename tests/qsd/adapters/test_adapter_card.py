@@ -14,11 +14,13 @@ import yaml
 from safetensors import safe_open
 
 from qsd.adapters.card import write_card
-from qsd.adapters.facts import AdapterFacts, settings_of
+from qsd.adapters.facts import AdapterFacts, TrainingFacts
 from qsd.config.digest import location_digest
 from qsd.encoding.store import EncodedPairs
 from qsd.errors import UserError
 from qsd.stages.train import run as train
+from qsd.stages.train.run import cell_settings
+from qsd.training.offpolicy.summary import facts_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,9 +32,7 @@ FACTS = AdapterFacts(
     pipeline="StableDiffusionXLPipeline",
     settings={"lora.rank": 4, "quality.metric": "difference", "training.learning_rate": 1e-5},
     seed=3,
-    labels="human",
-    data_digest="d" * 64,
-    selection_digest="e" * 64,
+    training=TrainingFacts(metadata={}, tags=(), results=(), data="", digests={}),
 )
 SUMMARY = {
     "loss": "dpo",
@@ -46,6 +46,14 @@ SUMMARY = {
     "last_steps": 2,
     "mean_of_last_steps": {"implicit_accuracy": 0.625},
 }
+
+
+def card_of(world: TinyStages, folder: Path, summary: dict[str, Any] = SUMMARY, **settings: Any) -> str:
+    """The card of a training on pairs."""
+    config = world.config(**settings)
+    settings = {**FACTS.settings, **cell_settings(config)}
+    training = facts_of(config, world.artefacts, settings, summary)
+    return write_card(folder, replace(FACTS, settings=settings, training=training)).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +114,8 @@ def test_the_card_of_simulated_labels_says_so(trained: Path) -> None:
     assert "12 preference pairs" in card
 
 
-def test_the_card_of_a_model_from_the_hub(tmp_path: Path) -> None:
-    card = write_card(tmp_path, FACTS, SUMMARY).read_text(encoding="utf-8")
+def test_the_card_of_a_model_from_the_hub(world: TinyStages, tmp_path: Path) -> None:
+    card = card_of(world, tmp_path, training__learning_rate=1e-5)
     assert front_matter(card) == {
         "base_model": "stabilityai/stable-diffusion-xl-base-1.0",
         "base_model_relation": "adapter",
@@ -125,25 +133,22 @@ def test_the_card_of_a_model_from_the_hub(tmp_path: Path) -> None:
     assert 'from_pretrained("stabilityai/stable-diffusion-xl-base-1.0", revision="462165984' in code
 
 
-def test_another_loss_is_not_called_dpo(tmp_path: Path) -> None:
-    facts = replace(FACTS, settings={"loss.name": "sft"})
+def test_another_loss_is_not_called_dpo(world: TinyStages, tmp_path: Path) -> None:
     unused = {"beta": None, "effective_beta": None, "mean_of_last_steps": {"implicit_accuracy": None}}
-    card = write_card(tmp_path, facts, {**SUMMARY, "loss": "sft", **unused}).read_text(encoding="utf-8")
+    card = card_of(world, tmp_path, {**SUMMARY, "loss": "sft", **unused}, loss__name="sft")
     assert "diffusion-dpo" not in card
     assert "accuracy" not in card
     assert "beta" not in card
 
 
-def test_planted_flips_are_told(world: TinyStages, tmp_path: Path) -> None:
-    assert settings_of(world.config(data__flip_fraction=20.0))["data.flip_fraction"] == 20
-    facts = replace(FACTS, settings={"data.flip_fraction": 20.0})
-    told = "20 % of the labels were then flipped on purpose"
-    assert told in write_card(tmp_path, facts, SUMMARY).read_text(encoding="utf-8")
-    assert "flipped" not in write_card(tmp_path, FACTS, SUMMARY).read_text(encoding="utf-8")
+def test_flips_on_purpose_are_on_the_card(world: TinyStages, tmp_path: Path) -> None:
+    assert cell_settings(world.config(data__flip_fraction=20.0))["data.flip_fraction"] == 20
+    assert "20 % of the labels were then flipped on purpose" in card_of(world, tmp_path, data__flip_fraction=20.0)
+    assert "flipped" not in card_of(world, tmp_path)
 
 
 def test_settings_that_a_stage_does_not_read_are_no_part_of_the_cell(world: TinyStages) -> None:
-    found = settings_of(world.config(loss__name="sft", loss__beta=7.0, selection__threshold=2.0))
+    found = cell_settings(world.config(loss__name="sft", loss__beta=7.0, selection__threshold=2.0))
     assert found["loss.name"] == "sft"
     assert "loss.beta" not in found
     assert "selection.threshold" not in found

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from qsd.data.describe import describe
-from qsd.data.images import PairImages, decode
+from qsd.data.images import PairImages, decode, pair_image_number
 from qsd.data.pairs import image_uid, pair_id
 from qsd.data.readers.pickapic import PickAPic
 from qsd.errors import UserError
@@ -180,12 +180,12 @@ def test_images_are_found_again_by_row(tmp_path: Path) -> None:
     images = PairImages(source)
     for number in (19, 0, 7, 7, 12):
         winner, loser = ("jpg_0", "jpg_1") if rows[number]["label_0"] == 1 else ("jpg_1", "jpg_0")
-        assert images.bytes_of(number, "winner") == rows[number][winner]
-        assert images.image(number, "loser").tobytes() == decode(rows[number][loser]).tobytes()
+        assert images.bytes_of(pair_image_number(number, "winner")) == rows[number][winner]
+        assert images.image(pair_image_number(number, "loser")).tobytes() == decode(rows[number][loser]).tobytes()
     assert images.decoded == 4
     assert len(source._batches) == 4
     with pytest.raises(UserError, match="row 20"):
-        images.image(20, "winner")
+        images.image(pair_image_number(20, "winner"))
 
 
 def test_a_source_that_changed_is_noticed(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_source_that_changed_is_noticed(tmp_path: Path) -> None:
     rows[1]["label_0"] = 0.5
     images = PairImages(PickAPic(write_rows(tmp_path / "pairs.parquet", rows)))
     with pytest.raises(UserError, match="row 1 is no pair any more"):
-        images.image(1, "winner")
+        images.image(pair_image_number(1, "winner"))
 
 
 def test_alpha_and_palettes_become_rgb() -> None:

@@ -23,7 +23,7 @@ MEASURE = """
 import json, sys
 from pathlib import Path
 from qsd.data.describe import describe
-from qsd.data.images import PairImages
+from qsd.data.images import PairImages, pair_image_number
 from qsd.data.readers import REGISTRY
 from qsd.runtime import silent
 import PIL.Image, PIL.JpegImagePlugin, pyarrow.parquet, zipfile
@@ -40,7 +40,7 @@ def read(path):
     images, total = PairImages(source), 0
     for number in range(len(source)):
         for side in ("winner", "loser"):
-            total += len(images.bytes_of(number, side))
+            total += len(images.bytes_of(pair_image_number(number, side)))
     return len(found.pairs), total
 
 read(small)

@@ -82,15 +82,15 @@ def test_requests_follow_the_source(rows: list[tuple[str, str, str]], cut: int) 
     pairs = table(rows, cut)
     found = distinct(pairs)
     requests = requests_of(pairs, found)
-    met: dict[str, tuple[int, str]] = {}
+    met: dict[str, int] = {}
     captions: dict[str, list[str]] = {}
     for number, (winner, loser, caption) in enumerate(rows):
-        for uid, side in ((winner, "winner"), (loser, "loser")):
-            met.setdefault(uid, (2 * number, side))
+        for uid, side in ((winner, 0), (loser, 1)):
+            met.setdefault(uid, 2 * (2 * number) + side)
             if caption not in captions.setdefault(uid, []):
                 captions[uid].append(caption)
     expected = [(uid, caption) for uid in met for caption in captions[uid]]
-    assert list(requests.images(0, len(requests))) == [met[uid] for uid, _ in expected]
+    assert requests.images.tolist() == [met[uid] for uid, _ in expected]
     assert requests.captions_of(0, len(requests)) == [caption for _, caption in expected]
     answers = np.empty(len(expected), dtype=object)
     answers[requests.item] = expected

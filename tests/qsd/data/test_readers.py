@@ -18,8 +18,8 @@ from qsd.data.opening import open_path
 from qsd.data.pairs import image_uid, pair_id
 from qsd.data.readers import REGISTRY
 from qsd.errors import UserError
-from qsd.stages import reads
 from qsd.stages.data import run as data
+from qsd.stages.data import spec as data_spec
 from qsd.stages.spec import stage_meaning
 from tests.qsd import tiny_lists as lists
 from tests.qsd.tiny_world import config, context, picture
@@ -447,7 +447,7 @@ def test_the_data_stage_means_its_images_too(tmp_path: Path) -> None:
     values = {**defaults(), "data.reader": "hpd_v2", "data.path": str(path)}
     before = stage_meaning("data", values)
     assert stage_meaning("data", values) == before
-    reads._images_digest.cache_clear()
+    data_spec._images_digest.cache_clear()
     next((path.parent / "train").iterdir()).unlink()
     after = stage_meaning("data", values)
     assert {name for name in after if after[name] != before[name]} == {"data.images"}

@@ -11,7 +11,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from qsd.data.images import PairImages
+from qsd.data.images import PairImages, pair_image_number
 from qsd.data.opening import open_source
 from qsd.encoding.pixels import square, to_pixels
 from qsd.encoding.store import EncodedPairs
@@ -47,7 +47,7 @@ def test_what_is_stored_is_what_the_models_say(world: TinyStages) -> None:
     encoded = EncodedPairs(world.artefacts["encode"])
     _, rows = encoded.find([pairs[5]["pair_id"]])
     stock = StableDiffusionPipeline.from_pretrained(world.root / "model", local_files_only=True)
-    image = PairImages(open_source(world.config().data)).image(pairs[5]["source_row"], "loser")
+    image = PairImages(open_source(world.config().data)).image(pair_image_number(pairs[5]["source_row"], "loser"))
     with torch.no_grad():
         posterior = stock.vae.encode(to_pixels([image], 32)).latent_dist
     mean, std = encoded.posterior(rows.loser, np.array([False]))

@@ -23,7 +23,7 @@ from qsd import cli
 from qsd.evaluation.hps_benchmark import STYLES, read_styles, summarise
 from qsd.evaluation.hps_pictures import styles_of
 from qsd.evaluation.hps_published import NOTE, PUBLISHED
-from qsd.files import read_table
+from qsd.files import read_table, temporary_path
 from qsd.generation.images import read_images
 from qsd.progress import ShownProgress
 from qsd.rewards.opening import open_reward
@@ -199,7 +199,7 @@ def test_what_a_kill_leaves_at_either_end_is_cleared(
     assert not (ended / "judge_emoji" / ".state").exists()
     begun = tmp_path / "begun"
     begun.mkdir()
-    (begun / "pictures.json.tmp").write_text("{")
+    temporary_path(begun / "pictures.json").write_text("{")
     assert hps(monkeypatch, experiment, begun, "--scorer", "judge_emoji") == 0
     assert files(begun) == files(base)
 

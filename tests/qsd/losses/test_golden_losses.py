@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from qsd.losses import REGISTRY
-from qsd.training.metrics import OF_PAIRS
+from qsd.training.offpolicy.columns import COLUMNS
 from tests.qsd import tiny_stages
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ def curve(world: TinyStages, name: str) -> dict[str, list[float]]:
     sizes = {"training__steps": STEPS, "training__pairs_per_step": 2, "training__learning_rate": 3e-3}
     made = tiny_stages.trainer(world, loss__name=name, loss__beta=2000.0, **sizes)
     found: dict[str, list[float]] = {"loss": [], "grad_norm": []}
-    with made.batches:
+    with made.method.batches:
         for step in range(STEPS):
             means, grad_norm = made.step(step)
-            found["loss"].append(means[OF_PAIRS.index("loss")].item())
+            found["loss"].append(means[COLUMNS.index("loss")].item())
             found["grad_norm"].append(grad_norm.item())
     return found
 
@@ -66,7 +66,7 @@ def test_a_coupled_loss_does_not_depend_on_the_micro_batch(world: TinyStages, na
     found = []
     for micro in (6, 4):
         made = tiny_stages.trainer(world, loss__name=name, training__pairs_per_step=6, training__micro_batch=micro)
-        with made.batches:
+        with made.method.batches:
             found.append(torch.stack([made.step(step)[0] for step in range(2)]))
     # The second step follows an update of AdamW, which on some kinds of CPU turns last bits into 2e-4.
     torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-6)

@@ -14,7 +14,7 @@ from qsd.config.check import problem, schema_fields
 from qsd.config.schema import LossConfig
 from qsd.losses import REGISTRY, PairErrors
 from qsd.losses.alpha_dpo import LEAST_ALPHA
-from qsd.stages.train import run as train
+from qsd.training.offpolicy.summary import beta_convention
 from tests.qsd import tiny_world
 from tests.qsd.losses.loss_cases import errors_of, errors_with_logit, errors_with_margin, evaluate, swapped
 
@@ -273,7 +273,7 @@ def test_factor_is_what_multiplies_the_difference(name: str) -> None:
 
 def test_a_training_says_what_beta_multiplies(tmp_path: Path) -> None:
     said = {
-        name: train._convention(tiny_world.config(tmp_path, tmp_path, loss__name=name, loss__beta=2000.0))
+        name: beta_convention(tiny_world.config(tmp_path, tmp_path, loss__name=name, loss__beta=2000.0))
         for name in ("kto", "mapo", "sft")
     }
     assert said["sft"] == "loss sft: no beta"

@@ -16,20 +16,21 @@ from tests.qsd.losses.loss_cases import PairErrors, errors_of, rows_of, with_sta
 ERRORS = st.sampled_from([0.0, 1e-30, 1e-7, 0.1, 1e6]) | st.floats(0, 1e6, width=32)
 ROWS = st.lists(st.tuples(*[ERRORS] * 8), min_size=1, max_size=5)
 
-BOUNDS: dict[str, Callable[[LossConfig], float]] = {
-    "adaptive_dpo": lambda s: s.beta / 2 / s.adaptive_intercept,
-    "alpha_dpo": lambda s: s.beta / 2,
-    "cdpo": lambda s: s.beta / 2 * (1 - s.label_noise),
-    "dpo": lambda s: s.beta / 2,
-    "kto": lambda s: s.beta / 16 * max(s.kto_desirable, s.kto_undesirable),
-    "mapo": lambda s: 1 + s.ratio_weight * s.mapo_scale * s.mapo_sharpness / 2,
-    "orpo": lambda s: 1 + s.ratio_weight * s.beta / 2,
-    "rdpo": lambda s: s.beta / 2 * (1 - s.label_noise) / (1 - 2 * s.label_noise),
-    "sft": lambda s: 1,
-    "slic": lambda s: s.beta / 2,
-    "slic_rank": lambda s: s.beta / 2 + s.slic_weight,
+BOUNDS: dict[str, Callable[[LossConfig, PairErrors], float | torch.Tensor]] = {
+    "adaptive_dpo": lambda s, _: s.beta / 2 / s.adaptive_intercept,
+    "alpha_dpo": lambda s, _: s.beta / 2,
+    "cdpo": lambda s, _: s.beta / 2 * (1 - s.label_noise),
+    "dpo": lambda s, _: s.beta / 2,
+    "ipo": lambda s, errors: 2 * (errors.logits.detach().abs() + 1 / (2 * s.ipo_tau)),  # grows with d
+    "kto": lambda s, _: s.beta / 16 * max(s.kto_desirable, s.kto_undesirable),
+    "mapo": lambda s, _: 1 + s.ratio_weight * s.mapo_scale * s.mapo_sharpness / 2,
+    "orpo": lambda s, _: 1 + s.ratio_weight * s.beta / 2,
+    "rdpo": lambda s, _: s.beta / 2 * (1 - s.label_noise) / (1 - 2 * s.label_noise),
+    "sft": lambda s, _: 1,
+    "slic": lambda s, _: s.beta / 2,
+    "slic_rank": lambda s, _: s.beta / 2 + s.slic_weight,
 }
-"""The largest derivative by an error; ipo's grows with d."""
+"""The largest derivative by an error, of each loss: a number, or one per pair [B]. A new loss has to state one."""
 
 
 def errors_from(rows: list[tuple[float, ...]]) -> PairErrors:
@@ -55,14 +56,14 @@ def test_finite_with_a_bounded_gradient(name: str, normalizer: str, rows: list[t
     assert loss.dtype == torch.float32
     assert loss.isfinite().all()
     loss.sum().backward()
-    bound = torch.full((len(rows),), BOUNDS[name](chosen)) if name in BOUNDS else _ipo_bound(errors, chosen)
+    bound = torch.as_tensor(BOUNDS[name](chosen, errors)).expand(len(rows))
     for error in (errors.winner, errors.loser):
         if error.grad is not None:
             assert (error.grad.abs() <= bound * (1 + 1e-5)).all()
 
 
-def _ipo_bound(errors: PairErrors, chosen: LossConfig) -> torch.Tensor:
-    return 2 * (errors.logits.detach().abs() + 1 / (2 * chosen.ipo_tau))
+def test_every_loss_has_a_bound_and_no_other_name_has() -> None:
+    assert sorted(BOUNDS) == REGISTRY.names()
 
 
 @pytest.mark.parametrize("name", REGISTRY.names())

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub.utils import filter_repo_objects
 
 from qsd.errors import UserError
-from qsd.models.family import FAMILIES
+from qsd.models.families import family_in
 from qsd.models.files import check_folder, download, parts_without_weights
 
 if TYPE_CHECKING:
@@ -129,5 +129,6 @@ def test_a_damaged_index_is_a_clear_error(tmp_path: Path, content: str) -> None:
 
 
 def test_every_family_names_its_parts() -> None:
-    assert parts_without_weights([], FAMILIES[XL]) == ["unet", "vae", "text_encoder", "text_encoder_2"]
-    assert set(FAMILIES[XL].folders) > {"tokenizer_2", "scheduler"}
+    family = family_in({"_class_name": XL}, "someone/model")
+    assert parts_without_weights([], family) == ["unet", "vae", "text_encoder", "text_encoder_2"]
+    assert set(family.folders) > {"tokenizer_2", "scheduler"}

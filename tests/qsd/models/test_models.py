@@ -16,6 +16,7 @@ from qsd.errors import UserError
 from qsd.models.adapter import add_adapter, effective_alpha, peft_config, save_adapter
 from qsd.models.denoiser import load_denoiser
 from qsd.models.encoders import load_text_encoder
+from qsd.models.families.stable_diffusion import FAMILY
 from qsd.models.pipeline import latent_shape, load_pipeline
 from tests.qsd import tiny_pipeline
 from tests.qsd.tiny_stages import trainer
@@ -25,16 +26,17 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from qsd.training.loop import Trainer
+    from qsd.training.engine import Engine
+    from qsd.training.offpolicy.method import PairsMethod
     from tests.qsd.tiny_stages import TinyStages
 
 CPU = torch.device("cpu")
 ALL_LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "conv1", "conv2", "proj_in"]
 
 
-def forward(made: Trainer, unet: object) -> Tensor:
+def forward(made: Engine[PairsMethod], unet: object) -> Tensor:
     """One prediction of a UNet on the first pairs."""
-    batch = made.stream.batch(0, 2, CPU)
+    batch = made.method.stream.batch(0, 2, CPU)
     with torch.no_grad():
         output: Tensor = unet(batch.latents, batch.timesteps, batch.conditioning["hidden_states"]).sample  # type: ignore[operator]
     return output
@@ -46,11 +48,11 @@ def test_a_stock_pipeline_loads_the_adapter(world: TinyStages, tmp_path: Path, a
     made = trainer(world, lora__rank=4, lora__alpha=alpha, lora__targets=ALL_LAYERS, training__learning_rate=1e-2)
     for step in range(3):
         made.step(step)
-    save_adapter(tmp_path, made.denoiser.network, made.config.lora)
+    save_adapter(tmp_path, made.method.denoiser.network, made.method.config.lora, FAMILY)
     stock = StableDiffusionPipeline.from_pretrained(world.root / "model", local_files_only=True)
     base = forward(made, stock.unet)
     stock.load_lora_weights(tmp_path)
-    ours = forward(made, made.denoiser.network)
+    ours = forward(made, made.method.denoiser.network)
     torch.testing.assert_close(forward(made, stock.unet), ours, rtol=0, atol=1e-6)
     assert (ours - base).abs().max() > 1e-3
     merged = load_pipeline(str(world.root / "model"), CPU, tmp_path)
@@ -63,7 +65,8 @@ def test_the_adapters_file_is_deterministic_and_says_no_path(world: TinyStages, 
     for place in ("a", "b"):
         made = trainer(world, lora__targets=ALL_LAYERS)
         # Many times: left alone, safetensors orders the metadata by chance.
-        files.extend(save_adapter(tmp_path / f"{place}{n}", made.denoiser.network, made.config.lora) for n in range(8))
+        network, lora = made.method.denoiser.network, made.method.config.lora
+        files.extend(save_adapter(tmp_path / f"{place}{n}", network, lora, FAMILY) for n in range(8))
     assert len({file.read_bytes() for file in files}) == 1
     with safe_open(files[0], framework="pt") as stored:
         metadata = json.loads(stored.metadata()["lora_adapter_metadata"])
@@ -74,7 +77,7 @@ def test_the_adapters_file_is_deterministic_and_says_no_path(world: TinyStages, 
 def test_the_adapters_start_is_a_function_of_the_seed(world: TinyStages) -> None:
     def start(seed: int) -> Tensor:
         unet = tiny_pipeline.unet()
-        parameters = add_adapter(unet, world.config().lora, seed)
+        parameters = add_adapter(unet, world.config().lora, seed, FAMILY)
         return torch.cat([value.flatten() for value in parameters.values()])
 
     first = start(3)
@@ -116,9 +119,9 @@ def test_the_scales_of_both_ways_agree_at_rank_16() -> None:
 def test_half_weights_become_fp32(tmp_path: Path) -> None:
     folder = str(tiny_pipeline.save(tmp_path / "half", half=True))
     made = load_pipeline(folder, CPU)
-    for module in (made.unet, made.vae, made.text_encoder, load_denoiser(folder, CPU).unet):
+    for module in (made.unet, made.vae, made.text_encoder, load_denoiser(folder, CPU).network):
         assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
-    assert load_denoiser(folder, CPU, "bf16").unet.dtype == torch.bfloat16
+    assert load_denoiser(folder, CPU, "bf16").network.dtype == torch.bfloat16
 
 
 def test_captions_are_encoded_as_by_the_stock_pipeline(world: TinyStages) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from ablations.files import read_json
-from qsd.models.denoiser import load_denoiser
-from qsd.reference import ACCOUNT
 from qsd.reference.identity import environment_key, fingerprints, folder_name
 from qsd.reference.store import ErrorStore
 from qsd.stages.train import run as train
-from qsd.training.loop import Trainer
+from qsd.training.engine import Engine
 from qsd.training.offpolicy.batches import PairBatch
 from qsd.training.offpolicy.denoising_errors import model_errors, reference_errors
+from qsd.training.offpolicy.method import PairsMethod
 from tests.qsd import tiny_world
 from tests.qsd.tiny_stages import TinyStages, pair_ids, select, trainer
 from tests.qsd.training.test_resume import StoppedError, files, stop_after
@@ -37,15 +34,12 @@ def run(world: TinyStages, output: Path, shared: Path | None, report: Any = None
     return files(output)
 
 
-def with_store(world: TinyStages, shared: Path, **settings: Any) -> Trainer:
+def with_store(world: TinyStages, shared: Path, **settings: Any) -> Engine[PairsMethod]:
     """A trainer as the stage makes it, on a store."""
-    config = world.config(**{**SETTINGS, **settings})
-    context = tiny_world.context(config, world.root / "unused", **world.artefacts)
-    denoiser = load_denoiser(config.model.path, CPU, config.training.precision)
-    return Trainer(config, denoiser, train.open_stream(context, denoiser.timesteps), shared=shared)
+    return trainer(world, shared=shared, **{**SETTINGS, **settings})
 
 
-def said(capsys: pytest.CaptureFixture[str]) -> str:
+def cache_lines(capsys: pytest.CaptureFixture[str]) -> str:
     """The line about reference errors."""
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("reference errors:")]
     assert lines
@@ -71,39 +65,16 @@ def test_cells_that_share_errors_end_in_the_bytes_of_a_cell_that_does_not(
     """Two losses, ranks and betas on one store; the second finds all."""
     shared, pairs = tmp_path / "shared", 3 * 8
     online = run(world, tmp_path / "a", None)
-    assert "computed in every step" in said(capsys)
+    assert "computed in every step" in cache_lines(capsys)
     assert run(world, tmp_path / "b", shared) == online
-    assert f"0 found, {pairs} computed" in said(capsys)
+    assert f"0 found, {pairs} computed" in cache_lines(capsys)
     assert run(world, tmp_path / "c", shared) == online
-    assert f"{pairs} found, 0 computed" in said(capsys)
+    assert f"{pairs} found, 0 computed" in cache_lines(capsys)
     other = {"lora__rank": 4, "loss__beta": 900.0, "training__learning_rate": 2e-3}
     with_others = run(world, tmp_path / "d", shared, **other)
-    assert f"{pairs} found, 0 computed" in said(capsys)
+    assert f"{pairs} found, 0 computed" in cache_lines(capsys)
     assert run(world, tmp_path / "e", None, **other) == with_others
     assert with_others != online
-
-
-def test_an_attempt_keeps_account_of_what_was_shared(world: TinyStages, tmp_path: Path) -> None:
-    """Half of the pairs are there; the time is that of the others. An attempt that shares nothing keeps none."""
-    shared, accounts = tmp_path / "shared", []
-    for name, store, loss, steps in (
-        ("a", shared, "dpo", 2),
-        ("b", shared, "ipo", 4),
-        ("c", None, "dpo", 4),
-        ("d", shared, "sft", 4),
-    ):
-        attempt = tmp_path / f"attempt {name}"
-        attempt.mkdir()
-        config = world.config(**SETTINGS | {"training__steps": steps, "loss__name": loss})
-        context = tiny_world.context(config, tmp_path / name, **world.artefacts)
-        begin = time.monotonic()
-        train.run(replace(context, reference_errors=store, attempt=attempt))
-        account = read_json(attempt / ACCOUNT)
-        assert account is None or 0 < account.pop("seconds") < time.monotonic() - begin
-        accounts.append(account)
-    folder = folder_name(world.config(**SETTINGS), CPU)
-    first = {"folder": folder, "found": 0, "computed": 16}
-    assert accounts == [first, {"folder": folder, "found": 16, "computed": 16}, None, None]
 
 
 def test_another_selection_shares_the_pairs_that_both_have(
@@ -116,7 +87,7 @@ def test_another_selection_shares_the_pairs_that_both_have(
     capsys.readouterr()
     few = world.with_inputs(select=select(tmp_path / "select", ids[2:10]))
     run(few, tmp_path / "b", shared, **{**one_epoch, "training__steps": 2})
-    assert "8 found, 0 computed" in said(capsys)
+    assert "8 found, 0 computed" in cache_lines(capsys)
 
 
 @pytest.mark.parametrize(("precision", "allowed"), [("fp32", 0.0), ("bf16", 1e-6)])
@@ -127,9 +98,9 @@ def test_a_fresh_adapter_has_logits_of_zero_with_shared_errors(
     with_store(world, tmp_path, training__precision=precision).step(1)
     made = with_store(world, tmp_path, training__precision=precision)
     for step in (1, 0):
-        for item in made.batches.take(step):
-            with made._kernels():
-                winner, loser = model_errors(made.denoiser, item.batch, precision)
+        for item in made.method.batches.take(step):
+            with made.method.kernels():
+                winner, loser = model_errors(made.method.denoiser, item.batch, precision)
             assert item.reference is not None
             logits = (item.reference[0] - item.reference[1]) - (winner - loser)
             assert logits.abs().max().item() <= allowed
@@ -139,17 +110,19 @@ def test_a_fresh_adapter_has_logits_of_zero_with_shared_errors(
 def test_an_error_does_not_depend_on_neighbours_or_place(world: TinyStages, size: int) -> None:
     """What makes errors of (pair, draw) worth keeping: at one size of batch they are the same bits."""
     made = trainer(world)
-    whole, random = made.stream.batch(0, 12, CPU), np.random.default_rng(size)
+    whole, random = made.method.stream.batch(0, 12, CPU), np.random.default_rng(size)
     seen: dict[int, set[tuple[float, float]]] = {}
     for _ in range(8):
         places = [int(place) for place in random.permutation(12)[:size]]
-        for place, *both in zip(places, *reference_errors(made.denoiser, part(whole, places), "fp32"), strict=True):
+        for place, *both in zip(
+            places, *reference_errors(made.method.denoiser, part(whole, places), "fp32"), strict=True
+        ):
             seen.setdefault(place, set()).add((both[0].item(), both[1].item()))
     assert max(len(values) for values in seen.values()) == 1
 
 
 def test_names_change_with_every_input_and_the_size_only(world: TinyStages) -> None:
-    batch = trainer(world).stream.batch(0, 4, CPU)
+    batch = trainer(world).method.stream.batch(0, 4, CPU)
     first = fingerprints(batch)
     assert len({tuple(row) for row in first}) == 4
     assert (fingerprints(part(batch, [2, 0, 1, 3])) == first[[2, 0, 1, 3]]).all()
@@ -205,7 +178,7 @@ def test_a_damaged_file_is_computed_again(
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     capsys.readouterr()
     assert run(world, tmp_path / "b", shared) == first
-    assert "0 found, 24 computed for all cells; 1 damaged files were removed" in said(capsys)
+    assert "0 found, 24 computed for all cells; 1 damaged files were removed" in cache_lines(capsys)
     assert path.read_bytes() == content
 
 
@@ -235,7 +208,7 @@ def test_stored_errors_that_do_not_fit_are_not_used(
     ErrorStore(path.parent).add(entries["name"], entries["errors"] * np.float32(1 + 1e-6))
     capsys.readouterr()
     assert run(world, tmp_path / "b", shared) == online
-    lines = said(capsys)
+    lines = cache_lines(capsys)
     assert "(allowed: 0); computing them in every step" in lines
     assert "found" not in lines
 
@@ -249,7 +222,7 @@ def test_a_stopped_training_goes_on_with_the_errors_there_are(
         run(world, tmp_path / "b", shared, stop_after(3), training__checkpoint_steps=2, training__steps=4)
     capsys.readouterr()
     assert run(world, tmp_path / "b", shared, training__checkpoint_steps=2, training__steps=4) == online
-    assert "16 found, 0 computed" in said(capsys)
+    assert "16 found, 0 computed" in cache_lines(capsys)
 
 
 def _fill(folder: str, number: int, start: Any) -> None:
@@ -285,5 +258,5 @@ def test_processes_may_add_at_once(tmp_path: Path) -> None:
 
 def test_online_is_a_choice(world: TinyStages, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(world, tmp_path / "a", tmp_path / "shared", training__reference_errors="online", training__steps=1)
-    assert "computed in every step" in said(capsys)
+    assert "computed in every step" in cache_lines(capsys)
     assert not (tmp_path / "shared").exists()

@@ -19,13 +19,16 @@ from qsd.errors import UserError
 from qsd.reward_training import choices as choosing
 from qsd.reward_training.choices import ChoicePixels, Choices, ChoiceStream
 from qsd.reward_training.evaluate import result, scored
+from qsd.reward_training.families.clip import open_clip
 from qsd.reward_training.groups import read_groups
 from qsd.reward_training.losses import REGISTRY
+from qsd.reward_training.method import recipe_of
 from qsd.reward_training.report import summary_lines
-from qsd.reward_training.schema import ChoicesConfig, ObjectiveConfig
+from qsd.reward_training.schema import BaseConfig, ChoicesConfig, ObjectiveConfig, OptimiserConfig
 from qsd.reward_training.train import read_recipe
 from qsd.rewards import clip, delta
 from qsd.rewards.preprocess import Preprocess
+from qsd.training.optimizer import Optimizer
 from tests.conftest import ROOT
 from tests.qsd import tiny_choices, tiny_lists
 from tests.qsd.tiny_world import SIZE, write_clip
@@ -132,17 +135,14 @@ def test_null_trains_a_whole_tower(world: Path, tmp_path: Path) -> None:
 
 def test_frozen_weights_keep_their_bits_and_small_ones_do_not_decay(world: Path, tmp_path: Path) -> None:
     """With no learning signal worth speaking of, decay shrinks matrices and leaves norms, biases and the scale."""
-    from qsd.reward_training.families.clip import open_clip
-    from qsd.reward_training.optimizer import make
-    from qsd.reward_training.schema import BaseConfig, OptimiserConfig
-
     model = open_clip(BaseConfig(path=str(world / "rewards" / "base")))
     model.choose_layers(1, 0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    optimiser = make(model.trained(), OptimiserConfig(steps=1, batch=1, learning_rate=0.1, weight_decay=0.5))
+    recipe = recipe_of(OptimiserConfig(steps=1, batch=1, learning_rate=0.1, schedule="constant", weight_decay=0.5))
+    optimizer = Optimizer(model.trained(), recipe.optimizer)
     for parameter in model.trained().values():
         parameter.grad = torch.zeros_like(parameter)
-    optimiser.step()
+    optimizer.step(0)
     for name, tensor in model.state_dict().items():
         decays = name in model.trained() and tensor.ndim >= 2
         assert torch.equal(tensor, before[name] * (1 - 0.1 * 0.5) if decays else before[name]), name
@@ -279,7 +279,7 @@ def test_kept_images_are_the_images(world: Path, tmp_path: Path, kept: int) -> N
         for row, place in enumerate(places):
             files = source.image_bytes(int(choices.rows[place]))
             assert torch.equal(batch[row], preprocess.pixels([choosing.decode(file) for file in files]))
-        assert len(pixels._kept) <= kept
+        assert len(pixels._cache) <= kept
 
 
 # ── recipes and results ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -412,7 +412,7 @@ def test_the_ceiling_is_reported(world: Path, tmp_path: Path, capsys: pytest.Cap
     test = {"ceiling": "judge_emoji", "weights": str(world / "rewards")}
     cli_rewards.train_reward(tiny_choices.write_recipe(world, test=test), tmp_path / "out")
     printed = capsys.readouterr().out
-    assert "the reward model that played the annotators: the ceiling" in printed
+    assert "the reward model that simulated the annotators: the ceiling" in printed
     assert "test accuracy (HPS v2's protocol) on 5 groups" in printed
 
 

@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
+from accelerate import PartialState
 
 from qsd.errors import UserError
+from qsd.reward_training.method import ChoicesMethod
+from qsd.reward_training.schema import RewardTrainingConfig
 from qsd.reward_training.train import train_reward
 from qsd.runtime import silent
+from qsd.training.processes import Processes
 from tests.qsd import tiny_choices
 from tests.qsd.tiny_choices import STEPS
 
@@ -112,9 +117,7 @@ def test_an_interrupted_training_of_another_recipe_is_not_continued(recipe: Path
 
 def train_in_child(recipe: Path, output: Path, settings: list[str], pause: float, environment: dict[str, str]) -> None:
     """The body of a forked process, which needs no seconds to import what this one has imported."""
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()
     os.environ.update(environment)
     train_reward(recipe, settings, output, lambda *_: time.sleep(pause))
 
@@ -190,16 +193,7 @@ def test_bf16_is_the_forward_pass_alone(recipe: Path, tmp_path: Path, whole: dic
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(world: Path) -> None:
-    import torch
-
-    from qsd.reward_training.loop import RewardTrainer
-    from qsd.reward_training.schema import RewardTrainingConfig
-
-    class Three:
-        num_processes = 3
-        device = torch.device("cpu")
-
     config = RewardTrainingConfig()
     config.training.batch = 4
     with pytest.raises(UserError, match=r"training\.batch is 4, which 3 processes cannot share"):
-        RewardTrainer(config, None, Three(), None, None)  # type: ignore[arg-type]
+        ChoicesMethod(config, None, Processes(0, 3), torch.device("cpu"), None, None)  # type: ignore[arg-type]

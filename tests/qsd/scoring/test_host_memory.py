@@ -12,8 +12,8 @@ from qsd.scoring.host_memory import free_bytes
 MIB = 2**20
 UNLIMITED_V1 = 9223372036854771712
 GROUP_FILES = {
-    1: ("memory_groups.limit_in_bytes", "memory_groups.usage_in_bytes", "total_"),
-    2: ("memory_groups.max", "memory_groups.current", ""),
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+    2: ("memory.max", "memory.current", ""),
 }
 
 
@@ -35,7 +35,7 @@ def group(root: Path, version: int, path: str, limit: object, used: int, cache: 
     (folder / used_file).write_text(f"{used * MIB}\n")
     half = cache // 2 * MIB
     lines = [f"anon {used * MIB}", f"{prefix}active_file {half}", f"{prefix}inactive_file {half}"]
-    (folder / "memory_groups.stat").write_text("\n".join(lines) + "\n")
+    (folder / "memory.stat").write_text("\n".join(lines) + "\n")
 
 
 def test_a_node_alone(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from qsd.scoring import compute, memory_groups, prefetch, scorer_runs
 from qsd.scoring.compute import ScoringJob, compute_scores
 from qsd.scoring.precision import check_precision, computing
 from qsd.scoring.scorer_runs import ScorerRun, column_of
-from qsd.scoring.shards import Shards
+from qsd.scoring.shards import ScoreShards
 from qsd.stages.data import run as data
 from qsd.stages.score import run as score
 from tests.qsd.tiny_world import REQUIRED, SIZE, config, context, good_rows, write_rewards, write_rows
@@ -152,15 +152,12 @@ def test_no_images_requests_are_in_two_pieces(world: Path) -> None:
         pieces = requests.pieces(size)
         assert [start for start, _ in pieces[1:]] == [stop for _, stop in pieces[:-1]]
         assert (pieces[0][0], pieces[-1][1]) == (0, 2 * ROWS)
-        seen: set[tuple[int, str]] = set()
-        for piece in pieces:
-            images = set(requests.images(*piece))
+        seen: set[int] = set()
+        for start, stop in pieces:
+            images = set(requests.images[start:stop].tolist())
             assert not images & seen
             seen |= images
-    assert (
-        Requests(*(getattr(requests, name)[:0] for name in ("source_rows", "winners", "captions", "item"))).pieces(4)
-        == []
-    )
+    assert Requests(*(getattr(requests, name)[:0] for name in ("images", "captions", "item"))).pieces(4) == []
 
 
 def _cut(path: Path) -> None:
@@ -192,7 +189,7 @@ def test_a_damaged_shard_is_computed_again(
     before = work.scores(column)
     assert before is not None
     piece = work.pieces(column)[1]
-    damage(Shards(tmp_path, column).path(piece))
+    damage(ScoreShards(tmp_path, column).path(piece))
     assert work.scores(column) is None
     decoded.clear()
     compute_scores(work, [column], silent)
@@ -287,7 +284,7 @@ def test_images_are_loaded_a_bounded_way_ahead_and_in_order(world: Path, decoded
 
 def test_an_image_that_does_not_decode_is_named(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = work_of(world, world)
-    monkeypatch.setattr(work.images, "bytes_of", lambda row, _side: b"no image" if row == 2 else b"")
+    monkeypatch.setattr(work.images, "bytes_of", lambda number: b"no image" if number // 2 == 2 else b"")
     with pytest.raises(UserError, match=r"source row \d+, (winner|loser): not a readable image.*; run the data stage"):
         list(prefetch.prefetch(work.images, work.requests, [(0, 8)], [Preprocess(SIZE)], 2))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qsd.draws import pair_draws
 from qsd.files import read_table, write_table
-from qsd.selection.curriculum import Epochs, opening
+from qsd.selection.curriculum import Epochs, available_from
 from tests.qsd.tiny_stages import TinyStages, pair_ids, select, trainer
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ shares = st.floats(0.01, 1)
 
 def test_openings_by_hand() -> None:
     """Half of eight from the start, all at 0.4 of the training: one more pair every tenth."""
-    np.testing.assert_allclose(opening(8, 0.5, 0.4), [0, 0, 0, 0, 0.1, 0.2, 0.3, 0.4], atol=1e-15)
-    assert opening(8, 1.0, 0.4).tolist() == [0] * 8
-    np.testing.assert_allclose(opening(2, 0.1, 1), [0, 1])  # at least one from the start
-    assert opening(1, 0.1, 1).tolist() == [0]
+    np.testing.assert_allclose(available_from(8, 0.5, 0.4), [0, 0, 0, 0, 0.1, 0.2, 0.3, 0.4], atol=1e-15)
+    assert available_from(8, 1.0, 0.4).tolist() == [0] * 8
+    np.testing.assert_allclose(available_from(2, 0.1, 1), [0, 1])  # at least one from the start
+    assert available_from(1, 0.1, 1).tolist() == [0]
 
 
 @given(count=st.integers(1, 200), start=shares, full=shares, share=st.floats(0, 1))
 def test_the_pool_is_the_stated_share(count: int, start: float, full: float, share: float) -> None:
-    opens = opening(count, start, full)
+    opens = available_from(count, start, full)
     assert (np.diff(opens) >= 0).all()
     assert opens.min() == 0
     assert opens.max() <= full
@@ -44,7 +44,7 @@ def test_the_pool_is_the_stated_share(count: int, start: float, full: float, sha
 def test_epochs_follow_each_other_and_hold_each_open_pair_once(
     count: int, start: float, full: float, positions: int
 ) -> None:
-    opens = opening(count, start, full)
+    opens = available_from(count, start, full)
     epochs = Epochs(opens, positions)
     expected, epoch, first, size = [], 0, 0, 1
     for position in range(positions + 3 * count):
@@ -70,7 +70,7 @@ def opened(world: TinyStages, folder: Path, opens: list[float]) -> TinyStages:
 
 
 def batches(world: TinyStages, steps: list[int], **settings: Any) -> list[PairBatch]:
-    stream = trainer(world, training__steps=6, **settings).stream
+    stream = trainer(world, training__steps=6, **settings).method.stream
     return [stream.batch(4 * step, 4 * step + 4, "cpu") for step in steps]
 
 

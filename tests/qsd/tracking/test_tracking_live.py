@@ -13,7 +13,7 @@ from qsd.stages.train import run as train
 from qsd.tracking.curves import curves
 from qsd.tracking.project import project_sweep
 from qsd.training import metrics
-from tests.analysis.synthetic import seal
+from tests.analysis.synthetic import seal, stage_key
 from tests.qsd import tiny_world
 from tests.qsd.tiny_stages import pair_ids, select
 from tests.qsd.tracking.test_tracking import FakeWandb, offline
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.qsd.tiny_stages import TinyStages
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-KEY = "0123"
+KEY = stage_key("train")
 STEPS = 11
 SETTINGS = {
     "training__steps": STEPS,

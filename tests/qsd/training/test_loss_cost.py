@@ -12,7 +12,7 @@ from qsd.config.schema import LossConfig
 from qsd.losses import REGISTRY, PairErrors
 from qsd.models.denoiser import Denoiser
 from qsd.training.loss_cost import passes_of
-from qsd.training.metrics import OF_PAIRS
+from qsd.training.offpolicy.columns import COLUMNS
 from qsd.training.offpolicy.validation import Validation
 from qsd.training.processes import Processes
 from qsd.training.throughput import count_flops
@@ -21,15 +21,16 @@ from tests.qsd.tiny_stages import trainer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qsd.training.loop import Trainer
+    from qsd.training.engine import Engine
+    from qsd.training.offpolicy.method import PairsMethod
     from tests.qsd.tiny_stages import TinyStages
 
 PAIRS = 4
 COUPLED = [name for name in REGISTRY.names() if REGISTRY.get(name).statistics]
 
 
-def declared(made: Trainer, whole_steps: bool) -> Any:
-    return passes_of(made.loss, made.config.loss, whole_steps)
+def declared(made: Engine[PairsMethod], whole_steps: bool) -> Any:
+    return passes_of(made.method.loss, made.method.config.loss, whole_steps)
 
 
 @pytest.mark.parametrize("name", REGISTRY.names())
@@ -62,7 +63,7 @@ def test_the_loop_makes_the_passes_that_are_declared(
         return prediction
 
     monkeypatch.setattr(Denoiser, "predict", counted)
-    with made.batches:
+    with made.method.batches:
         made.step(0)
     expected = declared(made, micro_batch == PAIRS)
     assert sum(images for trained, images in seen if trained) == PAIRS * expected.trained
@@ -77,7 +78,7 @@ def test_counted_operations_are_in_the_ratios_of_the_passes(world: TinyStages) -
     operations, passes = {}, {}
     for name, micro_batch in cases.items():
         made = trainer(world, loss__name=name, training__pairs_per_step=PAIRS, training__micro_batch=micro_batch)
-        with made.batches:
+        with made.method.batches:
             operations[name] = count_flops(lambda made=made: made.step(0))  # type: ignore[misc]
         passes[name] = declared(made, micro_batch == PAIRS).forward_passes
     for name in cases:
@@ -90,20 +91,20 @@ def test_sft_reports_the_losers_that_it_does_not_train_on(world: TinyStages, mon
 
     def rows() -> Tensor:
         made = trainer(world, loss__name="sft", training__learning_rate=3e-3)
-        with made.batches:
+        with made.method.batches:
             return torch.stack([torch.cat([means, norm.reshape(1)]) for means, norm in map(made.step, range(4))])
 
     found = rows()
     monkeypatch.setitem(vars(REGISTRY.get("sft")), "needs_loser", True)
     expected = rows()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7, equal_nan=True)
-    assert (found[:, OF_PAIRS.index("loser_error")] > 0).all()
+    assert (found[:, COLUMNS.index("loser_error")] > 0).all()
 
 
 def test_the_passes_of_a_validation_count(world: TinyStages) -> None:
     """The reference is computed at the first one only."""
     made = trainer(world)
-    validation = Validation(made.denoiser, made.stream, made.config.training, Processes())
+    validation = Validation(made.method.denoiser, made.method.stream, made.method.config.training, Processes())
     for passes in (2, 1):
-        validation.means(made.device)
-        assert validation.forwarded == passes * len(made.stream)
+        validation.means(made.method.device)
+        assert validation.forwarded == passes * len(made.method.stream)

@@ -114,7 +114,7 @@ def test_a_killed_process_ends_in_the_same_bytes(
 ) -> None:
     """A real process and a real SIGKILL, as soon as the first checkpoint is there."""
     script = (
-        "import sys; from pathlib import Path; from qsd.stages import train\n"
+        "import sys; from pathlib import Path; from qsd.stages.train import run as train\n"
         "from tests.qsd.tiny_stages import TinyStages\n"
         "root, output = map(Path, sys.argv[1:])\n"
         "artefacts = {name: root / name for name in ('data', 'select', 'encode')}\n"

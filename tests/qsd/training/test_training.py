@@ -25,20 +25,21 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from qsd.training.loop import Trainer
+    from qsd.training.engine import Engine
+    from qsd.training.offpolicy.method import PairsMethod
 
 LOG_2 = torch.tensor(2.0).log().item()
 
 
-def state_of(made: Trainer) -> dict[str, Tensor]:
+def state_of(made: Engine[PairsMethod]) -> dict[str, Tensor]:
     """A copy of the adapter."""
-    return {name: parameter.detach().clone() for name, parameter in made.parameters.items()}
+    return {name: parameter.detach().clone() for name, parameter in made.method.parameters.items()}
 
 
-def first_errors(made: Trainer, count: int = 8) -> tuple[Tensor, Tensor]:
+def first_errors(made: Engine[PairsMethod], count: int = 8) -> tuple[Tensor, Tensor]:
     """Logits, and reference errors of winner and loser, of the first pairs of the stream."""
-    batch = made.stream.batch(0, count, made.device)
-    errors = pair_errors(made.denoiser, batch, True, made.config.training.precision)
+    batch = made.method.stream.batch(0, count, made.method.device)
+    errors = pair_errors(made.method.denoiser, batch, True, made.method.config.training.precision)
     assert errors.ref_winner is not None
     assert errors.ref_loser is not None
     return errors.logits, torch.stack([errors.ref_winner, errors.ref_loser])
@@ -66,10 +67,10 @@ def test_a_fresh_adapter_has_small_logits_in_bf16(world: TinyStages) -> None:
 def test_adapter_and_optimiser_are_fp32_and_alone_in_training(world: TinyStages, precision: str) -> None:
     made = trainer(world, training__precision=precision)
     made.step(0)
-    trained = {name for name, parameter in made.denoiser.network.named_parameters() if parameter.requires_grad}
-    assert trained == set(made.parameters)
+    trained = {name for name, parameter in made.method.denoiser.network.named_parameters() if parameter.requires_grad}
+    assert trained == set(made.method.parameters)
     assert all("lora" in name for name in trained)
-    tensors = made.optimiser.tensors()
+    tensors = made.optimizer.tensors()
     assert len(tensors) == 4 * len(trained)
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
 
@@ -98,10 +99,10 @@ def test_the_adapter_is_on_again_after_an_exception(world: TinyStages) -> None:
     made = trainer(world)
     made.step(0)
     logits, _ = first_errors(made)
-    with pytest.raises(RuntimeError, match="out of memory"), reference(made.denoiser.network):
+    with pytest.raises(RuntimeError, match="out of memory"), reference(made.method.denoiser.network):
         raise RuntimeError("out of memory")
     assert torch.equal(first_errors(made)[0], logits)
-    assert all(parameter.requires_grad for parameter in made.parameters.values())
+    assert all(parameter.requires_grad for parameter in made.method.parameters.values())
 
 
 def test_the_micro_batch_does_not_change_the_update(world: TinyStages) -> None:
@@ -137,7 +138,7 @@ def test_four_pairs_are_learnt(world: TinyStages, tmp_path: Path, loss: str) -> 
     before, of_reference = first_errors(made, 4)
     for step in range(30):
         made.step(step)
-    errors = pair_errors(made.denoiser, made.stream.batch(0, 4, made.device), True, "fp32")
+    errors = pair_errors(made.method.denoiser, made.method.stream.batch(0, 4, made.method.device), True, "fp32")
     assert before.tolist() == [0.0] * 4
     if loss == "dpo":
         assert (errors.logits > 0).all()
@@ -147,7 +148,9 @@ def test_four_pairs_are_learnt(world: TinyStages, tmp_path: Path, loss: str) -> 
 
 def test_sft_spares_the_reference_pass(world: TinyStages, monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainer(world, loss__name="sft")
-    monkeypatch.setattr(made.denoiser.network, "disable_adapters", lambda: pytest.fail("the reference was computed"))
+    monkeypatch.setattr(
+        made.method.denoiser.network, "disable_adapters", lambda: pytest.fail("the reference was computed")
+    )
     means, _ = made.step(0)
     assert means[0].item() == means[1].item()
     assert means[3:].isnan().all()
@@ -160,7 +163,9 @@ def test_weights_multiply_the_loss_and_are_normalised(world: TinyStages, tmp_pat
     assert equal.step(0)[0].tolist() == doubled.step(0)[0].tolist()
     heavy = [100.0 if place == 0 else 1.0 for place in range(len(ids))]
     uneven = trainer(world.with_inputs(select=select(tmp_path / "b", ids, heavy)), training__pairs_per_step=len(ids))
-    assert uneven.stream.batch(0, len(ids), uneven.device).weights.mean().item() == pytest.approx(1, rel=1e-6)
+    assert uneven.method.stream.batch(0, len(ids), uneven.method.device).weights.mean().item() == pytest.approx(
+        1, rel=1e-6
+    )
     assert uneven.step(0)[0][0].item() == pytest.approx(LOG_2, rel=1e-5)
 
 
@@ -174,7 +179,7 @@ def test_a_weight_that_is_no_positive_number_is_named(world: TinyStages, tmp_pat
 def test_only_selected_pairs_are_used_and_draws_follow_the_epoch(world: TinyStages, tmp_path: Path) -> None:
     ids = pair_ids(world)[:3]
     made = trainer(world.with_inputs(select=select(tmp_path, ids)))
-    epochs = [made.stream.batch(3 * epoch, 3 * epoch + 3, made.device) for epoch in range(2)]
+    epochs = [made.method.stream.batch(3 * epoch, 3 * epoch + 3, made.method.device) for epoch in range(2)]
     assert [sorted(batch.pair_ids) for batch in epochs] == [sorted(ids)] * 2
     first, again = (batch.noise[batch.pair_ids.index(ids[0])] for batch in epochs)
     assert not torch.equal(first, again)
@@ -183,7 +188,7 @@ def test_only_selected_pairs_are_used_and_draws_follow_the_epoch(world: TinyStag
 def test_a_pair_meets_the_same_numbers_whatever_else_is_selected(world: TinyStages, tmp_path: Path) -> None:
     """Invariant 1, at the place where it matters."""
     ids = pair_ids(world)
-    large = trainer(world).stream.batch(0, len(ids), torch.device("cpu"))
+    large = trainer(world).method.stream.batch(0, len(ids), torch.device("cpu"))
     small = trainer(world.with_inputs(select=select(tmp_path, ids[4:7]))).stream.batch(0, 3, torch.device("cpu"))
     for place, pair_id in enumerate(small.pair_ids):
         there = large.pair_ids.index(pair_id)
@@ -195,7 +200,7 @@ def test_a_pair_meets_the_same_numbers_whatever_else_is_selected(world: TinyStag
 
 
 def test_winner_and_loser_share_timestep_noise_and_caption(world: TinyStages) -> None:
-    batch = trainer(world).stream.batch(0, 5, torch.device("cpu"))
+    batch = trainer(world).method.stream.batch(0, 5, torch.device("cpu"))
     for field in (batch.timesteps, batch.noise, batch.conditioning["hidden_states"]):
         assert torch.equal(field[:5], field[5:])
     assert not torch.equal(batch.latents[:5], batch.latents[5:])
@@ -204,13 +209,15 @@ def test_winner_and_loser_share_timestep_noise_and_caption(world: TinyStages) ->
 def test_dropped_captions_are_the_empty_caption(world: TinyStages) -> None:
     made = trainer(world, training__caption_dropout=1.0)
     empty = EncodedPairs(world.artefacts["encode"]).conditioning(np.zeros(1, dtype=np.int64))["hidden_states"]
-    assert torch.equal(made.stream.batch(0, 1, made.device).conditioning["hidden_states"][:1], torch.from_numpy(empty))
+    assert torch.equal(
+        made.method.stream.batch(0, 1, made.method.device).conditioning["hidden_states"][:1], torch.from_numpy(empty)
+    )
 
 
 def test_pairs_without_an_encoding_are_counted(world: TinyStages, tmp_path: Path) -> None:
     ids = [*pair_ids(world)[:3], "0" * 16]
     made = trainer(world.with_inputs(select=select(tmp_path / "a", ids)))
-    assert (len(made.stream), made.stream.missing) == (3, 1)
+    assert (len(made.method.stream), made.method.stream.missing) == (3, 1)
     with pytest.raises(UserError, match="none of the 1 selected pairs is encoded"):
         trainer(world.with_inputs(select=select(tmp_path / "b", ["0" * 16])))
 

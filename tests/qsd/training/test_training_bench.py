@@ -73,7 +73,8 @@ def test_the_public_step_tells_the_unet_what_the_project_does(kind: str, tmp_pat
     hidden, added = made._text(tokens, noisy)
     expected = {name: value.repeat(2, *[1] * (value.dim() - 1)) for name, value in ours.conditioning(captions).items()}
     assert torch.equal(hidden, expected["hidden_states"])
-    wanted = load_denoiser(path, CPU)._added(noisy, expected)
+    denoiser = load_denoiser(path, CPU)
+    wanted = denoiser.family.added_conditioning(noisy, expected, denoiser.pixels_per_latent)
     assert (added is None) == (wanted is None) == (kind == "sd")
     if added is not None and wanted is not None:
         assert all(torch.equal(added[name], wanted[name]) for name in ("text_embeds", "time_ids"))
@@ -136,7 +137,7 @@ def test_the_sweep_over_batches(small: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
     def short(config: Any, *rest: Any) -> Any:
         if config.training.channels_last and config.training.pairs_per_step == 4:
-            monkeypatch.setattr(Ways, "trainer", no_memory)
+            monkeypatch.setattr(Ways, "engine", no_memory)
         return line(config, *rest)
 
     def no_memory(self: Ways, shared: Path | None) -> Any:
@@ -159,12 +160,12 @@ def test_the_sweep_over_batches(small: Any, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_fresh_adapter_alone_has_small_logits(small: Any) -> None:
     """So that the column of the sweep can tell."""
     config, folder = small
-    trainer = Ways(train_device._sized(config, "plain", 2), folder).trainer(folder / "reference")
+    engine = Ways(train_device._sized(config, "plain", 2), folder).engine(folder / "reference")
     with torch.no_grad():
-        for name, value in trainer.parameters.items():
+        for name, value in engine.method.parameters.items():
             if "lora_B" in name:
                 value.add_(0.1)
-    assert train_device.first_logit(trainer) > 1e-5
+    assert train_device.first_logit(engine) > 1e-5
 
 
 @pytest.mark.parametrize("words", [["--random", "sd3", "somewhere"], ["--kernels", "fast"]])
@@ -172,5 +173,5 @@ def test_a_wrong_word_is_told(words: list[str], capsys: Any, monkeypatch: pytest
     monkeypatch.setattr("sys.argv", ["train_device", *words])
     with pytest.raises(SystemExit) as ending:
         train_device.main()
-    said = f"{ending.value} {capsys.readouterr().err}"
-    assert "known: sd15, sdxl" in said or "known: plain, channels_last" in said
+    message = f"{ending.value} {capsys.readouterr().err}"
+    assert "known: sd15, sdxl" in message or "known: plain, channels_last" in message

@@ -17,6 +17,7 @@ from qsd.stages.train import run as train
 from qsd.training import throughput
 from qsd.training.ema import decay_at
 from qsd.training.metrics import read_metrics, read_validation
+from qsd.training.offpolicy.denoising_errors import reference_errors
 from qsd.training.offpolicy.validation import held_out
 from qsd.training.prefetch import Prefetched, moved
 from tests.qsd.tiny_stages import TinyStages, pair_ids, select, trainer
@@ -70,7 +71,7 @@ def test_coupled_statistics_see_the_whole_step(few: TinyStages) -> None:
     for micro_batch in (1, 3, 7):
         made = trainer(few, loss__name="adaptive_dpo", training__pairs_per_step=7, training__micro_batch=micro_batch)
         torch.manual_seed(0)
-        for parameter in made.parameters.values():
+        for parameter in made.method.parameters.values():
             parameter.data += 0.02 * torch.randn_like(parameter)
         means, norm = made.step(1)
         values.append([means[0].item(), norm.item()])
@@ -100,18 +101,20 @@ def test_validation_holds_out_pairs_that_were_not_selected(few: TinyStages, tmp_
 
 
 def test_the_choice_of_held_out_pairs_is_shared_by_selections_and_seeds(world: TinyStages) -> None:
-    encoded, ids = EncodedPairs(world.artefacts["encode"]), pair_ids(world)
+    encoded, ids, process = EncodedPairs(world.artefacts["encode"]), pair_ids(world), trainer(world).denoiser.process
     recipe = world.config(training__validation_pairs=4, training__flip=False, training__caption_dropout=0.5).training
-    first = held_out(encoded, ids[:3], recipe, 1000)
-    second = held_out(encoded, ids[3:5], recipe, 1000)
+    first = held_out(encoded, ids[:3], recipe, process)
+    second = held_out(encoded, ids[3:5], recipe, process)
     assert not set(first.pair_ids) & set(ids[:3])
     assert len(set(first.pair_ids) & set(second.pair_ids)) >= 2
-    batches = [stream.batch(0, 4, torch.device("cpu")) for stream in (first, held_out(encoded, ids[:3], recipe, 1000))]
+    batches = [
+        stream.batch(0, 4, torch.device("cpu")) for stream in (first, held_out(encoded, ids[:3], recipe, process))
+    ]
     assert torch.equal(batches[0].noise, batches[1].noise)
     empty = encoded.conditioning(first._rows.caption[:1] * 0)["hidden_states"]
     assert not torch.equal(batches[0].conditioning["hidden_states"][:1], torch.from_numpy(empty))
     with pytest.raises(UserError, match=r"validation_pairs is 4, but 2 of 12 encoded pairs .* encode.scope: dataset"):
-        held_out(encoded, ids[:10], recipe, 1000)
+        held_out(encoded, ids[:10], recipe, process)
 
 
 def test_kernels_that_are_not_there_are_named(world: TinyStages, tmp_path: Path) -> None:
@@ -155,12 +158,10 @@ def test_operations_are_those_of_the_matrix_products() -> None:
 
 def test_a_backward_pass_costs_more_than_a_forward_pass_and_micro_batches_cost_nothing(world: TinyStages) -> None:
     made = trainer(world)
-    counted = made._measure(0)
+    counted = made.method.prepare(0)
     assert 1.5 < counted.train_flops / counted.forward_flops < 3.2
-    batch = made.stream.batch(0, 3, made.device)
-    from qsd.training.offpolicy.denoising_errors import reference_errors
-
-    three = throughput.count_flops(lambda: reference_errors(made.denoiser, batch, "fp32"))
+    batch = made.method.stream.batch(0, 3, made.method.device)
+    three = throughput.count_flops(lambda: reference_errors(made.method.denoiser, batch, "fp32"))
     assert three == pytest.approx(3 * counted.forward_flops, rel=0.15)
     assert counted.peak is None
     assert "peak" not in counted.text()
@@ -188,7 +189,7 @@ def test_a_peak_is_known_or_not_given(name: str, bf16: float | None) -> None:
 
 
 def test_a_share_of_the_peak_is_of_what_was_done() -> None:
-    done = throughput.Throughput(train_flops=30, forward_flops=10, peak=100.0, trained=4, forwarded=8)
+    done = throughput.Throughput("pairs", train_flops=30, forward_flops=10, peak=100.0, trained=4, forwarded=8)
     assert done.flops_per_second(2.0) == 100.0
     done.start()
     assert "% of peak" in done.text()
@@ -231,7 +232,7 @@ def test_batches_are_made_ahead_in_order_and_errors_come_where_they_belong() -> 
 
 
 def test_a_batch_moves_as_a_whole(world: TinyStages) -> None:
-    batch = trainer(world).stream.batch(0, 2, torch.device("cpu"))
+    batch = trainer(world).method.stream.batch(0, 2, torch.device("cpu"))
     there = moved(batch, torch.device("meta"))
     tensors = [there.latents, there.noise, there.timesteps, there.weights, *there.conditioning.values()]
     assert {tensor.device.type for tensor in tensors} == {"meta"}

@@ -42,9 +42,13 @@ def test_shares_hold_every_position_once(count: int, micro_batch: int) -> None:
     assert all(shares)
 
 
-def test_more_processes_than_pairs_are_refused() -> None:
-    with pytest.raises(UserError, match="pairs_per_step is 2, but there are 3 processes"):
-        Processes(0, 3).shares(0, 2, 1)
+def test_more_processes_than_positions_leave_the_last_ones_without_any() -> None:
+    assert [Processes(rank, 3).shares(0, 2, 1) for rank in range(3)] == [[(0, 1)], [(1, 2)], []]
+
+
+def test_more_processes_than_pairs_are_refused(world: TinyStages) -> None:
+    with pytest.raises(UserError, match="pairs_per_step is 2, but there are 3 processes; start at most 2"):
+        trainer(world, Processes(0, 3), training__pairs_per_step=2)
 
 
 def by_hand(world: TinyStages, folder: Path, processes: int, **settings: object) -> Path:
@@ -107,22 +111,25 @@ def gradients(
     for one in made:
         torch.manual_seed(0)
         with torch.no_grad():
-            for parameter in one.parameters.values():
+            for parameter in one.method.parameters.values():
                 parameter += 0.02 * torch.randn_like(parameter)
-    shares = [one.batches.take(1) for one in made]
+    shares = [one.method.batches.take(1) for one in made]
     tables: list[torch.Tensor] = []
     with monkeypatch.context() as patch:
         patch.setattr(Processes, "sum", lambda self, tensor: tables.append(tensor) or tensor)
         for one, share in zip(made, shares, strict=True):
-            one._statistics(1, share)
+            one.method._statistics(1, share)
         total = sum(tables[1:], start=tables[0]) if tables else None
         patch.setattr(Processes, "sum", lambda self, tensor: total)
         for one, share in zip(made, shares, strict=True):
-            statistics = one._statistics(1, share)
+            statistics = one.method._statistics(1, share)
             for item in share:
-                one._accumulate(item, statistics)
-    names = list(made[0].parameters)
-    return {name: sum((one.parameters[name].grad for one in made[1:]), made[0].parameters[name].grad) for name in names}
+                one.method._accumulate(item, statistics)
+    names = list(made[0].method.parameters)
+    return {
+        name: sum((one.method.parameters[name].grad for one in made[1:]), made[0].method.parameters[name].grad)
+        for name in names
+    }
 
 
 def test_gradients_are_summed_in_one_exchange(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,94 @@
+"""``ablate run``: the stages, then tables and pictures, with W&B following."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations.planning.display import sharing_line
+from ablations.running import finalize, local
+from ablations.running.display import Board, Lines, on_terminal
+from ablations.running.wandb_follower import following
+from ablations.running.workers import PRELOAD
+from ablations.store import divergence
+from ablations.store.jobs import QSD
+from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+    from ablations.planning.plan import Plan
+    from ablations.store.artefacts import Store
+
+EXIT_FAILED = 1
+
+
+def run(
+    plan: Plan,
+    store: Store,
+    jobs: int | None,
+    table: str = QSD,
+    preload: Sequence[str] = PRELOAD,
+    gpus: tuple[str, ...] = (),
+    only: Container[str] | None = None,
+) -> int:
+    """Run a plan on this machine and show the tables of what is evaluated; the exit status of the command.
+
+    0: every stage that was to run is done, or its training diverged, which is a result. 1: some stage failed; the
+    tables are written all the same. 128 + N: stopped by signal N, without tables. The arguments are as in
+    ``local.run``.
+    """
+    for notice in plan.grid.notices:
+        print(f"note: {notice}")
+    commit = finalize.commit_of(Path.cwd())
+    folder = finalize.write_cells(plan, store, commit)
+    left, diverged = _left(plan, store)
+    if diverged and only is None:
+        print(divergence.notice(plan.sweep.name, diverged), flush=True)
+    with following(store.root, folder, plan.cells[0].values, only is not None or bool(left)):
+        with contextlib.ExitStack() as stack:
+            display = stack.enter_context(Board()) if on_terminal() else Lines(sys.stdout)
+            result = local.run(plan, store, display, jobs, table, preload, gpus, only)
+        if result.signal is not None:
+            return 128 + result.signal
+        finalize.write_cells(plan, store, commit)
+        text = _tables(store, folder, bool(result.failures))
+    print(text, flush=True)
+    if result.diverged:
+        print(divergence.notice(plan.sweep.name, [each.label for each in result.diverged]), flush=True)
+    if result.failures:
+        _report(result.failures)
+        return EXIT_FAILED
+    if only is not None and _left(plan, store)[0]:
+        print("done; other stages of the sweep are not: 'ablate run' goes on with them")
+    print(sharing_line(plan))
+    return 0
+
+
+def _left(plan: Plan, store: Store) -> tuple[set[str], list[str]]:
+    """Keys of the stages that a run has to do, and labels of the trainings that it leaves since they diverged."""
+    left = {key: node for key, node in plan.nodes.items() if not store.is_done(node.stage, key)}
+    diverged = divergence.diverged_stages(store, left)
+    return set(left) - divergence.with_followers(left, diverged), [plan.label(left[key]) for key in diverged]
+
+
+def _tables(store: Store, folder: Path, failed: bool) -> str:
+    """The tables for a terminal, or why there are none; what ``failed`` must still be reported after that."""
+    if not finalize.any_evaluated(folder):
+        return "no table yet: no cell is evaluated"
+    try:
+        return finalize.table_text(store, folder)
+    except UserError as error:
+        if not failed:
+            raise
+        return f"no table: {error}"
+
+
+def _report(failures: list[local.Failure]) -> None:
+    for failure in failures:
+        waiting = f" ({failure.blocked} more wait for it)" if failure.blocked else ""
+        log = f"\n    log: {failure.log}" if failure.log else ""
+        print(f"failed: {failure.label}{waiting}: {failure.reason}{log}", file=sys.stderr)
+    print(f"{len(failures)} stage(s) failed; the same command tries them again", file=sys.stderr)

@@ -1,0 +1,86 @@
+"""The cells of a plan as plain values: the one description that tables, JSON and the files for readers are made of."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+from ablations.grid.names import short_names
+from ablations.grid.values import show
+from qsd.errors import UserError
+from qsd.registry import suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ablations.grid.expand import Cell
+    from ablations.planning.plan import Plan
+
+
+def about(cell: Cell) -> dict[str, Any]:
+    """What every reader needs to know of one cell with one seed; who needs its stages adds them."""
+    return {
+        "name": cell.name,
+        "role": cell.role,
+        "is_baseline": cell.is_baseline,
+        "axes": dict(cell.axes),
+        "seed": cell.seed,
+        "cell_id": cell.cell_id,
+    }
+
+
+def find_cell(plan: Plan, name: str | None) -> Cell:
+    """A cell by name (its first seed), by ``name seed N`` or by cell id; the baseline without a name.
+
+    Raises:
+        UserError: there is no such cell.
+    """
+    if name is None:
+        return next(cell for cell in plan.cells if cell.is_baseline)
+    for cell in plan.cells:
+        if name in (cell.name, cell.label):
+            return cell
+    for cell in plan.cells:
+        if name == cell.cell_id:
+            return cell
+    known = list(dict.fromkeys(cell.name for cell in plan.cells))
+    listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    raise UserError(f"{plan.sweep.shown}: unknown cell {name!r}{suggest(name, known)}; known: {listed}")
+
+
+def fields(plan: Plan) -> list[str]:
+    """Dotted names of everything that some cell sets, axes first, in the order of the file."""
+    names = dict.fromkeys(plan.sweep.varies)
+    for cell in plan.cells:
+        names.update(dict.fromkeys(cell.axes))
+    return [name for name in names if any(name in cell.axes for cell in plan.cells)]
+
+
+def as_csv(plan: Plan) -> str:
+    """One line per cell and seed, one column per field; a field that a cell does not set is empty."""
+    names = fields(plan)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["cell_id", "cell", "role", "seed", *names])
+    for cell in plan.cells:
+        values = [show(cell.axes[name]) if name in cell.axes else "" for name in names]
+        writer.writerow([cell.cell_id, cell.name, _role(cell), "" if cell.seed is None else cell.seed, *values])
+    return stream.getvalue()
+
+
+def as_table(plan: Plan) -> Iterator[str]:
+    """Aligned columns: id, role, seed, then one per field under its short name."""
+    names = fields(plan)
+    short = short_names(names)
+    rows = [["cell id", "role", "seed", *(short[name] for name in names)]]
+    for cell in plan.cells:
+        values = [show(cell.axes[name]) if name in cell.axes else "-" for name in names]
+        rows.append([cell.cell_id, _role(cell), "-" if cell.seed is None else str(cell.seed), *values])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _role(cell: Cell) -> str:
+    return "baseline" if cell.is_baseline else cell.role

@@ -1,0 +1,306 @@
+"""The document of a sweep's results, made from the rows of the result table alone."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from analysis.document.formatting import (
+    ABSENT,
+    cell_marks,
+    decimals,
+    difference_mark,
+    format_by_seed,
+    format_contradicted,
+    format_difference,
+    format_interval,
+    format_number,
+    format_p,
+    format_percent,
+    format_range,
+    has_estimates,
+    shown_interval,
+)
+from analysis.document.model import (
+    Block,
+    Column,
+    Document,
+    FigureReference,
+    Note,
+    Notes,
+    Paragraph,
+    Section,
+    Span,
+    Table,
+    TableCell,
+    Text,
+    code,
+    marked_up,
+    plain,
+)
+from analysis.document.sentences import (
+    BRIEF_MARKED_RULES,
+    MARKED_RULES,
+    SIMULATED_LABELS,
+    TABLE_RULES,
+    budget,
+    capitalised,
+    conflicts,
+    evaluated_seeds,
+    left_out,
+    missing_results,
+    no_marks,
+    noise_floor,
+    partial,
+    primary_or_exploratory,
+    prompt_count,
+    seeds_of,
+    sensitivity,
+    split_title,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from analysis.data.rows import Comparison, Interval, Row
+    from analysis.data.sweep import SweepFolder
+
+
+def build_document(sweep: SweepFolder, rows: Sequence[Row], figures: Sequence[FigureReference] = ()) -> Document:
+    """The document of a sweep.
+
+    Args:
+        sweep: what ``cells.json`` says.
+        rows: at least one; splits and scorers in the order in which they are to be shown, the deciding ones first.
+        figures: those that were drawn.
+    """
+    splits = [list(group) for _, group in groupby(rows, key=lambda row: row.split)]
+    return Document(
+        title=f"{sweep.name} on {sweep.experiment}",
+        question=sweep.question,
+        origin=_origin(sweep),
+        status=capitalised(partial(rows)),
+        missing=tuple(missing_results(rows)),
+        splits=tuple(_split(of_split) for of_split in splits),
+        trained=_trained(rows),
+        legend=_legend(sweep, rows),
+        sources=_sources(rows),
+        footnotes=tuple(_footnotes(rows, splits[0])),
+        figures=tuple(figures),
+    )
+
+
+def _origin(sweep: SweepFolder) -> Text:
+    baseline, commit = code(sweep.baseline), code(sweep.git_commit)
+    return (Span("Baseline: "), *baseline, Span(". Git commit: "), *commit, Span("."))
+
+
+def _split(rows: list[Row]) -> Section:
+    title = split_title(rows[0].split)
+    return Section(
+        title=f"Split {title}",
+        anchor=rows[0].split,
+        brief=f"{title} (n = {prompt_count(rows)})",
+        sections=tuple(_scorer(list(group)) for _, group in groupby(rows, key=lambda row: row.scorer)),
+    )
+
+
+def _scorer(rows: list[Row]) -> Section:
+    """The results under one scorer on one split: what it is, its notes, the table, and what the table can show."""
+    first, places = rows[0], decimals(rows)
+    images = max(row.images_per_prompt for row in rows)
+    size = f"{prompt_count(rows)} prompts × {images} image{'s' if images > 1 else ''}"
+    above = [Note(plain(f"{line}."), "†") for line in conflicts(rows)]
+    above += [Note(plain(f"{line}.")) for line in left_out(rows)]
+    above += [] if has_estimates(rows) else [Note(plain(no_marks(rows)))]
+    below = [Note(plain(f"{capitalised(line)}.")) for line in (noise_floor(rows), sensitivity(rows, places)) if line]
+    blocks: list[Block] = [
+        Paragraph((Span(f"Unit: {first.unit}; revision "), *code(first.revision), Span(f"; {size}."))),
+        *([Notes(tuple(above))] if above else []),
+        _results(rows, places),
+        *([Notes(tuple(below))] if below else []),
+    ]
+    return Section(
+        title=f"{first.scorer} ({primary_or_exploratory(first)})",
+        anchor=f"{first.split}-{first.scorer}",
+        brief=f"{first.scorer} ({first.unit}), {primary_or_exploratory(first)}",
+        blocks=tuple(blocks),
+    )
+
+
+def _results(rows: list[Row], places: int) -> Table:
+    first, over_seeds = rows[0], has_estimates(rows)
+    brackets = "95 %" if over_seeds else "these models"
+    unit = first.unit
+    columns = (
+        Column("cell", "Cell", "left", "cell"),
+        Column("mean", "Mean", brief="mean", unit=unit),
+        Column("versus_baseline", "vs baseline", brief=f"vs baseline [{brackets}]", unit=unit),
+        Column("versus_base", "vs base model", brief=f"vs base model [{brackets}]", unit=unit),
+        Column("p_baseline", "p vs baseline"),
+        Column("these_models_baseline", "Baseline, these models", unit=unit),
+        Column("these_models_base", "Base, these models", unit=unit),
+        Column("by_seed_baseline", "Baseline, per seed", unit=unit),
+        Column("wins_baseline", "Wins vs baseline", unit="share"),
+        Column("wins_base", "Wins vs base model", brief="wins", unit="share"),
+        Column("seeds", "Seeds", brief="seeds"),
+    )
+    lines = []
+    for row in rows:
+        baseline, base = row.versus_baseline, row.versus_base
+        brief = "baseline" if row.is_baseline and not row.diverged else None
+        mark = baseline.mark if baseline else None
+        lines.append(
+            (
+                _name(row, cell_marks(row)),
+                TableCell(plain(format_number(row.mean, places)), number=row.mean),
+                _difference(row, baseline, places, over_seeds, brief),
+                _difference(row, base, places, over_seeds),
+                TableCell(plain(format_p(baseline)), number=mark.p_adjusted if mark else None),
+                _these_models(baseline, places),
+                _these_models(base, places),
+                TableCell(plain(format_by_seed(baseline, places))),
+                _wins(baseline),
+                _wins(base),
+                TableCell(plain(seeds_of(row)), brief=evaluated_seeds(row)),
+            )
+        )
+    return Table(
+        f"{first.split}-{first.scorer}-table", f"{first.scorer}, {split_title(first.split)}", columns, tuple(lines)
+    )
+
+
+def _name(row: Row, marks: str = "") -> TableCell:
+    suffix = plain(" (baseline)") if row.is_baseline else ()
+    return TableCell((*code(row.cell), *suffix), marks, brief=row.cell)
+
+
+def _difference(
+    row: Row, comparison: Comparison | None, places: int, over_seeds: bool, brief: str | None = None
+) -> TableCell:
+    text = plain(format_difference(row, comparison, places, over_seeds))
+    if comparison is None:
+        return TableCell(text, brief=brief)
+    interval = shown_interval(comparison, over_seeds)
+    return TableCell(text, difference_mark(comparison), brief, comparison.difference, _ends(interval))
+
+
+def _these_models(comparison: Comparison | None, places: int) -> TableCell:
+    interval = comparison.these_models if comparison else None
+    number = comparison.difference if comparison else None
+    return TableCell(plain(format_interval(interval, places)), number=number, interval=_ends(interval))
+
+
+def _wins(comparison: Comparison | None) -> TableCell:
+    if comparison is None:
+        return TableCell(plain(ABSENT))
+    share, interval = comparison.win_rate, comparison.win_rate_these_models
+    text = f"{format_percent(share)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return TableCell(plain(text), brief=format_percent(share), number=share, interval=_ends(interval))
+
+
+def _ends(interval: Interval | None) -> tuple[float, float] | None:
+    return (interval.low, interval.high) if interval else None
+
+
+def _trained(rows: Sequence[Row]) -> Section:
+    """What every cell was trained on, and for how long."""
+    cells = [row for row in _one_per_cell(rows) if row.role != "base"]
+    styles = list(dict.fromkeys(style for row in cells for style, _ in row.trained.styles))
+    columns = (
+        Column("cell", "Cell", "left", "trained on"),
+        Column("pairs", "Pairs", brief="pairs"),
+        Column("of", "of", brief="of"),
+        Column("prompts", "Prompts", brief="prompts"),
+        Column("images", "Images", brief="images"),
+        Column("contradicted", "Scorer against", brief="scorer against", unit="share"),
+        Column("steps", "Steps", brief="steps"),
+        Column("epochs", "Epochs", brief="epochs"),
+        *(Column(f"style-{style}", style, unit="share") for style in styles),
+    )
+    lines = []
+    for row in cells:
+        trained, shares = row.trained, dict(row.trained.styles)
+        lines.append(
+            (
+                _name(row),
+                *(_range(values) for values in (trained.pairs, trained.of, trained.prompts, trained.images)),
+                TableCell(plain(format_contradicted(row)), number=_single(trained.contradicted)),
+                _range(trained.steps),
+                _range(trained.epochs, ".3g"),
+                *(_style(shares.get(style, 0), bool(shares)) for style in styles),
+            )
+        )
+    blocks: list[Block] = [Paragraph(plain(text))] if (text := budget(rows)) else []
+    blocks.append(Table("trained-table", "What was trained on", columns, tuple(lines)))
+    return Section("What was trained on", "trained", tuple(blocks))
+
+
+def _range(values: Sequence[float], form: str = ",") -> TableCell:
+    return TableCell(plain(format_range(values, form)), number=_single(values))
+
+
+def _single(values: Sequence[float]) -> float | None:
+    """The number that all training seeds share."""
+    return values[0] if len(values) == 1 else None
+
+
+def _style(share: float, known: bool) -> TableCell:
+    return TableCell(plain(f"{100 * share:.0f} %"), number=share) if known else TableCell(plain(ABSENT))
+
+
+def _legend(sweep: SweepFolder, rows: Sequence[Row]) -> Section:
+    rules = MARKED_RULES if has_estimates(rows) else (("", no_marks(rows)),)
+    simulated = (("", SIMULATED_LABELS),) if sweep.labels == "simulated" else ()
+    notes = tuple(Note(marked_up(text), sign) for sign, text in (*rules, *TABLE_RULES, *simulated))
+    return Section("How to read this", "legend", (Notes(notes, bullets=True),))
+
+
+def _sources(rows: Sequence[Row]) -> Section:
+    """Which cells and data the numbers come from."""
+    columns = (
+        Column("cell", "Cell", "left"),
+        Column("role", "Role", "left"),
+        Column("cell_ids", "Cell ids", "left"),
+        Column("data", "Data", "left"),
+    )
+    lines = tuple(
+        (
+            TableCell(code(row.cell)),
+            TableCell(plain(row.role)),
+            TableCell(_listed(list(dict.fromkeys(row.cell_ids)))),
+            TableCell(_listed(row.data_digest.split()) or plain(ABSENT)),
+        )
+        for row in _one_per_cell(rows)
+    )
+    return Section(
+        "Origin of the numbers", "sources", (Table("sources-table", "Origin of the numbers", columns, lines),)
+    )
+
+
+def _listed(names: list[str]) -> Text:
+    spans = [span for name in names for span in (Span(", "), *code(name))]
+    return tuple(spans[1:])
+
+
+def _one_per_cell(rows: Sequence[Row]) -> list[Row]:
+    """A row of each cell, in their order, for what is the same under every scorer."""
+    return list({row.cell: row for row in rows}.values())
+
+
+def _footnotes(every: Sequence[Row], rows: list[Row]) -> list[Note]:
+    """The notes to ``rows``, the first split of ``every``."""
+    notes = [Note(plain(text))] if (text := budget(rows)) else []
+    if has_estimates(rows):
+        notes += [Note(plain(text), sign) for sign, text in BRIEF_MARKED_RULES]
+    else:
+        notes.append(Note(plain(no_marks(rows))))
+    first = [row for row in rows if row.scorer == rows[0].scorer]
+    notes += [Note(plain(text)) for text in (noise_floor(first), sensitivity(first, decimals(first))) if text]
+    notes += [Note(plain(line), "†") for line in conflicts(rows)]
+    notes += [Note(plain(line), "‡") for line in missing_results(rows)]
+    notes += [Note(plain(line)) for line in left_out(rows)]
+    others = sorted({row.split for row in every} - {rows[0].split})
+    more = f"splits {', '.join(others)}, " if others else ""
+    notes.append(Note(plain(f"wins: against the base model, ties halved; more in table.md: {more}seeds one by one")))
+    return notes

@@ -1,0 +1,217 @@
+"""Sentences generated from the numbers, and the legend of the tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from analysis.data.sweep import HELD_OUT_SPLITS, SEEN_SPLIT
+from analysis.document.formatting import ABSENT, comparisons, format_seeds, seeds_disagree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from analysis.data.rows import Row
+
+MARKED_RULES = (
+    (
+        "",
+        """\
+A difference is paired: the same prompts, initial noise and seed numbers on both sides. Its brackets are a 95 %
+interval for new prompts **and** new training seeds of the same recipe: the variance between seeds, moderated by that
+of the other comparisons of the column, plus the variance between prompts, with Satterthwaite's degrees of freedom.""",
+    ),
+    (
+        "*",
+        """\
+the difference may be called one. On the primary scorer and split, p values are corrected by Holm
+for all comparisons of the column: at most 5 % of such columns hold a false mark.""",
+    ),
+    (
+        "°",
+        """\
+on the other scorers, which are exploratory: corrected by Benjamini-Hochberg, so 5 % of these marks may be false.""",
+    ),
+    ("", '"p vs baseline" is the corrected p value. Cells with a diverged or missing training have no mark.'),
+    (
+        "",
+        """\
+"These models": the percentile bootstrap interval over prompts (10,000 resamples) for these trained models. It says
+nothing of another training of the same recipe, and decides no mark.""",
+    ),
+    (
+        "",
+        """\
+"Seeds disagree": a cell whose seeds vary more than three times (in variance) as much as those of the family; its
+interval may be too short.""",
+    ),
+)
+"""(sign, text) of how marks and intervals are made; a line break in the text is one of the source, no paragraph."""
+TABLE_RULES = (
+    (
+        "",
+        """\
+Wins: share of (seed, prompt, image) with the higher score, ties counted half, and its interval over prompts for these
+models; 50 % is no difference.""",
+    ),
+    (
+        "",
+        """\
+Controls that draw their pairs by seed vary in subset and training alike. All seeds share one data set and its labels:
+the table speaks of this data.""",
+    ),
+    ("†", "this scorer is no independent judge of the cell; the reason is stated above the table."),
+    (
+        "",
+        """\
+What was trained on: the pairs kept by the selection and how many there were, their different prompts and images, the
+share whose loser the scorer prefers (Scorer against), optimiser steps, epochs (uses of a pair), and the share of each
+style; a range where training seeds differ. What selections have in common is in `overlap.csv` and `overlap.png`.""",
+    ),
+    (
+        "‡",
+        """\
+training seeds are missing from the mean or from a comparison; the column Seeds says which. Nothing stands in for
+them. A diverged training is a result: its cell has no mean over the other seeds.""",
+    ),
+)
+"""(sign, text) of everything else."""
+SIMULATED_LABELS = "The preference labels behind the training pairs come from simulated annotators, not from people."
+BRIEF_MARKED_RULES = (
+    ("", "[95 %] for new prompts and new training seeds of the same recipe"),
+    ("*", "would be there again: Holm over the column, at most 5 % of such columns have a false one"),
+    ("°", "exploratory (not the primary scorer): Benjamini-Hochberg, 5 % of these may be false"),
+)
+_BUDGETS = {"steps": "the same number of optimiser steps", "epochs": "the same number of passes over its pairs"}
+
+
+def split_title(split: str) -> str:
+    """``evaluation: held-out prompts``."""
+    if split in HELD_OUT_SPLITS:
+        return f"{split}: held-out prompts"
+    return f"{split}: prompts of the training data" if split == SEEN_SPLIT else split
+
+
+def primary_or_exploratory(row: Row) -> str:
+    """``primary`` or ``exploratory``: whether scorer and split decide."""
+    return "primary" if row.primary else "exploratory"
+
+
+def prompt_count(rows: Sequence[Row]) -> int:
+    """The number of prompts behind these rows."""
+    return max(row.prompts for row in rows)
+
+
+def capitalised(sentence: str) -> str:
+    """The sentence with a capital first letter, all others as they are."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def partial(rows: Sequence[Row]) -> str:
+    """``partial: 3 of 5 cells have all their results``; empty when every cell has, or diverged."""
+    cells = {row.cell for row in rows}
+    incomplete_cells = {row.cell for row in rows if row.missing_seeds or row.failed_seeds}
+    if not incomplete_cells:
+        return ""
+    return f"partial: {len(cells - incomplete_cells)} of {len(cells)} cells have all their results"
+
+
+def missing_results(rows: Sequence[Row]) -> list[str]:
+    """What is not in the numbers: a line for what is not evaluated yet, what diverged, and each failure."""
+    absent = dict.fromkeys(_cell_with_seeds(row.cell, row.missing_seeds) for row in rows if row.missing_seeds)
+    lines = [f"not evaluated yet: {', '.join(absent)}"] if absent else []
+    diverged = dict.fromkeys(
+        _cell_with_seeds(row.cell, [str(seed) for seed in row.diverged_seeds]) for row in rows if row.diverged_seeds
+    )
+    lines += [f"diverged: {', '.join(diverged)}"] if diverged else []
+    failed = dict.fromkeys(
+        f"failed: {_cell_with_seeds(row.cell, (seed,))}: {why}" for row in rows for seed, why in row.failed_seeds
+    )
+    return [*lines, *failed]
+
+
+def _cell_with_seeds(cell: str, seeds: Sequence[str]) -> str:
+    if tuple(seeds) == ("base",):
+        return cell
+    return f"{cell} seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
+
+
+def seeds_of(row: Row) -> str:
+    """``0, 1; missing 2``; seeds of a comparison are named where they are fewer than those of the mean."""
+    parts = [format_seeds(row.seeds)] if row.seeds else []
+    if row.missing_seeds:
+        parts.append(f"missing {', '.join(row.missing_seeds)}")
+    if row.diverged_seeds:
+        parts.append(f"diverged {format_seeds(row.diverged_seeds)}")
+    if row.failed_seeds:
+        parts.append(f"failed {', '.join(seed for seed, _ in row.failed_seeds)}")
+    for name, compared in (("baseline", row.versus_baseline), ("base model", row.versus_base)):
+        if compared is not None and compared.seeds != row.seeds:
+            parts.append(f"vs {name} {format_seeds(compared.seeds)}")
+    if seeds_disagree(row):
+        parts.append("seeds disagree")
+    return "; ".join(parts) or ABSENT
+
+
+def evaluated_seeds(row: Row) -> str:
+    """``0, 1``: as :func:`seeds_of`, without what is missing, diverged or failed, which a footnote states."""
+    parts = [format_seeds(row.seeds)] if row.seeds else []
+    return "; ".join([*parts, *(["seeds disagree"] if seeds_disagree(row) else [])]) or ABSENT
+
+
+def budget(rows: Sequence[Row]) -> str:
+    """What was equal for all cells; empty where no training reports it."""
+    budgets = sorted({name for row in rows for name in row.trained.budget})
+    if len(budgets) == 1:
+        return f"Every cell was trained for {_BUDGETS.get(budgets[0], budgets[0])}."
+    return "Cells were trained under different budgets." if budgets else ""
+
+
+def conflicts(rows: Sequence[Row]) -> list[str]:
+    """``judge labelled the training pairs``, a line per scorer and reason; how many cells where not for all."""
+    trained = [row for row in rows if row.role != "base"]
+    rows_of_reason: dict[tuple[str, str], list[Row]] = {}
+    for row in trained:
+        for why in row.conflicts:
+            rows_of_reason.setdefault((row.scorer, why), []).append(row)
+    lines = []
+    for (scorer, why), affected in rows_of_reason.items():
+        count = len({row.cell for row in affected})
+        everywhere = count == len({row.cell for row in trained if row.scorer == scorer})
+        lines.append(f"{scorer} {why}{'' if everywhere else f' of {count} cells'}")
+    return lines
+
+
+def left_out(rows: Sequence[Row]) -> list[str]:
+    """A line per scorer whose scores of some images were no finite numbers."""
+    row_of_scorer = {row.scorer: row for row in rows if row.images_left_out}
+    return [
+        f"{name}: {row.images_left_out} images are left out of every cell, without a finite score in "
+        f"{', '.join(row.left_out_by)}"
+        for name, row in row_of_scorer.items()
+    ]
+
+
+def noise_floor(rows: Sequence[Row]) -> str:
+    """How often equal recipes differ over prompts alone; empty with one seed."""
+    excluding_zero, total = rows[0].noise_floor
+    if not total:
+        return ""
+    return f"the same recipe at another seed: {excluding_zero} of {total} comparisons over prompts exclude zero"
+
+
+def sensitivity(rows: Sequence[Row], places: int) -> str:
+    """Which difference to the baseline would be marked; empty where nothing can be."""
+    difference = rows[0].detectable
+    if difference is None:
+        return ""
+    return f"a true difference of {difference:.{places}f} to the baseline is marked with a chance of 80 %"
+
+
+def no_marks(rows: Sequence[Row]) -> str:
+    """Why a table without any estimate has no marks."""
+    brackets = " Brackets are 95 % intervals over prompts, for these trained models only."
+    if max(row.planned_seeds for row in rows) < 2:
+        why = "every cell has one training seed, and the same recipe at another seed may look as different."
+    else:
+        why = "no comparison has two finished training seeds and two prompts yet."
+    return f"No marks: {why}{brackets if any(comparisons(row) for row in rows) else ''}"

@@ -1,0 +1,1 @@
+"""The document and the rows in the formats that people and programs read."""

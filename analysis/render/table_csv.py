@@ -1,0 +1,96 @@
+"""The result table as CSV, for spreadsheets and other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from analysis.data.rows import Comparison, Row
+    from analysis.data.training import Trained
+
+_PLAIN = [
+    *("cell", "role", "is_baseline", "axes", "split", "scorer", "primary", "revision", "unit", "conflicts", "mean"),
+]
+_COMPARED = [
+    *("difference", "low", "high", "degrees_of_freedom", "p", "p_adjusted", "adjustment", "marked", "seeds_disagree"),
+    *("by_seed", "seed_deviation", "these_models_low", "these_models_high"),
+    *("win_rate", "win_rate_these_models_low", "win_rate_these_models_high"),
+]
+_ORIGIN = [
+    *("prompts", "images_per_prompt", "images_left_out", "seeds", "missing_seeds", "diverged_seeds", "failed_seeds"),
+    *("planned_seeds", "complete", "noise_floor", "detectable", "cell_ids", "git_commit", "data_digest"),
+]
+_TRAINED = ["pairs", "of", "prompts", "images", "contradicted", "styles", "budget", "steps", "epochs"]
+COLUMNS = [
+    *_PLAIN,
+    *(f"baseline_{name}" for name in _COMPARED),
+    *(f"base_{name}" for name in _COMPARED),
+    *_ORIGIN,
+    *(f"trained_{name}" for name in _TRAINED),
+]
+"""``low`` and ``high`` are for new prompts and new training seeds, ``these_models`` for new prompts alone."""
+
+
+def to_csv(rows: list[Row]) -> str:
+    """All rows as CSV; numbers with nine significant digits, absent ones empty, lists separated by spaces."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        joined = {
+            "conflicts": "; ".join(row.conflicts),
+            "failed_seeds": "; ".join(f"{seed}: {why}" for seed, why in row.failed_seeds),
+        }
+        writer.writerow(
+            {name: _text(getattr(row, name)) for name in (*_PLAIN, *_ORIGIN)}
+            | joined
+            | _comparison_columns("baseline_", row.versus_baseline)
+            | _comparison_columns("base_", row.versus_base)
+            | {f"trained_{name}": _trained_column(row.trained, name) for name in _TRAINED}
+        )
+    return stream.getvalue()
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return format(value, ".9g")
+    if isinstance(value, tuple):
+        return " ".join(str(item) for item in value)
+    return str(value)
+
+
+def _comparison_columns(prefix: str, comparison: Comparison | None) -> dict[str, str]:
+    if comparison is None:
+        return {f"{prefix}{name}": "" for name in _COMPARED}
+    estimate, mark = comparison.estimate, comparison.mark
+    values = {
+        "difference": comparison.difference,
+        "low": estimate and estimate.interval.low,
+        "high": estimate and estimate.interval.high,
+        "degrees_of_freedom": estimate and estimate.degrees_of_freedom,
+        "p": estimate and estimate.p,
+        "p_adjusted": mark and mark.p_adjusted,
+        "adjustment": mark and mark.adjustment,
+        "marked": comparison.marked,
+        "seeds_disagree": estimate and estimate.seeds_disagree,
+        "by_seed": tuple(f"{seed}:{_text(value)}" for seed, value in comparison.by_seed.items()),
+        "seed_deviation": comparison.seed_deviation,
+        "these_models_low": comparison.these_models.low,
+        "these_models_high": comparison.these_models.high,
+        "win_rate": comparison.win_rate,
+        "win_rate_these_models_low": comparison.win_rate_these_models.low,
+        "win_rate_these_models_high": comparison.win_rate_these_models.high,
+    }
+    return {f"{prefix}{name}": _text(value) for name, value in values.items()}
+
+
+def _trained_column(trained: Trained, name: str) -> str:
+    if name == "styles":
+        return ";".join(f"{style}:{_text(share)}" for style, share in trained.styles)
+    return " ".join(_text(value) for value in getattr(trained, name))

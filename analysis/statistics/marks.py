@@ -1,0 +1,113 @@
+"""When a difference may be called one: intervals and p values for new prompts *and* new training seeds.
+
+Prompts are a sample, and so are training seeds: the same recipe at another seed is another model. For comparison j of a
+family (one scorer, one split, one reference) with differences D_j[s, p] (training seed, prompt; mean over images):
+
+    s²_j = variance (n - 1) over seeds of the per-seed means              d_j = S_j - 1
+    w²_j = variance (n - 1) over prompts of the per-prompt means
+    m    = median_j(s²_j d_j / median of χ² with d_j degrees of freedom)
+    s̃²_j = max(s²_j, (4 m + d_j s²_j) / (4 + d_j)),   d̃_j = min(4 + d_j, Σ_k d_k);   a family of one: s̃² = s², d̃ = d
+    A = s̃²/S,  B = w²/P,  SE² = A + B,  ν = (A + B)² / (A²/d̃ + B²/(P - 1))        (Satterthwaite)
+    interval  D̄ ± t(ν; 0.975) SE,   p = P(|T_ν| > |D̄| / SE)
+
+Few seeds say little about their variance, so it is moderated by that of the other comparisons of the family, and never
+taken for less than was observed. ``tests/analysis/statistics/test_marks.py`` has the coverage and the family-wise error
+by simulation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from analysis.data.rows import Estimate, Interval, Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+LEVEL = 0.05
+"""Share of false marks: of families with one by Holm, of marks by Benjamini-Hochberg."""
+HOLM, BENJAMINI_HOCHBERG = "Holm", "Benjamini-Hochberg"
+PRIOR_DEGREES = 4
+"""What the family's seed variance counts for, in degrees of freedom."""
+_DISAGREE = 3.0
+
+
+def estimates(differences: Sequence[Floats]) -> list[Estimate]:
+    """Estimates of one family.
+
+    Args:
+        differences: one array [seeds, prompts] per comparison, each with at least two of both; the numbers of seeds may
+            differ between comparisons.
+
+    Raises:
+        ValueError: fewer than two seeds or prompts.
+    """
+    if any(min(values.shape) < 2 for values in differences):
+        raise ValueError("an estimate needs at least two seeds and two prompts")
+    if not differences:
+        return []
+    seeds, prompts = np.array([values.shape for values in differences], dtype=np.float64).T
+    degrees = seeds - 1
+    mean = np.array([values.mean() for values in differences])
+    own = np.array([values.mean(axis=1).var(ddof=1) for values in differences])
+    moderated, moderated_degrees, disagree = _moderated(own, degrees)
+    of_seeds = moderated / seeds
+    of_prompts = np.array([values.mean(axis=0).var(ddof=1) for values in differences]) / prompts
+    error = np.sqrt(of_seeds + of_prompts)
+    varies = error > 0  # False for cells of the same images: their difference is certainly zero
+    with np.errstate(divide="ignore", invalid="ignore"):
+        satterthwaite = error**4 / (of_seeds**2 / moderated_degrees + of_prompts**2 / (prompts - 1))
+        p = np.where(varies, 2 * stats.t.sf(np.abs(mean) / error, satterthwaite), mean == 0)
+    freedom = np.where(varies, satterthwaite, moderated_degrees)
+    half = stats.t.ppf(1 - LEVEL / 2, freedom) * error
+    columns = zip(mean - half, mean + half, freedom, p, own, disagree, strict=True)
+    return [
+        Estimate(Interval(float(low), float(high)), float(nu), float(chance), float(variance), bool(apart))
+        for low, high, nu, chance, variance, apart in columns
+    ]
+
+
+def _moderated(own: Floats, degrees: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Seed variances and degrees of freedom moderated over the family [J], and which of them stand out."""
+    if len(own) == 1:
+        return own, degrees, np.zeros(1, dtype=bool)
+    shared = float(np.median(own * degrees / stats.chi2.median(degrees)))
+    moderated = np.maximum(own, (PRIOR_DEGREES * shared + degrees * own) / (PRIOR_DEGREES + degrees))
+    return moderated, np.minimum(PRIOR_DEGREES + degrees, degrees.sum()), own > _DISAGREE * shared
+
+
+def marks(p_values: Sequence[float], adjustment: str, size: int) -> list[Mark]:
+    """The marks of one family.
+
+    Args:
+        p_values: of the comparisons evaluated so far.
+        adjustment: ``HOLM`` for the primary scorer and split, where no false mark is wanted; ``BENJAMINI_HOCHBERG`` for
+            exploring the others, where a share of ``LEVEL`` of the marks may be false.
+        size: comparisons of the family, including those not evaluated yet; these count as p = 1, so that a partial
+            table marks nothing that the complete one could not.
+    """
+    adjust = holm if adjustment == HOLM else _benjamini_hochberg
+    padded = np.array([*p_values, *[1.0] * (size - len(p_values))])
+    adjusted = adjust(padded)[: len(p_values)]
+    return [Mark(float(p), adjustment, bool(p < LEVEL)) for p in adjusted]
+
+
+def holm(p_values: Floats) -> Floats:
+    """Holm's step-down p values (Scandinavian Journal of Statistics 6, 1979): [n] of [n]."""
+    order = np.argsort(p_values, kind="stable")
+    left = np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p_values[order] * left))
+    return adjusted
+
+
+def _benjamini_hochberg(p_values: Floats) -> Floats:
+    adjusted: Floats = stats.false_discovery_control(p_values, method="bh")
+    return adjusted

@@ -1,0 +1,57 @@
+"""Stage data: the pairs of a data set, read and examined once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qsd.config.once_per_process import OncePerProcess
+from qsd.data.readers import REGISTRY
+from qsd.stages.select.spec import LABEL_CHANGES
+from qsd.stages.stage_spec import Compute, Rehearsal, StageCost, StageSpec, Work, member_code, section
+
+if TYPE_CHECKING:
+    from qsd.stages.stage_spec import Counts, ModelSizes, Values
+
+
+def _reads(_values: Values) -> tuple[str, ...]:
+    """All but what happens to the labels later, and who made them, which the adapter's model card says."""
+    return tuple(name for name in section("data") if name not in (*LABEL_CHANGES, "data.labels"))
+
+
+def _extra(values: Values) -> dict[str, Any]:
+    """The reader's code, and a digest of image files that its path does not cover."""
+    code = member_code("data.reader", REGISTRY, values["data.reader"])
+    images = _images_digest(values["data.reader"], values["data.path"])
+    return {**code, "data.images": images} if images else code
+
+
+@OncePerProcess
+def _images_digest(reader: str, path: str) -> str | None:
+    """What the path's own digest does not cover: image files beside a list. Computed once per process."""
+    digest = REGISTRY.get(reader).digest
+    return digest(Path(path)) if digest else None
+
+
+def _work(values: Values, counts: Counts) -> Work:
+    pairs = counts.pairs(values)
+    return Work(pairs, "pairs", pairs)
+
+
+def _compute(_values: Values, pairs: float, _processes: int, _sizes: ModelSizes) -> Compute:
+    return Compute(decoded_images=2 * pairs)
+
+
+STAGE = StageSpec(
+    entry="qsd.stages.data.run:run",
+    reads=_reads,
+    extra=_extra,
+    cost=StageCost(_work, _compute),
+    rehearsal=Rehearsal(
+        shape=("data.reader",),
+        # So few rows do not show how damaged a data set is; the rehearsal must not fail by a handful of bad ones.
+        settings={"data.max_rejected_fraction": 0.5},
+    ),
+    uses_gpu=False,
+    counts={"pairs": "pairs"},
+)

@@ -1,0 +1,257 @@
+"""What a kind of stage declares of itself: all that planning, costs, rehearsals and recovery need to know of it.
+
+Each kind is one folder, ``qsd/stages/<name>``: ``spec.py`` declares it and imports nothing heavy, ``run.py`` does the
+work. ``qsd.stages.spec`` collects them. A new kind is a new folder; nothing else has a list of stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from qsd.config.check import schema_fields
+
+if TYPE_CHECKING:
+    from qsd.registry import Registry
+
+Values = Mapping[str, Any]
+"""A flat configuration (``qsd.config.load.Flat``)."""
+
+
+# ── Work and cost ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Counts(Protocol):
+    """How many pairs and images there are, as far as it can be known before a stage runs."""
+
+    def pairs(self, values: Values, /) -> int:
+        """Pairs of the data set."""
+
+    def selected(self, values: Values, /) -> float:
+        """Pairs that the selection keeps; all of them where only the scores decide how many."""
+
+    def images(self, values: Values, /) -> int:
+        """Images that a cell generates for its evaluation."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one stage does.
+
+    Attributes:
+        amount: grows as its time does.
+        unit: what ``amount`` counts.
+        output_size: grows as the size of its artefact does.
+        comparable_key: two stages of a kind can be compared by their times only if this is equal.
+    """
+
+    amount: float
+    unit: str
+    output_size: float
+    comparable_key: tuple[Any, ...] = ()
+
+
+class ModelSizes(Protocol):
+    """Sizes of the networks that a configuration names, guessed for those that are not on this machine."""
+
+    def denoiser_flop(self, values: Values, /) -> float:
+        """Operations of one forward pass of one image through the denoiser."""
+
+    def denoiser_parameters(self, values: Values, /) -> int:
+        """Parameters of the denoiser."""
+
+    def encoder_flop(self, values: Values, /) -> float:
+        """Operations of encoding one image to a latent."""
+
+    def scorer_flop(self, values: Values, name: str, /) -> float:
+        """Operations of scoring one image with a reward model."""
+
+    def latent_numbers(self, values: Values, /) -> float:
+        """Numbers in one latent."""
+
+    def text_numbers(self, values: Values, /) -> int:
+        """Numbers that are stored of one caption."""
+
+    def image_bytes(self, values: Values, /) -> float:
+        """Bytes of one generated image as PNG."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What some work asks of a machine.
+
+    Attributes:
+        flop: operations in all.
+        precision: in which they are done, ``fp32``, ``tf32`` or ``bf16``.
+        calls: of a network by each process: on a GPU each takes some time, however small the batch.
+        decoded_images: images that are read and decoded on the CPU.
+    """
+
+    flop: float = 0.0
+    precision: str = "fp32"
+    calls: float = 0.0
+    decoded_images: float = 0.0
+
+
+def _one_stage(_values: Values, _counts: Counts) -> Work:
+    return Work(1, "stages", 1)
+
+
+def _no_compute(_values: Values, _amount: float, _processes: int, _sizes: ModelSizes) -> Compute:
+    return Compute()
+
+
+def _rows_of_a_table(_values: Values, output_size: float, _sizes: ModelSizes) -> float:
+    return 100.0 * output_size
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """How a stage's time and disk grow.
+
+    Attributes:
+        work: (values, counts) -> its work; by default every stage of the kind counts as one.
+        compute: (values, amount of work, processes that share it, sizes) -> what that asks of a machine, beside the
+            start-up; by default nothing.
+        size: (values, ``Work.output_size``, sizes) -> bytes of its artefact; by default 100 for each of them.
+    """
+
+    work: Callable[[Values, Counts], Work] = _one_stage
+    compute: Callable[[Values, float, int, ModelSizes], Compute] = _no_compute
+    size: Callable[[Values, float, ModelSizes], float] = _rows_of_a_table
+
+
+# ── Rehearsal and recovery ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _nothing_reduced(_values: Values) -> dict[str, int]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """How a stage is rehearsed: with the memory and the speed of the real one, and little work.
+
+    Attributes:
+        shape: names of the fields that decide its memory and the time of one unit of its work.
+        enough: values -> field -> as much of it as the stage needs to show these; a smaller value stays, and null
+            becomes this. Where several stages name a field, the largest of their numbers holds.
+        settings: fields that the rehearsal sets.
+    """
+
+    shape: tuple[str, ...] = ()
+    enough: Callable[[Values], Mapping[str, int]] = _nothing_reduced
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BatchField:
+    """The execution field that decides how much memory a stage takes, and no result.
+
+    Attributes:
+        name: of the field.
+        at_most: field whose value a batch never exceeds, if any.
+    """
+
+    name: str
+    at_most: str | None = None
+
+    def effective(self, values: Values) -> int:
+        """How many items the stage takes at a time."""
+        size = int(values[self.name])
+        return size if self.at_most is None else min(size, int(values[self.at_most]))
+
+
+@dataclass(frozen=True)
+class Precompute:
+    """Work that stages of one kind with the same inputs can do together before they run, in any number of processes.
+
+    Attributes:
+        entry: ``module:function`` that does it with a ``PrecomputeContext``. The stages find what it left in their
+            ``StageContext.shared``, and do what is missing themselves.
+        processes: values -> how many processes are asked for.
+    """
+
+    entry: str
+    processes: Callable[[Values], int]
+
+
+# ── The stage ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _no_extra(_values: Values) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One kind of stage.
+
+    Attributes:
+        entry: ``module:function`` that runs it with a ``StageContext``.
+        reads: values -> dotted names of the fields that decide its result.
+        inputs: the stages whose artefacts it may take; they come before it.
+        chosen_inputs: values -> those of ``inputs`` that it takes; None: all of them.
+        extra: values -> further parts of its meaning, such as revisions of weights.
+        version: raised whenever the same meaning gives another result.
+        wanted: values -> whether a cell has this stage for its own sake, and is finished only with it; None: it is only
+            run as an input of other stages.
+        ahead: work that stages of this kind can do together beforehand; None for none.
+        processes: (values, GPUs) -> how many processes run it together; None: always one. The GPUs are those that its
+            place gives each stage, or None where it gives as many as there are processes. May raise UserError.
+        cost: how its time and disk grow.
+        rehearsal: how it is rehearsed.
+        batch: what is halved when it runs out of memory; None: nothing can be.
+        uses_gpu: False: it computes on the CPU wherever it runs.
+        waits_for_canary: whether it waits for the rehearsal of its cell, unless one of its inputs does.
+        uses_reference_errors: whether it takes part in the reference errors that all cells of a store share.
+        in_tables: whether tables and figures are made from its artefact.
+        counts: what the ``summary.json`` of its artefact counts for later stages: ``pairs`` of the data set or
+            ``selected`` pairs -> the field with the number.
+    """
+
+    entry: str
+    reads: Callable[[Values], tuple[str, ...]]
+    inputs: tuple[str, ...] = ()
+    chosen_inputs: Callable[[Values], tuple[str, ...]] | None = None
+    extra: Callable[[Values], dict[str, Any]] = _no_extra
+    version: int = 1
+    wanted: Callable[[Values], bool] | None = None
+    ahead: Precompute | None = None
+    processes: Callable[[Values, int | None], int] | None = None
+    cost: StageCost = StageCost()
+    rehearsal: Rehearsal = field(default_factory=Rehearsal)
+    batch: BatchField | None = None
+    uses_gpu: bool = True
+    waits_for_canary: bool = False
+    uses_reference_errors: bool = False
+    in_tables: bool = False
+    counts: Mapping[str, str] = field(default_factory=dict)
+
+    def inputs_for(self, values: Values) -> tuple[str, ...]:
+        """Names of the upstream stages under some values."""
+        return self.inputs if self.chosen_inputs is None else self.chosen_inputs(values)
+
+
+# ── What specs share ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def section(name: str) -> tuple[str, ...]:
+    """Dotted names of all fields of a section of the configuration."""
+    return tuple(dotted for dotted in schema_fields() if dotted.startswith(f"{name}."))
+
+
+def always(_values: Values) -> bool:
+    """Whatever the values."""
+    return True
+
+
+def member_code(dotted: str, registry: Registry[Any], name: str) -> dict[str, Any]:
+    """What a chosen member's code adds to a meaning: the digest of its own source, and its version above one.
+
+    The version is for what the digest does not see: code that members share and libraries.
+    """
+    version = registry.get(name).version
+    code = {f"{dotted}.source": registry.source(name)}
+    return code if version == 1 else {**code, f"{dotted}.version": version}

@@ -1,0 +1,71 @@
+"""What a run shows on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablations.running.display import Board, Lines, clock, describe
+from ablations.store.owner import Owner
+
+REPORT: dict[str, Any] = {"done": 30, "total": 60, "unit": "steps", "seconds": 15.0, "per_second": 2.0}
+
+
+def test_times_and_reports_in_words() -> None:
+    assert [clock(seconds) for seconds in (0.4, 59, 200, 7500)] == ["0 s", "59 s", "3 min 20 s", "2 h 05 min"]
+    assert describe(REPORT) == "30/60 steps, 2 per second, 15 s left"
+    assert describe(REPORT | {"per_second": 0.0}) == "30/60 steps"
+
+
+def tell(display: Any) -> None:
+    display.begin(5, 1)
+    display.started("k", "train metric=product seed 0")
+    display.progress({"k": None})
+    display.progress({"k": REPORT})
+    display.finished("k", "train metric=product seed 0")
+    display.started("m", "evaluate base")
+    display.failed("m", "evaluate base", "no prompts", Path("runs/log.txt"), 2)
+    display.elsewhere("score (shared by 4 cells)", Owner.here(), Path("runs/claims/x"))
+    display.finished("x", "score (shared by 4 cells)")
+    display.started("n", "encode")
+    display.stopped("n")
+    for key, problem in (("p", None), ("q", "no room")):
+        display.started(key, "score ahead for 2 stages")
+        display.helped(key, "score ahead for 2 stages", problem)
+    display.stopping(1)
+
+
+SAID = (
+    "train metric=product seed 0 in 0 s",
+    "failed: evaluate base: no prompts; 2 stages that need it will not run",
+    "log: runs/log.txt",
+    "waiting: score (shared by 4 cells) is run by process ",
+    "score (shared by 4 cells) by another launcher",
+    "done score ahead for 2 stages in 0 s",
+    "failed: score ahead for 2 stages: no room; the stages compute what is missing themselves",
+    "stopping 1 running stage; the same command continues from here",
+)
+
+
+def test_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("ablations.running.display._PLAIN_EVERY_S", 0)
+    tell(Lines(stream))
+    output = stream.getvalue()
+    assert "[3/5] start score ahead for 2 stages\n" in output, "it counts as no stage"
+    assert output.startswith("5 stages, 1 done, 4 to run\n[1/5] start train metric=product seed 0\n")
+    assert "[1/5] train metric=product seed 0: 30/60 steps, 2 per second, 15 s left\n" in output
+    assert "\x1b" not in output
+    for text in SAID:
+        assert text in " ".join(output.split())
+
+
+def test_board(capsys: pytest.CaptureFixture[str]) -> None:
+    with Board() as board:
+        tell(board)
+    output = " ".join(capsys.readouterr().out.split())
+    for text in SAID:
+        assert text in output, text

@@ -1,0 +1,51 @@
+"""Records of submissions, and the tickets made from them."""
+
+from __future__ import annotations
+
+from ablations.store import launches
+from ablations.store.artefacts import Store
+from ablations.store.launches import Array, LatestJob
+
+
+def begin(store: Store, sweep: str = "a") -> launches.Launch:
+    return launches.begin(store, sweep, "tiny", {"name": sweep}, "one.yaml", "one", "abc")
+
+
+def test_a_launch_reads_back(store: Store) -> None:
+    launch = begin(store)
+    launch.record(Array("7", False, "train", "1 GPU", ["k1", "k2"]))
+    launch.record(Array("8", True, "evaluate", "1 GPU", ["k3"]))
+    (read,) = launches.launches(store)
+    assert read == launch
+    assert [(array.job, array.single, list(array.keys)) for array in read.arrays()] == [
+        ("7", False, ["k1", "k2"]),
+        ("8", True, ["k3"]),
+    ]
+
+
+def test_tickets_name_the_newest_job(store: Store) -> None:
+    first, second = begin(store), begin(store, "b")
+    for number in range(12):  # more than nine: in the order of numbers, not of names
+        first.record(Array(str(number), False, "train", "", ["k1", f"only-{number}"]))
+    assert launches.latest_jobs(store)["k1"] == LatestJob("11_0", first.id, "one")
+    second.record(Array("50", True, "train", "", ["k1"]))
+    found = launches.latest_jobs(store)
+    assert found["k1"] == LatestJob("50", second.id, "one")
+    assert found["only-3"] == LatestJob("3_1", first.id, "one")
+
+
+def test_the_latest_launch_of_a_sweep(store: Store) -> None:
+    assert launches.latest_launch(store, "a") is None
+    begin(store)
+    newest = begin(store)
+    begin(store, "b")
+    assert launches.latest_launch(store, "a") == newest
+    assert launches.latest_launch(store, "a@tiny") == newest
+    assert launches.latest_launch(store, "a@other") is None
+
+
+def test_a_half_written_launch_is_no_launch(store: Store) -> None:
+    launch = begin(store)
+    (launch.folder / "launch.json").write_text('{"sweep": "a"')
+    assert launches.launches(store) == []
+    assert launches.latest_jobs(store) == {}

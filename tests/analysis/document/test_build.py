@@ -1,0 +1,119 @@
+"""The document carries what its renderers need: texts, marks, raw numbers with units, anchors, notes to every sign."""
+
+from __future__ import annotations
+
+import pytest
+
+from analysis.data.load import load
+from analysis.document.build import build_document
+from analysis.document.model import FigureReference, Notes, Span, Table, marked_up, unstyled
+from analysis.render.markdown import to_markdown
+from analysis.render.terminal import to_terminal
+from analysis.statistics.build_rows import build_rows
+from tests.analysis.synthetic import Cell, World, usual_world, write_sweep
+
+
+def built(tmp_path, world, figures=()):
+    results = load(tmp_path, write_sweep(tmp_path, world))
+    rows = build_rows(results)
+    return build_document(results.sweep, rows, figures), rows
+
+
+def sections_of(document):
+    """All sections, those within others too."""
+    return [inner for section in document.sections for inner in (section, *section.sections)]
+
+
+def tables_of(document):
+    return [block for section in sections_of(document) for block in section.blocks if isinstance(block, Table)]
+
+
+def signs_explained(document):
+    notes = [block for section in sections_of(document) for block in section.blocks if isinstance(block, Notes)]
+    return {note.sign for block in notes for note in block.notes}
+
+
+@pytest.fixture
+def world():
+    return usual_world(prompts={"evaluation": 12, "seen": 4}, pictures=False)
+
+
+def test_every_cell_of_the_result_table_carries_its_numbers(tmp_path, world):
+    document, rows = built(tmp_path, world)
+    scorer = document.splits[0].sections[0]
+    table = next(block for block in scorer.blocks if isinstance(block, Table))
+    keys = [column.key for column in table.columns]
+    assert {column.unit for column in table.columns} == {"", "logit", "share"}
+    for row, line in zip(rows, table.rows, strict=False):
+        cells = dict(zip(keys, line, strict=True))
+        assert unstyled(cells["cell"].text).startswith(row.cell)
+        assert cells["mean"].number == row.mean
+        for name, comparison in (("baseline", row.versus_baseline), ("base", row.versus_base)):
+            difference, share = cells[f"versus_{name}"], cells[f"wins_{name}"]
+            if comparison is None:
+                assert difference.number is share.number is None
+                continue
+            interval = comparison.estimate.interval
+            assert difference.number == comparison.difference
+            assert difference.interval == (interval.low, interval.high)
+            assert share.number == comparison.win_rate
+            assert difference.marks == ("*" if comparison.marked else "")
+
+
+def test_anchors_are_unique_and_tables_have_captions(tmp_path, world):
+    document, _ = built(tmp_path, world)
+    tables = tables_of(document)
+    anchors = [part.anchor for part in (*sections_of(document), *tables)]
+    assert len(anchors) == len(set(anchors))
+    assert all(table.caption for table in tables)
+    assert len(tables) == 2 * 3 + 2
+
+
+def test_every_sign_in_a_table_is_explained(tmp_path, world):
+    world.cells[1].absent = (2,)
+    world.cells[2].effect = 3.0
+    document, _ = built(tmp_path, world)
+    used = {sign for table in tables_of(document) for row in table.rows for cell in row for sign in cell.marks}
+    assert used == {"*", "°", "†", "‡"}
+    assert used <= signs_explained(document)
+    assert used <= {note.sign for note in document.footnotes}
+
+
+def test_one_seed_explains_no_mark(tmp_path):
+    cells = [Cell("a", seeds=(0,)), Cell("b", 3.0, seeds=(0,))]
+    document, _ = built(tmp_path, World(cells, "a", prompts={"evaluation": 12}, pictures=False))
+    assert not {"*", "°"} & signs_explained(document)
+    assert document.footnotes[1].text[0].text.startswith("No marks: every cell has one training seed")
+
+
+def test_figures_are_named_and_text_alone_leaves_them_out(tmp_path, world):
+    figures = [FigureReference("effects", "Differences.", ("png", "svg"))]
+    document, _ = built(tmp_path, world, figures)
+    without, _ = built(tmp_path, world)
+    assert document.figures == tuple(figures)
+    assert to_markdown(document) == to_markdown(without)
+    assert to_terminal(document) == to_terminal(without)
+
+
+def test_signs_of_markdown_in_a_users_text_are_escaped(tmp_path, world):
+    world.scorers = {"judge": ("a|b<c*", 1.0)}
+    world.cells[1].name = "x|y`z"
+    world.cells[1].failed = (0,)
+    document, _ = built(tmp_path, world)
+    text = to_markdown(document)
+    assert r"Unit: a\|b\<c\*; revision" in text
+    assert r"- failed: x\|y\`z seed 0: train failed" in text
+    assert "| `x/y'z`†‡ |" in text or "| `x/y'z`‡ |" in text
+    lines = [line for line in text.split("## What")[0].splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1, "a name opens no column"
+
+
+def test_markup_of_our_own_text():
+    assert marked_up("a **b** `c` d") == (Span("a "), Span("b", "bold"), Span(" "), Span("c", "code"), Span(" d"))
+    assert marked_up("**b**") == (Span("b", "bold"),)
+    assert unstyled(marked_up("a **b** `c`")) == "a b c"
+
+
+def test_a_table_with_a_row_of_another_length_is_refused():
+    with pytest.raises(AssertionError, match="table t"):
+        Table("t", "caption", (), ((marked_up("x"),),))

@@ -1,0 +1,67 @@
+"""How a model's family is found, and what the families may import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qsd.errors import UserError
+from qsd.models.families import families, family_in, family_named
+from tests.conftest import ROOT
+
+SD, XL = "StableDiffusionPipeline", "StableDiffusionXLPipeline"
+
+
+def test_a_family_is_found_by_the_class_in_the_index() -> None:
+    assert [family.pipeline for family in families()] == [SD, XL]
+    assert family_in({"_class_name": XL}, "someone/model").pipeline == XL
+
+
+@pytest.mark.parametrize("name", ["StableDifusionPipeline", "StableDiffusion3Pipeline", "stablediffusionpipeline"])
+def test_a_similar_name_is_refused_and_the_near_one_named(name: str) -> None:
+    """Never taken for it: the pipelines of diffusers have similar names and nothing else in common."""
+    message = rf"model\.path someone/model: model_index\.json names the pipeline {name}, which is not supported"
+    with pytest.raises(UserError, match=rf"{message} \(did you mean '{SD}'\?\); known: {SD}, {XL}$"):
+        family_in({"_class_name": name}, "someone/model")
+
+
+@pytest.mark.parametrize("index", [{}, {"_class_name": None}, {"_class_name": "FluxPipeline"}])
+def test_other_classes_are_refused_with_the_known_ones(index: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=rf"which is not supported; known: {SD}, {XL}$"):
+        family_in(index, "someone/model")
+
+
+def test_two_families_do_not_share_a_pipeline() -> None:
+    names = [family.pipeline for family in families()]
+    assert len(set(names)) == len(names)
+    assert [family_named(name, "a test") for name in names] == families()
+
+
+def test_a_plan_asks_the_families_without_heavy_libraries() -> None:
+    """What the cost model and the checks of a folder import, and every family's file."""
+    code = (
+        "import sys, ablations.cost.model_estimate, qsd.models.files; from qsd.models.families import families; "
+        "families(); heavy = ('torch', 'diffusers', 'transformers', 'peft'); "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_but_a_family_and_the_process_names_the_classes_of_stable_diffusion() -> None:
+    """The seam: a base model of another kind is added beside the families, not in the code that asks them."""
+    classes = ("UNet2DConditionModel", "DDPMScheduler", "DDIMScheduler", "StableDiffusion", "CLIPTextModel")
+    allowed = {
+        Path("qsd/models/process.py"),
+        *(path.relative_to(ROOT) for path in (ROOT / "qsd/models/families").glob("*")),
+    }
+    naming = {
+        path.relative_to(ROOT)
+        for package in ("models", "encoding", "generation", "training", "reference", "adaptive", "adapters", "stages")
+        for path in (ROOT / "qsd" / package).rglob("*.py")
+        if any(name in path.read_text() for name in classes)
+    }
+    assert naming - allowed == set()
