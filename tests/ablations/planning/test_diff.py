@@ -39,6 +39,7 @@ def rewrite(store: Store, plan: Plan, cell: str, stage: str, **changes: Any) -> 
     write_json(folder / "attempt.json", about | changes)
 
 
+@pytest.mark.slow
 def test_configuration_stages_code_and_machines(
     plan_of: Planner, store: Store, fake_log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

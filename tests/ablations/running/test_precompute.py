@@ -93,6 +93,7 @@ def test_only_what_is_left_is_worked_on(plan_of: Planner, store: Store, fake_log
     assert {line.split()[1] for line in notes(fake_log, "ahead")} == {"aesthetic_emoji"}
 
 
+@pytest.mark.slow
 def test_its_failure_costs_nothing_but_time(
     plan_of: Planner,
     store: Store,
@@ -131,6 +132,7 @@ def wait_for(condition: object, what: str) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_status_shows_it_cancel_ends_it_and_gc_frees_what_it_left(
     plan_of: Planner, store: Store, fake_log: Path, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
