@@ -1,4 +1,4 @@
-"""The command ``qsd``: the stages by hand, reward models, data sets. Heavy imports happen inside the commands."""
+"""The command ``qsd``: single stages, reward models, data sets. Heavy modules are imported inside the commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = typer.Typer(
 _EXPERIMENT = typer.Option("--experiment", "-e", help="YAML with everything that is held fixed.")
 _OUTPUT = typer.Option("--out", "-o", help="Folder for the result; continued if it was interrupted.")
 Experiment = Annotated[Path, _EXPERIMENT]
-Settings = Annotated[list[str] | None, typer.Option("--set", "-s", help="dotted.name=value over the experiment.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", "-s", help="dotted.name=value replaces a field.")]
 Inputs = Annotated[list[str] | None, typer.Option("--input", "-i", help="name=FOLDER, the result of an earlier stage.")]
 Output = Annotated[Path, _OUTPUT]
 
@@ -47,11 +47,11 @@ def data(
     settings: Settings = None,
     inputs: Inputs = None,
 ) -> None:
-    """Read the preference pairs and refuse what is damaged; or look at a data set: describe, validate."""
-    given = [experiment, out, settings or None, inputs or None]
+    """Read the preference pairs and refuse damaged rows; or inspect a data set: describe, validate."""
+    stage_options = [experiment, out, settings or None, inputs or None]
     if context.invoked_subcommand is not None:
-        if any(value is not None for value in given):
-            raise UserError(f"qsd data {context.invoked_subcommand}: the options of the stage have no use here")
+        if any(value is not None for value in stage_options):
+            raise UserError(f"qsd data {context.invoked_subcommand}: the options of the stage do not apply here")
     elif experiment is None or out is None:
         raise UserError("qsd data needs --experiment and --out; or qsd data describe PATH, qsd data validate PATH")
     else:

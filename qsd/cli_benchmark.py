@@ -39,7 +39,7 @@ def hps(
         list[str] | None, typer.Option("--set", "-s", help="dotted.name=value over the experiment.")
     ] = None,
 ) -> None:
-    """HPS v2: one picture per prompt, scored x 100, mean and spread of ten groups per style."""
+    """HPS v2: one image per prompt, scored x 100, mean and spread of ten groups per style."""
     from qsd.config.load import build, load_flat, override
     from qsd.evaluation import hps_paired, hps_published
     from qsd.evaluation.hps_measure import measure
@@ -47,24 +47,25 @@ def hps(
     from qsd.progress import ShownProgress
     from qsd.stages.run_single import assignment
 
-    named = _scorer(version, scorer)
-    given = dict(assignment(setting) for setting in settings or [])
+    scorer_name = _scorer(version, scorer)
+    overrides = dict(assignment(setting) for setting in settings or [])
     for name in SET_BY_BENCHMARK:
-        if name in given:
+        if name in overrides:
             raise UserError(f"--set {name}: the benchmark sets it itself")
-    flat = override(load_flat(experiment), given)
-    below = None if adapter == _NONE else Path(adapter)
-    if images is not None and below is not None:
-        raise UserError("--images and --adapter: pictures that are there already need no adapter; give one of the two")
-    pictures = Files(images, prompts) if images is not None else Generated(flat, prompts, below)
+    flat = override(load_flat(experiment), overrides)
+    adapter_folder = None if adapter == _NONE else Path(adapter)
+    if images is not None and adapter_folder is not None:
+        raise UserError("--images and --adapter: existing images need no adapter; give only one of the two")
+    pictures = Files(images, prompts) if images is not None else Generated(flat, prompts, adapter_folder)
     with ShownProgress("benchmark") as report:
-        result = measure(build(flat), pictures, named, out, report)
-    for line in hps_published.lines(_label(images or below or Path(flat["model.path"])), result, _version(named)):
+        result = measure(build(flat), pictures, scorer_name, out, report)
+    label = _label(images or adapter_folder or Path(flat["model.path"]))
+    for line in hps_published.lines(label, result, _version(scorer_name)):
         print(line)
     if baseline is not None:
-        for line in hps_paired.lines(hps_paired.differences(out, baseline, named), baseline):
+        for line in hps_paired.lines(hps_paired.differences(out, baseline, scorer_name), baseline):
             print(line)
-    print(f"benchmark: {out / named}")
+    print(f"benchmark: {out / scorer_name}")
 
 
 def _scorer(version: str | None, scorer: str | None) -> str:
@@ -77,7 +78,7 @@ def _scorer(version: str | None, scorer: str | None) -> str:
 
     if scorer is not None:
         if version is not None:
-            raise UserError("--version and --scorer: a version names its reward model; give one of the two")
+            raise UserError("--version and --scorer: a version has its own reward model; give only one of the two")
         return scorer
     if version is not None and version not in VERSIONS:
         raise UserError(f"--version {version}: it must be {' or '.join(VERSIONS)}")
@@ -85,12 +86,12 @@ def _scorer(version: str | None, scorer: str | None) -> str:
 
 
 def _version(scorer: str) -> str:
-    """The version whose published rows are comparable, or the empty text."""
+    """The version whose published rows are comparable with this scorer, or the empty text."""
     from qsd.evaluation.hps_measure import VERSIONS
 
     return next((version for version, name in VERSIONS.items() if name == scorer), "")
 
 
 def _label(path: Path) -> str:
-    """Its name, or that of the training above an adapter's folder; no wider than its column."""
+    """The folder's name, or for an adapter the name of its training; cut to the width of its column."""
     return (path.parent.name if path.name == "adapter" else path.name)[:24]

@@ -1,4 +1,4 @@
-"""What ``qsd data`` can do beside running the data stage: ``qsd data describe`` and ``qsd data validate``."""
+"""The commands ``qsd data describe`` and ``qsd data validate``, which inspect a data set without a stage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 app = typer.Typer(rich_markup_mode=None)
 
 DataSet = Annotated[Path, typer.Argument(metavar="PATH", help="File or folder with preference pairs.")]
-ReaderName = Annotated[str | None, typer.Option("--reader", help="Layout of the data set; recognised if not given.")]
+ReaderName = Annotated[str | None, typer.Option("--reader", help="Layout of the data set; detected if not given.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads that decode images.")]
 
 
@@ -31,7 +31,7 @@ def describe(path: DataSet, reader: ReaderName = None, threads: Threads = 1) -> 
 
 @app.command()
 def validate(path: DataSet, reader: ReaderName = None, threads: Threads = 1) -> None:
-    """List what is wrong with a data set; exit status 1 if anything is."""
+    """List every problem of a data set; exit status 1 if there is one."""
     from qsd.data.opening import open_path
     from qsd.data.validate import validate
     from qsd.progress import ShownProgress

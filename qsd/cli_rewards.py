@@ -16,7 +16,7 @@ def train_reward(
     recipe: Annotated[Path, typer.Option("--recipe", "-r", help="YAML with the recipe of the training.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the result; continued if it was interrupted.")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="dotted.name=value over the recipe.")
+        list[str] | None, typer.Option("--set", "-s", help="dotted.name=value replaces a field of the recipe.")
     ] = None,
 ) -> None:
     """Train a reward model on choices between two images, and test it."""
@@ -36,12 +36,12 @@ def accuracy(
     data: Annotated[Path, typer.Option("--data", "-d", help="Ranked groups of images, or preference pairs.")],
     weights: Annotated[Path, typer.Option(help="Folder with one folder per reward model.")] = _WEIGHTS,
     protocol: Annotated[
-        str | None, typer.Option(help="hps_v2, image_reward or pairs; the one of the layout if not given.")
+        str | None, typer.Option(help="hps_v2, image_reward or pairs; by default that of the layout.")
     ] = None,
-    reader: Annotated[str | None, typer.Option(help="Layout of preference pairs; recognised if not given.")] = None,
+    reader: Annotated[str | None, typer.Option(help="Layout of preference pairs; detected if not given.")] = None,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="pairs: |p0 - p1| up to it predicts a tie.")] = 0.0,
     validation: Annotated[Path | None, typer.Option(help="pairs: data set that chooses the threshold.")] = None,
-    max_refused: Annotated[float, typer.Option(min=0, max=1, help="Share of damaged groups that is borne.")] = 0.02,
+    max_refused: Annotated[float, typer.Option(min=0, max=1, help="Largest accepted share of damaged groups.")] = 0.02,
     batch: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
@@ -56,18 +56,20 @@ def accuracy(
 
     if protocol is not None and protocol not in PROTOCOLS:
         raise UserError(f"--protocol {protocol}: unknown{suggest(protocol, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}")
-    chosen = protocol or ("pairs" if reader else protocol_of(data))
-    if chosen != "pairs" and (threshold or validation):
-        raise UserError(f"--threshold and --validation belong to protocol pairs, not to {chosen}")
+    protocol_name = protocol or ("pairs" if reader else protocol_of(data))
+    if protocol_name != "pairs" and (threshold or validation):
+        raise UserError(f"--threshold and --validation belong to protocol pairs, not to {protocol_name}")
     place = prepare(device, threads)
     results = {}
     for name in names:
         scorer = open_reward(name, str(weights), place)
         if validation is not None:
-            seen = scored(scorer, read_groups(validation, reader, threads), batch, max_refused, str(validation))
-            threshold = best_threshold(scorer, *seen)
+            validation_scores = scored(
+                scorer, read_groups(validation, reader, threads), batch, max_refused, str(validation)
+            )
+            threshold = best_threshold(scorer, *validation_scores)
             print(f"{name}: threshold {threshold:g} is best on {validation}")
         scores, labels = scored(scorer, read_groups(data, reader, threads), batch, max_refused, str(data))
-        results[name] = result(scorer, scores, labels, chosen, threshold)
-    for line in accuracy_lines(results, labels, chosen):
+        results[name] = result(scorer, scores, labels, protocol_name, threshold)
+    for line in accuracy_lines(results, labels, protocol_name):
         print(line)

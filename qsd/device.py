@@ -1,4 +1,4 @@
-"""The device and the CPU threads of a stage."""
+"""Choice of the device and the number of CPU threads of a stage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from qsd.errors import UserError
 
 
 def prepare(device: str, threads: int) -> str:
-    """Fix the CPU threads of this process and turn ``auto`` into a device that is there; fp32 means fp32, not TF32.
+    """Set the CPU threads of this process and resolve ``auto`` to an existing device; disables TF32 for fp32 products.
 
     Raises:
         UserError: a CUDA device that this machine does not have.
@@ -20,5 +20,5 @@ def prepare(device: str, threads: int) -> str:
     if device == "auto":
         return "cuda" if present else "cpu"
     if device.startswith("cuda") and not present:
-        raise UserError(f"device is {device!r}, but PyTorch finds no CUDA device here; use device: auto or cpu")
+        raise UserError(f"device is {device!r}, but PyTorch finds no CUDA device; use device: auto or cpu")
     return device

@@ -3,7 +3,7 @@
 | draw | pure function of |
 |---|---|
 | timestep, noise, VAE posterior noise, flip, caption dropout | (pair id, draw index, seed) |
-| order of the pairs in an epoch | (pair id, seed, epoch): a subset keeps the order of the whole |
+| order of the pairs in an epoch | (pair id, seed, epoch): a subset keeps the order of the full set |
 | initial latents of an evaluation image | (prompt id, image index, seed) |
 | one uniform number of a pair, for a named purpose | (pair id, seed, purpose) |
 
@@ -86,7 +86,7 @@ def initial_latents(
 def epoch_order(pair_ids: Sequence[str], seed: int, epoch: int) -> npt.NDArray[np.int64]:
     """Positions of `pair_ids` in the order of this epoch.
 
-    Pairs are sorted by a hash of (pair id, seed, epoch): cells with overlapping subsets meet the shared pairs in the
+    Pairs are sorted by a hash of (pair id, seed, epoch): cells with overlapping subsets use the shared pairs in the
     same order, and the order of the input does not matter.
     """
     keys = uniforms(pair_ids, seed, f"order of epoch {epoch}")
@@ -121,7 +121,7 @@ def _uniform(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
 
 
 class _KeyedNormal:
-    """Fills arrays with normal numbers of a key. One generator is re-keyed: making one costs ten times as much."""
+    """Fills arrays with the normal numbers of a key. One generator gets new keys, ten times cheaper than a new one."""
 
     def __init__(self) -> None:
         self._philox = np.random.Philox(key=0)

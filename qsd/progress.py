@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, a plain line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SECONDS_BETWEEN_DRAWS = 0.1
 
 
 class ShownProgress:
-    """A ``qsd.runtime.Report`` that shows itself on stderr; use it as a context manager."""
+    """A ``qsd.runtime.Report`` that prints progress to stderr; use it as a context manager."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -34,7 +34,7 @@ class ShownProgress:
             self._bar.stop()
 
     def __call__(self, done: int, total: int, unit: str) -> None:
-        """Show ``done`` of ``total``; cheap, most calls only look at the clock."""
+        """Show ``done`` of ``total``; cheap, because most calls only read the clock."""
         now, finished = time.monotonic(), done >= total
         terminal = sys.stderr.isatty()
         pause = _SECONDS_BETWEEN_DRAWS if terminal else _SECONDS_BETWEEN_LINES

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Prepares .venv from requirements.lock; make demo, make test and the other verbs call it first.
+# Prepares .venv from requirements.lock; every make target calls it first.
 #
 #   PYTHON=python3.12 scripts/setup.sh    chooses the Python (3.11, 3.12 or 3.13), otherwise the first one found
 #
-# uv installs the packages and checks their hashes: the uv on PATH, else one put into .uv/ (pinned by the same lock).
-# .venv/.ready is written last and holds all that .venv was made from. While it is true there is nothing to do; a .venv
-# without it was left by an interrupted set-up and is made anew.
+# uv installs the packages and checks their hashes: the uv on PATH, else one installed into .uv/ (pinned by the same lock).
+# .venv/.ready is written last and contains everything that .venv was made from. As long as it matches there is nothing to
+# do; a .venv without it was left by an interrupted set-up and is made again.
 set -eu
 cd "$(dirname "$0")/.."
 root=$(pwd -P)
 
-# The settings of another environment must not leak into this one.
+# Settings of another environment must not take effect in this one.
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 unset UV_PYTHON UV_SYSTEM_PYTHON UV_TARGET UV_PREFIX UV_PROJECT_ENVIRONMENT UV_WORKING_DIRECTORY
 
@@ -24,7 +24,7 @@ fail() {
 supported() { # the real path of a Python from 3.11 to 3.13; fails for a pyenv shim that does not run
     "$1" -c 'import sys; print(sys.executable) if (3, 11) <= sys.version_info < (3, 14) else sys.exit(1)' 2>/dev/null
 }
-sources() { # all that .venv is made from, with the Python $1
+sources() { # everything that .venv is made from, with the Python $1
     printf '%s\n' "$root" "$1"
     cat scripts/setup.sh pyproject.toml requirements.lock
 }
@@ -37,7 +37,7 @@ ready() {
 if ready; then exit 0; fi
 begin=$(date +%s)
 
-# Two at a time (make demo beside make test) take turns, where the system has flock.
+# If two run at the same time (make demo and make test), one waits for the other, provided that the system has flock.
 mkdir -p .uv
 if command -v flock >/dev/null 2>&1; then
     exec 9>.uv/lock
@@ -64,7 +64,7 @@ python=$(find_python)
 
 # ── uv ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 bootstrap_uv() {
-    say "there is no uv on PATH: putting one into .uv/"
+    say "there is no uv on PATH: installing one into .uv/"
     rm -rf .uv/venv
     "$python" -m venv .uv/venv >.uv/venv.log 2>&1 ||
         fail "$python cannot make a virtual environment (.uv/venv.log says why)" \
@@ -72,7 +72,7 @@ bootstrap_uv() {
     awk '/^[^ ]/ { wanted = /^uv==/ } wanted && !/#/' requirements.lock >.uv/requirements.txt
     .uv/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
         --require-hashes --requirement .uv/requirements.txt ||
-        fail "pip could not install uv (see above); with a network, run this again"
+        fail "pip could not install uv (see above); run this again with a network connection"
 }
 if command -v uv >/dev/null 2>&1; then
     uv=uv
@@ -82,7 +82,7 @@ else
 fi
 
 # ── .venv ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-install() { # uv's own progress bars on a terminal, else a line now and then
+install() { # uv's own progress bars on a terminal, else a line every 30 s
     if [ -t 2 ]; then
         "$uv" pip "$@"
         return
@@ -100,7 +100,7 @@ unfinished() {
 
 if [ -x .venv/bin/python ] && [ -f .venv/.ready ] &&
     [ "$(head -n 2 .venv/.ready)" = "$(sources "$python" | head -n 2)" ]; then
-    say "bringing .venv up to date"
+    say "updating .venv"
     rm .venv/.ready
 else
     say "making .venv with $("$python" --version) ($python)"

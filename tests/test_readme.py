@@ -133,6 +133,7 @@ def write_scored_pairs(folder: Path) -> None:
         pq.write_table(pa.table(columns), folder / stage / f"{name}.parquet")
 
 
+@pytest.mark.slow
 def test_the_added_metric_selects(copy: Path) -> None:
     write_scored_pairs(copy)
     settings = ("quality.metric=weaker_half", "quality.normalization=raw", "selection.fraction=67")

@@ -1,1 +1,1 @@
-"""Is all there that a sweep needs? The checks of ``ablate doctor``."""
+"""The checks of ``ablate doctor``: does this machine or cluster have everything that a sweep needs?"""

@@ -1,4 +1,4 @@
-"""Which checks a sweep and a cluster call for, put together for ``ablate doctor``."""
+"""The list of checks that ``ablate doctor`` runs for a sweep and a cluster."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.checks import machine_checks
 from ablations.checks.doctor import FAIL, OK, Check, Finding
-from ablations.checks.required_files import look, supplies
+from ablations.checks.required_files import required_files, verify
 from ablations.grid.spec import find_experiment
 from qsd.config.load import load_flat, override
 from qsd.errors import UserError
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is examined beside the machine.
+    """The sweep or experiment that is checked in addition to the machine.
 
     Attributes:
         values: flat configuration of the sweep's experiment, overrides included.
-        also: further values of fields that the sweep varies.
-        needed: bytes that the sweep is estimated to write, or None if that is not known.
+        also: additional values of fields that the sweep varies.
+        needed: bytes that the sweep is estimated to write, or None if that is unknown.
     """
 
     values: Mapping[str, Any]
@@ -36,24 +36,24 @@ class Subject:
 
 
 def subject_of(sweep: Sweep, experiment: str | None, needed: float | None) -> Subject:
-    """A sweep as far as checks look at it; it need not be possible to plan it.
+    """The part of a sweep that the checks need; the sweep does not have to be plannable.
 
     Raises:
         UserError: the experiment is missing or damaged.
     """
     values = override(load_flat(find_experiment(experiment or sweep.experiment)), sweep.overrides)
-    also: dict[str, list[Any]] = {}
+    varied: dict[str, list[Any]] = {}
     for choice in (sweep.varies, *sweep.include):
-        for name, several in choice.items():
-            also.setdefault(name, []).extend(several)
+        for name, values_tried in choice.items():
+            varied.setdefault(name, []).extend(values_tried)
     for control in sweep.controls:
         for name, value in control.items():
-            also.setdefault(name, []).append(value)
-    return Subject(values, also, needed)
+            varied.setdefault(name, []).append(value)
+    return Subject(values, varied, needed)
 
 
 def checks(runs: Path, subject: Subject | None, cluster: str | None, with_torch: bool) -> Iterator[tuple[str, Check]]:
-    """Name and check, in the order of the report; a cluster is its profile's name."""
+    """The name of each check and the check, in the order of the report; ``cluster`` is the name of a profile."""
     yield "python", machine_checks.python
     yield "packages", machine_checks.packages
     if cluster is None:
@@ -63,15 +63,15 @@ def checks(runs: Path, subject: Subject | None, cluster: str | None, with_torch:
     yield "disk", partial(machine_checks.disk, runs, subject.needed if subject else None)
     if subject is not None:
         yield "wandb", partial(machine_checks.wandb, subject.values["tracking.wandb"])
-        yield "supplies", partial(_supplies, subject)
+        yield "required files", partial(_required_files, subject)
 
 
-def _supplies(subject: Subject) -> Iterator[Finding]:
-    for supply in supplies(subject.values, subject.also):
+def _required_files(subject: Subject) -> Iterator[Finding]:
+    for required in required_files(subject.values, subject.also):
         try:
-            yield Finding(OK, supply.what, f"{supply.place}: {look(supply)}")
+            yield Finding(OK, required.what, f"{required.place}: {verify(required)}")
         except UserError as error:
-            yield Finding(FAIL, supply.what, str(error))
+            yield Finding(FAIL, required.what, str(error))
 
 
 def _of_cluster(name: str) -> Iterator[tuple[str, Check]]:

@@ -1,4 +1,4 @@
-"""Is all there that a sweep needs here? One line per check: ok, warn or fail, with how to mend it."""
+"""Findings of the checks of ``ablate doctor``: one line each with ok, warn or fail, and how to fix the problem."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check saw.
+    """The outcome of one check.
 
     Attributes:
-        level: ok, warn (it will run, but look at it) or fail (it will not run).
-        check: what was looked at.
-        text: what was seen.
-        mend: how to mend it; empty if all is well.
+        level: ok, warn (a sweep will run, but should be checked) or fail (it will not run).
+        check: name of what was checked.
+        text: what the check found.
+        fix: how to fix the problem; empty if there is none.
     """
 
     level: str
@@ -35,7 +35,7 @@ Check = Callable[[], Iterator[Finding]]
 
 
 def examine(checks: Iterable[tuple[str, Check]]) -> Iterator[Finding]:
-    """The findings of all checks, one by one; a check that finds a mistake of the user fails with its message."""
+    """The findings of all checks, one by one; a check that raises a ``UserError`` fails with its message."""
     for name, check in checks:
         try:
             yield from check()
@@ -44,7 +44,7 @@ def examine(checks: Iterable[tuple[str, Check]]) -> Iterator[Finding]:
 
 
 def line(finding: Finding) -> str:
-    """A finding for a person."""
+    """A finding as text for the terminal."""
     return f"{finding.level:4}  {finding.check}: {finding.text}" + (f"\n      -> {finding.fix}" if finding.fix else "")
 
 

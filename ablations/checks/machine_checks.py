@@ -1,4 +1,4 @@
-"""Checks of the machine that asks: Python, packages, GPU, disk, W&B. They read, and change nothing."""
+"""Checks of this machine: Python, packages, GPU, disk, W&B. They only read and change nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 LOCK = Path("requirements.lock")
-_RENEW = "run 'make demo' or any other verb of the Makefile: it renews .venv from requirements.lock"
+_RENEW = "run 'make demo' or any other make target: it updates .venv from requirements.lock"
 _LITTLE_DISK = 10e9
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)")
 _SHOWN = 5
@@ -30,49 +30,53 @@ _SHOWN = 5
 def python() -> Iterator[Finding]:
     """The version of Python."""
     version = ".".join(map(str, sys.version_info[:3]))
-    good = OLDEST <= sys.version_info[:2] < TOO_NEW
-    yield Finding(OK if good else FAIL, "python", version, "" if good else f"use Python 3.11, 3.12 or 3.13; {_RENEW}")
+    supported = OLDEST <= sys.version_info[:2] < TOO_NEW
+    yield Finding(
+        OK if supported else FAIL, "python", version, "" if supported else f"use Python 3.11, 3.12 or 3.13; {_RENEW}"
+    )
 
 
 def packages(lock: Path = LOCK) -> Iterator[Finding]:
-    """Installed packages against the lock; packages that are not installed are not needed on this platform."""
+    """Compare installed packages with the lock; a locked package that is not installed is for another platform."""
     if not lock.is_file():
-        yield Finding(WARN, "packages", f"{lock} is not here", "run ablate in the folder of the project")
+        yield Finding(WARN, "packages", f"there is no {lock} here", "run ablate in the project's folder")
         return
-    wanted: dict[str, set[str]] = {}
+    locked: dict[str, set[str]] = {}
     for match in map(_PINNED.match, lock.read_text(encoding="utf-8").splitlines()):
         if match:
-            wanted.setdefault(_normal(match[1]), set()).add(match[2])
-    installed = {_normal(found.name): found.version for found in metadata.distributions()}
-    both = sorted(set(wanted) & set(installed))
-    other = [f"{name} {installed[name]}" for name in both if installed[name].partition("+")[0] not in wanted[name]]
-    if other:
-        listed = ", ".join(other[:_SHOWN]) + (", ..." if len(other) > _SHOWN else "")
-        yield Finding(WARN, "packages", f"{len(other)} are not of the version in {lock}: {listed}", _RENEW)
+            locked.setdefault(_normal(match[1]), set()).add(match[2])
+    installed = {_normal(distribution.name): distribution.version for distribution in metadata.distributions()}
+    present = sorted(set(locked) & set(installed))
+    mismatched = [
+        f"{name} {installed[name]}" for name in present if installed[name].partition("+")[0] not in locked[name]
+    ]
+    if mismatched:
+        examples = ", ".join(mismatched[:_SHOWN]) + (", ..." if len(mismatched) > _SHOWN else "")
+        yield Finding(WARN, "packages", f"{len(mismatched)} are not of the version in {lock}: {examples}", _RENEW)
     else:
-        yield Finding(OK, "packages", f"{len(both)} of the versions in {lock}")
+        yield Finding(OK, "packages", f"{len(present)} of the versions in {lock}")
 
 
 def gpu(with_torch: bool) -> Iterator[Finding]:
-    """GPUs by nvidia-smi, and by PyTorch if asked, which takes seconds to import."""
-    found = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
-    names = [name.strip() for name in (found or "").splitlines() if name.strip()]
+    """GPUs that nvidia-smi lists, and with ``with_torch`` those that PyTorch finds; importing it takes seconds."""
+    output = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+    names = [name.strip() for name in (output or "").splitlines() if name.strip()]
     if names:
         yield Finding(OK, "gpu", "; ".join(names))
     else:
-        yield Finding(WARN, "gpu", "nvidia-smi shows none", "without a GPU stages run on the CPU, or use --cluster")
+        yield Finding(WARN, "gpu", "nvidia-smi lists none", "without a GPU stages run on the CPU, or use --cluster")
     if with_torch:
         import torch
 
         if torch.cuda.is_available():
             yield Finding(OK, "torch", f"PyTorch {torch.__version__} sees {torch.cuda.device_count()} GPUs")
         else:
-            mend = "check the driver, and that PyTorch was built for its CUDA version" if names else ""
-            yield Finding(FAIL if names else WARN, "torch", f"PyTorch {torch.__version__} sees no GPU", mend)
+            fix = "check the driver, and that PyTorch was built for its CUDA version" if names else ""
+            yield Finding(FAIL if names else WARN, "torch", f"PyTorch {torch.__version__} sees no GPU", fix)
 
 
 def disk(runs: Path, needed: float | None) -> Iterator[Finding]:
-    """Space below ``runs`` and leave to write there; ``needed``: bytes that a plan is estimated to write."""
+    """Free space below ``runs`` and permission to write; ``needed``: bytes that a plan is estimated to write."""
     place = runs.resolve()
     while not place.exists():
         place = place.parent
@@ -83,17 +87,17 @@ def disk(runs: Path, needed: float | None) -> Iterator[Finding]:
     text = f"{format_bytes(free)} free for {runs}"
     if needed is not None:
         text += f", about {format_bytes(needed)} needed"
-    mend = "free space ('ablate gc' shows what can go), or choose another folder with --runs or ABLATE_RUNS"
+    fix = "free space ('ablate gc' lists what can be deleted), or choose another folder with --runs or ABLATE_RUNS"
     if needed is not None and free < needed:
-        yield Finding(FAIL, "disk", text, mend)
+        yield Finding(FAIL, "disk", text, fix)
     elif free < 2 * (needed if needed is not None else _LITTLE_DISK / 2):
-        yield Finding(WARN, "disk", text, mend)
+        yield Finding(WARN, "disk", text, fix)
     else:
         yield Finding(OK, "disk", text)
 
 
 def wandb(mode: str) -> Iterator[Finding]:
-    """Whether W&B can do what ``tracking.wandb`` asks. Whether there is a key is told, never the key."""
+    """Whether W&B can do what ``tracking.wandb`` asks for. It reports whether there is a key, never the key."""
     if mode == "disabled":
         yield Finding(OK, "wandb", "disabled")
         return
@@ -107,8 +111,8 @@ def wandb(mode: str) -> Iterator[Finding]:
     elif _has_login():
         yield Finding(OK, "wandb", f"online, wandb {version}, logged in")
     else:
-        mend = "run 'wandb login', or set tracking.wandb: offline in the experiment"
-        yield Finding(FAIL, "wandb", f"tracking.wandb is online, but there is no login for {_host()}", mend)
+        fix = "run 'wandb login', or set tracking.wandb: offline in the experiment"
+        yield Finding(FAIL, "wandb", f"tracking.wandb is online, but there is no login for {_host()}", fix)
 
 
 def _has_login() -> bool:

@@ -1,4 +1,4 @@
-"""What an experiment needs to be there before it runs: data, weights, prompts; on this disk, or by a hub name."""
+"""Files that must exist before an experiment runs: data, weights, prompts; on this disk, or on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _WEIGHTS = "reward.weights"
 
 
 @dataclass(frozen=True)
-class Supply:
-    """One thing that must be there.
+class RequiredFile:
+    """One file or folder that must exist.
 
     Attributes:
         field: the field of the experiment that names it.
         place: a path, or a hub name with an optional ``@revision``.
-        what: what it is, for a person.
+        what: what it is, for messages.
         scorer: the reward model whose published weights belong at ``place``; empty for anything else.
     """
 
@@ -46,84 +46,90 @@ class Supply:
 
     @property
     def remedy(self) -> str:
-        """What to do when it is not there."""
+        """What to do if it does not exist."""
         if self.scorer:
             command = f"qsd fetch {self.scorer} --weights {Path(self.place).parent}"
-            return f"run 'ablate prefetch' or '{command}' where there is a network, or set {self.field}"
+            return f"run 'ablate prefetch' or '{command}' on a machine with a network connection, or set {self.field}"
         return f"put it there, or set {self.field}"
 
 
-def supplies(values: Mapping[str, Any], also: Mapping[str, Iterable[Any]] | None = None) -> list[Supply]:
-    """Everything that a flat configuration needs, each once; ``also``: further values of fields that a sweep varies."""
+def required_files(values: Mapping[str, Any], varied: Mapping[str, Iterable[Any]] | None = None) -> list[RequiredFile]:
+    """All files that a flat configuration needs, each once; ``varied``: values that a sweep gives to fields."""
     from qsd.rewards.scorers import ENSEMBLE, REGISTRY
 
-    also = also or {}
-    found: dict[tuple[str, str], Supply] = {}
+    varied = varied or {}
+    by_place: dict[tuple[str, str], RequiredFile] = {}
     for name, info in schema_fields().items():
         if info.kind is Kind.LOCATION:
-            for place in (values[name], *also.get(name, ())):
-                found.setdefault((name, place), Supply(name, place, name))
-    scorers = [values["reward.model"], *also.get("reward.model", ())]
-    for several in (values["evaluation.scorers"], *also.get("evaluation.scorers", ())):
-        scorers.extend(several)
+            for place in (values[name], *varied.get(name, ())):
+                by_place.setdefault((name, place), RequiredFile(name, place, name))
+    scorers = [values["reward.model"], *varied.get("reward.model", ())]
+    for scorer_names in (values["evaluation.scorers"], *varied.get("evaluation.scorers", ())):
+        scorers.extend(scorer_names)
     if ENSEMBLE in scorers:
         scorers.extend(values["reward.members"] or ())
     for scorer in dict.fromkeys(name for name in scorers if name != ENSEMBLE):
         spec = REGISTRY.get(scorer)
         for folder in spec.folders:
             place = str(Path(values[_WEIGHTS]) / folder)
-            supply = Supply(_WEIGHTS, place, f"weights of {scorer}", scorer if spec.files else "")
-            found.setdefault((supply.field, supply.place), supply)
-    return list(found.values())
+            required = RequiredFile(_WEIGHTS, place, f"weights of {scorer}", scorer if spec.files else "")
+            by_place.setdefault((required.field, required.place), required)
+    return list(by_place.values())
 
 
-def look(supply: Supply) -> str:
-    """What is there, without a network: files and format_bytes, or the folder of a download.
+def verify(required: RequiredFile) -> str:
+    """Check that the files exist, without a network: their number and size, or the folder of a download.
 
     Raises:
-        UserError: nothing usable is there; the message says how to mend it.
+        UserError: they are missing or unusable; the message says how to fix it.
     """
-    if supply.on_hub:
-        return _snapshot(supply, download=False)
-    path = Path(supply.place)
+    if required.on_hub:
+        return _snapshot(required, download=False)
+    path = Path(required.place)
     if not path.exists():
-        raise UserError(f"{supply.place}: no such file or folder; {supply.remedy}")
-    if supply.field == _MODEL:
-        check_folder(path, supply.place)
+        raise UserError(f"{required.place}: no such file or folder; {required.remedy}")
+    if required.field == _MODEL:
+        check_folder(path, required.place)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     total = sum(file.stat().st_size for file in files)
     if not total:
-        raise UserError(f"{supply.place}: empty; put it there again, or set {supply.field}")
+        raise UserError(f"{required.place}: empty; copy it again, or set {required.field}")
     return f"{len(files):,} file{'s' * (len(files) != 1)}, {format_bytes(total)}"
 
 
-def fetch(supply: Supply) -> str:
-    """Download what has a hub name, and published weights of reward models; only look at the rest. Raises as `look`."""
-    if supply.scorer and not Path(supply.place).exists():
+def fetch(required: RequiredFile) -> str:
+    """Download a model with a hub name or published reward model weights; only verify anything else.
+
+    Raises:
+        UserError: as ``verify``.
+    """
+    if required.scorer and not Path(required.place).exists():
         from qsd.rewards.fetch import fetch as fetch_weights
 
-        fetch_weights(supply.scorer, Path(supply.place).parent)
-    return _snapshot(supply, download=True) if supply.on_hub else look(supply)
+        fetch_weights(required.scorer, Path(required.place).parent)
+    return _snapshot(required, download=True) if required.on_hub else verify(required)
 
 
-def _snapshot(supply: Supply, download: bool) -> str:
+def _snapshot(required: RequiredFile, download: bool) -> str:
     from huggingface_hub import snapshot_download
 
-    name, _, revision = supply.place.partition("@")
-    kind = "dataset" if supply.field == _DATA else "model"
+    name, _, revision = required.place.partition("@")
+    kind = "dataset" if required.field == _DATA else "model"
     snapshot: Callable[..., str] = partial(
         snapshot_download, name, repo_type=kind, revision=revision or None, local_files_only=not download
     )
     try:
-        if supply.field == _MODEL and download:
-            return f"downloaded to {fetch_model(supply.place, snapshot)}"
+        if required.field == _MODEL and download:
+            return f"downloaded to {fetch_model(required.place, snapshot)}"
         folder = snapshot()
     except (OSError, ValueError) as error:
         if not download:
-            mend = f"run 'ablate prefetch' where there is a network, or set {supply.field}"
-            raise UserError(f"{supply.place}: not on this disk, nor downloaded from the hub; {mend}") from None
+            fix = f"run 'ablate prefetch' with a network connection, or set {required.field}"
+            raise UserError(f"{required.place}: neither on this disk nor downloaded from the hub; {fix}") from None
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{supply.place}: cannot be downloaded as a {kind} ({reason}); check {supply.field}") from None
-    if supply.field == _MODEL:
-        check_folder(Path(folder), supply.place)
+        raise UserError(
+            f"{required.place}: cannot be downloaded as a {kind} ({reason}); check {required.field}"
+        ) from None
+    if required.field == _MODEL:
+        check_folder(Path(folder), required.place)
     return f"downloaded to {folder}"

@@ -1,1 +1,1 @@
-"""The commands of ``ablate``, by what they are for. Nothing heavy is imported before a command runs."""
+"""The commands of ``ablate``, one module per purpose. Heavy modules are imported only when a command runs."""

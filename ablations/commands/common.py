@@ -1,4 +1,4 @@
-"""What the commands of ``ablate`` share: the application, its options, and reading a sweep into a plan."""
+"""The application of ``ablate``, options that its commands share, and the step from a sweep's name to its plan."""
 
 from __future__ import annotations
 
@@ -27,24 +27,28 @@ Name = Annotated[str, typer.Argument(help="A sweep: a name (sweeps/NAME.yaml) or
 Experiment = Annotated[
     str | None, typer.Option(help="Use this experiment instead of the sweep's own.", show_default=False)
 ]
-Runs = Annotated[Path, typer.Option(envvar="ABLATE_RUNS", help="Where results are kept.")]
+Runs = Annotated[Path, typer.Option(envvar="ABLATE_RUNS", help="Folder of the results.")]
 Seeds = Annotated[str | None, typer.Option(help="Use these seeds, for example 0,1,2.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Jobs = Annotated[
     int | None,
-    typer.Option(min=1, help="Stages at a time (by default 2, or 1 on one core); with --gpus on each (by default 1)."),
+    typer.Option(
+        min=1, help="Stages at a time (default 2, or 1 on one core); with --gpus, stages per GPU (default 1)."
+    ),
 ]
-Gpus = Annotated[str | None, typer.Option(help="Share out these GPUs of this machine, for example 0,1.")]
+Gpus = Annotated[
+    str | None, typer.Option(help="Distribute the stages over these GPUs of this machine, for example 0,1.")
+]
 RUNS = Path("runs")
 
 
 def planned(
     name: str, experiment: str | None, runs: Path, seeds: str | None, table: StageTable | None = None
 ) -> tuple[Plan, Store]:
-    """The plan of a sweep and the store it works in; ``table`` replaces the stages of the project.
+    """The plan of a sweep and the store that it uses; ``table`` replaces the stages of the project.
 
     Raises:
-        UserError: any mistake in the sweep.
+        UserError: any error in the sweep.
     """
     from ablations.grid.spec import find_sweep, read_sweep
     from ablations.planning.plan import make_plan

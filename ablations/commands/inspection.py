@@ -1,4 +1,4 @@
-"""How far a sweep is, and its results."""
+"""Commands that show a sweep: its status, failures, logs and results."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ def status(
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
-    once: Annotated[bool, typer.Option("--once", help="One look, also on a terminal.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print once and exit, also on a terminal.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show how far a sweep is, on a terminal live: each cell's stage, progress, time left and place; and failures."""
-    from ablations.inspection import status as looking
+    """Show the progress of a sweep, live on a terminal: each cell's stage, time left and host; and failures."""
+    from ablations.inspection import status as inspection
     from ablations.inspection import watch
     from ablations.running.display import on_terminal
 
-    made, store = planned(name, experiment, runs, seeds)
+    sweep_plan, store = planned(name, experiment, runs, seeds)
     live = on_terminal() and not once and not as_json
-    found = watch.watch(made, store) if live else looking.status(made, store)
+    report = watch.watch(sweep_plan, store) if live else inspection.status(sweep_plan, store)
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(report, indent=1))
     else:
-        print("\n".join(looking.status_lines(found)))
+        print("\n".join(inspection.status_lines(report)))
 
 
 @app.command()
 def failures(
     name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None, as_json: AsJson = False
 ) -> None:
-    """Group what failed or was lost by cause and place in the code, with the log of one example each."""
-    from ablations.recovery import failures as triage
+    """Group failed and lost stages by cause and place in the code, each with the log of one example."""
+    from ablations.recovery import failures as grouping
 
-    found = triage.failures(*planned(name, experiment, runs, seeds))
+    groups = grouping.failures(*planned(name, experiment, runs, seeds))
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(groups, indent=1))
     else:
-        print("\n".join(triage.failure_lines(found)))
+        print("\n".join(grouping.failure_lines(groups)))
 
 
 @app.command()
 def logs(
     name: Name,
     cell: Annotated[str, typer.Argument(help="A cell by name, 'NAME seed N', or id.", show_default=False)],
-    stage: Annotated[str | None, typer.Option(help="Its stage; by default the last one tried.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while the stage runs.")] = False,
+    stage: Annotated[str | None, typer.Option(help="The stage; by default the last one that was tried.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing while the stage runs.")] = False,
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
@@ -65,10 +65,10 @@ def logs(
     from ablations.planning.cells import find_cell
     from ablations.store import attempts
 
-    made, store = planned(name, experiment, runs, seeds)
-    node = reading.stage_to_read(find_cell(made, cell), store, stage)
+    sweep_plan, store = planned(name, experiment, runs, seeds)
+    node = reading.stage_to_read(find_cell(sweep_plan, cell), store, stage)
     folder = attempts.latest(store, node.stage, node.key)
-    print(f"{made.label(node)}: {folder}", file=sys.stderr)
+    print(f"{sweep_plan.label(node)}: {folder}", file=sys.stderr)
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
             for text in reading.follow(store, node):
@@ -79,9 +79,9 @@ def logs(
 
 @app.command()
 def table(name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None) -> None:
-    """Rebuild and show the tables of what is evaluated so far, at any time; the rest is listed with its state."""
+    """Build and show the tables of everything that is evaluated so far; other cells are listed with their state."""
     from ablations.running import finalize
 
-    made, store = planned(name, experiment, runs, seeds)
-    folder = finalize.write_cells(made, store, finalize.commit_of(Path.cwd()), least=1)
+    sweep_plan, store = planned(name, experiment, runs, seeds)
+    folder = finalize.write_cells(sweep_plan, store, finalize.commit_of(Path.cwd()), least=1)
     print(finalize.table_text(store, folder))

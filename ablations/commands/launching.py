@@ -1,4 +1,4 @@
-"""Start a sweep, or go on with it."""
+"""Commands that start or continue a sweep."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def run(
         str, typer.Option(help="Where to run: local, or a profile (experiments/clusters/NAME.yaml, or a path).")
     ] = "local",
     canary: Annotated[
-        bool, typer.Option("--canary", help="On a cluster: rehearse each shape with a few steps; training waits.")
+        bool, typer.Option("--canary", help="On a cluster: first run a few steps of each shape; trainings wait for it.")
     ] = False,
     jobs: Jobs = None,
     gpus: Gpus = None,
 ) -> None:
-    """Run what is not done: here, then show the tables; or on a cluster, where this submits and ends."""
+    """Run everything that is not done: on this machine, then show the tables; or submit it to a cluster and exit."""
     from ablations.commands import launch
     from ablations.running.slots import read_gpus
     from ablations.slurm.profile import find_profile
@@ -39,16 +39,16 @@ def run(
     if cluster == "local" and canary:
         raise UserError("--canary is for clusters; 'ablate dryrun' rehearses on this machine")
     if cluster != "local":
-        find_profile(cluster)  # a mistake in its name should not wait for the plan
-    made, store = planned(name, experiment, runs, seeds)
-    if cluster != "local" and _submit(made, store, cluster, canary, name, experiment):
+        find_profile(cluster)  # planning can take seconds; a wrong name should be reported before
+    sweep_plan, store = planned(name, experiment, runs, seeds)
+    if cluster != "local" and _submit(sweep_plan, store, cluster, canary, name, experiment):
         return
-    raise typer.Exit(launch.run(made, store, jobs, gpus=read_gpus(gpus)))
+    raise typer.Exit(launch.run(sweep_plan, store, jobs, gpus=read_gpus(gpus)))
 
 
 @app.command()
 def resume(name: Name, runs: Runs = RUNS) -> None:
-    """Go on with a sweep where it was last launched; on a cluster, submit exactly what is missing."""
+    """Continue a sweep where it was last launched; on a cluster, submit exactly the stages that are missing."""
     from ablations.commands import launch
     from ablations.grid.spec import find_sweep
     from ablations.slurm.resubmit import resubmit
@@ -60,20 +60,20 @@ def resume(name: Name, runs: Runs = RUNS) -> None:
     if last is not None:
         print(resubmit(runs, last.arguments, last.profile))
         return
-    made, store = planned(name, None, runs, None)
-    raise typer.Exit(launch.run(made, store, None))
+    sweep_plan, store = planned(name, None, runs, None)
+    raise typer.Exit(launch.run(sweep_plan, store, None))
 
 
 def _submit(plan: Plan, store: Store, cluster: str, canary: bool, name: str, experiment: str | None) -> bool:
-    """Submit; False if all is done, so that only the tables are left to show."""
+    """Submit the plan; False if everything is done, so that only the tables remain to be shown."""
     from ablations.slurm.profile import find_profile, read_profile
     from ablations.slurm.submit import submit
 
     for notice in plan.grid.notices:
         print(f"note: {notice}")
     arguments = {"name": name, "experiment": experiment, "seeds": list(plan.sweep.seeds)}
-    done = submit(plan, store, read_profile(find_profile(cluster)), arguments, canary=canary)
-    if done.launch is None and not done.queued:
+    submission = submit(plan, store, read_profile(find_profile(cluster)), arguments, canary=canary)
+    if submission.launch is None and not submission.queued:
         return False
-    print(f"{done}\n'ablate status {name}' shows how far it is; 'ablate resume {name}' submits what was lost")
+    print(f"{submission}\n'ablate status {name}' shows the progress; 'ablate resume {name}' submits lost stages again")
     return True

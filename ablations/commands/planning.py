@@ -1,4 +1,4 @@
-"""Before a run: what a sweep means, and why stages are or are not done."""
+"""Commands for use before a run: the cells of a sweep, its cost, and why stages are or are not done."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def plan(
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
-    cluster: Annotated[str, typer.Option(help="Where it is to run: local, or a profile of a cluster.")] = "local",
+    cluster: Annotated[str, typer.Option(help="Where the sweep will run: local, or a profile of a cluster.")] = "local",
     parallel: Annotated[
-        int | None, typer.Option(min=1, help="Stages at a time; by default what the place does.")
+        int | None, typer.Option(min=1, help="Stages at a time; by default as this machine or the profile allows.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -35,22 +35,24 @@ def plan(
 
     table = AbsentTable()
     try:
-        made, store = planned(name, experiment, runs, seeds, table)
+        sweep_plan, store = planned(name, experiment, runs, seeds, table)
     except UserError as error:
         raise table.beside(error) from None
-    site = find_site(cluster, parallel, str(made.cells[0].values["device"]))
-    found = states.states(store, made.nodes)
-    diverged = {key for key in made.nodes if found[key] == states.DIVERGED}
-    settled = with_followers(made.nodes, diverged) | {key for key in made.nodes if found[key] == states.DONE}
-    left = {key: node for key, node in made.nodes.items() if key not in settled}
-    together = precompute.summary(precompute.groups(left, stages, precompute.MOST))
-    costs = estimate(made, store, found, site)
+    site = find_site(cluster, parallel, str(sweep_plan.cells[0].values["device"]))
+    stage_states = states.states(store, sweep_plan.nodes)
+    diverged = {key for key in sweep_plan.nodes if stage_states[key] == states.DIVERGED}
+    settled = with_followers(sweep_plan.nodes, diverged) | {
+        key for key in sweep_plan.nodes if stage_states[key] == states.DONE
+    }
+    remaining = {key: node for key, node in sweep_plan.nodes.items() if key not in settled}
+    precompute_lines = precompute.summary(precompute.groups(remaining, stages, precompute.MOST))
+    costs = estimate(sweep_plan, store, stage_states, site)
     costs["assumed"] += table.remarks()
-    summary = planning.summary(made, found) | {"estimate": costs, "ahead": together}
+    summary = planning.summary(sweep_plan, stage_states) | {"estimate": costs, "ahead": precompute_lines}
     if as_json:
-        print(json.dumps(summary | {"list": display.cells_as_json(made, found)}, indent=1))
+        print(json.dumps(summary | {"list": display.cells_as_json(sweep_plan, stage_states)}, indent=1))
     else:
-        display.print_plan(made, summary)
+        display.print_plan(sweep_plan, summary)
 
 
 @app.command()
@@ -61,20 +63,20 @@ def cells(
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, one line per cell and seed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print all that a sweep means: every cell with its role, its seed, its id and what it sets."""
+    """List every cell of a sweep with its role, seed, id and settings."""
     from ablations.planning import cells as listing
 
     if as_csv and as_json:
         raise UserError("--csv and --json exclude each other")
-    made, _ = planned(name, experiment, RUNS, seeds)
+    sweep_plan, _ = planned(name, experiment, RUNS, seeds)
     if as_csv:
-        print(listing.as_csv(made), end="")
+        print(listing.as_csv(sweep_plan), end="")
     elif as_json:
-        print(json.dumps([listing.about(cell) for cell in made.cells], indent=1))
+        print(json.dumps([listing.about(cell) for cell in sweep_plan.cells], indent=1))
     else:
-        for line in listing.as_table(made):
+        for line in listing.as_table(sweep_plan):
             print(line)
-        for notice in made.grid.notices:
+        for notice in sweep_plan.grid.notices:
             print(f"note: {notice}")
 
 
@@ -86,14 +88,14 @@ def explain(
     runs: Runs = RUNS,
     seeds: Seeds = None,
 ) -> None:
-    """Say, field by field, why each stage of a cell is or is not done."""
+    """Explain, field by field, why each stage of a cell is or is not done."""
     from ablations.planning import explain as explaining
     from ablations.planning.cells import find_cell
     from ablations.store import states
 
-    made, store = planned(name, experiment, runs, seeds)
-    found = states.states(store, made.nodes)
-    for line in explaining.explain(made, find_cell(made, cell), store, found):
+    sweep_plan, store = planned(name, experiment, runs, seeds)
+    stage_states = states.states(store, sweep_plan.nodes)
+    for line in explaining.explain(sweep_plan, find_cell(sweep_plan, cell), store, stage_states):
         print(line)
 
 
@@ -111,9 +113,9 @@ def diff(
     from ablations.planning import diff as comparing
     from ablations.planning.cells import find_cell
 
-    made, store = planned(name, experiment, runs, seeds)
-    found = comparing.diff(find_cell(made, left), find_cell(made, right), store)
+    sweep_plan, store = planned(name, experiment, runs, seeds)
+    differences = comparing.diff(find_cell(sweep_plan, left), find_cell(sweep_plan, right), store)
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(differences, indent=1))
     else:
-        comparing.print_diff(found)
+        comparing.print_diff(differences)

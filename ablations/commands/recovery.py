@@ -1,4 +1,4 @@
-"""After a failure: try again, stop, and free space."""
+"""Commands for use after a failure: retry, cancel, and free disk space."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def retry(
     ] = None,
     cell: Cells = None,
     micro_batch_half: Annotated[
-        bool, typer.Option("--micro-batch-half", help="Halve the batches of stages that ran out of memory.")
+        bool, typer.Option("--micro-batch-half", help="Halve the batch sizes of stages that ran out of memory.")
     ] = False,
     jobs: Jobs = None,
     gpus: Gpus = None,
@@ -37,65 +37,68 @@ def retry(
     runs: Runs = RUNS,
     seeds: Seeds = None,
 ) -> None:
-    """Run failed stages again and what waits for them, on the cluster if they failed there.
+    """Run failed stages and the stages that wait for them again, on the cluster if they failed there.
 
     A training that diverged is a result: it is tried again only with --cause non-finite, or if --cell names it.
     """
     from ablations.commands import launch
-    from ablations.recovery import retry as again
+    from ablations.recovery import retry as retrying
     from ablations.running.slots import read_gpus
 
-    made, store = planned(name, experiment, runs, seeds)
-    cells = _cells(made, cell)
-    choice = again.choose(made, store, again.causes_of(cause, cells), cells)
-    others = f"; {choice.others} other failed or diverged stage(s) stay as they are" if choice.others else ""
+    sweep_plan, store = planned(name, experiment, runs, seeds)
+    cells = _cells(sweep_plan, cell)
+    choice = retrying.choose(sweep_plan, store, retrying.causes_of(cause, cells), cells)
+    rest = f"; {choice.others} other failed or diverged stage(s) stay as they are" if choice.others else ""
     if not choice.failed:
-        print(f"nothing to try again{others}")
+        print(f"nothing to try again{rest}")
         return
-    for line in again.halve_batches(store, choice) if micro_batch_half else ():
+    for line in retrying.halve_batches(store, choice) if micro_batch_half else ():
         print(line)
     print(
-        f"{len(choice.failed)} stage(s) to try again, {len(choice.keys)} with what waits for them{others}", flush=True
+        f"{len(choice.failed)} stage(s) to try again, {len(choice.keys)} with the stages that wait for them{rest}",
+        flush=True,
     )
-    submitted = again.submit(made, store, choice)
+    submitted = retrying.submit(sweep_plan, store, choice)
     if submitted is not None:
         print(submitted)
         return
-    raise typer.Exit(launch.run(made, store, jobs, gpus=read_gpus(gpus), only=choice.keys))
+    raise typer.Exit(launch.run(sweep_plan, store, jobs, gpus=read_gpus(gpus), only=choice.keys))
 
 
 @app.command()
 def cancel(
     name: Name, cell: Cells = None, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None
 ) -> None:
-    """End what runs or waits for a sweep, here and on the cluster; checkpoints stay."""
-    from ablations.recovery import cancel as ending
+    """Stop all running and queued stages of a sweep, on this machine and on the cluster; checkpoints are kept."""
+    from ablations.recovery import cancel as cancelling
 
-    made, store = planned(name, experiment, runs, seeds)
-    for line in ending.cancel(made, store, _cells(made, cell)):
+    sweep_plan, store = planned(name, experiment, runs, seeds)
+    for line in cancelling.cancel(sweep_plan, store, _cells(sweep_plan, cell)):
         print(line)
 
 
 def _cells(plan: Plan, names: list[str] | None) -> list[Cell] | None:
-    """The cells of ``--cell``, with all seeds where a name is given without one; None for all."""
+    """The cells that ``--cell`` names, with all seeds if a name is given without one; None for all cells."""
     from ablations.planning.cells import find_cell
 
     if not names:
         return None
-    found: list[Cell] = []
+    cells: list[Cell] = []
     for name in names:
         matching = [cell for cell in plan.cells if name in (cell.name, cell.label, cell.cell_id)]
-        found += matching or [find_cell(plan, name)]
-    return found
+        cells += matching or [find_cell(plan, name)]
+    return cells
 
 
 @app.command()
 def gc(
     runs: Runs = RUNS,
-    delete: Annotated[bool, typer.Option("--delete", help="Free it; without this, only look.")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete the listed files; without this they are only listed.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what nobody needs any more, by kind with sizes, and free it if asked."""
+    """List files that are no longer needed, by kind with sizes, and delete them if asked."""
     from ablations.grid.spec import SWEEPS
     from ablations.recovery import deletion
     from ablations.recovery.gc import find_garbage
@@ -105,10 +108,10 @@ def gc(
 
     table = load_table(QSD)
     store = Store(runs, table.key_of)
-    with submit_lock(store) if delete else contextlib.nullcontext():  # nothing is submitted meanwhile
-        found = find_garbage(store, SWEEPS, table)
-        print(json.dumps(deletion.as_json(found), indent=1) if as_json else "\n".join(deletion.lines(found)))
-        if delete and found.items:
-            print(deletion.free(store, found), file=sys.stderr if as_json else sys.stdout)
-        elif found.items and not as_json:
+    with submit_lock(store) if delete else contextlib.nullcontext():  # a submission would begin to use the listed files
+        garbage = find_garbage(store, SWEEPS, table)
+        print(json.dumps(deletion.as_json(garbage), indent=1) if as_json else "\n".join(deletion.lines(garbage)))
+        if delete and garbage.items:
+            print(deletion.free(store, garbage), file=sys.stderr if as_json else sys.stdout)
+        elif garbage.items and not as_json:
             print("'ablate gc --delete' frees it")

@@ -1,4 +1,4 @@
-"""A rehearsal on this machine."""
+"""The command that rehearses a sweep on this machine."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def dryrun(
     seeds: Seeds = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take each distinct shape through every stage with a handful of steps; time, memory, and what all would take."""
+    """Run each distinct shape through every stage with a few steps; print time, memory, and the cost of the sweep."""
     from ablations.cost import rehearsal
     from ablations.running.slots import read_gpus
 
-    made, store = planned(name, experiment, runs, seeds)
-    found = rehearsal.rehearse(made, store, read_gpus(gpus), quiet=as_json)
-    print(json.dumps(found, indent=1) if as_json else "\n".join(rehearsal.lines(found)))
-    if found["failed"]["groups"]:
+    sweep_plan, store = planned(name, experiment, runs, seeds)
+    results = rehearsal.rehearse(sweep_plan, store, read_gpus(gpus), quiet=as_json)
+    print(json.dumps(results, indent=1) if as_json else "\n".join(rehearsal.lines(results)))
+    if results["failed"]["groups"]:
         raise typer.Exit(1)

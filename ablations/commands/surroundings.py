@@ -1,4 +1,4 @@
-"""The place where a sweep is to run: is all there that it needs?"""
+"""Commands that check and prepare the machine or cluster where a sweep will run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from qsd.errors import UserError
 
 @app.command()
 def doctor(
-    name: Annotated[str | None, typer.Argument(help="A sweep whose data and weights are looked for too.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Also check the data and weights of this sweep.")] = None,
     experiment: Annotated[
-        str | None, typer.Option(help="Look at this experiment, or use it instead of the sweep's own.")
+        str | None, typer.Option(help="Check this experiment, or use it instead of the sweep's own.")
     ] = None,
     runs: Runs = RUNS,
-    cluster: Annotated[str, typer.Option(help="Where it is to run: local, or a profile of a cluster.")] = "local",
-    torch: Annotated[bool, typer.Option("--torch", help="Ask PyTorch for GPUs, too; takes seconds.")] = False,
+    cluster: Annotated[str, typer.Option(help="Where the sweep will run: local, or a profile of a cluster.")] = "local",
+    torch: Annotated[bool, typer.Option("--torch", help="Also ask PyTorch for GPUs; takes seconds.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check this machine, a cluster and what a sweep needs, and say how to mend it; exit status 1 if a check fails."""
+    """Check this machine, a cluster and what a sweep needs, and say how to fix it; exit status 1 if a check fails."""
     from ablations.checks import doctor as checking
     from ablations.checks.checkup import Subject, checks, subject_of
     from ablations.grid.spec import find_experiment, find_sweep, read_sweep
@@ -46,34 +46,34 @@ def doctor(
 
 
 def _disk_needed(name: str, experiment: str | None, runs: Path, cluster: str) -> float | None:
-    """Bytes that the rest of a sweep will write; None where it cannot be planned, because something is missing."""
+    """Bytes that the rest of a sweep will write; None if it cannot be planned because something is missing."""
     from ablations.cost.estimate import estimate, find_site
     from ablations.store.states import states
 
     try:
-        made, store = planned(name, experiment, runs, None)
-        site = find_site(cluster, None, str(made.cells[0].values["device"]))
+        sweep_plan, store = planned(name, experiment, runs, None)
+        site = find_site(cluster, None, str(sweep_plan.cells[0].values["device"]))
     except UserError:
         return None
-    return float(estimate(made, store, states(store, made.nodes), site)["disk_bytes"])
+    return float(estimate(sweep_plan, store, states(store, sweep_plan.nodes), site)["disk_bytes"])
 
 
 @app.command()
 def prefetch(
     experiment: Annotated[str, typer.Argument(help="An experiment: a name or a path.", show_default=False)],
 ) -> None:
-    """Download what an experiment names by hub names, and verify that the rest is there; for nodes without internet."""
-    from ablations.checks.required_files import fetch, supplies
+    """Download what an experiment names by hub names, and verify everything else; for nodes without internet."""
+    from ablations.checks.required_files import fetch, required_files
     from ablations.grid.spec import find_experiment
     from qsd.config.load import load_flat
 
-    needed = supplies(load_flat(find_experiment(experiment)))
+    needed = required_files(load_flat(find_experiment(experiment)))
     missing = []
-    for supply in needed:
+    for required in needed:
         try:
-            print(f"{supply.what}: {supply.place}: {fetch(supply)}", flush=True)
+            print(f"{required.what}: {required.place}: {fetch(required)}", flush=True)
         except UserError as error:
-            print(f"{supply.what}: missing", flush=True)
+            print(f"{required.what}: missing", flush=True)
             missing.append(str(error))
     if missing:
-        raise UserError(f"{len(missing)} of {len(needed)} are not there: {'; '.join(missing)}")
+        raise UserError(f"{len(missing)} of {len(needed)} are missing: {'; '.join(missing)}")

@@ -1,1 +1,1 @@
-"""What a run shows: the live board, the status of a sweep, the logs of its stages."""
+"""Showing a sweep: the live display of a run, the status, the logs of its stages."""

@@ -1,4 +1,4 @@
-"""``ablate status`` on a terminal: the same lines again and again, until nothing is under way any more."""
+"""``ablate status`` on a terminal: the status is refreshed until no stage runs or is queued any more."""
 
 from __future__ import annotations
 
@@ -18,36 +18,39 @@ if TYPE_CHECKING:
 
 _EVERY_S = 2.0
 _SCHEDULER_EVERY_S = 15.0
-"""A scheduler serves many; it is asked less often than files are read."""
+"""The scheduler is shared with other users, so it is asked less often than files are read."""
 _SHARE = 5
-"""Looking may take at most this part of the time."""
+"""The pause is at least this many times as long as reading the status took, so that reading stays cheap."""
 
 
 def watch(plan: Plan, store: Store, console: Console | None = None) -> dict[str, Any]:
-    """Show the state of a sweep until nothing of it is alive; the last state. Ctrl-C ends it without a word."""
+    """Show the status of a sweep until nothing of it runs or is queued; return the last status.
+
+    Ctrl-C ends the display without a message.
+    """
     from rich.console import Console
     from rich.live import Live
 
     console = console or Console()
-    found = status(plan, store)
+    report = status(plan, store)
     try:
-        with Live(_page(found, console), console=console, auto_refresh=False, transient=True) as live:
-            while alive(found):
+        with Live(_page(report, console), console=console, auto_refresh=False, transient=True) as live:
+            while alive(report):
                 begin = time.monotonic()
-                found = status(plan, store)
-                live.update(_page(found, console), refresh=True)
-                least = _EVERY_S if found["scheduler"] == "not asked" else _SCHEDULER_EVERY_S
+                report = status(plan, store)
+                live.update(_page(report, console), refresh=True)
+                least = _EVERY_S if report["scheduler"] == "not asked" else _SCHEDULER_EVERY_S
                 time.sleep(max(least, _SHARE * (time.monotonic() - begin)))
     except KeyboardInterrupt:
         pass
-    return found
+    return report
 
 
-def _page(found: Mapping[str, Any], console: Console) -> Text:
-    """As many cells as fit, what is under way first; long lines are cut."""
+def _page(report: Mapping[str, Any], console: Console) -> Text:
+    """As many cells as fit on the screen, running ones first; long lines are cut."""
     from rich.text import Text
 
     height, width = console.height, console.width
-    room = max(3, height - 4 - bool(found["stale"]) - 2 * min(len(found["failures"]), 3))
-    lines = [line[:width] for text in status_lines(found, room, urgent_first=True) for line in text.splitlines()]
+    room = max(3, height - 4 - bool(report["stale"]) - 2 * min(len(report["failures"]), 3))
+    lines = [line[:width] for text in status_lines(report, room, urgent_first=True) for line in text.splitlines()]
     return Text("\n".join(lines[: height - 1]))

@@ -1,1 +1,1 @@
-"""Cells become a plan: unique stages, what is done, and why; how two cells differ."""
+"""From cells to a plan: unique stages, what is done, and why; how two cells differ."""

@@ -1,4 +1,4 @@
-"""How two cells differ: in configuration, in their stages, and in the code and machines that ran them."""
+"""Differences of two cells: in configuration, in their stages, and in the code and machines that ran them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def diff(left: Cell, right: Cell, store: Store) -> dict[str, Any]:
     """All differences as plain values.
 
     "config": fields with both values and the stages that read them; "stages": both keys of every stage and, where they
-    differ, the fields and inputs that make them differ; "attempts": what differs between the newest attempts at the
-    stages of the same kind, and "missing": by cell, the stages of which there is no attempt to look at.
+    differ, the fields and inputs that make them differ; "attempts": differences between the newest attempts at stages
+    of the same kind; "missing": by cell, the stages without an attempt.
     """
     stages = list(dict.fromkeys([*left.stages, *right.stages]))
     attempts, missing = _attempts(left, right, store, stages)
@@ -37,22 +37,22 @@ def diff(left: Cell, right: Cell, store: Store) -> dict[str, Any]:
     }
 
 
-def print_diff(found: Mapping[str, Any]) -> None:
-    """The differences for a person: left value | right value."""
-    left, right = (f"{cell['label']} ({cell['cell_id']})" for cell in found["cells"])
+def print_diff(differences: Mapping[str, Any]) -> None:
+    """Print the differences as ``left value | right value``."""
+    left, right = (f"{cell['label']} ({cell['cell_id']})" for cell in differences["cells"])
     print(f"{left} | {right}")
-    print("configuration" if found["config"] else "configuration: the same")
-    for entry in found["config"]:
+    print("configuration" if differences["config"] else "configuration: the same")
+    for entry in differences["config"]:
         readers = f"read by {', '.join(entry['read_by'])}" if entry["read_by"] else "no stage of these cells reads it"
         print(f"  {entry['field']}: {show(entry['left'])} | {show(entry['right'])}  ({readers})")
     print("stages")
-    for entry in found["stages"]:
+    for entry in differences["stages"]:
         print(f"  {entry['stage']:9} {_keys(entry)}{_because(entry)}")
-    print("code and environment of the newest attempts" + ("" if found["attempts"] else ": no difference seen"))
-    for entry in found["attempts"]:
+    print("code and environment of the newest attempts" + ("" if differences["attempts"] else ": no difference"))
+    for entry in differences["attempts"]:
         print(f"  {entry['what']}: {entry['left']} | {entry['right']}  ({', '.join(entry['stages'])})")
-    for cell, stages in found["missing"].items():
-        print(f"  {cell}: no attempt here at {', '.join(stages)}")
+    for cell, stages in differences["missing"].items():
+        print(f"  {cell}: no attempt in this store at {', '.join(stages)}")
 
 
 def _config(left: Cell, right: Cell) -> Iterator[dict[str, Any]]:
@@ -96,8 +96,8 @@ def _because(entry: Mapping[str, Any]) -> str:
 def _attempts(
     left: Cell, right: Cell, store: Store, stages: list[str]
 ) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
-    """Differences between attempts, each once with the stages where it was seen; and what there is no attempt of."""
-    seen: dict[tuple[str, str, str], list[str]] = {}
+    """Differences between attempts, each once with its stages; and by cell, the stages without an attempt."""
+    stages_by_difference: dict[tuple[str, str, str], list[str]] = {}
     missing: dict[str, list[str]] = {}
     for stage in stages:
         sides = []
@@ -113,13 +113,15 @@ def _attempts(
         for what in dict.fromkeys([*ours, *theirs]):
             values = ours.get(what, _ABSENT), theirs.get(what, _ABSENT)
             if values[0] != values[1]:
-                seen.setdefault((what, *values), []).append(stage)
-    found = [{"what": what, "left": a, "right": b, "stages": where} for (what, a, b), where in seen.items()]
-    return found, missing
+                stages_by_difference.setdefault((what, *values), []).append(stage)
+    differences = [
+        {"what": what, "left": a, "right": b, "stages": where} for (what, a, b), where in stages_by_difference.items()
+    ]
+    return differences, missing
 
 
 def _facts(store: Store, node: StageNode) -> dict[str, str] | None:
-    """What the newest attempt at a stage says of its code, libraries and machine; None if there is none."""
+    """Code, libraries and machine that the newest attempt at a stage recorded; None if there is no attempt."""
     folder = latest(store, node.stage, node.key)
     about: Any = read_json(folder / ATTEMPT) if folder else None
     if not isinstance(about, dict):
@@ -132,9 +134,11 @@ def _facts(store: Store, node: StageNode) -> dict[str, str] | None:
     facts |= {name: str(version) for name, version in (about.get("versions") or {}).items()}
     facts["host"] = str((about.get("owner") or {}).get("host", _ABSENT))
     facts |= {f"adjusted {name}": show(value) for name, value in (about.get("adjusted") or {}).items()}
-    return facts | {f"${name}": str(value) for name, value in (about.get("environment") or {}).items() if _told(name)}
+    return facts | {
+        f"${name}": str(value) for name, value in (about.get("environment") or {}).items() if _is_shown(name)
+    }
 
 
-def _told(variable: str) -> bool:
-    """Whether a difference in a variable says something: job numbers differ between any two attempts."""
+def _is_shown(variable: str) -> bool:
+    """Whether a difference in this environment variable is of interest; job numbers, for example, always differ."""
     return not variable.startswith("SLURM_") or variable in ("SLURM_JOB_PARTITION", "SLURM_CLUSTER_NAME")

@@ -1,4 +1,4 @@
-"""A plan for a person, and as JSON."""
+"""Printing a plan, and its cells as JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cells_as_json(plan: Plan, states: Mapping[str, str]) -> list[dict[str, Any]]
 
 
 def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
-    """Question, cells, and a table of stages."""
+    """Print the question, the cells, a table of stages, and the estimate."""
     print(f"{plan.name}: {summary['question']}")
     _print_cells(plan)
     why = "stated in the sweep" if plan.primary["stated"] else "by default"
@@ -37,19 +37,21 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
         print(f"note: {notice}")
     if len(summary["notices"]) > _MOST_NOTICES:
         print(f"note: ... and {len(summary['notices']) - _MOST_NOTICES:,} more notices ('ablate cells' prints all)")
-    shown = [state for state in STATES if state in summary["states"]]
-    width = max(len(state) for state in (*shown, "unique"))
+    present_states = [state for state in STATES if state in summary["states"]]
+    width = max(len(state) for state in (*present_states, "unique"))
     print()
-    print("stage     " + "".join(f"{title:>{width + 2}}" for title in ("naive", "unique", *shown)) + "  shared")
+    print(
+        "stage     " + "".join(f"{title:>{width + 2}}" for title in ("naive", "unique", *present_states)) + "  shared"
+    )
     for stage, row in summary["stages"].items():
-        numbers = (row["naive"], row["unique"], *(row["states"].get(state, 0) for state in shown))
+        numbers = (row["naive"], row["unique"], *(row["states"].get(state, 0) for state in present_states))
         shared = f"by up to {row['shared_by_up_to']} cells" if row["shared_by_up_to"] > 1 else ""
         print(f"{stage:10}" + "".join(f"{number:>{width + 2},}" for number in numbers) + f"  {shared}".rstrip())
-    totals = (summary["naive"], summary["unique"], *(summary["states"].get(state, 0) for state in shown))
+    totals = (summary["naive"], summary["unique"], *(summary["states"].get(state, 0) for state in present_states))
     print(f"{'all':10}" + "".join(f"{number:>{width + 2},}" for number in totals))
     print(f"\n{sharing_line(plan)}")
     for line in summary["ahead"]:
-        print(f"common work beforehand: {line}")
+        print(f"precomputed first: {line}")
     _print_estimate(summary["estimate"])
 
 
@@ -62,44 +64,44 @@ def sharing_line(plan: Plan) -> str:
 
 def _print_cells(plan: Plan) -> None:
     seeds: dict[str, list[str]] = {}
-    about: dict[str, str] = {}
+    roles: dict[str, str] = {}
     for cell in plan.cells:
         seeds.setdefault(cell.name, []).append("" if cell.seed is None else str(cell.seed))
-        about[cell.name] = "baseline" if cell.is_baseline else "" if cell.role == "grid" else cell.role
+        roles[cell.name] = "baseline" if cell.is_baseline else "" if cell.role == "grid" else cell.role
     width = max(len(name) for name in seeds)
     print(f"{len(seeds):,} cells, {len(plan.cells):,} with seeds:")
     for name in list(seeds)[:_MOST_CELLS]:
-        listed = f"seeds {', '.join(seeds[name])}" if seeds[name][0] else ""
-        print(f"  {name:{width}}  {about[name]:8}  {listed}".rstrip())
+        seed_list = f"seeds {', '.join(seeds[name])}" if seeds[name][0] else ""
+        print(f"  {name:{width}}  {roles[name]:8}  {seed_list}".rstrip())
     if len(seeds) > _MOST_CELLS:
         print(f"  ... and {len(seeds) - _MOST_CELLS:,} more ('ablate cells' prints all)")
 
 
-def _print_estimate(found: Mapping[str, Any]) -> None:
-    """What is left to do costs this; each kind of stage says what its times come from."""
-    for line in found["assumed"]:
+def _print_estimate(costs: Mapping[str, Any]) -> None:
+    """Print what the remaining stages will cost; each kind of stage states the source of its times."""
+    for line in costs["assumed"]:
         print(f"note: {line}")
-    kinds = {stage: kind for stage, kind in found["stages"].items() if kind["left"]}
+    kinds = {stage: kind for stage, kind in costs["stages"].items() if kind["left"]}
     if not kinds:
-        print("all is done")
+        print("everything is done")
         return
     print(f"\n{'left':10}{'stages':>9}{'each':>12}{'together':>14}{'GPU-hours':>11}{'disk':>10}  time from")
     for stage, kind in kinds.items():
         each = format_duration(kind["seconds_each"])
         print(f"{stage:10}{kind['left']:>9,}{each:>12}{_amounts(kind)}  {_origin(kind)}")
-    print(f"{'all':10}{sum(kind['left'] for kind in kinds.values()):>9,}{'':>12}{_amounts(found)}")
-    where = "this machine" if found["place"] == "local" else found["place"]
-    print(f"\nabout {format_duration(found['wall_clock_seconds'])} with {found['parallel']} at a time on {where}")
-    saved = f"{format_duration(3600 * found['saved_hours'])} ({100 * found['saved_share']:.0f} %)"
-    print(f"sharing saves {saved} of what all cells would take on their own")
+    print(f"{'all':10}{sum(kind['left'] for kind in kinds.values()):>9,}{'':>12}{_amounts(costs)}")
+    where = "this machine" if costs["place"] == "local" else costs["place"]
+    print(f"\nabout {format_duration(costs['wall_clock_seconds'])} with {costs['parallel']} at a time on {where}")
+    saved = f"{format_duration(3600 * costs['saved_hours'])} ({100 * costs['saved_share']:.0f} %)"
+    print(f"sharing saves {saved} of the time that all cells would take without it")
     if any("model" in kind["from"] for kind in kinds.values()):
-        print("'model': nothing alike was run here yet; a rough guess from sizes (docs/sweeps.md has its assumptions)")
+        print("'model': no comparable run recorded; rough estimate from model size (assumptions: docs/sweeps.md)")
     if any(AND_MODEL in origin for kind in kinds.values() for origin in kind["from"]):
-        print("'model per item': the runs so far were too small to show more than the time to start")
+        print("'model per item': the recorded runs were too small to show more than the start-up time")
 
 
 def _amounts(costs: Mapping[str, Any]) -> str:
-    """Time together, GPU-hours and disk space as columns."""
+    """Total time, GPU-hours and disk space as columns of the table."""
     together, disk = format_duration(3600 * costs["hours"]), format_bytes(costs["disk_bytes"])
     return f"{together:>14}{costs['gpu_hours']:>11,.1f}{disk:>10}"
 

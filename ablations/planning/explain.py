@@ -1,4 +1,4 @@
-"""Why each stage of a cell is or is not done, field by field."""
+"""Explanations, field by field, why each stage of a cell is or is not done."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def _reasons(node: StageNode, store: Store, state: str, cell: Cell) -> Iterator[
         return
     problem = store.problem(node.stage, node.key)
     if problem != "absent":
-        yield f"an artefact is there but not valid: {problem}"
+        yield f"the artefact exists but is not valid: {problem}"
     failed = failure(store, node) if state in (DIVERGED, FAILED) else None
     if failed is not None:
         yield f"{failed[0]} (log: {failed[1] / 'log.txt'})"
     nearest = _nearest(node, store)
     if nearest is None:
-        yield f"no {node.stage} was ever finished in this store"
+        yield f"no {node.stage} has been finished in this store"
         return
     yield f"nearest finished: {node.stage} {nearest.key[:12]}"
     for line in _differences(node, nearest, cell):
@@ -54,7 +54,7 @@ def _reasons(node: StageNode, store: Store, state: str, cell: Cell) -> Iterator[
 
 
 def _nearest(node: StageNode, store: Store) -> Record | None:
-    """The finished stage of the same kind that differs in the fewest fields, inputs counted last."""
+    """The finished stage of the same kind that differs in the fewest fields; a field counts as much as two inputs."""
     best: tuple[tuple[int, str], Record] | None = None
     for key in sorted(store.present(node.stage))[:_MOST_READ]:
         record = store.record(node.stage, key)
@@ -68,9 +68,9 @@ def _nearest(node: StageNode, store: Store) -> Record | None:
     return best[1] if best else None
 
 
-def _changed(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for name in sorted({*wanted, *found}):
-        ours, theirs = wanted.get(name, _ABSENT), found.get(name, _ABSENT)
+def _changed(expected: Mapping[str, Any], recorded: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for name in sorted({*expected, *recorded}):
+        ours, theirs = expected.get(name, _ABSENT), recorded.get(name, _ABSENT)
         if ours != theirs:
             yield name, ours, theirs
 

@@ -1,4 +1,4 @@
-"""A plan before the download: stages whose data or base model is not there yet get keys that no finished stage has."""
+"""Planning before the download: stages whose data or base model is missing get keys that no finished stage has."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ DATA, MODEL = "data.path", "model.path"
 
 
 class AbsentTable:
-    """The stages of this project for ``ablate plan`` alone; nothing may be run by its keys.
+    """The stages of this project for ``ablate plan`` only; nothing may be run with its keys.
 
-    Where there is nothing at ``data.path`` or ``model.path``, the values that a stage reads are its meaning as they
-    are, with a mark that no stage has that was ever run.
+    If there is nothing at ``data.path`` or ``model.path``, the meaning of a stage is made of the plain values that it
+    reads (there is no content to hash) and a mark that no stage that was run has.
 
     Attributes:
-        absent: (field, path) of all at which there is nothing.
+        absent: (field, path) of all paths with nothing there.
     """
 
     def __init__(self) -> None:
         self.absent: set[tuple[str, str]] = set()
 
     @property
-    def STAGES(self) -> Mapping[str, StageSpec]:  # noqa: N802 (as the module's constant)
+    def STAGES(self) -> Mapping[str, StageSpec]:  # noqa: N802 (named like the module's constant)
         """All stages, inputs before their users."""
         return spec.STAGES
 
@@ -44,7 +44,7 @@ class AbsentTable:
         return spec.stage_inputs(stage, values)
 
     def stage_meaning(self, stage: str, values: Mapping[str, Any], /) -> dict[str, Any]:
-        """As ``qsd.stages.spec``, or a meaning that only holds for this plan."""
+        """The meaning that ``qsd.stages.spec`` gives, or one that is valid for this plan only."""
         names = spec.STAGES[stage].reads(values)
         absent = set(_absent(names, values))
         if not absent:
@@ -57,12 +57,16 @@ class AbsentTable:
         return spec.key_of(stage, version, meaning, input_keys)
 
     def beside(self, error: UserError) -> UserError:
-        """What makes a plan impossible, with what would only have been assumed."""
-        also = [f"{name}: {path}: no such file or folder" for name, path in sorted(self.absent)]
-        return UserError("; ".join([str(error), *also, "'ablate doctor' lists all that is missing"])) if also else error
+        """The error that makes a plan impossible, together with the paths that would only have been assumed."""
+        absent = [f"{name}: {path}: no such file or folder" for name, path in sorted(self.absent)]
+        return (
+            UserError("; ".join([str(error), *absent, "'ablate doctor' lists all that is missing"]))
+            if absent
+            else error
+        )
 
     def remarks(self) -> list[str]:
-        """What is assumed of absent models, one line each; the estimate says what is assumed of data."""
+        """What is assumed about missing models, one line each; the estimate says what is assumed about data."""
         return [
             f"{name}: there is nothing at {path} yet; planned with the size of a usual model of this resolution, "
             "and no stage that reads it counts as done"

@@ -1,4 +1,4 @@
-"""A plan: the unique stages of all cells, what they need, and what of them is already there."""
+"""A plan: the unique stages of all cells and which cells need them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Plan:
     """A sweep, ready to run.
 
     Attributes:
-        sweep: what was asked.
+        sweep: the sweep as its file states it.
         experiment: name of the experiment that is held fixed.
         grid: its cells.
         order: names of all stage kinds, inputs before their users.
-        primary: {"scorer", "split", "stated"}: whose comparisons decide (``ablations.grid.primary``).
+        primary: {"scorer", "split", "stated"}: the comparisons that decide (``ablations.grid.primary``).
     """
 
     sweep: Sweep
@@ -51,31 +51,31 @@ class Plan:
     @cached_property
     def nodes(self) -> Mapping[str, StageNode]:
         """Every unique stage by key, inputs before their users."""
-        found: dict[str, StageNode] = {}
+        nodes: dict[str, StageNode] = {}
         for cell in self.cells:
             for node in cell.stages.values():
-                found.setdefault(node.key, node)
-        return found
+                nodes.setdefault(node.key, node)
+        return nodes
 
     @cached_property
     def users(self) -> Mapping[str, list[Cell]]:
         """The cells that need each stage."""
-        found: dict[str, list[Cell]] = {key: [] for key in self.nodes}
+        users: dict[str, list[Cell]] = {key: [] for key in self.nodes}
         for cell in self.cells:
             for node in cell.stages.values():
-                found[node.key].append(cell)
-        return found
+                users[node.key].append(cell)
+        return users
 
     @cached_property
     def trained(self) -> Sequence[Cell]:
-        """The cells that have an adapter; the base model itself where there are no others."""
+        """The cells that have an adapter; the base model if there are no others."""
         return [cell for cell in self.cells if cell.role != BASE] or self.cells
 
     @cached_property
     def alone(self) -> Counter[str]:
-        """How many cells would have to do each stage, by key, if every one ran on its own.
+        """How many cells would have to run each stage, by key, if every cell ran on its own.
 
-        To be compared with the base model, a cell on its own needs the base model's images and scores too.
+        A cell on its own also needs the base model's images and scores, because it is compared with the base model.
         """
         return Counter({key: cells for (_, key), cells in self._needs.items()})
 
@@ -101,11 +101,11 @@ class Plan:
 
     @property
     def unique(self) -> Counter[str]:
-        """Stages per kind that have to be done once."""
+        """Number of distinct stages per kind."""
         return Counter(node.stage for node in self.nodes.values())
 
     def label(self, node: StageNode) -> str:
-        """What a person calls a stage: its kind and its cell, or the number of cells that share it."""
+        """A stage's name for people: its kind and its cell, or the number of cells that share it."""
         users = self.users[node.key]
         names = list(dict.fromkeys(cell.name for cell in users))
         if len(users) == 1:
@@ -124,11 +124,12 @@ def make_plan(sweep: Sweep, table: StageTable, experiment: str | None = None) ->
         experiment: name or path that replaces the sweep's own experiment.
 
     Raises:
-        UserError: the experiment is missing or damaged, or a path in it leads nowhere.
+        UserError: the experiment is missing or damaged, or a path in it does not exist.
     """
     path: Path = find_experiment(experiment or sweep.experiment)
     flat = override(load_flat(path), sweep.overrides)
-    gc.disable()  # a large plan is a million small objects without cycles; looking for some takes a fifth of the time
+    # A large plan has a million small objects without cycles; searching for cycles takes a fifth of the time.
+    gc.disable()
     try:
         primary = resolve(sweep.primary, [ChainMap(fields_of(point), flat) for point in points(sweep)])
         return Plan(sweep, path.stem, expand(sweep, flat, table), tuple(table.STAGES), primary)

@@ -1,4 +1,4 @@
-"""What a run shows: a live board on a terminal, plain lines elsewhere."""
+"""The output of a run: live progress bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,60 +22,60 @@ _PLAIN_EVERY_S = 15.0
 
 
 class Display(Protocol):
-    """Told what happens during a run; stages are named by key, and by a label for people."""
+    """Receives the events of a run; stages are given by key, and by a label for people."""
 
     def begin(self, total: int, done: int) -> None:
-        """A run of ``total`` stages begins; ``done`` of them are there already."""
+        """A run of ``total`` stages begins; ``done`` of them were done before."""
 
     def started(self, key: str, label: str) -> None:
         """A stage's attempt was started."""
 
     def finished(self, key: str, label: str) -> None:
-        """A stage is done, here or by another launcher."""
+        """A stage is done, by this or by another launcher."""
 
     def helped(self, key: str, label: str, problem: str | None) -> None:
-        """Work done ahead of stages has ended; it is no stage and counts as none. ``problem``: why it failed."""
+        """A precompute job has ended; it does not count as a stage. ``problem``: why it failed, or None."""
 
     def failed(self, key: str, label: str, reason: str, log: Path | None, blocked: int) -> None:
-        """A stage failed; ``blocked`` others will not run."""
+        """A stage failed; ``blocked`` stages that need it will not run."""
 
     def diverged(self, key: str, label: str, reason: str, blocked: int) -> None:
-        """A training diverged, which is a result; ``blocked`` others will not run."""
+        """A training diverged, which is a result; ``blocked`` stages that need it will not run."""
 
     def stopped(self, key: str) -> None:
-        """An attempt ended without result."""
+        """An attempt ended without a result."""
 
     def elsewhere(self, label: str, owner: Owner, claim: Path) -> None:
-        """Another process works on the stage."""
+        """Another process is working on the stage."""
 
     def stopping(self, running: int) -> None:
-        """The run was asked to end."""
+        """The run was asked to stop."""
 
     def progress(self, reports: Reports) -> None:
         """The latest reports of the running stages; called several times per second."""
 
 
 def clock(seconds: float) -> str:
-    """``8 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    """A duration as text: ``8 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60:02d} min"
 
 
 def describe(report: Mapping[str, Any]) -> str:
-    """``30/60 steps, 2.1 per second, 14 s left``."""
+    """A progress report as text: ``30/60 steps, 2.1 per second, 14 s left``."""
     text = f"{report['done']:,}/{report['total']:,} {report['unit']}"
     if report["per_second"] > 0:
         text += f", {report['per_second']:.3g} per second"
-    left = seconds_left(report)
-    return text if left is None else f"{text}, {clock(left)} left"
+    remaining = seconds_left(report)
+    return text if remaining is None else f"{text}, {clock(remaining)} left"
 
 
 class _Messages(ABC):
-    """The sentences that both displays say."""
+    """The messages that both displays share."""
 
     def __init__(self) -> None:
         self._begin = time.monotonic()
@@ -84,34 +84,34 @@ class _Messages(ABC):
 
     @abstractmethod
     def say(self, line: str) -> None:
-        """Show one line now, and keep it."""
+        """Print one line that stays visible."""
 
     def started(self, key: str, label: str) -> None:
-        """Note the time."""
+        """Record the start time."""
         self._since[key], self._labels[key] = time.monotonic(), label
 
     def took(self, key: str) -> str:
-        """``in 8 s``, or that another launcher did it."""
+        """How long a stage took, ``in 8 s``, or ``by another launcher``."""
         since = self._since.pop(key, None)
         return "by another launcher" if since is None else f"in {clock(time.monotonic() - since)}"
 
     def failed(self, key: str, label: str, reason: str, log: Path | None, blocked: int) -> None:
-        """Say why, and what it costs."""
+        """Print the reason, and how many stages are blocked."""
         self._since.pop(key, None)
         where = f"\n    log: {log}" if log else ""
         self.say(f"failed: {label}: {reason}{_cost(blocked)}{where}")
 
     def diverged(self, key: str, label: str, reason: str, blocked: int) -> None:
-        """Say where, and what will not run."""
+        """Print the reason, and how many stages are blocked."""
         self.say(f"diverged: {label}: {reason}{_cost(blocked)}")
         self.stopped(key)
 
     def helped(self, key: str, label: str, problem: str | None) -> None:
-        """Say how long it took, or what went wrong."""
+        """Print how long the job took, or why it failed."""
         if problem is None:
             self.say(f"done  {label} {self.took(key)}")
         else:
-            self.say(f"failed: {label}: {problem}; the stages do what is missing themselves")
+            self.say(f"failed: {label}: {problem}; the stages compute what is missing themselves")
         self.stopped(key)
 
     def stopped(self, key: str) -> None:
@@ -119,16 +119,17 @@ class _Messages(ABC):
         self._since.pop(key, None)
 
     def elsewhere(self, label: str, owner: Owner, claim: Path) -> None:
-        """Say who works on it."""
-        self.say(f"waiting: {label} is run by {owner} (if that is surely gone, remove {claim})")
+        """Print which process works on the stage."""
+        # Only the user can know that a process on another host has ended: nothing on this host can prove it.
+        self.say(f"waiting: {label} is run by {owner} (if that process has certainly ended, remove {claim})")
 
     def stopping(self, running: int) -> None:
-        """Say that the run ends."""
+        """Print that the run is being stopped."""
         self.say(f"stopping {running} running stage{'s' * (running != 1)}; the same command continues from here")
 
 
 def _cost(blocked: int) -> str:
-    """What a stage without a result costs, as the end of a sentence."""
+    """The number of blocked stages, as the end of a sentence."""
     return f"; {blocked} stage{'s' * (blocked != 1)} that need it will not run" if blocked else ""
 
 
@@ -161,7 +162,7 @@ class Lines(_Messages):
         self.say(f"[{self._done}/{self._total}] done  {label} {self.took(key)}")
 
     def progress(self, reports: Reports) -> None:
-        """Show the reports, but not often."""
+        """Show the reports, at most once in ``_PLAIN_EVERY_S`` seconds."""
         if time.monotonic() - self._shown < _PLAIN_EVERY_S:
             return
         self._shown = time.monotonic()
@@ -171,7 +172,7 @@ class Lines(_Messages):
 
 
 class Board(_Messages):
-    """A live board: one bar for the whole run, one line per running stage."""
+    """Live progress bars: one for the whole run, and one line per running stage."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -188,7 +189,7 @@ class Board(_Messages):
         self._total = self._done = self._before = 0
 
     def say(self, line: str) -> None:
-        """Print above the board."""
+        """Print a line above the bars."""
         self._progress.console.print(line, markup=False, highlight=False)
 
     def __enter__(self) -> Board:
@@ -215,17 +216,17 @@ class Board(_Messages):
         self.say(f"done  {label} {self.took(key)}")
 
     def failed(self, key: str, label: str, reason: str, log: Path | None, blocked: int) -> None:
-        """Say why, and take the stage off the board."""
+        """Print the reason, and remove the stage's line."""
         super().failed(key, label, reason, log, blocked)
         self._remove(key)
 
     def stopped(self, key: str) -> None:
-        """Take the stage off the board."""
+        """Remove the stage's line."""
         super().stopped(key)
         self._remove(key)
 
     def progress(self, reports: Reports) -> None:
-        """Move the bars."""
+        """Update the bars."""
         share = 0.0
         for key, report in reports.items():
             if report is not None and key in self._tasks:
@@ -243,7 +244,7 @@ class Board(_Messages):
             self._progress.remove_task(task)
 
     def _outlook(self, done: float) -> str:
-        """Stages done, rate and time left, judged by this run's own pace."""
+        """Stages done, rate and time left, extrapolated from the rate of this run."""
         text = f"{self._done}/{self._total}"
         elapsed = time.monotonic() - self._begin
         fresh = done - self._before
@@ -255,5 +256,5 @@ class Board(_Messages):
 
 
 def on_terminal() -> bool:
-    """True if a person watches."""
+    """True if the output goes to a terminal."""
     return sys.stdout.isatty()

@@ -1,1 +1,1 @@
-"""Preference data sets: readers, pair ids, images, and what was refused and why."""
+"""Preference data sets: readers, pair ids, images, and refused rows with their reasons."""

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from qsd.runtime import Report
 
 CLIP_WORDS = 75
-"""CLIP reads 77 tokens, two of them marks; a caption of more words is cut for sure."""
+"""CLIP reads 77 tokens, two of which mark start and end; a caption with more words is certainly cut."""
 
 _SHOWN_SIZES = 5
 
 
 @dataclass
 class Description:
-    """What :func:`describe` counts. Ids, captions and sizes are held; images are not."""
+    """The counts of :func:`describe`. It keeps ids, captions and sizes in memory, but no images."""
 
     rows: int = 0
     pairs: set[str] = field(default_factory=set)
@@ -35,21 +35,21 @@ class Description:
     captions: Counter[str] = field(default_factory=Counter)
     annotators: Counter[str] = field(default_factory=Counter)
 
-    def add(self, row: SourceRow, found: tuple[str, str] | PreferencePair) -> None:
+    def add(self, row: SourceRow, result: tuple[str, str] | PreferencePair) -> None:
         """Count one row."""
         self.rows += 1
-        if not isinstance(found, PreferencePair):
-            self.problems[found[1]] += 1
+        if not isinstance(result, PreferencePair):
+            self.problems[result[1]] += 1
             return
-        if found.pair_id in self.pairs:
+        if result.pair_id in self.pairs:
             self.problems["duplicate_pair"] += 1
             return
-        self.pairs.add(found.pair_id)
-        self.opposite += pair_id(found.caption, found.loser_uid, found.winner_uid) in self.pairs
-        self.captions[found.caption] += 1
-        if found.annotator_id is not None:
-            self.annotators[found.annotator_id] += 1
-        sides = ((found.winner_uid, row.winner, row.winner_name), (found.loser_uid, row.loser, row.loser_name))
+        self.pairs.add(result.pair_id)
+        self.opposite += pair_id(result.caption, result.loser_uid, result.winner_uid) in self.pairs
+        self.captions[result.caption] += 1
+        if result.annotator_id is not None:
+            self.annotators[result.annotator_id] += 1
+        sides = ((result.winner_uid, row.winner, row.winner_name), (result.loser_uid, row.loser, row.loser_name))
         for uid, data, name in sides:
             if uid not in self.images and data:
                 self.images[uid] = _size(data)
@@ -57,7 +57,7 @@ class Description:
                 self.names[name] = uid
 
     def lines(self) -> Iterator[str]:
-        """The description as text, one fact a line."""
+        """The description as text, one fact per line."""
         yield f"rows              {self.rows:,}"
         yield f"pairs             {len(self.pairs):,}"
         for reason, count in sorted(self.problems.items()):
@@ -96,10 +96,10 @@ class Description:
 
 
 def describe(source: PairSource, threads: int, report: Report) -> Description:
-    """Look at every row once."""
+    """Count every row of a source; reads and decodes each image once."""
     description = Description()
-    for row, found in examine_rows(source, 0, len(source), threads):
-        description.add(row, found)
+    for row, result in examine_rows(source, 0, len(source), threads):
+        description.add(row, result)
         report(description.rows, len(source), "rows")
     return description
 

@@ -1,4 +1,4 @@
-"""Image files that a list names by relative path: in folders, or in a zip archive that stands for a folder."""
+"""Image files that a list names by relative path: in folders, or in a zip archive that replaces a folder."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CACHED_FILES = 16
-"""Neighbours in a list share images: every image of a ranking stands in several pairs."""
+"""Neighbouring rows of a list share images: every image of a ranking is in several pairs."""
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL}
 
 
 class RefusedImageError(Exception):
-    """Why a file is no image of the data set: a reason as in ``problems.json``."""
+    """Raised for a file that cannot be an image of the data set; ``reason`` is a reason of ``problems.json``."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -32,11 +32,11 @@ class ImageFiles:
     """Bytes of images by relative path.
 
     A folder ``a/b`` may be replaced by an archive ``a/b.zip``, whose members may or may not begin with ``b/``. A path
-    may not lead out of ``root``, neither by its words nor by a link.
+    may not leave ``root``, neither through ``..`` nor through a link.
 
     Args:
-        root: the folder that holds the data set.
-        places: folders below ``root`` to look in, in this order; ``""`` is ``root`` itself.
+        root: the folder of the data set.
+        places: folders below ``root`` to search, in this order; ``""`` is ``root`` itself.
     """
 
     def __init__(self, root: Path, places: tuple[str, ...] = ("",)) -> None:
@@ -68,7 +68,7 @@ class ImageFiles:
         raise RefusedImageError("missing_image")
 
     def fingerprint(self, name: str) -> str:
-        """What changes when the file does: size on disk, or size and checksum in an archive; empty when absent."""
+        """A text that changes with the file: size on disk, or size and checksum in an archive; empty without a file."""
         for relative in self._candidates(name):
             try:
                 return str(os.stat(f"{self.root}/{relative}").st_size)  # noqa: PTH116 -- ten times as quick as a Path
@@ -77,10 +77,10 @@ class ImageFiles:
         return next((f"{member.file_size}:{member.CRC:08x}" for _, member in self._members(name)), "")
 
     def _candidates(self, name: str) -> list[str]:
-        """Where the file may be, relative to ``root``.
+        """Possible places of the file, relative to ``root``.
 
         Raises:
-            RefusedImageError: the path is absolute or climbs out of the folder.
+            RefusedImageError: the path is absolute or leaves the folder.
         """
         if not name:
             raise RefusedImageError("missing_image")
@@ -90,7 +90,7 @@ class ImageFiles:
         return [f"{place}/{plain}" if place else plain for place in self.places]
 
     def _members(self, name: str) -> Iterator[tuple[zipfile.ZipFile, zipfile.ZipInfo]]:
-        """Where an archive that stands for one of the file's folders, outermost first, has it."""
+        """Entries of the file in archives that replace one of its folders, outermost folder first."""
         for relative in self._candidates(name):
             for slash in (place for place, character in enumerate(relative) if character == "/"):
                 folder, inner = relative[:slash], relative[slash + 1 :]

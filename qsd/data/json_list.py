@@ -1,4 +1,4 @@
-"""A large JSON list, one item at a time: annotation files of gigabytes are never held whole."""
+"""Reading a large JSON list item by item: annotation files of gigabytes are never held in memory as a whole."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _MOST_OF_AN_ITEM = 1 << 24
-"""Characters; without a bound, one missing bracket would gather the rest of the file."""
+"""Characters; without this bound, one missing bracket would load the rest of the file into memory."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class _Text:
-    """A file being read, and how far it was understood."""
+    """A file that is being read, and the position up to which it was parsed."""
 
     def __init__(self, path: Path) -> None:
         self._stream = path.open(encoding="utf-8-sig", newline="")
@@ -30,7 +30,7 @@ class _Text:
         self.line = 1
 
     def peek(self) -> str:
-        """The next character that is no space, or the empty string at the end."""
+        """The next character that is not white space, or the empty string at the end."""
         while True:
             space = _SPACE.match(self._text, self._place)
             assert space is not None
@@ -39,7 +39,7 @@ class _Text:
                 return self._text[self._place : self._place + 1]
 
     def skip(self) -> None:
-        """Go past the character that :meth:`peek` gave."""
+        """Move past the character that :meth:`peek` returned."""
         self._place += 1
 
     def item(self) -> Any:
@@ -55,7 +55,7 @@ class _Text:
             return value
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._stream.close()
 
     def _understood(self, end: int) -> None:
@@ -66,7 +66,7 @@ class _Text:
         return self.line + self._text.count("\n", self._place, getattr(error, "pos", self._place))
 
     def _more(self) -> bool:
-        """Read on, and forget what was understood; False at the end of the file."""
+        """Read the next chunk and drop the parsed text; False at the end of the file."""
         chunk = self._stream.read(_CHUNK)
         self._text = self._text[self._place :] + chunk
         self._place = 0

@@ -1,13 +1,13 @@
-"""Other labels than the data set's: some turned round on purpose, or all given anew by the reward model.
+"""Labels that differ from the data set's: some flipped on purpose, or all replaced by those of the reward model.
 
 Label noise: a pair is flipped when a number in [0, 1), hashed from its id alone, is below ``data.flip_fraction`` /
 100. So the flipped pairs of a smaller fraction are among those of a larger one, and are the same for every seed,
 loss and subset. A flipped pair keeps its id: its images, scores and encodings exist once for all fractions.
-Everything after the scores (Q, selection, training) sees the flipped label, as it would in a data set whose labels
-are wrong.
+Everything after the scores (Q, selection, training) uses the flipped label, as it would with wrong labels in
+the data set.
 
 Relabelling: with ``data.relabel: scores`` the image that ``reward.model`` scores higher wins. With an ensemble combined
-by ``majority_vote`` this is voting by several scorers, which the Adaptive-DPO paper compares with (its Table 4).
+by ``majority_vote`` this is voting by several scorers, the comparison of the Adaptive-DPO paper (its Table 4).
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ _SEED = 0
 
 
 def flipped(pair_ids: Sequence[str], fraction: float) -> NDArray[np.bool_]:
-    """[N] which pairs are flipped at ``fraction`` percent."""
+    """[N] true for the pairs that are flipped at ``fraction`` percent."""
     return uniforms(pair_ids, _SEED, _PURPOSE) < fraction / 100
 
 
 def changes_labels(data: DataConfig) -> bool:
-    """Whether labels are flipped or given anew, so that ``inject_flips`` is called."""
+    """Whether labels are flipped or replaced, so that ``inject_flips`` must be called."""
     return data.flip_fraction > 0 or data.relabel != "none"
 
 
 def inject_flips(pairs: pa.Table, scores: pa.Table, fraction: float, relabel: str = "none") -> pa.Table:
-    """The pairs with ``fraction`` percent of the labels flipped, and then, if wished, with the labels of the scores.
+    """The pairs with ``fraction`` percent of the labels flipped, and then optionally with the labels of the scores.
 
-    Every column ``winner_x`` changes places with ``loser_x`` in rows whose label changes. New columns: ``flipped``, the
-    label is another than the data set's; and ``score_gap``, the winner's score less the loser's under the label that
-    the row now has, null where the pair has no score.
+    Every column ``winner_x`` is exchanged with ``loser_x`` in rows whose label changes. New columns: ``flipped``, true
+    if the label differs from the data set's; and ``score_gap``, the winner's score minus the loser's under the new
+    label, null if the pair has no score.
 
     Args:
         pairs: rows with pair_id.
         scores: pair_id, winner_score and loser_score under the original label.
         fraction: percent, 0-100.
-        relabel: ``none``, or ``scores``: the better scored image wins, and a pair without score or with equal scores
-            keeps the label that it had.
+        relabel: ``none``, or ``scores``: the image with the higher score wins, and a pair without scores or with equal
+            scores keeps its label.
     """
     import numpy as np
     import pyarrow as pa
@@ -62,12 +62,12 @@ def inject_flips(pairs: pa.Table, scores: pa.Table, fraction: float, relabel: st
     places = pc.index_in(pairs["pair_id"], value_set=scores["pair_id"])
     names = ("winner_score", "loser_score")
     winner, loser = (scores[name].cast(pa.float64()).take(places).to_numpy() for name in names)
-    turned = flipped(texts(pairs["pair_id"]), fraction)
-    gaps = np.where(turned, loser - winner, winner - loser)
+    swapped = flipped(texts(pairs["pair_id"]), fraction)
+    gaps = np.where(swapped, loser - winner, winner - loser)
     if relabel == "scores":
-        turned ^= gaps < 0
+        swapped ^= gaps < 0
         gaps = np.where(gaps < 0, -gaps, gaps)
-    mask = pa.array(turned)
+    mask = pa.array(swapped)
     for name in pairs.schema.names:
         other = f"loser_{name.removeprefix('winner_')}"
         if name.startswith("winner_") and other in pairs.schema.names:
@@ -79,19 +79,19 @@ def inject_flips(pairs: pa.Table, scores: pa.Table, fraction: float, relabel: st
 
 
 def columns(pairs: pa.Table, rows: NDArray[np.int64]) -> dict[str, Any]:
-    """What a selection keeps of changed labels, for its ``rows``; empty where labels are the data set's."""
+    """The columns about changed labels that a selection keeps, for its ``rows``; empty if no label was changed."""
     names = [name for name in ("flipped", "score_gap") if name in pairs.schema.names]
     return {name: pairs[name].take(rows).combine_chunks() for name in names}
 
 
 def counts(pairs: pa.Table, rows: NDArray[np.int64]) -> dict[str, Any]:
-    """Changed labels among the kept and among all, for the summary; empty where labels are the data set's."""
+    """Number of changed labels among the selected pairs and among all, for the summary; empty if none was changed."""
     import pyarrow.compute as pc
 
     if "flipped" not in pairs.schema.names:
         return {}
-    found = {"flipped": pairs["flipped"].take(rows), "flipped_of": pairs["flipped"]}
-    return {name: int(pc.sum(column).as_py()) for name, column in found.items()}
+    changed = {"flipped": pairs["flipped"].take(rows), "flipped_of": pairs["flipped"]}
+    return {name: int(pc.sum(column).as_py()) for name, column in changed.items()}
 
 
 def _put(pairs: pa.Table, name: str, column: Any) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Data sets that are a list of pairs beside image files: the list is held as text, images are read when asked for."""
+"""Data sets made of a list of pairs and image files: the list is held in memory, images are read when requested."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One row of a list; ``winner`` and ``loser`` are relative paths. Other words as in :class:`SourceRow`."""
+    """One row of a list; ``winner`` and ``loser`` are relative paths, the other fields as in :class:`SourceRow`."""
 
     name: str
     caption: str | None
@@ -49,7 +49,7 @@ class ListedPairs:
 
     @property
     def pairs(self) -> int:
-        """Rows in which the list itself has no problem, such as a tie; images are not looked at."""
+        """Number of rows without a problem, such as a tie, in the list itself; images are not read."""
         return sum(row.problem is None for row in self._rows)
 
     def rows(self, start: int, stop: int) -> Iterator[SourceRow]:
@@ -124,22 +124,22 @@ def ranked(name: str, caption: str | None, images: Sequence[Any], ranks: Sequenc
 
 
 def is_number(value: Any) -> bool:
-    """True for a finite number; truth values are none."""
+    """True for a finite number; False for booleans."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def text(value: Any) -> str | None:
-    """``value`` when it is text, kept once however often it comes."""
+    """``value`` if it is text, else None; equal texts share one object, because captions and paths repeat."""
     return sys.intern(value) if type(value) is str else None
 
 
 def shown(value: object) -> str:
-    """An id as it can be printed and written: halves of surrogate pairs become question marks."""
+    """An id in a form that can be printed and written: halves of surrogate pairs become question marks."""
     return str(value).encode(errors="replace").decode()
 
 
 def check_keys(path: Path, number: int, item: dict[str, Any], needed: dict[str, type]) -> None:
-    """Refuse an item of a JSON list in which a key is missing or holds another kind of value; null is let through.
+    """Refuse an item of a JSON list in which a key is missing or has a value of another type; null is accepted.
 
     Raises:
         UserError: with the item's number, from 0.

@@ -1,4 +1,4 @@
-"""Data sets opened by an experiment's reader, or by the reader that recognises a path."""
+"""Opening data sets with an experiment's reader, or with the reader that recognises a path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FirstRows:
-    """The first rows of a source, as if there were no others."""
+    """A source that has only the first rows of another source."""
 
     def __init__(self, source: PairSource, count: int) -> None:
         self._source = source
@@ -39,7 +39,7 @@ def open_source(config: DataConfig) -> PairSource:
     """The source that an experiment names.
 
     Raises:
-        UserError: nothing there, or not in the layout of the reader.
+        UserError: the path does not exist, or is not in the layout of the reader.
     """
     source = REGISTRY.get(config.reader).open(Path(config.path))
     return source if config.max_rows is None else FirstRows(source, config.max_rows)
@@ -49,7 +49,7 @@ def open_path(path: Path, reader: str | None = None) -> tuple[str, PairSource]:
     """The reader's name and the opened source; without ``reader``, the one that recognises the path.
 
     Raises:
-        UserError: nothing there, not readable, or no reader or several recognise it.
+        UserError: the path does not exist, is not readable, or is recognised by no reader or by several.
     """
     name = reader or _recognised(path)
     return name, REGISTRY.get(name).open(path)
@@ -57,14 +57,14 @@ def open_path(path: Path, reader: str | None = None) -> tuple[str, PairSource]:
 
 def _recognised(path: Path) -> str:
     if not path.exists():
-        # Pick-a-Pic's reader knows names on the hub, and says what to do.
+        # The path may be a name on the hub: Pick-a-Pic's reader detects that and explains what to do.
         return "pickapic"
     names = [name for name in REGISTRY.names() if REGISTRY.get(name).recognises(path)]
     if len(names) == 1:
         return names[0]
     known = ", ".join(REGISTRY.names())
     if names:
-        raise UserError(f"{path}: readable as {' or '.join(names)}; say which with --reader")
+        raise UserError(f"{path}: readable as {' or '.join(names)}; choose one with --reader")
     lists = sorted(file.name for file in path.glob("*") if file.suffix in {".json", ".csv"}) if path.is_dir() else []
     hint = f"; did you mean a file in it ({', '.join(lists[:4])})?" if lists else ""
-    raise UserError(f"{path}: in no layout that is known ({known}){hint or '; docs/data.md shows them'}")
+    raise UserError(f"{path}: in none of the known layouts ({known}){hint or '; docs/data.md shows them'}")

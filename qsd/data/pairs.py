@@ -1,7 +1,7 @@
-"""The words of the data: a row of a source, a preference pair, and their ids.
+"""Types of the data: a row of a source, a preference pair, and their ids.
 
-An image's uid is a digest of its bytes, and a pair's id a digest of its caption and its two images in the order of
-preference. So the same pair has the same id in every data set, and a pair with flipped label is another pair.
+An image's uid is a digest of its bytes, and a pair's id is a digest of its caption and its two images in the order of
+preference. So the same pair has the same id in every data set, and a pair with the opposite label is another pair.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class SourceRow:
     """One row of a data set, images already in the order of preference.
 
     Attributes:
-        number: its place in the source, from 0.
-        name: how problems name it: the source's own id where there is one, else ``row-<number>``.
-        caption: the text, or None when the source has none.
+        number: its position in the source, from 0.
+        name: its name in lists of problems: the source's own id if there is one, else ``row-<number>``.
+        caption: the text, or None if the source has none.
         winner: file bytes of the preferred image, or None.
         loser: file bytes of the other image, or None.
-        annotator: who preferred it, or None when the source does not say.
-        problem: why the row is no pair, as the reader sees it (``tie``, ``missing_image``, …), or None.
-        winner_name: what the source calls the preferred image (a path or an id), or None.
-        loser_name: what it calls the other one, or None.
+        annotator: id of the person who chose, or None if the source does not give it.
+        problem: why the row is not a pair according to the reader (``tie``, ``missing_image``, …), or None.
+        winner_name: the source's name of the preferred image (a path or an id), or None.
+        loser_name: the source's name of the other image, or None.
     """
 
     number: int
@@ -54,7 +54,7 @@ class SourceRow:
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """(caption, winner image, loser image) without its images; ``source_row`` says where they are."""
+    """A pair (caption, winner image, loser image) without its images; ``source_row`` is where to find them."""
 
     pair_id: str
     caption: str

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     """Whether a type fits, and what the column must hold."""
 
 _READ_BYTES = 1 << 20
-"""Read so much of a column at a time; without it arrow reads a row group's whole column, perhaps the whole file."""
+"""Bytes of a column to read at a time; otherwise Arrow reads the column of a whole row group."""
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
     """A parquet file.
 
     Raises:
-        UserError: it is none, or cut off.
+        UserError: it is not a parquet file, or is incomplete.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -46,7 +46,7 @@ def stream(
     """The rows of one row group in batches of at most ``rows``; ``first`` is the number of its first row.
 
     Raises:
-        UserError: the file is damaged there, or a text is not UTF-8.
+        UserError: the file is damaged in this range, or a text is not UTF-8.
     """
     import pyarrow as pa
 
@@ -61,7 +61,7 @@ def stream(
 
 
 def check_columns(path: Path, schema: pa.Schema, columns: Mapping[str, Column]) -> None:
-    """Check that columns are there and hold what they must.
+    """Check that columns exist and have the expected types.
 
     Raises:
         UserError: a column is missing or of another type.
@@ -74,21 +74,21 @@ def check_columns(path: Path, schema: pa.Schema, columns: Mapping[str, Column]) 
 
 
 def is_bytes(kind: pa.DataType) -> bool:
-    """True for bytes."""
+    """True if a column of this type contains bytes."""
     import pyarrow as pa
 
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def is_numeric(kind: pa.DataType) -> bool:
-    """True for whole and real numbers."""
+    """True if a column of this type contains integers or floating-point numbers."""
     import pyarrow as pa
 
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """True for text, also as a dictionary of texts."""
+    """True if a column of this type contains text, also dictionary-encoded."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):

@@ -1,4 +1,4 @@
-"""What was refused, counted by reason and listed by id: nothing is silently replaced."""
+"""Refused rows, counted by reason and listed by id, so that nothing is silently replaced."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Problems:
         self.ids.setdefault(reason, []).append(name)
 
     def count(self, but: Iterable[str] = ()) -> int:
-        """How many ids, those under the reasons ``but`` left out."""
+        """Number of ids, without those under the reasons in ``but``."""
         left_out = set(but)
         return sum(len(ids) for reason, ids in self.ids.items() if reason not in left_out)
 
@@ -41,9 +41,9 @@ class Problems:
         harmless: Iterable[str] = (),
         setting: str = "data.max_rejected_fraction",
     ) -> None:
-        """Fail when more than the share ``most`` of ``total`` was refused, ``harmless`` reasons left out.
+        """Fail if more than the share ``most`` of ``total`` was refused, not counting ``harmless`` reasons.
 
-        ``setting`` is where the bound is set, for the message.
+        ``setting`` is the field that sets the bound, for the message.
 
         Raises:
             UserError: with the counts and the first ids of every reason.

@@ -1,4 +1,4 @@
-"""Check a data set before work is spent on it: every row that is no pair, by reason and name."""
+"""Validation of a data set before it is used: every row that is not a pair, by reason and name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Validation:
-    """What :func:`validate` found: names of rows by reason, in the order of the source."""
+    """The result of :func:`validate`: names of refused rows by reason, in the order of the source."""
 
     rows: int = 0
     pairs: set[str] = field(default_factory=set)
@@ -25,7 +25,7 @@ class Validation:
 
     @property
     def damaged(self) -> int:
-        """Rows that are no pair and should be one."""
+        """Number of refused rows, without harmless ones such as ties."""
         return sum(len(names) for reason, names in self.problems.items() if reason not in HARMLESS)
 
     @property
@@ -33,37 +33,37 @@ class Validation:
         """True when there are pairs and no damage."""
         return bool(self.pairs) and not self.damaged
 
-    def add(self, row: SourceRow, found: tuple[str, str] | PreferencePair) -> None:
-        """Take in one row."""
+    def add(self, row: SourceRow, result: tuple[str, str] | PreferencePair) -> None:
+        """Count one row."""
         self.rows += 1
-        if not isinstance(found, PreferencePair):
-            reason = found[1]
-        elif found.pair_id in self.pairs:
+        if not isinstance(result, PreferencePair):
+            reason = result[1]
+        elif result.pair_id in self.pairs:
             reason = "duplicate_pair"
         else:
-            self.pairs.add(found.pair_id)
+            self.pairs.add(result.pair_id)
             return
         images = ", ".join(name for name in (row.winner_name, row.loser_name) if name)
         self.problems.setdefault(reason, []).append(f"{row.name} ({images})" if images else row.name)
 
     def lines(self) -> Iterator[str]:
-        """Every problem, a line each below its reason; then the verdict."""
+        """Every problem on a line below its reason, then a summary line."""
         for reason, names in sorted(self.problems.items()):
             yield f"{reason}: {len(names):,} ({REASONS[reason]})"
             if reason not in HARMLESS:
                 yield from (f"  {name.encode(errors='replace').decode()}" for name in names)
-        yield f"{len(self.pairs):,} pairs in {self.rows:,} rows; {self._verdict()}"
+        yield f"{len(self.pairs):,} pairs in {self.rows:,} rows; {self._summary()}"
 
-    def _verdict(self) -> str:
+    def _summary(self) -> str:
         if self.damaged:
             return f"{self.damaged:,} damaged ({100 * self.damaged / self.rows:.2f} %)"
         return "no damage" if self.pairs else "nothing to train on"
 
 
 def validate(source: PairSource, threads: int, report: Report) -> Validation:
-    """Look at every row once."""
+    """Examine every row of a source; reads and decodes each image once."""
     validation = Validation()
-    for row, found in examine_rows(source, 0, len(source), threads):
-        validation.add(row, found)
+    for row, result in examine_rows(source, 0, len(source), threads):
+        validation.add(row, result)
         report(validation.rows, len(source), "rows")
     return validation

@@ -20,7 +20,7 @@ COLUMNS = ("prompt_id", "caption", "split")
 
 @dataclass(frozen=True)
 class Prompt:
-    """One line of the file. ``prompt_id`` decides the initial noise."""
+    """One prompt. ``prompt_id`` decides the initial noise of its images."""
 
     prompt_id: str
     caption: str
@@ -31,36 +31,37 @@ def read_prompts(evaluation: EvaluationConfig) -> list[Prompt]:
     """The first ``prompts_per_split`` prompts of every split in ``splits``, in the order of the file.
 
     Raises:
-        UserError: a missing file, column or split, an empty caption, or an id that is there twice; with its line.
+        UserError: a missing file, column or split, an empty caption, or a duplicate id; with its line.
     """
     path = Path(evaluation.prompts)
-    taken: dict[str, list[Prompt]] = {split: [] for split in evaluation.splits}
-    seen: dict[str, int] = {}
-    known: set[str] = set()
+    by_split: dict[str, list[Prompt]] = {split: [] for split in evaluation.splits}
+    lines_by_id: dict[str, int] = {}
+    splits: set[str] = set()
     for line, row in _rows(path):
         prompt = Prompt(*(str(row[column] or "").strip() for column in COLUMNS))
         if not prompt.prompt_id or not prompt.caption:
             empty = "caption" if prompt.prompt_id else "prompt_id"
             raise UserError(f"{path}:{line}: the {empty} is empty")
-        if prompt.prompt_id in seen:
+        if prompt.prompt_id in lines_by_id:
             raise UserError(
-                f"{path}:{line}: prompt_id {prompt.prompt_id!r} is there twice (first {seen[prompt.prompt_id]})"
+                f"{path}:{line}: prompt_id {prompt.prompt_id!r} is there twice (first {lines_by_id[prompt.prompt_id]})"
             )
-        seen[prompt.prompt_id] = line
-        known.add(prompt.split)
-        chosen = taken.get(prompt.split)
-        if chosen is not None and (evaluation.prompts_per_split is None or len(chosen) < evaluation.prompts_per_split):
-            chosen.append(prompt)
-    for split, chosen in taken.items():
-        if not chosen:
+        lines_by_id[prompt.prompt_id] = line
+        splits.add(prompt.split)
+        prompts = by_split.get(prompt.split)
+        most = evaluation.prompts_per_split
+        if prompts is not None and (most is None or len(prompts) < most):
+            prompts.append(prompt)
+    for split, prompts in by_split.items():
+        if not prompts:
             raise UserError(
-                f"{path}: no prompt of split {split!r}{suggest(split, known)}; it has {', '.join(sorted(known))}"
+                f"{path}: no prompt of split {split!r}{suggest(split, splits)}; it has {', '.join(sorted(splits))}"
             )
-    return [prompt for chosen in taken.values() for prompt in chosen]
+    return [prompt for prompts in by_split.values() for prompt in prompts]
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows with their line (CSV) or row number (parquet, lists), from 1."""
+    """Rows with their line number (CSV) or row number (parquet, lists), from 1."""
     if path.is_dir():
         yield from enumerate(_of_styles(path), start=1)
         return
@@ -79,7 +80,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _of_styles(folder: Path) -> Iterator[dict[str, Any]]:
-    """The HPS v2 benchmark's lists: the style is the split, and with the place in the list the prompt's id."""
+    """Rows of the HPS v2 benchmark's lists: the style is the split; style and position in the list are the id."""
     from qsd.evaluation.hps_benchmark import read_styles
 
     styles = sorted(file.stem for file in folder.glob("*.json"))
@@ -90,7 +91,7 @@ def _of_styles(folder: Path) -> Iterator[dict[str, Any]]:
             yield {"prompt_id": f"{style}/{number:05d}", "caption": caption, "split": style}
 
 
-def _check_columns(path: Path, found: Iterable[str]) -> None:
-    missing = [column for column in COLUMNS if column not in found]
+def _check_columns(path: Path, present: Iterable[str]) -> None:
+    missing = [column for column in COLUMNS if column not in present]
     if missing:
         raise UserError(f"{path}:1: column {missing[0]!r} is missing; needed: {', '.join(COLUMNS)}")

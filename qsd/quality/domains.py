@@ -1,4 +1,4 @@
-"""Sets of numbers: which scores a metric is defined on, and which a normalisation gives."""
+"""Intervals: the scores on which a metric is defined, and the values that a normalisation gives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Domain:
         name: as messages write it, for example ``[0, 1]``.
         low: lower end.
         high: upper end.
-        closed: whether finite ends belong to it.
+        closed: whether finite ends belong to the interval.
     """
 
     name: str
@@ -28,13 +28,13 @@ class Domain:
     closed: bool = False
 
     def outside(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which values [N] are not in it; NaN is outside of none, it is counted elsewhere."""
+        """[N] true for values outside the interval; False for NaN, which is counted elsewhere."""
         if self.closed:
             return (values < self.low) | (values > self.high)
         return (values <= self.low) | (values >= self.high)
 
     def within(self, other: Domain) -> bool:
-        """Whether all of it lies in ``other``."""
+        """Whether the whole interval is inside ``other``."""
         if not (other.low <= self.low and self.high <= other.high):
             return False
         touches = (self.low == other.low > -inf) or (self.high == other.high < inf)

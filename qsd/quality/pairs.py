@@ -26,7 +26,7 @@ class PairScores:
         winner: ψ_w [N], float64.
         loser: ψ_l [N], float64.
         pair_ids: for messages.
-        distinct: which scores are of the same image and caption; a normalisation that is not relative needs none.
+        distinct: indices of scores of the same image and caption; not needed by a normalisation that is not relative.
     """
 
     winner: NDArray[np.float64]
@@ -55,11 +55,11 @@ def quality(
     """Q [N] under a metric that uses scores.
 
     Args:
-        scores: of the pairs.
+        scores: scores of the pairs.
         metric: name of the metric.
         normalization: name of the normalisation.
         uniform: numbers [N] in [0, 1), a function of (pair id, seed).
-        scorer: its name, for messages.
+        scorer: name of the scorer, for messages.
 
     Raises:
         UserError: the metric is not defined on all scores.

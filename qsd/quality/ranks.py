@@ -1,4 +1,4 @@
-"""Ranks in which equal values share one."""
+"""Average ranks: equal values have the same rank."""
 
 from __future__ import annotations
 

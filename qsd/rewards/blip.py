@@ -1,11 +1,11 @@
-"""BLIP's image-grounded text encoder: a ViT reads the image, a BERT reads the caption and looks at the image.
+"""BLIP's image-grounded text encoder: a ViT reads the image, a BERT reads the caption and attends to the image.
 
 Modules are named as the tensors of published BLIP checkpoints (``visual_encoder.blocks.0.attn.qkv.weight``,
 ``text_encoder.encoder.layer.0.crossattention.self.key.weight``, …), so no conversion of keys is needed.
 
-ViT: pre-norm blocks, LayerNorm eps 1e-6, exact GELU, learnt positions, all tokens returned. BERT: post-norm, eps 1e-12;
-each layer is self-attention over the caption (padding left out), then cross-attention to all image tokens, then the
-MLP. Source: Li et al., "BLIP", arXiv 2201.12086; sizes from the published ``med_config.json`` and ViT-L/16.
+ViT: pre-norm blocks, LayerNorm eps 1e-6, exact GELU, learned positions, all tokens returned. BERT: post-norm, eps
+1e-12; each layer is self-attention over the caption (padding left out), then cross-attention to all image tokens, then
+the MLP. Source: Li et al., "BLIP", arXiv 2201.12086; sizes from the published ``med_config.json`` and ViT-L/16.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Blip(nn.Module):
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-    """Attention of [N, L, W] over [N, M, W]; ``mask`` [N, M] is true where a key may be looked at."""
+    """Attention of [N, L, W] over [N, M, W]; ``mask`` [N, M] is true for keys that may be attended to."""
     query, key, value = (part.reshape(*part.shape[:2], heads, -1).transpose(1, 2) for part in (query, key, value))
     seen = None if mask is None else mask[:, None, None, :].expand(-1, -1, query.shape[2], -1)
     return scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).flatten(2)

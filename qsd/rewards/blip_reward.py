@@ -77,7 +77,7 @@ class _Mlp(nn.Module):
 
 @dataclass(frozen=True)
 class BlipFolder:
-    """What a folder says beside the weights.
+    """The contents of a folder's ``config.json``.
 
     Attributes:
         preprocess: of images.
@@ -103,7 +103,7 @@ def save(folder: Path, model: BlipReward, about: BlipFolder, half: bool = True) 
 
 
 def read(folder: Path) -> tuple[BlipReward, BlipFolder, CLIPTokenizer]:
-    """The trainable model in fp32 on the CPU, what its folder says, and its tokenizer.
+    """The trainable model in fp32 on the CPU, the folder's configuration, and its tokenizer.
 
     Raises:
         UserError: a missing or damaged file, a field that is missing or out of range, or weights that do not fit.

@@ -1,8 +1,8 @@
 """CLIP's full vocabulary, as the families of published CLIP scorers cut captions into tokens.
 
 All use the same 49,408 tokens, which open_clip ships, so nothing is downloaded. They differ in cleaning: open_clip and
-OpenAI mend mis-decoded text (ftfy) and HTML entities first, transformers does not. They also differ in padding (0 or
-the end token), which no score sees: the text tower is causal and read at the first end token.
+OpenAI repair mis-decoded text (ftfy) and HTML entities first, transformers does not. They also differ in padding (0 or
+the end token), which affects no score: the text tower is causal and read at the first end token.
 """
 
 from __future__ import annotations

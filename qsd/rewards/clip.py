@@ -8,7 +8,7 @@ project trains (``qsd.rewards.clip_published`` reads the published ones)::
     tokenizer/         a transformers CLIPTokenizer
 
 ``model_cfg`` is the open_clip model configuration (embed_dim, vision_cfg, text_cfg, quick_gelu). A vocabulary cut
-from CLIP's must keep the byte tokens, so that no caption meets an unknown token: CLIP's unknown token *is* its end
+from CLIP's must keep the byte tokens, so that no caption contains an unknown token: CLIP's unknown token *is* its end
 token, and the text tower reads the caption's embedding off the first end token.
 """
 

@@ -86,7 +86,7 @@ def transformers_layout(
 
 
 def _model(model_cfg: dict[str, Any], state: Mapping[str, Tensor], path: Path) -> CLIP:
-    """The CLIP with the tensors of ``state``; its causal mask, which no checkpoint has, is made anew."""
+    """The CLIP with the tensors of ``state``; its causal mask, which no checkpoint contains, is created."""
     import torch
 
     model = filled(lambda: create(model_cfg), state, path)

@@ -1,11 +1,11 @@
-"""A fine-tuned CLIP that ships only what training changed: its folder lies beside that of the CLIP it began with.
+"""A fine-tuned CLIP stored as the changed weights only: its folder is next to the folder of the CLIP it started from.
 
 ::
 
     config.json           {"base": {"folder": "clip_emoji", "layout": "own", …}, "preprocess": {…}}
     trained.safetensors   the changed tensors by open_clip's names, fp16; computed in fp32
 
-``folder`` is the base's, looked for beside this one; ``layout`` is ``own``, ``open_clip`` or ``transformers``, the last
+``folder`` is the base's, in the same parent folder; ``layout`` is ``own``, ``open_clip`` or ``transformers``, the last
 two with the checkpoint's ``file`` in that folder and its ``architecture``.
 """
 

@@ -1,4 +1,4 @@
-"""An ensemble: the mean over several reward models of what each says relative to the data set.
+"""An ensemble: the mean over several reward models of their scores relative to the data set.
 
 Reward models have different units, so each one's scores are first made comparable over all distinct (image, caption) of
 the data set: as z-scores, or as percentile ranks. An ensemble's score is therefore no function of one image: with other

@@ -14,7 +14,7 @@ from qsd.rewards.scorers import ENSEMBLE, REGISTRY
 
 @dataclass(frozen=True)
 class Listed:
-    """One line of ``qsd rewards``; revision is None without weights, and so is a size that only they tell."""
+    """One line of ``qsd rewards``; revision is None without weights, and so is a size that depends on them."""
 
     name: str
     unit: str

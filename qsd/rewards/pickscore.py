@@ -1,7 +1,7 @@
 """PickScore v1: a ViT-H/14 CLIP fine-tuned on Pick-a-Pic v1.
 
-Published in two conventions, which order images alike: exp(logit_scale) · cosine, about 20 (its README), and the bare
-cosine, about 0.2 (the Diffusion-DPO code). Each is a reward model of its own here, so that a column names its unit.
+Published in two conventions, which give the same order: exp(logit_scale) · cosine, about 20 (its README), and the bare
+cosine, about 0.2 (the Diffusion-DPO code). Each is a separate reward model here, so that a column has one unit.
 
 Input: shorter side 224 with Pillow's bicubic filter, centre crop; captions cut at 77 tokens. It is an in-distribution
 judge of whatever was trained on Pick-a-Pic.

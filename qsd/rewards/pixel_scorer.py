@@ -1,4 +1,4 @@
-"""What reward models on pictures have in common: from pictures or pixels and captions to one number each."""
+"""The common part of reward models on images: from images or pixels and captions to one number each."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class PixelScorer(ABC):
-    """A scorer that preprocesses pictures and computes the rest in torch; see :class:`qsd.rewards.scorer.Scorer`.
+    """A scorer that preprocesses images and computes the rest in torch; see :class:`qsd.rewards.scorer.Scorer`.
 
     Attributes:
-        preprocess: of its pictures.
+        preprocess: preprocessing of its images.
     """
 
     preprocess: Preprocess

@@ -73,7 +73,7 @@ class Preprocess:
     def pixels(self, images: Sequence[Image.Image | Tensor]) -> Tensor:
         """Images of any size and mode -> float32 (N, 3, size, size), normalised. Alpha is dropped, not composed.
 
-        A tensor (3, size, size) among them is what :meth:`one` has made of an image, and is taken as it is.
+        A tensor (3, size, size) among them is the result of :meth:`one` for an image, and is used unchanged.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""What a reward model must score: every distinct (image, caption) once, in the order in which images are read."""
+"""The scores that a reward model must compute: every distinct (image, caption) once, in the order of reading."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Requests:
 
     Attributes:
         images: [M] number of the image in its source (``qsd.data.images.ImageSource``).
-        captions: [M] text.
-        item: number [M] among the distinct ones.
+        captions: [M] caption texts.
+        item: [M] index among the distinct (image, caption).
     """
 
     images: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""How far each W&B run has been sent: one small file per run beside wandb's own folders."""
+"""Cursors: how much of each W&B run was sent, in one small file per run in the same folder as wandb's own folders."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 CONTENT = 2
-"""Raised when runs come to show more: those sent before are sent anew. 2: the first step, validation and rates."""
+"""Raised when runs show more than before, so that all runs are sent again. 2: the first step, validation and rates."""
 NONE_SENT = -1
 """``last_step`` of a run without a row."""
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """What W&B has of a run.
+    """What was sent of a run to W&B.
 
     Attributes:
         mode: ``offline`` or ``online``.
@@ -35,12 +35,15 @@ class Cursor:
     state: dict[str, Any]
 
     def shows(self, run: TrackedRun, mode: str) -> bool:
-        """Whether nothing of ``run`` is new."""
+        """Whether everything in ``run`` has been sent."""
         return (self.mode, self.state) == (mode, run.state)
 
 
 def read_cursor(folder: Path, run_id: str) -> Cursor | None:
-    """The cursor of a run; None, so that all of it is sent: never sent, sent with less to show, or a damaged file."""
+    """The cursor of a run, or None if the whole run must be sent.
+
+    That is the case if it was never sent, if it was sent with an older ``CONTENT``, or if the file is damaged.
+    """
     try:
         content = json.loads((folder / f"{run_id}.json").read_text(encoding="utf-8"))
         if content["content"] != CONTENT:
@@ -51,6 +54,6 @@ def read_cursor(folder: Path, run_id: str) -> Cursor | None:
 
 
 def write_cursor(folder: Path, run_id: str, cursor: Cursor) -> None:
-    """Write a cursor, after W&B has what it says."""
+    """Write a cursor; call it only after W&B has received what it states."""
     content = {"content": CONTENT, "mode": cursor.mode, "last_step": cursor.last_step, "state": cursor.state}
     write_json(folder / f"{run_id}.json", content)

@@ -1,7 +1,7 @@
-"""The curves of one training: what it wrote about its steps, about held-out pairs and about its speed, row by row.
+"""The curves of one training: the rows that it wrote about its steps, about held-out pairs and about its speed.
 
 All have one axis, ``global_step``: the number of updates made so far. A row of ``metrics.jsonl`` is measured before
-the update of its step, a validation and a rate after the step they name, so what is measured on the same adapter is in
+the update of its step, a validation and a rate after the step they name, so measurements of the same adapter are in
 the same row.
 """
 
@@ -27,10 +27,10 @@ def curves(training: Path, attempts: Iterable[Path], live: bool) -> list[dict[st
     """Rows by ascending ``global_step``, each step once; names are ``train/…``, ``validation/…``, ``rate/…``.
 
     Args:
-        training: folder of the training: its artefact, or what will become it.
-        attempts: folders of its attempts, in order. Of steps that two attempts made, the later one's rates are shown.
-        live: the training may go on. Then rows after the last step of ``metrics.jsonl`` are held back: that file is
-            written last, so what is shown of a step is complete and no row for an earlier step comes later.
+        training: folder of the training: its artefact, or the partial folder that will become it.
+        attempts: folders of its attempts, in order. For steps that two attempts made, the later one's rates are shown.
+        live: the training may continue. Then rows after the last step of ``metrics.jsonl`` are left out: that file is
+            written last, so every returned row is complete and no row for an earlier step is added later.
     """
     rows: dict[int, dict[str, float]] = {}
     size = _size(training / METRICS)
@@ -41,29 +41,30 @@ def curves(training: Path, attempts: Iterable[Path], live: bool) -> list[dict[st
         _show(rows, "validation", row["steps"], row)
     for row in _rates(attempts):
         _show(rows, "rate", row["steps"], row)
-    if live and _size(training / METRICS) < size:  # it ended or began anew meanwhile: the files do not belong together
+    # A smaller file means that the training ended or started again while the files were read: they do not match.
+    if live and _size(training / METRICS) < size:
         return []
     return [rows[step] for step in sorted(rows) if step <= last or not live]
 
 
 def _show(rows: dict[int, dict[str, float]], group: str, step: int, row: dict[str, Any]) -> None:
-    """Add what is known of a row; errors also with the reference subtracted, where there is one."""
-    shown = rows.setdefault(step, {AXIS: step})
-    known = {name: value for name, value in row.items() if value is not None and name not in _NO_CURVE}
-    for name, value in known.items():
-        shown[f"{group}/{name}"] = value
+    """Add the values of a row; errors also with the reference subtracted, if there is a reference."""
+    curve_row = rows.setdefault(step, {AXIS: step})
+    values = {name: value for name, value in row.items() if value is not None and name not in _NO_CURVE}
+    for name, value in values.items():
+        curve_row[f"{group}/{name}"] = value
     for name in _ERRORS:
-        if name in known and f"ref_{name}" in known:
-            shown[f"{group}/{name}_minus_reference"] = known[name] - known[f"ref_{name}"]
+        if name in values and f"ref_{name}" in values:
+            curve_row[f"{group}/{name}_minus_reference"] = values[name] - values[f"ref_{name}"]
 
 
 def _rates(attempts: Iterable[Path]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    rates: list[dict[str, Any]] = []
     for attempt in attempts:
         later = _lines(attempt / RATES)
         if later:
-            found = [row for row in found if row["steps"] < later[0]["steps"]] + later
-    return found
+            rates = [row for row in rates if row["steps"] < later[0]["steps"]] + later
+    return rates
 
 
 def _size(path: Path) -> int:
@@ -71,7 +72,7 @@ def _size(path: Path) -> int:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, of which a torn last line is left out; none when there is no such file."""
+    """The rows of a file without an incomplete last line; an empty list if the file does not exist."""
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:

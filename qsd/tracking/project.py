@@ -1,4 +1,4 @@
-"""Project a sweep to W&B: every training seed of every cell is a run, made from files and made again at will."""
+"""Show a sweep in W&B: every training seed of every cell is a run that is made from files."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _LOCK_SECONDS = 60
 def project_sweep(
     runs: Path, sweep_folder: Path, mode: Mode, project: str = "qsd-ablations", entity: str | None = None
 ) -> list[str]:
-    """Send what W&B does not have yet; nothing new means that wandb is not even imported.
+    """Send everything that W&B does not have yet; if there is nothing new, wandb is not even imported.
 
-    Offline runs cannot be resumed, so a run with news is written anew and its old folder is deleted: there is never
-    more than one folder per run, also after a kill. Online runs are resumed and get only new rows; a row that is sent
-    twice after a kill has the same step, which W&B drops.
+    Offline runs cannot be resumed, so a run with new rows is written again and its old folder is deleted: there is
+    never more than one folder per run, also after a kill. Online runs are resumed and get only new rows; a row that is
+    sent twice after a kill has the same step, and W&B drops it.
 
     Args:
         runs: the store.
-        sweep_folder: holds ``cells.json``; wandb's folders and our cursors go to its ``wandb/``.
+        sweep_folder: contains ``cells.json``; wandb's folders and the cursors are written to its ``wandb/``.
         mode: ``disabled`` does nothing.
-        project: of W&B.
+        project: name of the project in W&B.
         entity: W&B user or team, None for the account's own.
 
     Returns:
-        The ids of the runs that were sent. Any failure is one line of warning and ends the projection until the next
-        call: results never wait for W&B.
+        The ids of the runs that were sent. Any failure is one line of warning and ends the call: results never wait for
+        W&B.
     """
     sent: list[str] = []
     try:
@@ -54,23 +54,23 @@ def project_sweep(
             for run in _news(runs, sweep_folder, mode):
                 _send(run, sweep_folder, mode, project, entity)
                 sent.append(run.run_id)
-    except Exception as error:  # whatever W&B does, the sweep goes on
+    except Exception as error:  # no error of W&B may stop the sweep
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         _LOG.warning("warning: W&B (%s) not up to date: %s; all results are in %s", mode, reason, sweep_folder)
     return sent
 
 
 def pending(runs: Path, sweep_folder: Path, mode: Mode) -> list[str]:
-    """Ids of the runs with something that W&B does not have; empty when disabled. Cheap, without wandb."""
+    """Ids of the runs with rows that W&B does not have; empty when disabled. Cheap, without wandb."""
     return [run.run_id for run in _news(runs, sweep_folder, mode)]
 
 
 def _news(runs: Path, sweep_folder: Path, mode: Mode) -> list[TrackedRun]:
     if mode == "disabled":
         return []
-    found = tracked_runs(runs, sweep_folder, live=mode == "online")
-    cursors = {run.run_id: read_cursor(sweep_folder / "wandb", run.run_id) for run in found}
-    return [run for run in found if not ((cursor := cursors[run.run_id]) and cursor.shows(run, mode))]
+    tracked = tracked_runs(runs, sweep_folder, live=mode == "online")
+    cursors = {run.run_id: read_cursor(sweep_folder / "wandb", run.run_id) for run in tracked}
+    return [run for run in tracked if not ((cursor := cursors[run.run_id]) and cursor.shows(run, mode))]
 
 
 def _send(run: TrackedRun, sweep_folder: Path, mode: Mode, project: str, entity: str | None) -> None:
@@ -116,7 +116,7 @@ def _gallery_changed(cursor: Cursor, run: TrackedRun) -> bool:
 
 
 def _settings() -> Any:
-    """Quiet, and without anything of the machine: no host, command line, code, packages or console output."""
+    """Settings for quiet runs without data of the machine: no host, command line, code, packages or console output."""
     import wandb
 
     return wandb.Settings(
@@ -132,16 +132,16 @@ def _settings() -> Any:
 
 @contextmanager
 def _service(runs: Path) -> Iterator[None]:
-    """The background service of wandb with its caches under ``runs/``; stopped at the end."""
-    changed = {}
+    """Run wandb's background service with its caches in ``runs/``, and stop it at the end."""
+    added = {}
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
         if name not in os.environ:
-            changed[name] = str(Path(runs).resolve() / "wandb" / name.split("_")[1].lower())
-    os.environ.update(changed)
+            added[name] = str(Path(runs).resolve() / "wandb" / name.split("_")[1].lower())
+    os.environ.update(added)
     try:
         yield
     finally:
-        for name in changed:
+        for name in added:
             del os.environ[name]
         if wandb := sys.modules.get("wandb"):
             wandb.teardown()

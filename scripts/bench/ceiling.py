@@ -1,6 +1,6 @@
-"""What a device reaches in matrix products or convolutions alone: the ceiling that a training step is held against.
+"""The speed that a device reaches in matrix products or convolutions alone, as an upper bound for a training step.
 
-A data sheet's peak is of a clock that no long run keeps. This is measured in the same run as what it is compared with.
+A data sheet's peak assumes a clock rate that no long run sustains. This is measured in the same run as the training.
 Both kinds are tried, since libraries differ: on AMD's processors, PyTorch's products in fp32 (MKL) reach half of what
 its convolutions (oneDNN) do.
 """
@@ -48,7 +48,7 @@ def ceiling(device: torch.device, precision: str, clock: Callable[[], float]) ->
 
     Args:
         device: where.
-        precision: as of a training, ``fp32`` or ``bf16``; TF32 only if PyTorch was told to.
+        precision: as of a training, ``fp32`` or ``bf16``; TF32 only if PyTorch is configured for it.
         clock: seconds, read when the device has done what it was given.
     """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32

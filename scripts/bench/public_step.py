@@ -1,4 +1,4 @@
-"""One training step as the public Diffusion-DPO LoRA scripts do it, restated without anything but the step.
+"""One training step as the public Diffusion-DPO LoRA scripts do it, reimplemented; it contains only the step.
 
 Source: huggingface/diffusers, examples/research_projects/diffusion_dpo: train_diffusion_dpo.py, and for a model with
 two text models train_diffusion_dpo_sdxl.py. From pixels: VAE encode in chunks of eight (SDXL's in fp32 always, with
@@ -115,7 +115,7 @@ class PublicStep:
     def _text(
         self, input_ids: Sequence[torch.Tensor], noisy: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None]:
-        """What the UNet is told: the text, and for SDXL the pooled text and the time ids of images of full size."""
+        """The conditioning of the UNet: the text; for SDXL also the pooled text and full-size time ids."""
         if len(self.text_models) == 1:
             return self.text_models[0](input_ids[0], attention_mask=None)[0].repeat(2, 1, 1), None
         outputs = [

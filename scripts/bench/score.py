@@ -2,9 +2,9 @@
 
     python -m scripts.bench.score [--scorer hps_v2] [--sizes reduced,full] [--out benchmarks]
 
-Random weights in the published layout, real pictures. Everything is measured in turn within one process, several times,
-so that whatever else the machine does slows all alike; ratios are of the sums over all turns. The model is loaded
-beforehand: loading is paid once per data set. On a CUDA device precisions and batch sizes are gone through as well
+Random weights in the published layout, real images. All ways are measured alternately in one process, several times,
+so that other load on the machine slows all of them equally; ratios are of the sums over all turns. The model is loaded
+first, because loading is needed once per data set. On a CUDA device precisions and batch sizes are measured as well
 (``scripts.bench.score_device``).
 """
 
@@ -74,7 +74,7 @@ class Turns:
 
 
 def measure(found: Subject, turns: int, calls: int) -> Turns:
-    """Each way in turn, ``turns`` times, after one batch to warm up; ``calls`` of the loop per turn.
+    """Measure all ways alternately, ``turns`` times, after one warm-up batch; ``calls`` of the loop per turn.
 
     Files and bare change places from turn to turn, so that a machine that slows down favours neither.
     """

@@ -35,7 +35,7 @@ PEAK = {
 
 
 def precisions(device: str) -> tuple[str, ...]:
-    """Those that the device has units for."""
+    """Precisions that the device has hardware for."""
     if not device.startswith("cuda"):
         return ("fp32", "bf16")
     return ("fp32", "tf32", "bf16") if torch.cuda.get_device_capability(device)[0] >= 8 else ("fp32",)

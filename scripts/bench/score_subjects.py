@@ -1,4 +1,4 @@
-"""What the score benches run on: real pictures on disk, a reward model with random weights, and the ways to score."""
+"""Parts of the scoring benchmarks: real images on disk, a reward model with random weights, and the ways to score."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 EMOJI = "experiments/emoji/assets/pairs.parquet"
 SIDE = 512
-"""Pixels per side of the pictures: emoji of 64 pixels, enlarged with Pillow's bicubic filter."""
+"""Pixels per side of the images: emoji of 64 pixels, enlarged with Pillow's bicubic filter."""
 REDUCIBLE = ("hps_v2", "hps_v2.1", "pickscore", "pickscore_cosine", "clip_score")
 
 
@@ -119,7 +119,7 @@ def bare_inputs(scorer: Scorer, captions: list[str], device: str) -> tuple[torch
 
 
 def bare(scorer: Scorer, pixels: torch.Tensor, tokens: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """The model's own forward pass, and what makes one number of its vectors."""
+    """The model's forward pass alone, and the step from its vectors to one number."""
     if isinstance(scorer, ClipScorer):
         ids, whose = tokens
         image = scorer.model.encode_image(pixels, normalize=True)
@@ -144,7 +144,7 @@ def architecture(reduced: bool) -> Iterator[None]:
 
 
 def subject(name: str, folder: Path, images: int, batch: int, device: str, workers: int) -> Subject:
-    """Write weights and pictures below ``folder`` and load the model; within :func:`architecture`."""
+    """Write weights and images below ``folder`` and load the model; within :func:`architecture`."""
     weights = folder / "weights"
     full_size.write(name, weights)
     pairs = _pictures(folder / "pairs.parquet", (images + 1) // 2)
@@ -164,10 +164,10 @@ def subject(name: str, folder: Path, images: int, batch: int, device: str, worke
 
 
 def original_loop(found: Subject, calls: int) -> float:
-    """Seconds per image as ``hpsv2.img_score.score`` goes about it.
+    """Seconds per image of a loop that works like ``hpsv2.img_score.score``.
 
     The network is made once; each call reads the whole checkpoint with ``torch.load``, copies it into the network,
-    opens one picture, and scores it in a batch of one. The original besides makes a second copy of the checkpoint in
+    opens one image, and scores it in a batch of one. The original also makes a second copy of the checkpoint in
     memory (``mmap`` here saves it, and time) and computes all pairs of images and captions, which are one.
     """
     assert isinstance(found.scorer, ClipScorer)

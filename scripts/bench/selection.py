@@ -1,11 +1,11 @@
-"""How long stage select takes on a million scored pairs, and how much memory: each selection in a process of its own.
+"""Time and memory of stage select on a million scored pairs, each selection in its own process.
 
     python scripts/bench/selection.py [--pairs 1000000] [--out benchmarks/select_cpu.md]
 
-The pairs are made up in the shape of Pick-a-Pic: 59 captions per thousand pairs, images that come up in several pairs,
+The pairs are synthetic and similar to Pick-a-Pic: 59 captions per thousand pairs, images that are in several pairs,
 raw cosines as scores. The stage's time is from reading two artefacts to the last file written, once the libraries are
-loaded; the process's is all of it, from the start of Python. Both are seconds of the processor; other work on the
-machine lengthens the seconds on the clock more. Memory is the highest resident set of the process.
+loaded; the process's is the total, from the start of Python. Both are seconds of the processor; other work on the
+machine affects the wall-clock time more. Memory is the highest resident set of the process.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ REQUIRED = {
 
 
 def make_world(folder: Path, pairs: int) -> None:
-    """data/ and score/ of so many pairs."""
+    """Write the folders data/ and score/ for this number of pairs."""
     import numpy as np
     import pyarrow as pa
 
@@ -128,7 +128,7 @@ def main() -> None:
     """Measure every case; write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=1_000_000)
-    parser.add_argument("--repeats", type=int, default=3, help="the best is told")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each selection; the best one is reported")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -3,9 +3,9 @@
     .venv/bin/python -m scripts.full_size sd15 FOLDER
     .venv/bin/python -m scripts.full_size sdxl FOLDER --resolution 64 --precision bf16 --guidance 1
 
-Writes the pipeline and two pairs into FOLDER, then runs every stage as ``qsd`` does, each in a process of its own, and
-at last loads the adapter into the stock pipeline of diffusers and compares its picture with the project's. What it
-cannot show is a good picture: the weights are random. Started again on the same folder, it goes on where it stopped.
+Writes the pipeline and two pairs into FOLDER, then runs every stage as ``qsd`` does, each in its own process, and
+finally loads the adapter into an unmodified pipeline of diffusers and compares its image with the project's. It shows
+nothing about image quality: the weights are random. Started again on the same folder, it continues where it stopped.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _experiment(given: argparse.Namespace) -> dict[str, object]:
-    """Few steps on two pairs, one prompt, one image; the learning rate is high, so that the adapter is seen."""
+    """Few steps on two pairs, one prompt, one image; a high learning rate, so that the adapter has a visible effect."""
     folder = given.folder
     return {
         "data": {"path": str(folder / "pairs.parquet"), "labels": "simulated"},
@@ -83,7 +83,7 @@ def _experiment(given: argparse.Namespace) -> dict[str, object]:
 
 
 def _measured(folder: Path, name: str, command: list[str]) -> None:
-    """Run a module in a process of its own and print its time and peak memory; its output goes to a file."""
+    """Run a module in its own process and print its time and peak memory; its output goes to a file."""
     started = time.monotonic()
     with (folder / f"{name}.log").open("w") as log:
         process = subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=subprocess.STDOUT)

@@ -1,11 +1,12 @@
-"""The adapter in a stock pipeline: how far its picture is from the project's, in levels of 255.
+"""Comparison of the project's image with that of an unmodified pipeline with the adapter, in levels of 255.
 
     python -m scripts.full_size.compare FOLDER
 
-The stock pipeline is loaded afresh and gets the adapter by ``load_lora_weights``. It computes as the stage did: in
-bf16 its weights are bf16 and it is in autocast. There it adds the adapter's product to a layer's output in bf16, where
-the project merged it into the weights in fp32, so the pictures agree up to the rounding of bf16. The captions'
-embeddings come from the code of the encode stage, so that the text models need not be in memory beside the UNet.
+The unmodified pipeline is loaded from the folder and gets the adapter by ``load_lora_weights``. It computes as the
+stage did: in bf16 its weights are bf16 and it is in autocast. There it adds the adapter's product to a layer's output
+in bf16, where the project merged it into the weights in fp32, so the images agree up to the rounding of bf16. The
+captions' embeddings come from the code of the encode stage, so that the text models and the UNet need not be in memory
+together.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ ARGUMENTS = {"hidden_states": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
 
 @dataclass(frozen=True)
 class Difference:
-    """Between two pictures, in levels of 255: the largest and the mean of all pixels and colours."""
+    """Difference of two images in levels of 255: the maximum and the mean over all pixels and colours."""
 
     largest: int
     mean: float
@@ -48,12 +49,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The stock pipeline's pictures against the project's.
+    """Differences between the unmodified pipeline's images and the project's.
 
     Attributes:
         after: with the adapter.
         before: without it.
-        spread: largest less smallest level of the project's picture.
+        spread: largest minus smallest level of the project's image.
     """
 
     after: Difference
@@ -62,7 +63,7 @@ class Comparison:
 
 
 def compare(folder: Path) -> Comparison:
-    """Draw the first picture of ``folder/generate`` again in a stock pipeline, with the adapter and without."""
+    """Generate the first image of ``folder/generate`` again in an unmodified pipeline, with the adapter and without."""
     experiment = json.loads((folder / "experiment.yaml").read_text())
     drawing, resolution = experiment["generation"], experiment["model"]["resolution"]
     ours = next(read_images(folder / "generate"))
@@ -95,7 +96,7 @@ def compare(folder: Path) -> Comparison:
 
 
 def _conditioning(model: str, caption: str, zeros: bool) -> dict[str, Tensor]:
-    """The pipeline's arguments for a caption, and for what guidance leads away from."""
+    """The pipeline's arguments for a caption and for the negative prompt of guidance."""
     encoded = load_text_encoder(model, CPU).conditioning([caption, ""])
     arguments: dict[str, Tensor] = {}
     for field, values in encoded.items():
@@ -123,12 +124,12 @@ def _difference(one: NDArray[np.int16], other: NDArray[np.int16]) -> Difference:
 
 
 def main(folder: Path) -> None:
-    """Print what :func:`compare` finds."""
+    """Print the result of :func:`compare`."""
     torch.set_num_threads(2)
     found = compare(folder)
     print(
-        f"largest difference to the stock pipeline's picture: {found.after} of 255 with the adapter, "
-        f"{found.before} without; spread of the picture {found.spread}"
+        f"largest difference to the unmodified pipeline's image: {found.after} of 255 with the adapter, "
+        f"{found.before} without; spread of the image {found.spread}"
     )
 
 

@@ -1,4 +1,4 @@
-"""HPS v2 by its own package: ``hpsv2.img_score.score`` on a reduced ViT, with and without antialiasing.
+"""HPS v2 computed by its own package: ``hpsv2.img_score.score`` on a reduced ViT, with and without antialiasing.
 
 The package has one architecture and first downloads its base model; the reduced one is put where ``score`` looks for
 the model that it has already made. Its checkpoint is read by ``score`` itself, at every call, as always.
@@ -21,8 +21,8 @@ from scripts.parity.sizes import CLIP
 from scripts.parity.weights import checkpoint, layout_of
 
 
-def _mend_package() -> None:
-    """The wheel lacks the vocabulary that it opens when imported; open_clip ships the same file."""
+def _add_vocabulary() -> None:
+    """Copy the vocabulary that the wheel opens on import but does not contain; open_clip has the same file."""
     name = "bpe_simple_vocab_16e6.txt.gz"
     source, package = (Path(find_spec(module).origin).parent for module in ("open_clip", "hpsv2"))
     shutil.copy(source / name, package / "src" / "open_clip" / name)
@@ -38,7 +38,7 @@ class _Functional:
 
 def main() -> None:
     """Write the record."""
-    _mend_package()
+    _add_vocabulary()
     from hpsv2 import img_score
     from hpsv2.src.open_clip import get_tokenizer, model, transform
 

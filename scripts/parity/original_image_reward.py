@@ -1,7 +1,7 @@
-"""ImageReward by its own package: ``ImageReward.load`` and ``score`` on a reduced BLIP.
+"""ImageReward computed by its own package: ``ImageReward.load`` and ``score`` on a reduced BLIP.
 
 The package's ViT has two fixed sizes; its builder is replaced by one that makes the same class smaller. The text side
-is reduced through its own configuration file. ``bert-base-uncased`` is a folder beside it with the reduced vocabulary.
+is reduced through its own configuration file. ``bert-base-uncased`` is a folder next to it with the reduced vocabulary.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ PARTS = {
 
 
 def to_transformers(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of an open_clip CLIP under transformers' names; the way back of ``qsd.rewards.clip_keys``."""
+    """The tensors of an open_clip CLIP under transformers' names; the inverse of ``qsd.rewards.clip_keys``."""
     found = {}
     for name, tensor in state.items():
         match = re.fullmatch(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+)[._](weight|bias)", name)

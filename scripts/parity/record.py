@@ -1,4 +1,4 @@
-"""What every original's run writes: ``tests/qsd/parity/<name>.json``."""
+"""The files that the runs of the originals write: ``tests/qsd/parity/<name>.json``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TARGET = Path(__file__).parents[2] / "tests" / "qsd" / "parity"
 
 
 def caption_of(place: int) -> str:
-    """Images and captions are scored in turn: image n with caption n modulo their number."""
+    """The caption that image n is scored with: caption n modulo the number of captions."""
     return CAPTIONS[place % len(CAPTIONS)]
 
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Writes tests/qsd/parity/*.json anew with the original implementations, each in an environment of its own.
+# Writes tests/qsd/parity/*.json with the original implementations, in two environments.
 #
-#   scripts/parity/run.sh [FOLDER]    where the two environments are made (default: a folder under /tmp)
+#   scripts/parity/run.sh [FOLDER]    where the two environments are created (default: a folder under /tmp)
 #
-# Two, because the originals' pins conflict: image-reward needs transformers 4.27, hpsv2 runs with a recent one.
+# There are two because the originals' version requirements conflict: image-reward needs transformers 4.27, hpsv2 runs with a recent one.
 # No model is downloaded: architectures are reduced and weights random (scripts/parity/weights.py).
 set -eu
 cd "$(dirname "$0")/../.."

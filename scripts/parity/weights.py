@@ -1,4 +1,4 @@
-"""Random weights that every machine and library version draws alike, so that checkpoints need not be committed."""
+"""Random weights that are the same on every machine and library version, so checkpoints need not be committed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def weight(name: str, shape: Sequence[int]) -> torch.Tensor:
     """fp32 weights of the tensor ``name``, from the raw bits of a PCG64 seeded with the name.
 
-    Matrices are uniform with variance 1 / fan-in, scales of norms lie around 1, everything else around 0.
+    Matrices are uniform with variance 1 / fan-in, scales of norms are around 1, everything else around 0.
     """
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     count = int(np.prod(shape)) if len(shape) else 1

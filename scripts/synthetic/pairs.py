@@ -1,4 +1,4 @@
-"""A preference data set of random pictures in Pick-a-Pic's layout."""
+"""A preference data set of random images in Pick-a-Pic's layout."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 SIZE = 32
-"""Pixels along a side of a picture, unless it is told another."""
+"""Default width and height of an image in pixels."""
 
 
 def picture(seed: int, width: int = SIZE, height: int = SIZE, kind: str = "PNG") -> bytes:
-    """The file of a random picture."""
+    """The file bytes of an image of random pixels."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, kind)
@@ -24,7 +24,7 @@ def picture(seed: int, width: int = SIZE, height: int = SIZE, kind: str = "PNG")
 
 
 def good_rows(count: int) -> list[dict[str, Any]]:
-    """Rows without damage; the images of row 2k come again in row 2k + 1 under another caption."""
+    """Rows without damage; rows 2k and 2k + 1 have the same images with different captions."""
     return [
         {
             "jpg_0": picture(4 * (number // 2)),

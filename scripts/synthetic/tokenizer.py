@@ -1,4 +1,4 @@
-"""A tokenizer that has to be learned from nothing: what pipelines and scorers with random weights are given."""
+"""A tokenizer that needs no files: for pipelines and scorers with random weights."""
 
 from __future__ import annotations
 

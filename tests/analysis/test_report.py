@@ -43,6 +43,7 @@ def world():
     return usual_world(prompts={"evaluation": 12, "seen": 4}, pixels=16)
 
 
+@pytest.mark.slow
 def test_report_writes_all_and_the_same_bytes_again(tmp_path, world):
     folder = write_sweep(tmp_path, world)
     written = write(tmp_path, folder)
@@ -60,6 +61,7 @@ def test_report_writes_all_and_the_same_bytes_again(tmp_path, world):
     assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "cells.json"])
 
 
+@pytest.mark.slow
 def test_the_figure_is_the_same_bytes_in_another_process(tmp_path, world):
     folder = write_sweep(tmp_path, world)
     script = "import sys, pathlib; from analysis.report import write; write(*map(pathlib.Path, sys.argv[1:]))"
@@ -70,6 +72,7 @@ def test_the_figure_is_the_same_bytes_in_another_process(tmp_path, world):
     assert len(figures) == 1
 
 
+@pytest.mark.slow
 def test_rows_are_read_back_and_csv_names_the_origin(tmp_path, world):
     world.cells[1].absent = (2,)
     folder = write_sweep(tmp_path, world)
@@ -106,6 +109,7 @@ def test_differences_are_those_of_the_scores(tmp_path, world):
             assert row.versus_baseline.difference == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_markdown_tells_marks_missing_and_simulation(tmp_path, world):
     world.cells[1].absent = (2,)
     folder = write_sweep(tmp_path, world)
@@ -125,6 +129,7 @@ def test_markdown_tells_marks_missing_and_simulation(tmp_path, world):
     assert "simulated annotators" not in (folder / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_terminal_table_fits_110_columns_and_needs_no_heavy_imports(tmp_path, world):
     folder = write_sweep(tmp_path, world)
     with pytest.raises(UserError, match=r"rows\.json: no such file"):
@@ -144,6 +149,7 @@ def test_terminal_table_fits_110_columns_and_needs_no_heavy_imports(tmp_path, wo
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_analysis_never_imports_the_grid_or_torch(tmp_path, world):
     folder = write_sweep(tmp_path, world)
     script = (
@@ -154,6 +160,7 @@ def test_analysis_never_imports_the_grid_or_torch(tmp_path, world):
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_up_to_date_follows_inputs_and_outputs(tmp_path, world):
     world.cells[1].absent = (2,)
     folder = write_sweep(tmp_path, world)
@@ -200,6 +207,7 @@ def test_a_sweep_that_has_only_begun(tmp_path):
     assert "not evaluated yet: b seed 0, base model" in render_terminal(folder).replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_the_tables_tell_what_was_trained_on(tmp_path, world):
     world.cells[1].kept = 40
     folder = write_sweep(tmp_path, world)
@@ -221,6 +229,7 @@ def test_the_tables_tell_what_was_trained_on(tmp_path, world):
     assert "same number of optimiser steps" in shown
 
 
+@pytest.mark.slow
 def test_a_range_is_shown_where_seeds_differ(tmp_path, world):
     folder = write_sweep(tmp_path, world)
     keys = stage_keys(world.cells[3], 1)
@@ -235,6 +244,7 @@ def test_a_range_is_shown_where_seeds_differ(tmp_path, world):
     assert "Cells were trained under different budgets." in text
 
 
+@pytest.mark.slow
 def test_selections_without_the_newer_numbers_show_dashes(tmp_path, world):
     """Artefacts of an older version of the stage say less; nothing is made up."""
     folder = write_sweep(tmp_path, world)
@@ -249,6 +259,7 @@ def test_selections_without_the_newer_numbers_show_dashes(tmp_path, world):
     )
 
 
+@pytest.mark.slow
 def test_new_selections_make_the_tables_old(tmp_path, world):
     folder = write_sweep(tmp_path, world)
     write(tmp_path, folder)

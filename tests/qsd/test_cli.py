@@ -86,7 +86,7 @@ def test_mistakes_are_one_line_and_exit_code_two(
         (("data", "describe", tmp_path / "nowhere"), "no such file or folder"),
         (("data",), "needs --experiment and --out"),
         (("data", "-e", folder / "experiment.yaml"), "needs --experiment and --out"),
-        (("data", *experiment, "describe", folder), "have no use here"),
+        (("data", *experiment, "describe", folder), "do not apply here"),
         (("data", "describe", folder, "--reader", "pickapick"), "did you mean 'pickapic'?"),
     ]
     for arguments, message in mistakes:

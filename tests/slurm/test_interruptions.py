@@ -165,7 +165,7 @@ def test_jobs_that_wait_for_a_forgotten_end_are_told_and_freed(
     assert state_of(forgetful, store, "select") == "RUNNING", "so SLURM believes"
     found = status(forgetful, store)
     assert found["stale"] == ["generate rank=4 seed 0", "generate rank=8 seed 0"]
-    assert any("'ablate resume a' frees them" in line for line in status_lines(found))
+    assert any("'ablate resume a' releases them" in line for line in status_lines(found))
     done = submit_plan(forgetful)
     assert (done.jobs, done.queued, done.freed) == (0, 4, 2)
     wait_for(lambda: not undone(forgetful, store), "all stages")

@@ -1,4 +1,4 @@
-"""``python -m experiments.emoji.build``: build the emoji world, or what is missing of it."""
+"""``python -m experiments.emoji.build``: build the emoji world, or the missing parts of it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from experiments.emoji.build.world import ASSETS, World
 
 
 def main() -> None:
-    """Run all steps in order; each is skipped when its result is there and continues where it was interrupted."""
+    """Run all steps in order; each is skipped if its result exists, and continues where it was interrupted."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--assets", type=Path, default=ASSETS, help="where the shipped files go")
+    parser.add_argument("--assets", type=Path, default=ASSETS, help="folder of the included files")
     parser.add_argument("--work", type=Path, default=Path("runs/emoji-world"), help="intermediate and resumable files")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     arguments = parser.parse_args()

@@ -1,7 +1,7 @@
 """Simulated annotators: Bradley-Terry on the judge's score, with noise, ties, and a minority that disagrees.
 
 No person labelled anything in this world. An annotator has a temperature (how noisy) and either follows the judge or,
-for a minority, prefers what the judge likes less.
+for a minority, prefers the image with the lower score.
 """
 
 from __future__ import annotations

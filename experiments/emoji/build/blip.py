@@ -36,7 +36,7 @@ NAME = "image_reward_emoji"
 RECIPE = Path("experiments/image_reward_emoji.yaml")
 HEAD = (128, 64, 32, 16)
 GROUPS, GROUP = 8, 4
-"""A batch is so many groups of captions that are near to each other, so that there is something to tell apart."""
+"""A batch has this many groups of captions that are similar to each other, so that they are hard to distinguish."""
 NEAR = 12
 DAMAGED = 24
 PRETRAINING = Recipe(steps=1_200, learning_rate=5e-4, weight_decay=0.05)
@@ -89,7 +89,7 @@ def image_tower(vision: nn.Module, signed: Tensor) -> dict[str, Tensor]:
         return (values - values.mean(dim=-1, keepdim=True)) * scale
 
     kernel = state["conv1.weight"]
-    found = {
+    tensors = {
         "patch_embed.proj.weight": (kernel - kernel.mean(dim=0, keepdim=True)) * scale[:, None, None, None],
         "patch_embed.proj.bias": torch.zeros(len(kernel)),
         "cls_token": normed(state["class_embedding"])[None, None],
@@ -109,8 +109,8 @@ def image_tower(vision: nn.Module, signed: Tensor) -> dict[str, Tensor]:
         if name.startswith("transformer.resblocks."):
             number, rest = name.removeprefix("transformer.resblocks.").split(".", 1)
             old = next(prefix for prefix in names if rest.startswith(prefix))
-            found[f"blocks.{number}.{names[old]}{rest.removeprefix(old)}"] = tensor
-    return found
+            tensors[f"blocks.{number}.{names[old]}{rest.removeprefix(old)}"] = tensor
+    return tensors
 
 
 @torch.no_grad()
@@ -137,7 +137,7 @@ def grouped(near: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def pretrain(world: World, words: CLIPTokenizer) -> BlipReward:
-    """Train on the icons of the training split; reads the result back when it is there."""
+    """Train on the icons of the training split; reads the result if it exists."""
     model = create(len(words)).to(device())
     folder = world.scratch(NAME)
     final = folder / "final.pt"
@@ -185,7 +185,7 @@ def pretrain(world: World, words: CLIPTokenizer) -> BlipReward:
 
 
 def about(tokenizer_folder: str, mean: float = 0.0, std: float = 1.0) -> BlipFolder:
-    """What the folder says beside its weights."""
+    """The contents of ``config.json`` in the reward model's folder."""
     return BlipFolder(clip.preprocess(), MAX_TOKENS, mean, std, tokenizer_folder)
 
 

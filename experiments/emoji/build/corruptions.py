@@ -1,6 +1,6 @@
-"""Graded damage to images: what half-trained generators do, at a known severity.
+"""Graded corruption of images, similar to the errors of half-trained generators, at a known severity.
 
-The judge and the aesthetic head learn from them what a clean picture is. Kinds: blur, noise, warp (melted outlines),
+The judge and the aesthetic head learn from them what a clean image is. Kinds: blur, noise, warp (melted outlines),
 ghost (two things at once), wash (pale colours), scramble (parts in wrong places), latent noise (the autoencoder's own
 failures).
 """

@@ -15,7 +15,7 @@ RECIPES = Path("experiments")
 
 
 def build(world: World) -> None:
-    """Train and ship ``rewards/hps_emoji`` and ``rewards/pick_emoji``; only what training changed is stored."""
+    """Train and store ``rewards/hps_emoji`` and ``rewards/pick_emoji``; only what training changed is stored."""
     choices = world.assets / "choices"
     settings = [
         f"base.path={world.rewards / 'clip_emoji'}",

@@ -1,6 +1,6 @@
 """Step: images from generators of mixed quality, the raw material of preference pairs and choices.
 
-A generator is a checkpoint with a guidance scale and a number of steps. The mixture is centred on the shipped model
+A generator is a checkpoint with a guidance scale and a number of steps. Most of the mixture is the included model
 itself, so that losers are mostly its own weaker images and a selection cannot simply pick generators.
 """
 

@@ -41,9 +41,9 @@ def fetch(suffix: str, folder: Path) -> Path:
     if not archive.exists():
         command = ["npm", "pack", "--silent", f"@iconify-json/{suffix}@{version}"]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    found = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if found != digest:
-        raise ValueError(f"{archive}: sha256 {found}, expected {digest}; delete the file and run again")
+    actual = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if actual != digest:
+        raise ValueError(f"{archive}: sha256 {actual}, expected {digest}; delete the file and run again")
     return archive
 
 
@@ -82,7 +82,7 @@ def render(icon: dict[str, Any], resolution: int) -> Image.Image:
 def assign_splits(names: list[str], styles: list[str]) -> dict[tuple[str, str], str]:
     """Split of every (emoji, style): ``train``, ``validation`` or ``evaluation``.
 
-    A tenth of all combinations is held out, at most one style per emoji, so every held-out prompt names a thing
+    A tenth of all combinations is held out, at most one style per emoji, so every held-out prompt names an emoji
     that training has seen in two other styles. A third of the held-out prompts is for choosing settings.
     """
     rng = np.random.default_rng(SEED)
@@ -96,7 +96,7 @@ def assign_splits(names: list[str], styles: list[str]) -> dict[tuple[str, str], 
 
 
 def build(world: World) -> None:
-    """Write ``icons.parquet``, and without its pictures ``captions.parquet``; does nothing when the first is there."""
+    """Write ``icons.parquet``, and ``captions.parquet`` without the images; does nothing if the first exists."""
     if world.icons.exists():
         return
     folder = world.scratch("npm")

@@ -74,9 +74,9 @@ def build_pairs(world: World, vae: AutoencoderKL, words: CLIPTokenizer) -> None:
 
 
 def sided(pairs: Sequence[tuple[int, int]], rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Which image of each pair stands first: by chance, but an image keeps its side within a caption where it can.
+    """Decide which image of each pair is first: at random, but an image keeps its side within a caption where possible.
 
-    A column of the table then holds it once. Sides are drawn without a look at the images, so they tell nothing.
+    A column of the table then contains it once. Sides are drawn without using the images, so they carry no information.
     """
     side: dict[int, int] = {}
     ordered = []
@@ -174,7 +174,7 @@ def _ranking(
 
 
 def _zip(path: Path, files: dict[str, bytes]) -> None:
-    """Stored, not packed again, and with the format's first date, so that the same images give the same bytes."""
+    """Write a zip archive without compression and with a fixed date, so that the same images give the same bytes."""
     temporary = path.with_suffix(".tmp")
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(files.items()):

@@ -1,4 +1,4 @@
-"""Last step: a look at the shipped model, by eye and by the judges."""
+"""Last step: samples of the included model, for inspection by eye and by the judges."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JUDGES = ("judge_emoji", "clip_emoji_b")
 
 @torch.no_grad()
 def draw(world: World, captions: list[str], guidance_scale: float) -> list[Image.Image]:
-    """One sample of the shipped model per caption, from noise that depends on the place in the list alone."""
+    """One sample of the included model per caption, from noise that depends only on the position in the list."""
     pipe = StableDiffusionPipeline.from_pretrained(world.model, safety_checker=None, torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     shape = (len(captions), LATENT_CHANNELS, RESOLUTION // 8, RESOLUTION // 8)
@@ -39,7 +39,7 @@ def draw(world: World, captions: list[str], guidance_scale: float) -> list[Image
 def recognised(world: World, guidance_scale: float) -> dict[tuple[str, str], float]:
     """(split, judge) -> share of samples whose own caption is the judge's first choice among all captions.
 
-    The splits are validation (held out of training) and seen; the evaluation prompts are not looked at.
+    The splits are validation (held out of training) and seen; the evaluation prompts are not used.
     """
     prompts = pd.read_csv(world.assets / "prompts.csv")
     captions = pd.read_parquet(world.captions)["caption"].tolist()
@@ -57,7 +57,7 @@ def recognised(world: World, guidance_scale: float) -> dict[tuple[str, str], flo
 
 
 def sample_sheet(world: World, target: Path, guidance_scale: float = 2.0, rows: int = 6) -> None:
-    """A picture of ``rows`` x 12 samples of the shipped model for held-out (top half) and seen prompts."""
+    """An image of ``rows`` x 12 samples of the included model for held-out (top half) and seen prompts."""
     prompts = pd.read_csv(world.assets / "prompts.csv")
     half = rows // 2 * COLUMNS
     chosen = pd.concat([prompts[prompts["split"] == split].head(half) for split in ("validation", "seen")])

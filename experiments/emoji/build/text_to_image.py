@@ -1,6 +1,6 @@
-"""Step: the text-to-image model, a Stable Diffusion in small: CLIP text encoder, UNet on latents, DDIM.
+"""Step: the text-to-image model, a small Stable Diffusion: CLIP text encoder, UNet on latents, DDIM.
 
-Made of the libraries' own classes and saved as a diffusers folder, so SD1.5 takes the very same code path. Trained on
+Made of the libraries' own classes and saved as a diffusers folder, so SD1.5 takes the same code path. Trained on
 the training split with 10 % caption dropout and min-SNR weighting (Hang et al. 2023, gamma 5). Averaged weights of
 early steps are kept as the weaker generators of the preference pairs.
 """
@@ -144,7 +144,7 @@ def _fit(world: World, vae: AutoencoderKL, words: CLIPTokenizer, modules: nn.Mod
 def pipeline(
     vae: AutoencoderKL, modules: nn.ModuleDict, words: CLIPTokenizer, factor: float
 ) -> StableDiffusionPipeline:
-    """The stock pipeline around trained parts, without safety checker."""
+    """The standard pipeline with the trained parts, without safety checker."""
     vae.register_to_config(scaling_factor=factor)
     parts: dict[str, Any] = {
         "vae": vae,

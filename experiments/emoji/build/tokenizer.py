@@ -1,6 +1,6 @@
 """Step 3: CLIP's byte-pair encoding cut to the tokens that the captions use.
 
-Merges that no caption applies are dropped, which changes the tokens of no caption: byte-pair encoding never looked at
+Merges that no caption applies are dropped, which changes the tokens of no caption: byte-pair encoding never used
 them. All single bytes stay, so any other text can still be encoded.
 """
 
@@ -109,5 +109,5 @@ def longest(tokenizer: CLIPTokenizer, captions: list[str]) -> int:
 
 
 def folder_of(world: World) -> Path:
-    """Where the tokenizer lies."""
+    """The folder of the tokenizer."""
     return world.model / "tokenizer"

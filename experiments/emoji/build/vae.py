@@ -58,7 +58,7 @@ def psnr(vae: AutoencoderKL, pixels: Tensor) -> float:
 
 
 def train(world: World) -> AutoencoderKL:
-    """Train, or return what a finished run left behind."""
+    """Train the autoencoder, or read the result of a finished run."""
     vae = create().to(device())
     folder = world.scratch("vae")
     final = folder / "final.pt"

@@ -18,14 +18,14 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 @dataclass(frozen=True)
 class World:
-    """Where a build writes: ``work`` for intermediate and resumable files, ``assets`` for what is shipped."""
+    """Where a build writes: ``work`` for intermediate and resumable files, ``assets`` for the included files."""
 
     work: Path
     assets: Path
 
     @property
     def icons(self) -> Path:
-        """4,683 rendered icons: emoji, style, caption, category, split, image (lossless WebP). Not shipped."""
+        """4,683 rendered icons: emoji, style, caption, category, split, image (lossless WebP). Not included."""
         return self.work / "icons.parquet"
 
     @property

@@ -25,8 +25,8 @@ class Reader:
     Attributes:
         open: path of the data set -> source that streams its rows and gives random access to their images.
         version: raised whenever the same bytes give other pairs.
-        recognises: path -> whether it looks like this layout, for commands that are told no reader.
-        digest: path -> digest of what belongs to the data set but lies beside the path, where there is such.
+        recognises: path -> whether it has this layout, for commands without ``--reader``.
+        digest: path -> digest of files that belong to the data set but are not below the path; None if there are none.
     """
 
     open: Callable[[Path], PairSource]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def difference(winner: Scores, loser: Scores, _uniform: Scores) -> Scores:
     """Q = ψ_w - ψ_l, in the unit of the score; negative when the scorer contradicts the annotator.
 
-    The natural rival of ``product``: does its form matter, or is any gap enough?
+    The simplest alternative to ``product``: it shows whether the form matters, or any score gap is enough.
     """
     return winner - loser
 

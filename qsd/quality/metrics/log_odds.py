@@ -15,7 +15,7 @@ def log_odds(winner: Scores, loser: Scores, _uniform: Scores) -> Scores:
     """Q = log(ψ_w / (1 - ψ_w)) - log(ψ_l / (1 - ψ_l)), any real number, for scores in (0, 1); 0 where both are equal.
 
     ``product`` is ψ_w · (1 - ψ_l); this is the logarithm of its odds against the swapped pair,
-    ψ_w · (1 - ψ_l) / (ψ_l · (1 - ψ_w)), so it treats winner and loser alike and stretches both ends of the scale.
+    ψ_w · (1 - ψ_l) / (ψ_l · (1 - ψ_w)), so it treats winner and loser symmetrically and stretches both ends.
     Exactly 0 or 1 has no log-odds and is refused.
     """
     import numpy as np

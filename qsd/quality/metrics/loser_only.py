@@ -1,4 +1,4 @@
-"""The loser's badness alone: Q = -ψ_l."""
+"""The loser's score alone, negated: Q = -ψ_l."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def loser_only(_winner: Scores, loser: Scores, _uniform: Scores) -> Scores:
     """Q = -ψ_l, in the unit of the score: the same order as the second factor of ``product``, 1 - ψ_l.
 
-    Tells whether the winner's score adds anything to a metric.
+    Shows whether the winner's score adds anything to a metric.
     """
     return -loser
 

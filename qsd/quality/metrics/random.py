@@ -1,4 +1,4 @@
-"""A random Q: the control that knows nothing of the images."""
+"""A random Q: a control that does not depend on the images."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def rank_product(winner: Scores, loser: Scores, _uniform: Scores) -> Scores:
 
     r = (average rank - 1/2) / N. Units, spacing and any increasing change of the scores do not matter, and no score is
     refused. ``product`` under ``percentile_rank`` ranks all images together instead: where winners outscore losers,
-    that one sees nearly all winners as good, this one still tells them apart.
+    ``product`` gives nearly all winners a high value, while this metric still distinguishes them.
     """
     return share_below(winner) * (1.0 - share_below(loser))
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def winner_only(winner: Scores, _loser: Scores, _uniform: Scores) -> Scores:
-    """Q = ψ_w, in the unit of the score. Tells whether the loser's score adds anything to a metric."""
+    """Q = ψ_w, in the unit of the score. Shows whether the loser's score adds anything to a metric."""
     return winner.copy()
 
 

@@ -1,9 +1,9 @@
 """Normalisations of psi before a quality metric. One file per member.
 
 The default is ``raw``: the paper's formula is on the scores of HPS v2 themselves and names no normalisation, cosines of
-captions with images lie in [0, 1] as they are, and scores of another unit are refused by name rather than changed
-silently. What the others change is the weight of the two factors of ``product``: on raw cosines near 0.3 the winner's
-score counts about 2.6 times the loser's; spread over [0, 1] both count alike in the middle.
+captions with images are in [0, 1] already, and scores of another unit are refused with a message rather than changed
+silently. The others change the weight of the two factors of ``product``: on raw cosines near 0.3 the winner's
+score counts about 2.6 times the loser's; spread over [0, 1] both count the same in the middle.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Normalization:
     Attributes:
         function: (scores of all distinct (image, caption) of the data set [M], number of the prompt of each [M]) ->
             normalised scores [M], float64.
-        image: where the result lies whatever the scores.
+        image: the interval that contains the result for any scores.
         relative: False when the result for a score does not depend on the others.
         version: raised whenever the same inputs give other values.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def min_max(scores: NDArray[np.float64], _prompts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(ψ - min) / (max - min), in [0, 1]; 0.5 everywhere when all scores are equal. One outlier squeezes the rest."""
+    """(ψ - min) / (max - min), in [0, 1]; 0.5 everywhere when all scores are equal. One outlier compresses the rest."""
     low, high = scores.min(), scores.max()
     if high == low:
         return scores * 0.0 + 0.5

@@ -1,4 +1,4 @@
-"""The z-score among the images of the same prompt: takes away that some prompts score high whatever the image."""
+"""The z-score among the images of a prompt: removes differences between prompts that score high or low in general."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def per_prompt_z(scores: NDArray[np.float64], prompts: NDArray[np.int64]) -> NDA
     """(ψ - mean of its prompt) / population std of its prompt; 0 for a prompt with one score, or with equal ones.
 
     A prompt with two different scores has z = ±1 however far apart they are, so on data with one pair per prompt only
-    the scorer's choice remains. It says something about size from three images per prompt on. Not in [0, 1]:
+    the scorer's choice remains. The size of z is informative from three images per prompt on. Not in [0, 1]:
     ``product`` refuses it.
     """
     import numpy as np

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def percentile_rank(scores: NDArray[np.float64], _prompts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of the scores below ψ, equal ones counted half: (average rank - 1/2) / M, in (0, 1).
 
-    Keeps the order and forgets the spacing, so units and outliers do not matter.
+    Keeps the order and not the spacing, so units and outliers do not matter.
     """
     return share_below(scores)
 

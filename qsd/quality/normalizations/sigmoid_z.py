@@ -1,4 +1,4 @@
-"""The logistic function of the z-score: scores in (0, 1), outliers bent rather than squeezing the rest."""
+"""The logistic function of the z-score: scores in (0, 1), where outliers saturate instead of compressing the rest."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class ScorerSpec:
         files: published weights on the hub; none for reward models that this project trains.
         version: raised whenever the same weights give other scores.
         backbone: the pretrained network that it is, sits on or was fine-tuned from, where other reward models share it;
-            their scores move together, so tables mark them. Empty: a network of its own.
+            their scores are correlated, so tables mark them. Empty: it shares no network.
     """
 
     open: Callable[[Path, str], Scorer]

@@ -22,7 +22,7 @@ FILES = ("sac+logos+ava1-l14-linearMSE.pth", "aesthetic-model.pth")
 
 
 def open_scorer(folder: Path, device: str) -> AestheticScorer:
-    """Load the head from ``folder`` and the CLIP from the folder ``clip_score`` beside it."""
+    """Load the head from ``folder`` and the CLIP from the neighbouring folder ``clip_score``."""
     from qsd.rewards.aesthetic import on_clip
     from qsd.rewards.checkpoint import first_of
 

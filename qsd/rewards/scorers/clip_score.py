@@ -1,7 +1,7 @@
-"""CLIP score: the cosine of OpenAI's CLIP ViT-L/14, as it is.
+"""CLIP score: the unmodified cosine of OpenAI's CLIP ViT-L/14.
 
 Not times 100 (torchmetrics), and not 2.5 · max(cosine, 0) (Hessel et al., "CLIPScore", arXiv 2104.08718, on ViT-B/32):
-all three order images alike wherever the cosine is positive. Captions are cleaned as OpenAI's own code does.
+all three give the same order where the cosine is positive. Captions are cleaned as OpenAI's own code does.
 """
 
 from __future__ import annotations

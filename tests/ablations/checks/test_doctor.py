@@ -1,4 +1,4 @@
-"""Doctor and prefetch: every line says what is wrong and how to mend it; no network, and no key in any output."""
+"""Doctor and prefetch: every line says what is wrong and how to fix it; no network, and no key in any output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from ablations.checks import machine_checks
 from ablations.checks.cluster_checks import idle_gpus, read_partitions
 from ablations.checks.doctor import FAIL, OK, WARN, Finding, examine, line
-from ablations.checks.required_files import Supply, fetch, look, supplies
+from ablations.checks.required_files import RequiredFile, fetch, required_files, verify
 from ablations.slurm.profile import read_profile
 from qsd.errors import UserError
 from tests.ablations.grid.test_grid import FLAT
@@ -72,10 +72,7 @@ def test_what_is_missing_fails_with_its_remedy(whole: Path, capsys: pytest.Captu
     lines = capsys.readouterr().out.splitlines()
     assert "fail  data.path: world/pairs: no such file or folder; put it there, or set data.path" in lines
     assert any(line.startswith("fail  model.path: world/model: not a diffusers model: ") for line in lines)
-    assert (
-        "fail  weights of clip_emoji: world/scorers/clip_emoji: empty; put it there again, or set reward.weights"
-        in lines
-    )
+    assert "fail  weights of clip_emoji: world/scorers/clip_emoji: empty; copy it again, or set reward.weights" in lines
     assert any(line.startswith("ok    weights of aesthetic_emoji") for line in lines)
 
 
@@ -194,7 +191,7 @@ def test_prefetch_verifies_what_is_local(whole: Path, capsys: pytest.CaptureFixt
     captured = capsys.readouterr()
     assert "data.path: missing" in captured.out
     assert "evaluation.prompts: world/prompts.csv" in captured.out, "the rest is looked at all the same"
-    assert captured.err.startswith("error: 1 of 5 are not there: world/pairs: no such file or folder")
+    assert captured.err.startswith("error: 1 of 5 are missing: world/pairs: no such file or folder")
     assert ablate("prefetch", "tinny") == 2
     assert "did you mean 'tiny'" in capsys.readouterr().err
 
@@ -209,7 +206,7 @@ def test_a_hub_name_without_network_is_a_clear_error(whole: Path, capsys: pytest
     assert "Traceback" not in error
     assert error.count("\n") == 1
     assert ablate("doctor", "good") == 1
-    assert "run 'ablate prefetch' where there is a network" in capsys.readouterr().out
+    assert "run 'ablate prefetch' with a network connection" in capsys.readouterr().out
 
 
 def test_a_downloaded_snapshot_of_the_named_revision_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,21 +219,21 @@ def test_a_downloaded_snapshot_of_the_named_revision_is_found(tmp_path: Path, mo
     (place / "refs" / "v1").write_text(commit)
     (place / "snapshots" / commit).mkdir(parents=True)
     model(place / "snapshots" / commit)
-    assert commit in look(Supply("model.path", "someone/some-model@v1", "model"))
-    with pytest.raises(UserError, match="some-model@v2: not on this disk, nor downloaded"):
-        look(Supply("model.path", "someone/some-model@v2", "model"))
+    assert commit in verify(RequiredFile("model.path", "someone/some-model@v1", "model"))
+    with pytest.raises(UserError, match="some-model@v2: neither on this disk nor downloaded"):
+        verify(RequiredFile("model.path", "someone/some-model@v2", "model"))
 
 
 def test_an_ensemble_needs_the_weights_of_its_members() -> None:
-    found = supplies({**FLAT, "reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]})
-    weights = {Path(supply.place).name for supply in found if supply.what.startswith("weights of")}
+    found = required_files({**FLAT, "reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]})
+    weights = {Path(required.place).name for required in found if required.what.startswith("weights of")}
     assert {"clip_emoji", "aesthetic_emoji"} <= weights
-    assert not [supply for supply in found if supply.what == "weights of ensemble"]
+    assert not [required for required in found if required.what == "weights of ensemble"]
 
 
 def test_supplies_follow_the_schema() -> None:
-    found = supplies(FLAT, {"reward.model": ["aesthetic_emoji"], "evaluation.scorers": [["judge_emoji"]]})
-    places = [(supply.field, supply.place) for supply in found]
+    found = required_files(FLAT, {"reward.model": ["aesthetic_emoji"], "evaluation.scorers": [["judge_emoji"]]})
+    places = [(required.field, required.place) for required in found]
     assert places[:3] == [("data.path", "p"), ("model.path", "m"), ("evaluation.prompts", "p.csv")]
     assert {place for field, place in places if field == "reward.weights"} == {
         "w/clip_emoji",
@@ -250,11 +247,13 @@ def test_published_weights_are_fetched_into_their_folder(tmp_path: Path, monkeyp
     """A path such as weights/pickscore looks like a name on the hub and is none."""
     monkeypatch.chdir(tmp_path)
     flat = {**FLAT, "reward.model": "hps_v2.1", "reward.weights": "weights", "evaluation.scorers": ["clip_emoji"]}
-    wanted = {supply.place: supply for supply in supplies(flat) if supply.field == "reward.weights"}
+    wanted = {required.place: required for required in required_files(flat) if required.field == "reward.weights"}
     published, own = wanted["weights/hps_v2.1"], wanted["weights/clip_emoji"]
     assert not published.on_hub
-    with pytest.raises(UserError, match=r"run 'ablate prefetch' or 'qsd fetch hps_v2\.1 --weights weights' where"):
-        look(published)
+    with pytest.raises(
+        UserError, match=r"run 'ablate prefetch' or 'qsd fetch hps_v2\.1 --weights weights' on a machine"
+    ):
+        verify(published)
     with pytest.raises(UserError, match=r"weights/clip_emoji: no such file or folder; put it there, or set reward\."):
         fetch(own)
 
@@ -264,7 +263,7 @@ def test_published_weights_are_fetched_into_their_folder(tmp_path: Path, monkeyp
         return str(local_dir / file)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", downloaded)
-    assert fetch(published) == look(published)
+    assert fetch(published) == verify(published)
     assert (tmp_path / "weights" / "hps_v2.1" / "HPS_v2.1_compressed.pt").is_file()
 
 

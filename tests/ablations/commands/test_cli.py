@@ -26,7 +26,11 @@ __all__ = ["fake_log"]
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = ("torch", "pandas", "numpy", "wandb", "pyarrow", "omegaconf", "diffusers", "matplotlib", "yaml")
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-HELPS = [["--help"], *([name, "--help"] for name in COMMANDS)]
+HELPS = [
+    pytest.param(["--help"], id="--help"),
+    *(pytest.param([name, "--help"], id=name, marks=pytest.mark.slow) for name in COMMANDS),
+]
+"""Four seconds each; the quick checks take the first, which imports the modules of all commands."""
 _PROBE = """
 import resource, sys
 sys.argv = ["ablate", *{arguments!r}]
@@ -49,7 +53,7 @@ def probe(arguments: list[str], heavy: tuple[str, ...]) -> tuple[float, str]:
     return float(seconds), found
 
 
-@pytest.mark.parametrize("arguments", HELPS, ids=[" ".join(each) for each in HELPS])
+@pytest.mark.parametrize("arguments", HELPS)
 def test_help_is_quick_and_imports_nothing_heavy(arguments: list[str], yardstick: float) -> None:
     attempts = [probe(arguments, HEAVY) for _ in range(3)]
     assert attempts[0][1] == "[]"
@@ -105,7 +109,7 @@ def test_table_before_the_run_says_what_to_do(world: Path, capsys: pytest.Captur
     assert ablate("explain", "good", "metric=prodct") == 2
     assert "unknown cell 'metric=prodct' (did you mean 'metric=product'?)" in capsys.readouterr().err
     assert ablate("explain", "good") == 0
-    assert "no train was ever finished in this store" in capsys.readouterr().out
+    assert "no train has been finished in this store" in capsys.readouterr().out
 
 
 def test_explain_names_the_field_that_differs(plan_of: Planner, store: Store, fake_log: Path) -> None:
@@ -139,7 +143,7 @@ def test_explain_tells_a_damaged_artefact(plan_of: Planner, store: Store, fake_l
     found = states(store, plan.nodes)
     assert found[cell.stages["train"].key] == "new"
     text = "\n".join(explain(plan, cell, store, found))
-    assert "an artefact is there but not valid: its file result.txt is missing" in text
+    assert "the artefact exists but is not valid: its file result.txt is missing" in text
     assert run_plan(plan, store).ran == 1, "only the damaged stage is made anew; what was made from it is still valid"
 
 
@@ -170,6 +174,7 @@ def test_unknown_cell_lists_some(plan_of: Planner) -> None:
         find_cell(plan_of(), "x")
 
 
+@pytest.mark.slow
 def test_second_run_is_quick_to_see_that_all_is_done(
     plan_of: Planner, store: Store, fake_log: Path, yardstick: float
 ) -> None:

@@ -271,7 +271,7 @@ def test_plan_prints_and_gives_the_estimate(assets: Path, capsys: pytest.Capture
     assert ablate("plan", "good", "--cluster", "site", "--parallel", "3") == 0
     text = capsys.readouterr().out
     assert "with 3 at a time on site" in text
-    assert "'model': nothing alike was run here yet" in text
+    assert "'model': no comparable run recorded" in text
     assert ablate("plan", "good", "--cluster", "sight") == 2
     assert "unknown cluster 'sight'" in capsys.readouterr().err
 

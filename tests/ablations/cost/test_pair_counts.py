@@ -80,6 +80,7 @@ def planned(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", WRITERS)
 def test_a_plan_counts_with_the_rows_of_a_list(assets: Path, capsys: pytest.CaptureFixture[str], reader: str) -> None:
     """The model decodes 200 images per second: 2 x 20,000 images in 200 s, after 10 s to start."""

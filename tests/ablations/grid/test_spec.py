@@ -63,6 +63,7 @@ overrides: {training: {steps: 7}, lora.targets: [to_q]}
 """
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_no_damage_to_a_file_gives_a_traceback(world: Path, data: st.DataObject) -> None:

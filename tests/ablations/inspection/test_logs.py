@@ -33,7 +33,7 @@ def test_the_end_of_a_long_file(tmp_path: Path) -> None:
 def test_the_stage_that_is_meant(plan_of: Planner, store: Store, fake_log: Path) -> None:
     plan = plan_of(faulty(610))
     good, bad = plan.cells[0], plan.cells[1]
-    with pytest.raises(UserError, match="no stage of beta=100 seed 0 was ever tried here"):
+    with pytest.raises(UserError, match="no stage of beta=100 seed 0 has an attempt in this store"):
         stage_to_read(good, store, None)
     run_plan(plan, store)
     assert stage_to_read(bad, store, None).stage == "train", "the one that failed"
@@ -41,7 +41,7 @@ def test_the_stage_that_is_meant(plan_of: Planner, store: Store, fake_log: Path)
     assert stage_to_read(good, store, "select").stage == "select"
     with pytest.raises(UserError, match="beta=610 seed 0 has no stage 'trian'; it has score, select, encode, train"):
         stage_to_read(bad, store, "trian")
-    with pytest.raises(UserError, match="generate of beta=610 seed 0 was never tried here"):
+    with pytest.raises(UserError, match="generate of beta=610 seed 0 has no attempt in this store"):
         stage_to_read(bad, store, "generate")
 
 

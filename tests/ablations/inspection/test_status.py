@@ -54,6 +54,7 @@ def fill(plan: Plan, store: Store) -> None:
             (claim / "1").write_text(json.dumps({"owner": Owner.here().fields() | {"host": "node7"}}))
 
 
+@pytest.mark.slow
 def test_ten_thousand_cells_in_two_seconds(plan_of: Planner, store: Store, yardstick: float) -> None:
     """Held to three yardsticks (300,000 hashes each), which were two seconds on the machine where the bound was set."""
     fill(plan_of(BIG, "big"), store)

@@ -39,6 +39,7 @@ def rewrite(store: Store, plan: Plan, cell: str, stage: str, **changes: Any) -> 
     write_json(folder / "attempt.json", about | changes)
 
 
+@pytest.mark.slow
 def test_configuration_stages_code_and_machines(
     plan_of: Planner, store: Store, fake_log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,7 +101,7 @@ def test_the_command_before_any_run(assets: Path, capsys: pytest.CaptureFixture[
     assert "seed: 0 | 1  (read by select, train)" in output
     assert "selection.strategy: top_k | random  (read by select)" in output
     assert "| -" in output, "a random selection has no scores"
-    assert "strategy=random seed 1: no attempt here at data, select, " in output
+    assert "strategy=random seed 1: no attempt in this store at data, select, " in output
     assert ablate("diff", "good", "metric=product", "base", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [entry["field"] for entry in found["config"]] == ["adapter"]

@@ -108,6 +108,7 @@ def test_inputs_come_before_their_users(plan_of: Planner) -> None:
         seen.add(key)
 
 
+@pytest.mark.slow
 def test_ten_thousand_cells_in_two_seconds(assets: Path, tmp_path: Path, yardstick: float) -> None:
     """Held to three yardsticks, 30 hashes a stage, which were two seconds on the machine where the bound was set."""
     axes = {
@@ -154,6 +155,7 @@ print("PROBE", time.process_time() - begin - yardstick, yardstick, max_rss_bytes
 """
 
 
+@pytest.mark.slow
 def test_the_shipped_example_of_ten_thousand_cells(tmp_path: Path) -> None:
     """The whole command with estimates costs less than 30 hashes per stage (the yardstick: 300,000, ten per stage)."""
     root = Path(__file__).resolve().parents[3]

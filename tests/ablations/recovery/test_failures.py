@@ -41,6 +41,7 @@ def test_every_real_fault_gets_its_cause(plan_of: Planner, store: Store, fake_lo
     assert group["place"] == "tests/ablations/faults.py:bug"
 
 
+@pytest.mark.slow
 def test_equal_failures_are_one_group(plan_of: Planner, store: Store, fake_log: Path) -> None:
     plan = plan_of(faulty(605, 610, seeds="[0, 1, 2]"))
     run_plan(plan, store)

@@ -32,6 +32,8 @@ OTHER = SMALL.replace("quality.metric: [product, difference]", "lora.rank: [4, 1
     "baseline: {quality.metric: product}", "baseline: {lora.rank: 4}"
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def finished(plan_of: Planner, store: Store, fake_log: Path, world: Path) -> tuple[Plan, Plan]:

@@ -42,6 +42,7 @@ def of_cell(plan: Plan, store: Store, name: str) -> list[str]:
     return [found[node.key] for node in cell.stages.values()]
 
 
+@pytest.mark.slow
 def test_a_retry_runs_the_stages_of_one_cause_and_what_waits_for_them(
     plan_of: Planner, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_retry_runs_the_stages_of_one_cause_and_what_waits_for_them(
     assert choose(plan, store, names(None)).failed == ()
 
 
+@pytest.mark.slow
 def test_a_retry_of_one_cell(plan_of: Planner, store: Store, fake_log: Path) -> None:
     plan = plan_of(faulty(605, seeds="[0, 1, 2]"))
     run_plan(plan, store)
@@ -73,6 +75,7 @@ def test_a_retry_of_one_cell(plan_of: Planner, store: Store, fake_log: Path) -> 
     }
 
 
+@pytest.mark.slow
 def test_out_of_memory_may_halve_the_micro_batch(
     plan_of: Planner, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def test_the_frames_of_a_fault_name_the_code_not_the_line(plan_of: Planner, stor
     assert found["reason"].startswith("IsADirectoryError: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR2"])
 def test_a_signal_ends_a_stage_at_its_next_report(name: str, plan_of: Planner, store: Store, world: Path) -> None:
     plan = plan_of(SMALL + "overrides: {training.steps: 30}\n")

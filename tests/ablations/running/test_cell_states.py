@@ -70,6 +70,7 @@ def test_after_a_failure_and_a_divergence_there_is_a_table(
     assert "608" not in error
 
 
+@pytest.mark.slow
 def test_a_divergence_alone_is_no_failure_and_the_next_run_makes_no_attempt(
     plan_of: Planner, store: Store, fake_log: Path, tables: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +113,7 @@ def test_where_nothing_is_evaluated_the_failure_is_what_is_said(
         write_cells(plan, store, None, least=1)
 
 
+@pytest.mark.slow
 def test_a_table_that_can_not_be_made_does_not_hide_the_failures(
     plan_of: Planner, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
+@pytest.mark.slow
 def test_a_flipped_sign_in_a_scorer_takes_the_old_table_away(project: Path, tmp_path: Path) -> None:
     root = shutil.copytree(project, tmp_path / "copy", symlinks=True)
     folder = root / "runs/sweeps/small@tiny"
@@ -76,6 +77,7 @@ def test_a_flipped_sign_in_a_scorer_takes_the_old_table_away(project: Path, tmp_
     assert str(kept.relative_to(root)) in again.stdout
 
 
+@pytest.mark.slow
 def test_a_comment_in_a_loss_changes_nothing_and_a_sign_trains_anew(project: Path, tmp_path: Path) -> None:
     root = shutil.copytree(project, tmp_path / "copy", symlinks=True)
     edit(root / "qsd/losses/dpo.py", "    return softplus(", "    # why\n    return softplus(")

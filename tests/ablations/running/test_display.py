@@ -45,7 +45,7 @@ SAID = (
     "waiting: score (shared by 4 cells) is run by process ",
     "score (shared by 4 cells) by another launcher",
     "done score ahead for 2 stages in 0 s",
-    "failed: score ahead for 2 stages: no room; the stages do what is missing themselves",
+    "failed: score ahead for 2 stages: no room; the stages compute what is missing themselves",
     "stopping 1 running stage; the same command continues from here",
 )
 

@@ -100,6 +100,7 @@ def await_text(log: Path, text: str) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_signal_is_passed_on(plan_of: Planner, store: Store, world: Path) -> None:
     """With cgroups, SLURM signals this process alone."""
     node, job = train_job(plan_of, store)
@@ -111,6 +112,7 @@ def test_a_signal_is_passed_on(plan_of: Planner, store: Store, world: Path) -> N
     assert (outcome(store, node)["state"], outcome(store, node)["signal"]) == ("interrupted", "SIGUSR2")
 
 
+@pytest.mark.slow
 def test_the_attempt_dies_with_the_process_that_watches_it(plan_of: Planner, store: Store, world: Path) -> None:
     node, job = train_job(plan_of, store)
     log = world / "events"

@@ -50,6 +50,7 @@ def run_plan(plan: Plan, store: Store, jobs: int = 2) -> RunResult:
     return run(plan, store, Lines(sys.stdout), jobs, table=fake_stages.HERE, preload=PRELOAD)
 
 
+@pytest.mark.slow
 def test_every_stage_runs_once_and_the_second_run_none(plan_of: Planner, store: Store, fake_log: Path) -> None:
     plan = plan_of(SMALL)
     result = run_plan(plan, store)
@@ -63,6 +64,7 @@ def test_every_stage_runs_once_and_the_second_run_none(plan_of: Planner, store: 
     assert not list(Path("runs/claims").iterdir()), "no claim is left"
 
 
+@pytest.mark.slow
 def test_artefacts_hold_no_time_host_or_path(plan_of: Planner, store: Store, fake_log: Path) -> None:
     run_plan(plan_of(SMALL), store, jobs=1)
     first = tree(Path("runs/artefacts"))
@@ -161,6 +163,7 @@ def test_no_more_attempts_at_once_than_jobs(plan_of: Planner, store: Store, worl
     assert display.most == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("each", [1, 2])
 def test_every_attempt_has_a_gpu_and_no_gpu_has_more_than_its_share(
     each: int, plan_of: Planner, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
@@ -192,6 +195,7 @@ def test_gpus_are_checked_and_neighbouring_slots_differ() -> None:
             read_gpus(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_signal_ends_politely_and_the_next_run_continues(
     number: signal.Signals, plan_of: Planner, store: Store, world: Path, fake_log: Path, monkeypatch: pytest.MonkeyPatch

@@ -93,6 +93,7 @@ def test_only_what_is_left_is_worked_on(plan_of: Planner, store: Store, fake_log
     assert {line.split()[1] for line in notes(fake_log, "ahead")} == {"aesthetic_emoji"}
 
 
+@pytest.mark.slow
 def test_its_failure_costs_nothing_but_time(
     plan_of: Planner,
     store: Store,
@@ -107,7 +108,7 @@ def test_its_failure_costs_nothing_but_time(
     result = run_scores(plan_of(THREE), store)
     assert result.failures == []
     said = capsys.readouterr().out
-    assert said.count("no room for two models; the stages do what is missing themselves") == 3
+    assert said.count("no room for two models; the stages compute what is missing themselves") == 3
     assert "failed: score ahead for 2 stages, process 1 of 3: " in said
     assert tree(store.root / "artefacts") == tree(whole.root / "artefacts")
 
@@ -131,6 +132,7 @@ def wait_for(condition: object, what: str) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_status_shows_it_cancel_ends_it_and_gc_frees_what_it_left(
     plan_of: Planner, store: Store, fake_log: Path, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

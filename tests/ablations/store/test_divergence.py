@@ -84,6 +84,7 @@ def test_records_with_and_without_the_field(ending: dict[str, object], expected:
     assert not diverged({"state": "interrupted", **ending})
 
 
+@pytest.mark.slow
 def test_the_next_run_tries_the_failed_stage_again_and_not_the_diverged_one(
     ended: Plan, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +96,7 @@ def test_the_next_run_tries_the_failed_stage_again_and_not_the_diverged_one(
     assert f"{total} stages, {total - 3} done, 3 to run" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_retry_must_ask_for_it_by_cause_or_by_cell(ended: Plan, store: Store) -> None:
     (key,), (failed,) = trainings(ended, "beta=608"), trainings(ended, "beta=610")
     cell = [find_cell(ended, "beta=608")]
@@ -132,6 +134,7 @@ def test_another_sweep_with_the_same_training_does_not_try_it_either(
     assert attempts_at(store, trainings(other, "beta=608")[0]) == 1
 
 
+@pytest.mark.slow
 def test_it_is_shown_and_costs_nothing_any_more(ended: Plan, store: Store) -> None:
     found = status(ended, store)
     assert [(entry["label"], entry["reason"]) for entry in found["diverged"]] == [("train beta=608 seed 0", REASON)]

@@ -118,6 +118,7 @@ def spoil(folder, rows, listed):
     seal(folder, "evaluate", folder.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("listed", [False, True], ids=["in the file", "listed beside it"])
 def test_an_image_without_a_number_is_left_out_of_every_cell(tmp_path, world, listed):
     world = usual_world(prompts={"evaluation": 60}, pictures=False)

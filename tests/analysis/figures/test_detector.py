@@ -118,6 +118,7 @@ def test_seeds_that_judge_the_same_pairs_alike_narrow_no_bar(noisy, monkeypatch)
     assert sum(bars[0]) <= PAIRS
 
 
+@pytest.mark.slow
 def test_pictures_are_written_beside_the_tables_and_kept_up_to_date(noisy):
     runs, folder = noisy
     names = {path.name for path in write(runs, folder)}

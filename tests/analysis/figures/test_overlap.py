@@ -73,6 +73,7 @@ def test_selections_of_the_same_pairs_are_one_row(tmp_path):
     assert read_overlap(tmp_path, read_sweep(write_sweep(tmp_path, world))) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 40])
 def test_the_heat_map_is_drawn_for_few_and_many(tmp_path, count):
     cells = [Cell(f"selection.fraction={number},metric=difference", seeds=(0,)) for number in range(count)]

@@ -133,6 +133,7 @@ def test_too_little_to_estimate_is_refused():
             estimates([np.zeros(shape)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize(
     ("seed_deviation", "most"),
@@ -166,6 +167,7 @@ def test_prompts_alone_would_not_cover():
     assert held / 300 < 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize("seed_deviation", [0.0, SEED_DEVIATION, 0.012], ids=["no seed variance", "usual", "large"])
 def test_family_wise_error_of_fourteen_equal_cells(seeds, seed_deviation):
@@ -179,6 +181,7 @@ def test_family_wise_error_of_fourteen_equal_cells(seeds, seed_deviation):
     assert false / tables <= 0.06
 
 
+@pytest.mark.slow
 def test_planned_power_is_that_of_the_rule():
     """Simulated power of Holm's mark for one true effect among 13 equal cells, within 4 points of the plan."""
     rng = np.random.default_rng(11)
