@@ -42,8 +42,8 @@ EXIT_UNKNOWN = 255
 _OWN = ("ablations.running.fork_server", "ablations.running.workers", "ablations.cli")
 """Imported by the fork server before all else. A child imports the launcher's main program, so ``ablations.cli``."""
 _QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
-"""The fork server is killed at the end, with the semaphores that libraries made in it. multiprocessing's own process for
-such leftovers removes them, and would say so below the table."""
+"""The fork server is killed at the end, with the semaphores that libraries made in it. multiprocessing's own process
+for such leftovers removes them, and would report it below the table."""
 _TRIES = 20
 _PAUSE_S = 0.1
 
