@@ -42,7 +42,7 @@ _OPTIONAL = {
 def write(runs: Path, sweep_folder: Path, formats: Mapping[str, tuple[str, ...]] = FIGURE_FORMATS) -> list[Path]:
     """Write ``rows.json``, ``table.csv``, ``table.md``, figures, their tables, ``curves.json`` and the lock of these.
 
-    The same results give the same bytes. Every file is written aside and renamed, the lock last, so that a kill
+    The same results give the same bytes. Every file is put in place in one step, the lock last, so that a kill
     leaves complete files and a lock that does not fit them.
 
     Args:

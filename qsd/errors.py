@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """A mistake the user can mend: commands print its message without a traceback and exit with code 2.
+    """A mistake that the user can fix: commands print its message without a traceback and exit with code 2.
 
     The message names the place (file, line and column, or the id), the value, and the remedy.
     """

@@ -1,6 +1,6 @@
 """The run store: where results, and what is known about stages, lie on disk; and whether a stage is finished.
 
-The layout below is read by the grid runner, by the analysis and by the W&B projection alike::
+The layout below is read by the grid runner, by the analysis and by the W&B projection::
 
     artefacts/<stage>/<key>/      a finished stage: its files and record.json
     partial/<stage>/<key>/        a stage under way; survives from one attempt to the next

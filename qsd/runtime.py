@@ -16,7 +16,7 @@ STATE = ".state"
 
 
 class Report(Protocol):
-    """Told how far a stage is; cheap to call often."""
+    """Called with how far a stage is; cheap to call often."""
 
     def __call__(self, done: int, total: int, unit: str) -> None:
         """``done`` of ``total``, counted in ``unit`` (for example ``steps``)."""
@@ -37,12 +37,12 @@ class Interrupted(BaseException):
 
 
 def never() -> bool:
-    """A stage that nobody stops."""
+    """A stage that is never asked to stop."""
     return False
 
 
 def silent(done: int, total: int, unit: str) -> None:
-    """A report that nobody reads."""
+    """A report that goes nowhere."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class StageContext:
         return folder
 
     def clear_state(self) -> None:
-        """Remove the resumable state; called by whoever ran the stage, once it has succeeded."""
+        """Remove the resumable state; called by the runner of the stage, once it has succeeded."""
         shutil.rmtree(self.output / STATE, ignore_errors=True)
 
 

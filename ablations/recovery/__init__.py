@@ -1,1 +1,1 @@
-"""What failed and why, and what mends it: try again, end it, or free the space of what nobody needs."""
+"""What failed and why, and how to go on: try again, cancel, or free the space of what is not needed."""

@@ -67,7 +67,7 @@ def cells_json(plan: Plan, store: Store, commit: str | None) -> dict[str, Any]:
 def write_cells(plan: Plan, store: Store, commit: str | None, least: int = 0) -> Path:
     """Write the sweep's ``cells.json`` and ``run.json``; the sweep's folder.
 
-    Tables and pictures there that are about other cells are moved aside first, and a line says so.
+    Tables and pictures there that are about other cells are moved away first, and a line says so.
 
     Args:
         plan: the sweep.

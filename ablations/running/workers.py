@@ -69,7 +69,7 @@ class Workers:
     def start(self, identity: int, job: Path, environment: Mapping[str, str]) -> None:
         """Start the attempt at a job with more environment variables; ``identity`` names it from then on.
 
-        The first call waits until the fork server has imported the libraries. One that was killed is started anew.
+        The first call waits until the fork server has imported the libraries. A killed one is started again.
 
         Raises:
             RuntimeError: the fork server does not start.

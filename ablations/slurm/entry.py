@@ -55,7 +55,7 @@ def run_finish_job(path: str) -> None:
 
 
 def _checkpoint(path: str) -> Any:
-    """Called by submitit if the time limit or preemption comes before :func:`run_job` has begun: start anew."""
+    """Called by submitit if the time limit or preemption comes before :func:`run_job` has begun: start again."""
     from submitit.helpers import DelayedSubmission
 
     return DelayedSubmission(run_job, path)

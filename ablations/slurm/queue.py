@@ -47,7 +47,7 @@ def cancel_incomplete(store: Store, cluster: str) -> None:
             continue
         for number, array in launch.records():
             if not array.complete:
-                # Without an id nobody knows whether sbatch succeeded: cancel by name, which no other job has.
+                # Without an id it is unknown whether sbatch succeeded: cancel by name, which no other job has.
                 scancel(*([array.job] if array.job else ["--me", f"--name={array.name}"]))
                 launch.forget(number)
 

@@ -195,7 +195,7 @@ def fitting(
     now = dict(list(todo.items())[: max(0, room)])
     while now:
         precomputes = groups(now, table, largest)
-        # Fewer stages may also need fewer precomputes, so the groups are made anew for each try.
+        # Fewer stages may also need fewer precomputes, so the groups are formed again for each try.
         over = len(now) + sum(len(group.processes) for group in precomputes) - room
         if over <= 0:
             return now, precomputes

@@ -18,16 +18,16 @@ _POLL_S = 0.5
 @contextmanager
 def submit_lock(store: Store) -> Iterator[None]:
     """Wait until no other launcher submits, and keep others waiting meanwhile."""
-    told = False
+    announced = False
     while (claim := store.claims.take(_KEY)) is None:
         holder = store.claims.holder(_KEY)
-        if holder is not None and not told:
+        if holder is not None and not announced:
             print(
                 f"another launch is submitting ({holder}); waiting for it. "
                 f"If that process is no more, remove {store.claims.folder / _KEY}",
                 flush=True,
             )
-            told = True
+            announced = True
         time.sleep(_POLL_S)
     try:
         yield

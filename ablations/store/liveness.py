@@ -42,7 +42,7 @@ class Survey:
     answers: Answers
 
     def holder(self, key: str) -> Owner | None:
-        """Who works on a stage now, as far as can be proven; None if nobody does."""
+        """Who works on a stage now, as far as can be proven; None if no process does."""
         owner = self.owners.get(key)
         if owner is None or owner.is_dead(lambda job: self.answers.state(job, owner.cluster)):
             return None
@@ -117,7 +117,7 @@ def queued_jobs(store: Store, left: Mapping[str, StageNode], cluster: str) -> di
 
 @dataclass(frozen=True)
 class InUse:
-    """What of a store is in use, as far as nobody can prove the contrary.
+    """What of a store is in use; what cannot be proven unused counts as used.
 
     Attributes:
         keys: stages that a process works on or that have a job.
@@ -136,7 +136,7 @@ def in_use(store: Store) -> InUse:
     """Look at all claims and launches of a store, with one question to the scheduler."""
     seen = survey(store)
     alive = {key: [job for job in submitted if seen.may_be_alive(job)] for key, submitted in seen.jobs.items()}
-    # A process and a job count alike: either may still read its inputs and write its results.
+    # A process and a job count equally: either may still read its inputs and write its results.
     keys = {key for key in seen.owners if seen.holder(key) is not None}
     keys.update(key for key, jobs in alive.items() if key and jobs)
     living = {job.launch for jobs in alive.values() for job in jobs}

@@ -1,4 +1,4 @@
-"""Who is working on a stage: a process on a machine, told apart from a later process with the same number.
+"""Who is working on a stage: a process on a machine, distinguished from a later process with the same number.
 
 A claim is taken over only from an owner that is proven dead, so every doubt here counts as alive: a machine that does
 not answer, a process that the system hides, a start time that cannot be read.

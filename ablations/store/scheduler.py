@@ -44,7 +44,7 @@ class JobState:
         job: its id, ``123`` or ``123_4``.
         state: the scheduler's own word, for people.
         phase: what that word means.
-        ending: how it ended badly: one of the constants above; empty if it did not, or if nobody knows.
+        ending: how it ended badly: one of the constants above; empty if it did not, or if it is unknown.
         reason: why it waits or how it ended, in the scheduler's words; may be empty.
         node: where it runs or ran; may be empty.
         restarts: how often it was requeued and started again; 0 where the scheduler does not say.
@@ -97,10 +97,10 @@ def scheduler() -> Scheduler:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the scheduler said about some jobs, all asked at once (:func:`ask`).
+    """The scheduler's answers about some jobs, all asked at once (:func:`ask`).
 
     Attributes:
-        states: job -> its state; without jobs of other clusters, which nobody here can ask about.
+        states: job -> its state; without jobs of other clusters, which cannot be asked about from here.
         silent: True if it was asked and did not answer.
         cluster: the name of the cluster that was asked; None if no job named one.
     """

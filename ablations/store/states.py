@@ -43,7 +43,7 @@ class StageStates:
         jobs: key -> the id of its latest job, as far as one is known.
         launches: key -> the launch that submitted the latest job.
         job_states: key -> what the scheduler says about the latest job, as far as it answered.
-        answers: everything that the scheduler said.
+        answers: the scheduler's answers.
     """
 
     states: Mapping[str, str]
@@ -118,7 +118,7 @@ def _of_owner(owner: Owner, answers: Answers) -> str:
 
 
 def _from_records(folder: Path | None, key: str, seen: Survey) -> str | None:
-    """The state of a stage that nobody works on: by its latest attempt and its latest job; None if it has neither."""
+    """The state of a stage that no process holds: by its latest attempt and its latest job; None if it has neither."""
     ending = outcome(folder) if folder else None
     submitted, job = seen.latest_job(key), seen.job_state(key)
     # A failure counts only if no job was submitted after it: a newer job is another try.

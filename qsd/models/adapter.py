@@ -73,7 +73,7 @@ def save_adapter(
     """Write ``folder/pytorch_lora_weights.safetensors`` for ``load_lora_weights`` of the family's stock pipeline.
 
     Rank, alpha and targets are in the file's metadata, without which a loader would take alpha = rank; ``facts`` are
-    put beside them. The file is written aside and renamed; equal adapters with equal facts give equal bytes.
+    put beside them. The file is put in place in one step; equal adapters with equal facts give equal bytes.
     """
     layers = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(network, adapter_name=NAME).items()}
     metadata = {"r": lora.rank, "lora_alpha": effective_alpha(lora), "target_modules": sorted(lora.targets)}

@@ -27,7 +27,7 @@ class Denoiser:
         network: the network, which may have an adapter.
         process: times, noising, target and sampler step.
         family: how the network is called.
-        pixels_per_latent: pixels along a side of one latent, for networks that are told the size of the image.
+        pixels_per_latent: pixels along a side of one latent, for networks that get the size of the image as an input.
     """
 
     network: ModelMixin

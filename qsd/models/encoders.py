@@ -48,7 +48,7 @@ class TextEncoder:
     family: Family
 
     def conditioning(self, captions: Sequence[str]) -> Conditioning:
-        """What the network is told of B captions, [B, ...] by field, computed in fp32 and without gradients."""
+        """The conditioning of B captions, [B, ...] by field, computed in fp32 and without gradients."""
         # Captions are also encoded inside the loop that draws, whose network may be in autocast.
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             return self.family.encode_captions(self.towers, captions)

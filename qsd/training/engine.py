@@ -78,7 +78,7 @@ class Engine(Generic[M]):
         Args:
             output: folder for ``metrics.jsonl`` and, of a method that validates, ``validation.jsonl``.
             state: folder for the checkpoint.
-            report: told after each step.
+            report: called after each step.
             stopping: asked before each step.
             attempt: folder of the attempt, for its rates and the method's own files; None keeps none.
 

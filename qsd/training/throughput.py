@@ -109,7 +109,7 @@ class ThroughputLog:
     Args:
         folder: of the attempt; None writes nothing.
         throughput: counts the work of this process.
-        processes: that share the work alike.
+        processes: that share the work equally.
     """
 
     def __init__(self, folder: Path | None, throughput: Throughput, processes: int) -> None:

@@ -31,7 +31,7 @@ INDEX = "model_index.json"
 """The file of a model's folder that names its pipeline class and its parts."""
 
 Conditioning = dict[str, "Tensor"]
-"""What a network is told about B captions: tensors [B, ...] by a name that the family chooses, such as
+"""The conditioning of a network on B captions: tensors [B, ...] by a name that the family chooses, such as
 ``hidden_states`` [B, tokens, width]. The stages store, draw and pass on whatever fields there are."""
 
 
@@ -139,7 +139,7 @@ class Family(ABC):
         """The diffusion process that a model was trained for, from the settings in its folder ``scheduler``.
 
         Raises:
-            UserError: the settings are of another process; said before any weights are loaded.
+            UserError: the settings are of another process; raised before any weights are loaded.
         """
 
     @abstractmethod
@@ -155,7 +155,7 @@ class Family(ABC):
 
     @abstractmethod
     def encode_captions(self, towers: Sequence[TextTower], captions: Sequence[str]) -> Conditioning:
-        """What the network is told of B captions, as the stock pipeline computes it; called without gradients.
+        """The conditioning of B captions, as the stock pipeline computes it; called without gradients.
 
         Args:
             towers: the models of ``texts``, in that order.

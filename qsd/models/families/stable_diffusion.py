@@ -73,7 +73,7 @@ class StableDiffusion(Family):
     def added_conditioning(
         self, noisy: Tensor, conditioning: Conditioning, pixels_per_latent: int
     ) -> dict[str, Tensor] | None:
-        """What the UNet is told beside the captions' tokens: nothing."""
+        """Further inputs of the UNet beside the captions' tokens: none."""
         return None
 
     def encode_captions(self, towers: Sequence[TextTower], captions: Sequence[str]) -> Conditioning:

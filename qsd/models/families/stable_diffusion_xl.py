@@ -1,4 +1,4 @@
-"""Stable Diffusion XL's base model: a larger UNet that is also told the pooled caption and the size of the image."""
+"""Stable Diffusion XL's base model: a larger UNet that also takes the pooled caption and the size of the image."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class ChoiceLoss:
 
     Attributes:
         function: (scores [B, 2], label [B]: the probability that the first is preferred, 1 or 0.5) -> loss [B].
-        weights: number of training choices with the same caption [B] -> weight w [B]; None weighs all alike.
+        weights: number of training choices with the same caption [B] -> weight w [B]; None gives all the same weight.
         scale: (section ``loss``, choices per step) -> what the mean is multiplied by; None is 1.
         ties: whether it learns from ties, labelled 0.5; else they are left out.
     """

@@ -1,4 +1,4 @@
-"""PickScore: cross-entropy with soft labels, every caption counting alike.
+"""PickScore: cross-entropy with soft labels, every caption counting equally.
 
 Source: Kirstain et al., "Pick-a-Pic", arXiv 2305.01569; yuvalkirstain/PickScore ``trainer/criterions/
 clip_criterion.py``, whose in-batch negatives are off by default and are not here. A choice weighs 1 / (choices of its

@@ -252,7 +252,7 @@ class PairsMethod(AdapterMethod):
         if not self.loss.statistics or (len(micro_batches) == 1 and micro_batches[0].pairs == pairs):
             return None
         # Each process fills the columns of its own pairs and leaves zeros elsewhere, so the sum over the processes is
-        # the table of the whole step in order of position, whoever computed what.
+        # the table of the whole step in order of position, whichever process computed what.
         table = torch.zeros(2 * (1 + self.loss.needs_reference + len(self._loss_decays)), pairs, device=self.device)
         with torch.no_grad():
             for item in micro_batches:
