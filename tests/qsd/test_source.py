@@ -99,6 +99,7 @@ print(json.dumps(keys))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "old", "new", "first_stage"),
     [

@@ -84,6 +84,7 @@ WRITERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="waits for Linux: peak memory is read from /proc")
 @pytest.mark.parametrize("layout", WRITERS)
 def test_memory_does_not_grow_with_the_data_set(layout: str, tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def mean_of(runs, key, split, scorer):
     return pc.mean(chosen["score"].cast("float64")).as_py()
 
 
+@pytest.mark.slow
 def test_an_offline_run_holds_config_history_scores_and_gallery(tmp_path, world, sweep):
     """An attempt with rates from step 5 on replaces those of the one before."""
     trained = stage_keys(world.cells[0], 1)["train"]
@@ -198,6 +199,7 @@ def test_results_that_come_later_replace_the_offline_run(tmp_path, world):
     assert "scores/evaluation/judge/difference_to_base" in offline(folder)[run_id].summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["init", "cursor"])
 def test_a_kill_leaves_no_second_folder(tmp_path, sweep, at):
     """SIGKILL within the second run, before or after wandb has finished it; then the same call again."""
@@ -223,6 +225,7 @@ project.project_sweep(*map(pathlib.Path, sys.argv[1:3]), "offline")
     assert all(run.exit_code == 0 and "scores/seen/judge/mean" in run.summary for run in found.values())
 
 
+@pytest.mark.slow
 def test_no_secret_and_nothing_of_the_machine_is_written(tmp_path, world, sweep, monkeypatch):
     """Nor anything outside ``runs/``."""
     home = tmp_path / "home"

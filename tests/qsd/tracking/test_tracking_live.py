@@ -45,6 +45,7 @@ def write_cells(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_training_is_shown_once_and_whole(
     world: TinyStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
