@@ -51,6 +51,7 @@ def resume(name: Name, runs: Runs = RUNS) -> None:
     """Continue a sweep where it was last launched; on a cluster, submit exactly the stages that are missing."""
     from ablations.commands import launch
     from ablations.grid.spec import find_sweep
+    from ablations.slurm import finish_job
     from ablations.slurm.resubmit import resubmit
     from ablations.store.artefacts import Store
     from ablations.store.launches import latest_launch
@@ -58,7 +59,7 @@ def resume(name: Name, runs: Runs = RUNS) -> None:
 
     last = latest_launch(Store(runs, stages.key_of), find_sweep(name).stem)
     if last is not None:
-        print(resubmit(runs, last.arguments, last.profile))
+        print(resubmit(runs, last.arguments, last.profile, finish_job.run))
         return
     sweep_plan, store = planned(name, None, runs, None)
     raise typer.Exit(launch.run(sweep_plan, store, None))
@@ -66,13 +67,14 @@ def resume(name: Name, runs: Runs = RUNS) -> None:
 
 def _submit(plan: Plan, store: Store, cluster: str, canary: bool, name: str, experiment: str | None) -> bool:
     """Submit the plan; False if everything is done, so that only the tables remain to be shown."""
+    from ablations.slurm import finish_job
     from ablations.slurm.profile import find_profile, read_profile
     from ablations.slurm.submit import submit
 
     for notice in plan.grid.notices:
         print(f"note: {notice}")
     arguments = {"name": name, "experiment": experiment, "seeds": list(plan.sweep.seeds)}
-    submission = submit(plan, store, read_profile(find_profile(cluster)), arguments, canary=canary)
+    submission = submit(plan, store, read_profile(find_profile(cluster)), arguments, finish_job.run, canary=canary)
     if submission.launch is None and not submission.queued:
         return False
     print(f"{submission}\n'ablate status {name}' shows the progress; 'ablate resume {name}' submits lost stages again")

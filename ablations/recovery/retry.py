@@ -72,6 +72,7 @@ def submit(plan: Plan, store: Store, choice: Choice) -> Submitted | None:
     """Submit the retry as the sweep's last launch was; None if the stages did not fail on a cluster."""
     if not any(failed.job for failed in choice.failed):
         return None
+    from ablations.slurm import finish_job
     from ablations.slurm import submit as cluster
     from ablations.slurm.profile import read_profile
     from ablations.store.launches import latest_launch
@@ -80,7 +81,7 @@ def submit(plan: Plan, store: Store, choice: Choice) -> Submitted | None:
     if launch is None:
         return None
     profile, table = read_profile(Path(launch.profile)), launch.arguments["table"]
-    return cluster.submit(plan, store, profile, launch.arguments, table, only=choice.keys)
+    return cluster.submit(plan, store, profile, launch.arguments, finish_job.run, table, only=choice.keys)
 
 
 def halve_batches(store: Store, choice: Choice) -> list[str]:

@@ -9,7 +9,6 @@ leaves the stage undone ends with a status that makes the SLURM job fail, so not
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import signal
 import subprocess
@@ -43,15 +42,6 @@ def run_job(path: str) -> None:
     if code:
         sys.stdout.flush()
         raise SystemExit(code)
-
-
-def run_finish_job(path: str) -> None:
-    """Entry of the last job of a launch, which may submit what is left; so submitting must not import it.
-
-    Args:
-        path: of the file that ``finish_file.write`` wrote.
-    """
-    importlib.import_module("ablations.slurm.finish_job").run(path)
 
 
 def _checkpoint(path: str) -> Any:

@@ -30,7 +30,7 @@ def run(path: str) -> None:
 
 
 def _go_on(content: dict[str, Any]) -> None:
-    print(resubmit(Path(content["runs"]), content["arguments"], content["profile"]))
+    print(resubmit(Path(content["runs"]), content["arguments"], content["profile"], run))
 
 
 def _show(content: dict[str, Any]) -> None:

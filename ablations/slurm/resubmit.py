@@ -14,16 +14,17 @@ from ablations.store.artefacts import Store
 from ablations.store.jobs import load_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
-def resubmit(runs: Path, arguments: Mapping[str, Any], profile: str) -> Submitted:
+def resubmit(runs: Path, arguments: Mapping[str, Any], profile: str, last_job: Callable[[str], None]) -> Submitted:
     """Submit the stages that are missing.
 
     Args:
         runs: the store.
         arguments: of the earlier launch (``Launch.arguments``).
         profile: path of its cluster profile.
+        last_job: as of ``submit``.
 
     Raises:
         UserError: as ``submit``, or the sweep's files are damaged or gone.
@@ -33,4 +34,5 @@ def resubmit(runs: Path, arguments: Mapping[str, Any], profile: str) -> Submitte
     if arguments["seeds"] is not None:
         sweep = replace(sweep, seeds=tuple(arguments["seeds"]))
     plan = make_plan(sweep, table, arguments["experiment"])
-    return submit(plan, Store(runs, table.key_of), read_profile(Path(profile)), arguments, arguments["table"])
+    store = Store(runs, table.key_of)
+    return submit(plan, store, read_profile(Path(profile)), arguments, last_job, arguments["table"])

@@ -12,7 +12,6 @@ from ablations.running.precompute import groups
 from ablations.running.processes import count_of
 from ablations.slurm import finish_file, query
 from ablations.slurm.canary import Canary
-from ablations.slurm.entry import run_finish_job
 from ablations.slurm.limits import limits
 from ablations.slurm.queue import Queue, cancel_incomplete
 from ablations.slurm.stale import free, stale
@@ -24,7 +23,7 @@ from ablations.store.liveness import queued_jobs
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from ablations.grid.keys import StageNode, StageTable
     from ablations.planning.plan import Plan
@@ -93,6 +92,7 @@ def submit(
     store: Store,
     profile: Profile,
     arguments: Mapping[str, Any],
+    last_job: Callable[[str], None],
     table: str = QSD,
     canary: bool = False,
     only: Container[str] | None = None,
@@ -104,6 +104,8 @@ def submit(
         store: where results are kept; on a disk that nodes see.
         profile: the site.
         arguments: what selects the same sweep again: {"name", "experiment", "seeds"} of the command line.
+        last_job: what the last job of the launch calls with the path of its file: ``finish_job.run``. It submits
+            again where the queue had no room, so this module cannot import it.
         table: module with the stage table.
         canary: rehearse each shape first; training waits for it.
         only: keys of the stages to submit, if not all; one whose inputs are not coming is left out. A training that
@@ -120,7 +122,7 @@ def submit(
         raise UserError(query.CONTROLLER_UNREACHABLE)
     with submit_lock(store):
         try:
-            return _submit(plan, store, profile, arguments, table, canary, only, cluster)
+            return _submit(plan, store, profile, arguments, last_job, table, canary, only, cluster)
         except OSError as error:
             raise UserError(
                 f"{error.filename or store.root}: {error.strerror}; what was submitted before stays in the queue, "
@@ -133,6 +135,7 @@ def _submit(
     store: Store,
     profile: Profile,
     arguments: Mapping[str, Any],
+    last_job: Callable[[str], None],
     table: str,
     canary: bool,
     only: Container[str] | None,
@@ -180,7 +183,7 @@ def _submit(
     queue = Queue(launch, store, profile, code.path, table, bounds.array)
     jobs = queue.submit(now, queued, holds, precomputes)
     later = len(todo) - len(now)
-    queue.submit_last(run_finish_job, finish_file.write(launch, plan, store, folder, later), _last(plan, jobs))
+    queue.submit_last(last_job, finish_file.write(launch, plan, store, folder, later), _last(plan, jobs))
     ahead = sum(len(group.processes) for group in precomputes)
     return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), freed, later, ahead, about_diverged)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ablations.planning.plan import Plan
+from ablations.slurm import finish_job
 from ablations.slurm.profile import Profile, read_profile
 from ablations.slurm.submit import Submitted, submit
 from ablations.store.artefacts import Store
@@ -73,7 +74,7 @@ def submit_plan(slurm: OneNode, store: Store, profile: Profile, fake_log: Path) 
 
     def run(plan: Plan, site: Profile = profile, canary: bool = False) -> Submitted:
         arguments = {"name": plan.sweep.name, "experiment": None, "seeds": None}
-        return submit(plan, store, site, arguments, fake_stages.HERE, canary)
+        return submit(plan, store, site, arguments, finish_job.run, fake_stages.HERE, canary)
 
     return run
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ablations.grid.spec import read_sweep
 from ablations.planning.plan import make_plan
+from ablations.slurm import finish_job
 from ablations.slurm.profile import read_profile
 from ablations.slurm.submit import submit
 from ablations.store.artefacts import Store
@@ -17,7 +18,7 @@ def main(sweep: str, runs: str, profile: str) -> None:
     plan = make_plan(read_sweep(Path(sweep)), fake_stages)
     store = Store(Path(runs), fake_stages.key_of)
     arguments = {"name": plan.sweep.name, "experiment": None, "seeds": None}
-    print(submit(plan, store, read_profile(Path(profile)), arguments, fake_stages.HERE))
+    print(submit(plan, store, read_profile(Path(profile)), arguments, finish_job.run, fake_stages.HERE))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 from ablations.grid.spec import read_sweep
 from ablations.inspection.status import status
 from ablations.planning.plan import make_plan
+from ablations.slurm import finish_job
 from ablations.slurm.profile import Profile
 from ablations.slurm.submit import submit
 from ablations.store.artefacts import Store
@@ -44,7 +45,9 @@ def test_an_array_of_score_processes(slurm: OneNode, world: Path, profile: Profi
 
     command("scontrol", "update", "PartitionName=low", "State=DOWN")  # queues jobs and starts none
     try:
-        done = submit(plan, store, profile, {"name": "models", "experiment": None, "seeds": None}, only=scoring)
+        done = submit(
+            plan, store, profile, {"name": "models", "experiment": None, "seeds": None}, finish_job.run, only=scoring
+        )
         (launch,) = launches(store)
         arrays = {array.stage: array for array in launch.arrays()}
         waiting = [entry["label"] for entry in status(plan, store)["queued"] if entry["stage"] == "ahead"]

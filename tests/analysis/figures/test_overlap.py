@@ -59,7 +59,7 @@ def test_cells_that_share_a_selection_are_one_row(tmp_path):
 
 
 def test_selections_of_the_same_pairs_are_one_row(tmp_path):
-    """All pairs, whatever is done to their labels, and for each seed anew; a seed is named where it matters."""
+    """All pairs, whatever is done to their labels, and for each seed again; a seed is named where it matters."""
     cells = [
         *(Cell(f"flips={share}", seeds=(0, 1), reward_model=None, kept=100) for share in (0, 10, 20)),
         Cell("half", seeds=(0, 1), reward_model=None, kept=50),

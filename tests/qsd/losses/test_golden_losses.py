@@ -1,7 +1,7 @@
 """Twenty steps of every loss on a tiny random model, against curves that were written down once.
 
 A change of a loss, a draw, a reduction or the optimiser shows here as a number. When one is meant, write the curves
-anew with ``python -m tests.qsd.losses.test_golden_losses`` and say in the commit why they moved.
+again with ``python -m tests.qsd.losses.test_golden_losses`` and say in the commit why they moved.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class ToyMethod(AdapterMethod):
             metadata={"reward": "squared distance"},
             tags=("reinforcement-learning",),
             results=(f"last reward {summary['last_reward']:.3g}",),
-            data="Prompts are drawn anew in every step; a reward judges the answers.",
+            data="New prompts are drawn in every step; a reward judges the answers.",
             digests={"the prompts": "0" * 64},
         )
 
@@ -230,7 +230,7 @@ def test_the_method_words_its_own_numbers(tmp_path: Path, capsys: pytest.Capture
     assert [row["steps"] for row in rates] == [10, 20, 25]
     assert list(rates[0]) == ["steps", "prompts_per_second", "flops_per_second", "share_of_peak"]
     assert rates[0]["prompts_per_second"] > 0
-    assert rates[0]["flops_per_second"] is None, "nobody counted operations"
+    assert rates[0]["flops_per_second"] is None, "operations are not counted"
 
 
 def test_only_the_main_process_writes_and_prints(
