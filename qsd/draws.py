@@ -5,6 +5,7 @@
 | timestep, noise, VAE posterior noise, flip, caption dropout | (pair id, draw index, seed) |
 | order of the pairs in an epoch | (pair id, seed, epoch): a subset keeps the order of the full set |
 | initial latents of an evaluation image | (prompt id, image index, seed) |
+| noise of a sampler step, and of where a sampling begins | (prompt id, visit, step, candidate, seed) |
 | one uniform number of a pair, for a named purpose | (pair id, seed, purpose) |
 
 A name is hashed (BLAKE2b, 512 bits); disjoint parts of the hash give the scalars and the 128-bit keys of numpy's
@@ -81,6 +82,31 @@ def initial_latents(
     for row, (prompt_id, index) in enumerate(zip(prompt_ids, image_indices, strict=True)):
         normal.fill(_words("initial latents", prompt_id, index, seed)[0:2], latents[row])
     return latents
+
+
+BEGIN = -1
+"""The step of the noise that a sampling begins with."""
+
+
+def step_noise(
+    prompt_ids: Sequence[str], visits: Sequence[int], step: int, candidate: int, seed: int, shape: Sequence[int]
+) -> npt.NDArray[np.float32]:
+    """[B, C, H, W] standard normal numbers: the new noise of a sampler step during training.
+
+    Args:
+        prompt_ids: of B prompts.
+        visits: how often training has sampled each of them before.
+        step: of the sampler, from 0; ``BEGIN`` is the noise that it begins with.
+        candidate: which of several outcomes of the step.
+        seed: of the training.
+        shape: (C, H, W).
+    """
+    noise = np.empty((len(prompt_ids), *shape), dtype=np.float32)
+    normal = _KeyedNormal()
+    for row, (prompt_id, visit) in enumerate(zip(prompt_ids, visits, strict=True)):
+        name = f"{prompt_id}\0{visit}\0{step}\0{candidate}"
+        normal.fill(_words("sampler step", name, 0, seed)[0:2], noise[row])
+    return noise
 
 
 def epoch_order(pair_ids: Sequence[str], seed: int, epoch: int) -> npt.NDArray[np.int64]:

@@ -26,7 +26,7 @@ _SETTINGS = ("meaning", "execution", "location")
 _ROOT = Path(__file__).resolve().parents[1]
 
 
-def source_digest(module: str, root: Path = _ROOT) -> str:
+def source_digest(module: str, root: Path = _ROOT, within: str = "") -> str:
     """12 hex digits of the code of ``module`` and of the modules below ``root`` that it imports.
 
     Comments, docstrings, annotations for type checkers (``if TYPE_CHECKING``) and layout do not count.
@@ -34,13 +34,14 @@ def source_digest(module: str, root: Path = _ROOT) -> str:
     Args:
         module: dotted name, for example ``qsd.losses.dpo``.
         root: the folder that has the top-level package; by default the one that has this project's.
+        within: only modules of this package count; by default those of all packages.
     """
     code = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
         path = _file(name, root)
-        if path is None or name in code or _is_shared(name):
+        if path is None or name in code or _is_shared(name) or not f"{name}.".startswith(f"{within}." if within else ""):
             continue
         code[name], imported = _read(path, name)
         waiting += imported

@@ -47,6 +47,8 @@ class FieldInfo:
     below: float | None = None
     least: float | None = None
     most: float | None = None
+    needed: bool = False
+    """True for a field that only some methods read, and those that do must be given; its default is empty."""
 
     @property
     def required(self) -> bool:
@@ -62,7 +64,7 @@ def _field(default: Any, kind: Kind, why: str, **limits: Any) -> Any:
 
 
 def meaning(default: Any, why: str, **limits: Any) -> Any:
-    """A field that changes results. ``limits``: registry, choices, above, below, least, most (both included)."""
+    """A field that changes results. ``limits``: registry, choices, above, below, least, most (both included), needed."""
     return _field(default, Kind.MEANING, why, **limits)
 
 

@@ -19,7 +19,7 @@ class DataConfig:
     """The preference pairs."""
 
     reader: str = meaning("pickapic", "layout of the data set", registry="qsd.data.readers")
-    path: str = location(REQUIRED, "file or folder with the pairs")
+    path: str = location("", "file or folder with the pairs", needed=True)
     labels: str = meaning(
         "human",
         "who said which image is better; tables and model cards tell when it was a program",
@@ -109,6 +109,15 @@ EQUAL_STEP_RANK = 16
 """The rank at which ``lora.scaling`` makes no difference."""
 
 
+@dataclass(init=False)
+class MethodConfig(MemberSection):
+    """How the adapter is trained. Each method declares its settings in its own file."""
+
+    members: ClassVar[str] = "qsd.training.methods"
+
+    name: str = meaning("pairs", "off-policy on pairs, or on-policy on prompts and a reward", registry="qsd.training.methods")
+
+
 @dataclass
 class LoraConfig:
     """The adapter."""
@@ -132,7 +141,7 @@ class TrainingConfig:
         "steps", "equal for all cells: the steps, or the passes over their pairs", choices=("steps", "epochs")
     )
     epochs: float = meaning(1.0, "passes over the selected pairs (budget epochs)", above=0)
-    pairs_per_step: int = meaning(REQUIRED, "pairs that one optimiser step averages over", least=1)
+    pairs_per_step: int = meaning(0, "pairs that one optimiser step averages over", needed=True, least=1)
     learning_rate: float = meaning(REQUIRED, "peak rate of AdamW", above=0)
     schedule: str = meaning("constant", "after the warm-up", choices=("constant", "cosine"))
     warmup_steps: int = meaning(0, "steps of linear warm-up", least=0)
@@ -209,6 +218,7 @@ class ExperimentConfig:
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)

@@ -11,7 +11,7 @@ from qsd.errors import UserError
 from qsd.registry import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from qsd.config.schema import EvaluationConfig
 
@@ -28,16 +28,28 @@ class Prompt:
 
 
 def read_prompts(evaluation: EvaluationConfig) -> list[Prompt]:
-    """The first ``prompts_per_split`` prompts of every split in ``splits``, in the order of the file.
+    """The prompts of an evaluation (``read_splits``)."""
+    return read_splits(Path(evaluation.prompts), evaluation.splits, evaluation.prompts_per_split)
+
+
+def read_splits(
+    path: Path, wanted: Sequence[str], most: int | None = None, field: str = "evaluation.prompts"
+) -> list[Prompt]:
+    """The first prompts of every wanted split, in the order of the file.
+
+    Args:
+        path: CSV, parquet, or folder of style lists.
+        wanted: names of splits.
+        most: prompts of each split; None: all.
+        field: that names the file, for messages.
 
     Raises:
         UserError: a missing file, column or split, an empty caption, or a duplicate id; with its line.
     """
-    path = Path(evaluation.prompts)
-    by_split: dict[str, list[Prompt]] = {split: [] for split in evaluation.splits}
+    by_split: dict[str, list[Prompt]] = {split: [] for split in wanted}
     lines_by_id: dict[str, int] = {}
     splits: set[str] = set()
-    for line, row in _rows(path):
+    for line, row in _rows(path, field):
         prompt = Prompt(*(str(row[column] or "").strip() for column in COLUMNS))
         if not prompt.prompt_id or not prompt.caption:
             empty = "caption" if prompt.prompt_id else "prompt_id"
@@ -49,7 +61,6 @@ def read_prompts(evaluation: EvaluationConfig) -> list[Prompt]:
         lines_by_id[prompt.prompt_id] = line
         splits.add(prompt.split)
         prompts = by_split.get(prompt.split)
-        most = evaluation.prompts_per_split
         if prompts is not None and (most is None or len(prompts) < most):
             prompts.append(prompt)
     for split, prompts in by_split.items():
@@ -60,13 +71,13 @@ def read_prompts(evaluation: EvaluationConfig) -> list[Prompt]:
     return [prompt for prompts in by_split.values() for prompt in prompts]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(path: Path, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows with their line number (CSV) or row number (parquet, lists), from 1."""
     if path.is_dir():
         yield from enumerate(_of_styles(path), start=1)
         return
     if not path.is_file():
-        raise UserError(f"{path}: no such file; set evaluation.prompts to a CSV with {', '.join(COLUMNS)}")
+        raise UserError(f"{path}: no such file; set {field} to a CSV with {', '.join(COLUMNS)}")
     if path.suffix == ".parquet":
         from qsd.files import read_table
 

@@ -64,7 +64,7 @@ class Generator:
     def _captions(self, captions: Sequence[str]) -> tuple[Conditioning, Conditioning]:
         """The conditioning of B captions, and of what guidance leads away from, [B, ...] by field."""
         encoded, empty = self._encode(captions), self._encode([""])[0]
-        if self._family.zero_negative_prompt(self._pipeline):
+        if self._family.zero_negative_prompt(self._pipeline.config):
             empty = {field: torch.zeros_like(values) for field, values in empty.items()}
         conditioning = {field: torch.stack([caption[field] for caption in encoded]) for field in empty}
         return conditioning, {field: torch.stack([values] * len(captions)) for field, values in empty.items()}

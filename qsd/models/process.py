@@ -17,8 +17,11 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import IntTensor, Tensor
+
+from qsd.errors import UserError
 
 
 class DiffusionProcess(Protocol):
@@ -33,6 +36,17 @@ class DiffusionProcess(Protocol):
 
         Returns:
             [B] of the type that the network is called with, such as int64 or float32.
+        """
+        ...
+
+    def sampling_times(self, steps: int) -> list[tuple[float, float]]:
+        """(where it begins, where it ends) of every step of the sampler, from noise to the clean image.
+
+        Args:
+            steps: how many, at least 1.
+
+        Raises:
+            UserError: more steps than the process has times.
         """
         ...
 
@@ -53,7 +67,7 @@ class DiffusionProcess(Protocol):
         ...
 
     def step(
-        self, prediction: Tensor, noisy: Tensor, time: Tensor, next_time: Tensor, eta: float
+        self, prediction: Tensor, noisy: Tensor, time: Tensor, next_time: Tensor, eta: float | Tensor
     ) -> tuple[Tensor, Tensor]:
         """One step of the sampler, from ``time`` to the earlier ``next_time``, as a Gaussian.
 
@@ -62,7 +76,7 @@ class DiffusionProcess(Protocol):
             noisy: the latents at ``time``, [B, C, h, w].
             time: where the step begins, [B].
             next_time: where it ends, [B]; each process says how the end of the sampling is written.
-            eta: how much new noise the step brings: 0 is deterministic.
+            eta: how much new noise the step brings, one number or [B, 1, 1, 1]: 0 is deterministic.
 
         Returns:
             (mean [B, C, h, w], standard deviation [B, 1, 1, 1]). The latents at ``next_time`` are
@@ -127,6 +141,17 @@ class DdpmProcess(DiffusionProcess):
         # The product can round up to T for a draw next to 1.
         return np.minimum((uniform * self.count).astype(np.int64), self.count - 1)
 
+    def sampling_times(self, steps: int) -> list[tuple[float, float]]:
+        """The timesteps that diffusers' DDIM takes under the model's own spacing, each with the one T / steps before.
+
+        The last step ends at a negative timestep, which stands for the end of the sampling.
+        """
+        if steps > self.count:
+            raise UserError(f"{steps} sampler steps are more than the {self.count} timesteps of the model; use fewer")
+        sampler = cast("Any", DDIMScheduler.from_config(self.schedule.config, clip_sample=False))
+        sampler.set_timesteps(steps)
+        return [(float(time), float(time - self.count // steps)) for time in sampler.timesteps.tolist()]
+
     def add_noise(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """z_t = √ᾱ_t z_0 + √(1 - ᾱ_t) ε, [B, C, h, w]."""
         return self.schedule.add_noise(latents, noise, cast("IntTensor", times))
@@ -142,7 +167,7 @@ class DdpmProcess(DiffusionProcess):
         return self._x0_and_noise(noisy, prediction, self._alpha(times, noisy))[0]
 
     def step(
-        self, prediction: Tensor, noisy: Tensor, time: Tensor, next_time: Tensor, eta: float
+        self, prediction: Tensor, noisy: Tensor, time: Tensor, next_time: Tensor, eta: float | Tensor
     ) -> tuple[Tensor, Tensor]:
         """DDIM's step to s = ``next_time``; a negative s is the end of the sampling, where ᾱ is ``final_alpha``.
 

@@ -74,13 +74,15 @@ def stage_meaning(stage: str, values: Values) -> dict[str, Any]:
     """The part of a configuration that decides a stage's result, by dotted name.
 
     Raises:
-        UserError: there is nothing at a path, or a reward model has no weights.
+        UserError: a field that the stage needs is not given, there is nothing at a path, or a reward model has no weights.
     """
     spec = STAGES[stage]
     fields = schema_fields()
     meaning: dict[str, Any] = {}
     for name in spec.reads(values):
         info, value = fields[name], values[name]
+        if info.needed and not value:
+            raise UserError(f"{name} is missing ({info.why}); the stage {stage} needs it")
         if info.kind is Kind.LOCATION:
             meaning[name] = _content(name, value)
         elif info.kind is Kind.MEANING and value != info.default:

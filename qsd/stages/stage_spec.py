@@ -151,7 +151,7 @@ class BatchField:
 
     Attributes:
         name: of the field.
-        at_most: field whose value a batch never exceeds, if any.
+        at_most: field whose value a batch never exceeds, if any and if it is given.
     """
 
     name: str
@@ -160,7 +160,8 @@ class BatchField:
     def effective(self, values: Values) -> int:
         """How many items the stage takes at a time."""
         size = int(values[self.name])
-        return size if self.at_most is None else min(size, int(values[self.at_most]))
+        most = None if self.at_most is None else values[self.at_most]
+        return min(size, int(most)) if most else size
 
 
 @dataclass(frozen=True)

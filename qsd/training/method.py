@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from qsd.adapters.facts import TrainingFacts
+from qsd.config.schema import ExperimentConfig
 from qsd.training.ema import ParameterEma
 from qsd.training.metrics import GRAD_NORM
 from qsd.training.processes import Processes
@@ -125,11 +126,18 @@ class Method(ABC):
 class AdapterMethod(Method):
     """A method that stage train can run: it trains an adapter and can say what it was trained on.
 
+    It is made with (configuration, inputs by stage, denoiser, processes, folder of shared reference errors or None), and
+    found by ``qsd.training.methods``.
+
     Attributes:
-        needs: names of the stage's inputs that the method reads.
+        config: of the cell, with the number of steps that its budget gives.
     """
 
-    needs: ClassVar[tuple[str, ...]]
+    config: ExperimentConfig
+
+    def keep_files(self, output: Path) -> None:
+        """Files that the method writes during the training go to ``output``; most write none."""
+        return
 
     @abstractmethod
     def summary(self, output: Path) -> dict[str, Any]:

@@ -98,8 +98,12 @@ class MetricsLog:
 
 
 def mean_of(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, Any]:
-    """The mean of each named column over N ≥ 1 rows; None where a training has no number for a column."""
-    return {name: None if rows[0][name] is None else sum(row[name] for row in rows) / len(rows) for name in names}
+    """The mean of each named column over those of N ≥ 1 rows that have a number; None where no row has one."""
+    means: dict[str, Any] = {}
+    for name in names:
+        values = [row[name] for row in rows if row[name] is not None]
+        means[name] = sum(values) / len(values) if values else None
+    return means
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

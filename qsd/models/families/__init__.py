@@ -239,8 +239,12 @@ class Family(ABC):
             [B, C, h, w], scaled as the network sees them.
         """
 
-    def zero_negative_prompt(self, pipeline: Any) -> bool:
-        """True where the stock pipeline guides away from zeros, not from the encoded empty caption."""
+    def zero_negative_prompt(self, index: Mapping[str, Any]) -> bool:
+        """True where the stock pipeline guides away from zeros, not from the encoded empty caption.
+
+        Args:
+            index: the content of ``model_index.json``, or the configuration of a loaded pipeline.
+        """
         return False
 
     # ── The adapter ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -56,12 +56,12 @@ class StableDiffusionXL(StableDiffusion):
 
     def pipeline_options(self, index: Mapping[str, Any]) -> dict[str, Any]:
         """Which negative prompt the model's folder asks for (zeros, unless it says otherwise), and no watermark."""
-        zeros = bool(index.get("force_zeros_for_empty_prompt", True))
+        zeros = self.zero_negative_prompt(index)
         return {"force_zeros_for_empty_prompt": zeros, "add_watermarker": False}
 
-    def zero_negative_prompt(self, pipeline: Any) -> bool:
-        """True for the published model."""
-        return bool(pipeline.config.get("force_zeros_for_empty_prompt", False))
+    def zero_negative_prompt(self, index: Mapping[str, Any]) -> bool:
+        """True for the published model, and where nothing is said."""
+        return bool(index.get("force_zeros_for_empty_prompt", True))
 
 
 FAMILY = StableDiffusionXL()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ from qsd.models.denoiser import load_denoiser
 from qsd.runtime import StageContext
 from qsd.stages.spec import STAGES, stage_inputs
 from qsd.training.engine import Engine, Recipe
-from qsd.training.offpolicy.method import PairsMethod
+from qsd.training.method import AdapterMethod
+from qsd.training.methods import REGISTRY
 from qsd.training.processes import join
 
 
@@ -31,12 +33,18 @@ def run(context: StageContext) -> None:
         Interrupted: it was asked to stop; it continues from the step that it has reached.
     """
     config = context.config
-    missing = [name for name in PairsMethod.needs if name not in context.inputs]
+    spec = REGISTRY.get(config.method.name)
+    missing = [name for name in spec.inputs if name not in context.inputs]
     if missing:
-        raise UserError(f"stage train: the method reads the stage {missing[0]}, which is not among the inputs")
+        raise UserError(
+            f"stage train: method {config.method.name} reads the stage {missing[0]}, which is not among the inputs"
+        )
     processes, device = join(prepare(config.device, config.threads))
     denoiser = load_denoiser(config.model.path, torch.device(device), config.training.precision)
-    method = PairsMethod(config, context.inputs, denoiser, processes, context.reference_errors)
+    module, _, name = spec.entry.partition(":")
+    made = getattr(importlib.import_module(module), name)
+    method: AdapterMethod = made(config, context.inputs, denoiser, processes, context.reference_errors)
+    method.keep_files(context.output)
     engine = Engine(method, Recipe.of_adapter(method.config.training))
     engine.run(context.output, context.state, context.report, context.stopping, context.attempt)
     if processes.main:

@@ -1,60 +1,60 @@
-"""Stage train: an adapter fine-tuned on the selected pairs."""
+"""Stage train: an adapter, fine-tuned by a method on the selected pairs, or on prompts and a reward."""
 
 from __future__ import annotations
 
-import math
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qsd.config.schema import EQUAL_STEP_RANK
 from qsd.errors import UserError
-from qsd.losses import REGISTRY
-from qsd.stages.stage_spec import (
-    BatchField,
-    Compute,
-    Rehearsal,
-    StageCost,
-    StageSpec,
-    Work,
-    member_code,
-    section,
-)
-from qsd.training.loss_cost import Passes, passes_of
+from qsd.losses import REGISTRY as LOSSES
+from qsd.stages.stage_spec import BatchField, Rehearsal, StageCost, StageSpec, member_code, section
+from qsd.stages.train import off_policy, on_policy
+from qsd.training.methods import REGISTRY as METHODS
+from qsd.training.methods import method_of
 
 if TYPE_CHECKING:
-    from qsd.stages.stage_spec import Counts, ModelSizes, Values
+    from types import ModuleType
+
+    from qsd.stages.stage_spec import Compute, Counts, ModelSizes, Values, Work
 
 REHEARSED_STEPS = 3
 """The first step is slow, the second has the optimiser's state in memory, the third gives the time."""
 
 
+def _kind(values: Values) -> ModuleType:
+    """What differs between the two kinds of methods."""
+    return on_policy if method_of(values).on_policy else off_policy
+
+
+def _inputs(values: Values) -> tuple[str, ...]:
+    return method_of(values).inputs
+
+
 def _reads(values: Values) -> tuple[str, ...]:
-    """The loss with the fields that it reads, the adapter, and the training without the budget that is not in force."""
-    of_loss = ("loss.name", *_settings(values["loss.name"]))
-    unread = "training.epochs" if values["training.budget"] == "steps" else "training.steps"
-    training = (name for name in section("training") if name != unread)
-    adapter = [name for name in section("lora") if name != "lora.scaling" or values["lora.rank"] != EQUAL_STEP_RANK]
-    return ("data.labels", "model.path", "model.resolution", *of_loss, *adapter, *training, "seed")
-
-
-@cache
-def _settings(loss: str) -> tuple[str, ...]:
-    """Dotted names of the settings of a loss."""
-    return tuple(f"loss.{name}" for name in REGISTRY.get(loss).fields)
+    """The method and the loss with the fields that they read, the adapter, the training, and what it is trained on."""
+    method = method_of(values)
+    names = ["model.path", "model.resolution", "method.name", *(f"method.{name}" for name in method.fields)]
+    if method.uses_loss:
+        names += ["loss.name", *(f"loss.{name}" for name in LOSSES.get(values["loss.name"]).fields)]
+    names += [name for name in section("lora") if name != "lora.scaling" or values["lora.rank"] != EQUAL_STEP_RANK]
+    return (*names, *_kind(values).reads(values), "seed")
 
 
 def _extra(values: Values) -> dict[str, Any]:
-    """The code of the loss."""
-    return member_code("loss", REGISTRY, values["loss.name"])
+    """The code of the loss, and what the kind of method adds."""
+    method = method_of(values)
+    of_loss = member_code("loss", LOSSES, values["loss.name"]) if method.uses_loss else {}
+    return {**of_loss, **_kind(values).extra(values)}
 
 
 def _processes(values: Values, gpus: int | None) -> int:
     """One per GPU unless the experiment says how many.
 
     Raises:
-        UserError: more processes than GPUs, or than pairs of a step.
+        UserError: more processes than GPUs, or than pairs or prompts of a step.
     """
-    asked, device, pairs = values["training.processes"], values["device"], values["training.pairs_per_step"]
+    asked, device, field = values["training.processes"], values["device"], _kind(values).ITEMS
+    items = values[field]
     spread = device in ("auto", "cuda")
     count = int(asked or (gpus if spread and gpus else 1))
     if spread and gpus and count > gpus:
@@ -62,44 +62,20 @@ def _processes(values: Values, gpus: int | None) -> int:
             f"training.processes is {count}, but the cluster profile gives a training {gpus} GPUs; "
             "make them equal, or leave training.processes out"
         )
-    if count > pairs:
+    if count > items:
         raise UserError(
-            f"training.pairs_per_step is {pairs}, but {count} processes would share it; use at most {pairs} "
+            f"{field} is {items}, but {count} processes would share it; use at most {items} "
             "(training.processes, or gpus of train in the cluster profile)"
         )
     return count
 
 
 def _work(values: Values, counts: Counts) -> Work:
-    comparable_key = (values["model.path"], values["model.resolution"], values["training.precision"])
-    if values["training.budget"] == "steps":
-        pairs = values["training.steps"] * values["training.pairs_per_step"]
-    else:
-        pairs = max(values["training.pairs_per_step"], values["training.epochs"] * counts.selected(values))
-    passes = pairs * passes_per_pair(values).forward_passes
-    return Work(passes, "images x denoiser passes", values["lora.rank"], comparable_key)
-
-
-def passes_per_pair(values: Values) -> Passes:
-    """What a pair costs under the loss of a flat configuration."""
-    loss = values["loss.name"]
-    read = (values[name] for name in _settings(loss))
-    settings = tuple(tuple(value) if isinstance(value, list) else value for value in read)
-    return _passes(loss, settings, values["training.pairs_per_step"] <= values["training.micro_batch"])
-
-
-@cache
-def _passes(loss: str, settings: tuple[Any, ...], whole_steps: bool) -> Passes:
-    """Remembered, because thousands of cells have a handful of losses between them."""
-    member = REGISTRY.get(loss)
-    return passes_of(member, member.settings(**dict(zip(member.fields, settings, strict=True))), whole_steps)
+    return _kind(values).work(values, counts)  # type: ignore[no-any-return]
 
 
 def _compute(values: Values, passes: float, processes: int, sizes: ModelSizes) -> Compute:
-    of_pair, per_step = passes_per_pair(values), values["training.pairs_per_step"]
-    steps = passes / (of_pair.forward_passes * per_step)
-    batches = steps * math.ceil(per_step / (values["training.micro_batch"] * processes))
-    return Compute(passes * sizes.denoiser_flop(values), values["training.precision"], of_pair.calls * batches)
+    return _kind(values).compute(values, passes, processes, sizes)  # type: ignore[no-any-return]
 
 
 def _size(values: Values, rank: float, sizes: ModelSizes) -> float:
@@ -114,7 +90,8 @@ def _enough(_values: Values) -> dict[str, int]:
 STAGE = StageSpec(
     entry="qsd.stages.train.run:run",
     reads=_reads,
-    inputs=("select", "encode"),
+    inputs=tuple(dict.fromkeys(name for method in METHODS.names() for name in METHODS.get(method).inputs)),
+    chosen_inputs=_inputs,
     extra=_extra,
     processes=_processes,
     cost=StageCost(_work, _compute, _size),
@@ -122,6 +99,10 @@ STAGE = StageSpec(
         shape=(
             "model.path",
             "model.resolution",
+            "method.name",
+            "method.prompts_per_step",
+            "method.guidance_scale",
+            "method.sampling_batch",
             "loss.name",
             "lora.rank",
             "lora.targets",

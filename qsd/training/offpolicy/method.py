@@ -54,7 +54,7 @@ class PairsMethod(AdapterMethod):
 
     Args:
         config: sections loss, lora and training, and the seed.
-        inputs: folders of the stages that ``needs`` names.
+        inputs: folders of the stages select and encode.
         denoiser: the base model; it gets the adapter.
         processes: that share each step; by default this one alone.
         shared_errors: folder of reference errors that cells share; None computes them in every step.
@@ -68,7 +68,6 @@ class PairsMethod(AdapterMethod):
         UserError: nothing to train on, too few pairs to validate on, or a LoRA target without layers.
     """
 
-    needs = ("select", "encode")
     unit = "pairs"
     columns = COLUMNS
     lower = "training.learning_rate, loss.beta or lora.alpha"

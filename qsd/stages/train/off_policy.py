@@ -1,0 +1,63 @@
+"""What stage train reads and costs under the method of all off-policy losses."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from qsd.losses import REGISTRY
+from qsd.stages.stage_spec import Compute, Work, section
+from qsd.training.loss_cost import Passes, passes_of
+
+if TYPE_CHECKING:
+    from qsd.stages.stage_spec import Counts, ModelSizes, Values
+
+ITEMS = "training.pairs_per_step"
+"""What the processes of a step share."""
+
+
+def reads(values: Values) -> tuple[str, ...]:
+    """Who labelled the pairs, and the training without the budget that is not in force."""
+    unread = "training.epochs" if values["training.budget"] == "steps" else "training.steps"
+    return ("data.labels", *(name for name in section("training") if name != unread))
+
+
+def extra(_values: Values) -> dict[str, Any]:
+    """Nothing: the stage's version covers the method's code."""
+    return {}
+
+
+def work(values: Values, counts: Counts) -> Work:
+    """Passes of the network over the pairs of all steps."""
+    comparable_key = (values["model.path"], values["model.resolution"], values["training.precision"])
+    per_step = values["training.pairs_per_step"]
+    if values["training.budget"] == "steps":
+        pairs = values["training.steps"] * per_step
+    else:
+        pairs = max(per_step, values["training.epochs"] * counts.selected(values))
+    passes = pairs * passes_per_pair(values).forward_passes
+    return Work(passes, "images x denoiser passes", values["lora.rank"], comparable_key)
+
+
+def passes_per_pair(values: Values) -> Passes:
+    """What a pair costs under the loss of a flat configuration."""
+    loss = values["loss.name"]
+    read = (values[f"loss.{name}"] for name in REGISTRY.get(loss).fields)
+    settings = tuple(tuple(value) if isinstance(value, list) else value for value in read)
+    return _passes(loss, settings, values["training.pairs_per_step"] <= values["training.micro_batch"])
+
+
+@cache
+def _passes(loss: str, settings: tuple[Any, ...], whole_steps: bool) -> Passes:
+    """Remembered, because thousands of cells have a handful of losses between them."""
+    member = REGISTRY.get(loss)
+    return passes_of(member, member.settings(**dict(zip(member.fields, settings, strict=True))), whole_steps)
+
+
+def compute(values: Values, passes: float, processes: int, sizes: ModelSizes) -> Compute:
+    """What these passes ask of a machine."""
+    of_pair, per_step = passes_per_pair(values), values["training.pairs_per_step"]
+    steps = passes / (of_pair.forward_passes * per_step)
+    batches = steps * math.ceil(per_step / (values["training.micro_batch"] * processes))
+    return Compute(passes * sizes.denoiser_flop(values), values["training.precision"], of_pair.calls * batches)

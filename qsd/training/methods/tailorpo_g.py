@@ -1,0 +1,47 @@
+"""TailorPO-G: TailorPO whose winner is moved along the gradient of its reward before it is trained (Eq. 14)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qsd.config.fields import meaning
+from qsd.training.methods import Candidates, MethodPasses, MethodSpec, Preferences, Sampling
+from qsd.training.methods._cost import candidate_passes, placed
+from qsd.training.methods.tailorpo import DEFAULTS
+
+if TYPE_CHECKING:
+    from qsd.training.methods import Values
+
+
+@dataclass
+class Guidance:
+    """How far winners are moved."""
+
+    guide_from: float = meaning(0.1, "length of the move at the first step, in lengths of that step's noise", above=0)
+    guide_to: float = meaning(0.2, "and at the last step (guide_schedule cosine)", above=0)
+    guide_schedule: str = meaning(
+        "cosine", "from guide_from to guide_to over the sampler's steps; or guide_from", choices=("cosine", "constant")
+    )
+    r_high: float | None = meaning(
+        None, "above all rewards, in their unit; the move is along the gradient of -(r_high - r)^2; null: of r"
+    )
+
+
+@dataclass
+class Settings(Guidance, Candidates, Preferences, Sampling):
+    """Those of TailorPO, and the guidance."""
+
+
+def _passes(values: Values) -> MethodPasses:
+    """Each winner of a trained step is predicted and scored once more, with a gradient to its latents."""
+    plain = candidate_passes(values)
+    guided = 2 if values["method.guidance_scale"] > 1 else 1
+    steps = [step for step in placed(values) if step + 1 < values["method.sampler_steps"]]
+    moved = values["method.prompts_per_step"] * len(steps) / values["method.updates"]
+    return MethodPasses(
+        plain.forward, plain.trained + guided * moved, plain.calls + 2 * len(steps), plain.scored + moved
+    )
+
+
+METHOD = MethodSpec("qsd.training.onpolicy.candidates:CandidatesMethod", Settings, defaults=DEFAULTS, passes=_passes)
