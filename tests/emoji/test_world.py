@@ -48,6 +48,16 @@ def test_held_out_prompts_are_in_no_training_pair_or_choice() -> None:
     assert prompts.groupby("split").size().to_dict() == {"evaluation": 312, "seen": 156, "validation": 156}
 
 
+def test_training_prompts_are_those_of_the_pairs_and_held_out_from_nothing_else() -> None:
+    training = pd.read_csv(ASSETS / "training_prompts.csv")
+    prompts = pd.read_csv(ASSETS / "prompts.csv")
+    pairs = pd.read_parquet(ASSETS / "pairs.parquet", columns=["caption"])
+    assert len(training) == 957
+    assert set(training["caption"]) == set(pairs["caption"]) - set(prompts["caption"])
+    assert training["prompt_id"].is_unique
+    assert not set(training["prompt_id"]) & set(prompts["prompt_id"])
+
+
 def test_pairs_have_the_columns_of_pick_a_pic() -> None:
     table = pd.read_parquet(ASSETS / "pairs.parquet")
     for column in (

@@ -45,6 +45,7 @@ def main() -> None:
     aesthetic.build(world)
     text_to_image.build(world, autoencoder, words)
     preferences.build_pairs(world, autoencoder, words)
+    prompts.build_training(world)
     preferences.build_choices(world, autoencoder, words)
     fine_tuned.build(world)
     blip.build(world)

@@ -1,4 +1,5 @@
-"""Step: the prompts of evaluation (held-out combinations), validation (for choosing settings) and seen ones."""
+"""Steps: the prompts of evaluation (held-out combinations), validation (for choosing settings) and seen ones; and the
+training prompts of on-policy methods."""
 
 from __future__ import annotations
 
@@ -23,4 +24,21 @@ def build(world: World) -> None:
     parts = [part.iloc[rng.permutation(len(part))] for part in parts]
     table = pd.concat(parts)
     table["prompt_id"] = table["style"] + "/" + table["emoji"]
+    table[["prompt_id", "caption", "split"]].to_csv(target, index=False)
+
+
+def build_training(world: World) -> None:
+    """Write ``training_prompts.csv``: the captions of the preference pairs, without those of ``prompts.csv``.
+
+    So on-policy and off-policy methods train on the same prompts, and the split ``seen`` is new to the former.
+    """
+    target = world.assets / "training_prompts.csv"
+    if target.exists():
+        return
+    used = set(pd.read_parquet(world.assets / "pairs.parquet", columns=["caption"])["caption"])
+    used -= set(pd.read_csv(world.assets / "prompts.csv")["caption"])
+    captions = pd.read_parquet(world.assets / "captions.parquet")
+    table = captions[captions["caption"].isin(used)].assign(
+        prompt_id=lambda rows: rows["style"] + "/" + rows["emoji"], split="training"
+    )
     table[["prompt_id", "caption", "split"]].to_csv(target, index=False)
