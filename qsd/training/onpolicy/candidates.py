@@ -129,7 +129,7 @@ class CandidatesMethod(PreferenceMethod):
                 return sampler.clean(sampler.predict(latents, index, prompts.rows(part)), latents, index)
 
             captions = [prompts.captions[place] for place in part.tolist()]
-            moved[part] = guide(
+            moved[part], _ = guide(
                 winner[part], clean, self.reward, captions, self._move(step) * length, self.settings.r_high
             )
         return moved

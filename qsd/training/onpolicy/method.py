@@ -19,10 +19,12 @@ from torch import Tensor
 
 from qsd.adapters.facts import TrainingFacts
 from qsd.config.schema import ExperimentConfig
-from qsd.models.adapter import add_adapter
+from qsd.errors import UserError
+from qsd.models.adapter import add_adapter, reference
 from qsd.models.attention import training_attention
 from qsd.models.denoiser import Denoiser
-from qsd.models.encoders import load_image_encoder, load_text_encoder
+from qsd.models.decoder import load_image_decoder
+from qsd.models.encoders import load_text_encoder
 from qsd.models.source import load_index
 from qsd.training.ema import ParameterEma
 from qsd.training.method import AdapterMethod
@@ -38,13 +40,16 @@ from qsd.training.processes import Processes
 from qsd.training.throughput import Throughput
 
 COUNTS = ("not_finite", "passes", "trained_passes", "scored")
-"""The last columns of every on-policy method: per optimiser step, summed over the processes.
+"""The last columns of every on-policy method: per optimiser step, summed over the processes, without watched images.
 
     not_finite      rewards that are infinite or not a number; what they belong to is left out
-    passes          images that went through the network without gradients, guidance halves and watched images included
+    passes          images that went through the network without gradients, guidance halves counted each
     trained_passes  images that went through it with gradients
     scored          images that the reward model scored
 """
+
+CALIBRATION_PROMPTS = 256
+"""Training prompts whose images by the base model put an ensemble's members on one scale."""
 
 S = TypeVar("S")
 """What ``collect`` keeps of a batch of samples."""
@@ -67,7 +72,8 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
         trained: the sampler's steps on which the network is trained.
 
     Raises:
-        UserError: prompts or weights that cannot be read, or a LoRA target without layers.
+        UserError: prompts or weights that cannot be read, fewer prompts of a step than processes, or a LoRA target
+            without layers.
     """
 
     unit = "prompts"
@@ -87,18 +93,23 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
         self.settings: Any = settings_of(config)
         self.denoiser = denoiser
         self.processes = processes or Processes()
+        if self.processes.count > self.settings.prompts_per_step:
+            raise UserError(
+                f"method.prompts_per_step is {self.settings.prompts_per_step}, but there are {self.processes.count} "
+                f"processes; start at most {self.settings.prompts_per_step}"
+            )
         names = ("sampler_steps", "trained_steps", "skipped_steps", "placement")
         self.trained = trained_steps(*(getattr(self.settings, name) for name in names))
         self.stream = PromptStream(training_prompts(self.settings.prompts, tuple(self.settings.splits)), config.seed)
         self.parameters = add_adapter(denoiser.network, config.lora, config.seed, denoiser.family)
         self.averages = ParameterEma(self.parameters, (), config.training.ema)
         device = self.device
-        vae = load_image_encoder(config.model.path, device, config.model.vae_precision)
-        shape = denoiser.family.latent_shape(vae.vae.config, config.model.resolution)
+        decoder = load_image_decoder(config.model.path, device, config.model.vae_precision)
+        shape = denoiser.family.latent_shape(decoder.vae.config, config.model.resolution)
         self.sampler = Sampler(denoiser, self.settings, config.training.precision, shape, config.seed, device)
         zeros = denoiser.family.zero_negative_prompt(load_index(config.model.path))
         self.sampler.begin_with(load_text_encoder(config.model.path, device), zeros)
-        self.reward = LatentReward(config.reward, vae, device.type)
+        self.reward = LatentReward(config.reward, decoder, config.reward.batch_size)
         self.watch = Watch(self.sampler, self.reward, config, self.settings) if self.settings.watched_prompts else None
         self.validates = self.watch is not None
         self._batch: tuple[int, S, Prompts] | None = None
@@ -186,8 +197,12 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
         self._sampled_by = {name: tensor.to(self.device) for name, tensor in sampled_by.items()}
 
     def session(self) -> AbstractContextManager[object]:
-        """Before the first step an ensemble's members are put on one scale, by the base model's images."""
-        self.reward.set_scale(self.sampler, self.stream)
+        """Before the first step, put an ensemble's members on one scale, by the base model's images of some prompts."""
+        if not self.reward.is_calibrated:
+            prompts, visits = self.stream.at(0, min(CALIBRATION_PROMPTS, len(self.stream)))
+            batch = self.sampler.prompts(prompts, visits)
+            with torch.no_grad(), reference(self.denoiser.network):
+                self.reward.calibrate(self.sampler.images(self.sampler.start(batch), batch), batch.captions)
         return super().session()
 
     # ── Results ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -234,11 +249,18 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
                     self._sampled_by = {name: item.detach().clone() for name, item in self.parameters.items()}
                 samples, prompts = self._collected(number)
             else:
+                counts = self.sampler.passes, self.sampler.trained_passes, self.reward.calls, self.reward.not_finite
                 with self._policy_of_the_batch():
                     samples, prompts = self._collected(number)
                     self.prepare_later_updates(samples, prompts)
+                # These samples were counted when they were first drawn.
+                self.sampler.passes, self.sampler.trained_passes, self.reward.calls, self.reward.not_finite = counts
             self._batch = number, samples, prompts
         return self._batch[1], self._batch[2]
+
+    def parts(self, rows: Tensor) -> list[Tensor]:
+        """Rows [N] in passes of ``training.micro_batch``; none for no rows."""
+        return list(rows.split(self.config.training.micro_batch)) if len(rows) else []
 
     def prepare_later_updates(self, samples: S, prompts: Prompts) -> None:
         """Called on samples that were drawn anew after an interruption, under the policy that first drew them."""

@@ -111,7 +111,7 @@ class PolicyGradient(OnPolicyMethod[Steps]):
         sums = torch.zeros(len(MEANS), 2, device=self.device, dtype=torch.float64)
         total = self.settings.prompts_per_step * self.settings.trajectories * len(self.trained)
         chosen, clip = samples.used.nonzero().flatten(), self.settings.ddpo_clip
-        for part in chosen.split(self.config.training.micro_batch):
+        for part in self.parts(chosen):
             log_prob = self._log_prob(samples, prompts, part)
             known = torch.isfinite(samples.old[part])
             # The policy that drew them is the present one until its first update, so ρ is exactly 1 then.
@@ -136,7 +136,7 @@ class PolicyGradient(OnPolicyMethod[Steps]):
     def prepare_later_updates(self, samples: Steps, prompts: Prompts) -> None:
         """The log-probabilities of the policy that drew the samples, in the same passes as its first update."""
         with torch.no_grad():
-            for part in samples.used.nonzero().flatten().split(self.config.training.micro_batch):
+            for part in self.parts(samples.used.nonzero().flatten()):
                 samples.old[part] = self._log_prob(samples, prompts, part)
 
     def _log_prob(self, samples: Steps, prompts: Prompts, part: Tensor) -> Tensor:

@@ -157,7 +157,7 @@ class PreferenceMethod(OnPolicyMethod[StepPairs]):
         # The divisor is a function of the settings alone, so that several processes need not agree on it first.
         total = self.settings.prompts_per_step * len(self.trained)
         chosen = samples.used.nonzero().flatten()
-        for part in chosen.split(self.config.training.micro_batch):
+        for part in self.parts(chosen):
             values = self._values(samples, prompts, part)
             torch.autograd.backward(values.loss.sum() / total)
             sums[0, 0] += values.loss.detach().sum()

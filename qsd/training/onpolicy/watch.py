@@ -69,6 +69,7 @@ class Watch:
     def keep_images(self, output: Path) -> None:
         """Images go to the folder ``samples`` of ``output``."""
         self._folder = output / FOLDER
+        self._folder.mkdir(parents=True, exist_ok=True)
 
     def row(self, done: int) -> dict[str, float]:
         """The row of ``validation.jsonl`` after ``done`` steps; writes the images.

@@ -1,0 +1,217 @@
+"""Every on-policy method in the engine: where it begins, what it costs, that it learns, stops and resumes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qsd.errors import UserError
+from qsd.runtime import Interrupted
+from qsd.stages.train import run as train
+from qsd.training.metrics import read_metrics, read_validation
+from qsd.training.methods import REGISTRY
+from qsd.training.processes import Processes
+from tests.qsd import tiny_world
+from tests.qsd.tiny_stages import TinyStages
+from tests.qsd.training.onpolicy.onpolicy_world import (
+    METHODS,
+    ToyReward,
+    columns,
+    engine_for,
+    mean_reward,
+    settings_for,
+    state_files,
+)
+
+
+def test_there_are_the_methods_of_the_field() -> None:
+    assert METHODS == ["d3po", "ddpo", "spo", "tailorpo", "tailorpo_g"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_the_first_step_has_ratio_one_and_costs_what_is_planned(world: TinyStages, name: str, guidance: float) -> None:
+    engine = engine_for(world, name, method__guidance_scale=guidance)
+    found = columns(engine.method, engine.method.step(0))
+    if name == "ddpo":
+        assert (found["ratio_distance"], found["clipped"]) == (0.0, 0.0)
+    else:
+        assert found["log_ratio_winner"] == found["log_ratio_loser"] == 0.0
+        assert found["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert found["used"] == 1.0
+    assert found["not_finite"] == 0
+    gradient = sum(float(item.grad.norm()) for item in engine.method.parameters.values() if item.grad is not None)
+    assert gradient > 0
+    flat = flat_values(engine.method.config)
+    passes = REGISTRY.get(name).passes
+    assert passes is not None
+    planned = passes(flat)
+    assert found["passes"] == planned.forward
+    assert found["trained_passes"] == planned.trained
+    assert found["scored"] == planned.scored
+
+
+def flat_values(config: Any) -> dict[str, Any]:
+    """The section ``method`` by dotted name."""
+    return {f"method.{name}": value for name, value in vars(config.method).items()}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_raises_a_reward_whose_optimum_is_known(world: TinyStages, name: str) -> None:
+    """Latents with a mean nearer to the aim, measured on other noise than that of the training."""
+    settings: dict[str, Any] = {"training__steps": 25, "training__learning_rate": 5e-3, "method__prompts_per_step": 4}
+    if name == "d3po":
+        settings["method__beta"] = 10.0
+    engine = engine_for(world, name, **settings)
+    reward = ToyReward()
+    engine.method.reward = reward  # type: ignore[assignment]
+    before = mean_reward(engine.method, reward)
+    for step in range(25):
+        engine.step(step)
+    after = mean_reward(engine.method, reward)
+    assert after > before + 0.02 * abs(before), (before, after)
+
+
+@pytest.mark.parametrize(("name", "updates"), [("tailorpo", 1), ("spo", 1), ("ddpo", 3), ("d3po", 2)])
+def test_a_stopped_training_ends_in_the_same_bytes(world: TinyStages, tmp_path: Path, name: str, updates: int) -> None:
+    """Stopped after every possible step, the middle of a batch of samples included."""
+    watched = {"method__watched_prompts": 2, "method__watched_split": "seen", "evaluation__splits": ["evaluation"]}
+    settings = settings_for(world, name, method__updates=updates, training__steps=5, training__validation_steps=2)
+    settings |= watched
+    whole = state_files(world.with_inputs().run(train, tmp_path / "whole", **settings))
+    assert {"metrics.jsonl", "validation.jsonl", "summary.json", "strip.png", "samples/step-00002.png"} < set(whole)
+    for steps in (1, 2, 4):
+        folder = tmp_path / f"stopped-{steps}"
+        context = tiny_world.context(world.config(**settings), folder)
+        asked = iter([*[False] * steps, True])
+        with pytest.raises(Interrupted):
+            train.run(replace(context, stopping=lambda asked=asked: next(asked)))
+        world.run(train, folder, **settings)
+        assert state_files(folder) == whole
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_shares_of_three_processes_give_the_gradient_of_one(
+    world: TinyStages, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gradient(ranks: list[Processes]) -> torch.Tensor:
+        total: torch.Tensor | None = None
+        for rank in ranks:
+            method = engine_for(world, name, rank, method__prompts_per_step=4).method
+            torch.manual_seed(0)
+            with torch.no_grad():
+                for parameter in method.parameters.values():
+                    parameter += 0.02 * torch.randn_like(parameter)
+            with monkeypatch.context() as patch:
+                patch.setattr(Processes, "sum", lambda _self, tensor: tensor)
+                method.step(1)
+            parts = [
+                torch.zeros_like(item).flatten() if item.grad is None else item.grad.flatten()
+                for item in method.parameters.values()
+            ]
+            total = torch.cat(parts) if total is None else total + torch.cat(parts)
+        assert total is not None
+        return total
+
+    whole = gradient([Processes()])
+    shared = gradient([Processes(rank, 3) for rank in range(3)])
+    assert whole.norm() > 0
+    assert (shared - whole).norm() <= 5e-3 * whole.norm()
+
+
+def test_damaged_rewards_are_counted_and_never_used(world: TinyStages) -> None:
+    """Every image of one prompt has no reward: its pairs are left out, the others' are as before."""
+    engine = engine_for(world, "tailorpo")
+    method = engine.method
+    score = method.reward.score
+
+    def damaged(latents: Any, captions: Any) -> Any:
+        values = score(latents, captions)
+        lost = torch.tensor([caption == captions[0] for caption in captions])
+        method.reward.not_finite += int(lost.sum())
+        return values.masked_fill(lost, math.nan)
+
+    method.reward.score = damaged  # type: ignore[method-assign]
+    found = columns(method, method.step(0))
+    assert found["not_finite"] == 2 * 2
+    assert found["used"] == pytest.approx(2 / 3)
+    assert math.isfinite(found["loss"])
+    assert math.isfinite(found["reward"])
+
+
+def test_without_any_finite_reward_nothing_is_learnt(world: TinyStages, tmp_path: Path) -> None:
+    engine = engine_for(world, "tailorpo", training__steps=2)
+    method = engine.method
+    method.reward.score = lambda _latents, captions: torch.full((len(captions),), math.nan)  # type: ignore[method-assign]
+    before = {name: item.detach().clone() for name, item in method.parameters.items()}
+    found = columns(method, method.step(0))
+    assert (found["loss"], found["used"]) == (0.0, 0.0)
+    assert math.isnan(found["reward"])
+    assert all(item.grad is None for item in method.parameters.values())
+    assert before.keys() == method.parameters.keys()
+
+
+def test_guided_winners_have_a_higher_reward(world: TinyStages) -> None:
+    """Scored anew: what guidance moved against what it was."""
+    plain, guided = (engine_for(world, name).method for name in ("tailorpo", "tailorpo_g"))
+    reward = ToyReward()
+    pairs = []
+    for method in (plain, guided):
+        method.reward = reward  # type: ignore[assignment]
+        chosen, visits = method.stream.at(0, 4)
+        prompts = method.sampler.prompts(chosen, visits)
+        with torch.no_grad():
+            pairs.append((method, prompts, method.collect(prompts)))
+    first = [samples.index == method.trained[0] for method, _, samples in pairs]
+    scored = []
+    for (method, prompts, samples), rows in zip(pairs, first, strict=True):
+        step, winners = method.trained[0] + 1, samples.winner[rows]
+        clean = method.sampler.clean(method.sampler.sampled(winners, step, prompts), winners, step)
+        scored.append(reward.score(clean, prompts.captions))
+    assert torch.equal(pairs[0][2].loser[first[0]], pairs[1][2].loser[first[1]])
+    assert bool((scored[1] > scored[0]).all())
+
+
+def test_sampling_goes_on_from_the_winner_or_from_a_random_candidate(world: TinyStages) -> None:
+    """At a state after the first ranked step."""
+    states = {}
+    for taken in ("winner", "random"):
+        method = engine_for(
+            world, "tailorpo", method__continue_from=taken, method__trained_steps=0, method__candidates=4
+        ).method
+        chosen, visits = method.stream.at(0, 4)
+        with torch.no_grad():
+            samples = method.collect(method.sampler.prompts(chosen, visits))
+        following = samples.state[samples.index == 1]
+        won = samples.winner[samples.index == 0]
+        states[taken] = [torch.equal(ours, theirs) for ours, theirs in zip(following, won, strict=True)]
+    assert all(states["winner"])
+    assert not all(states["random"])
+
+
+def test_the_stage_leaves_its_words_and_counts(world: TinyStages, tmp_path: Path) -> None:
+    settings = settings_for(world, "tailorpo", training__steps=3)
+    world.with_inputs().run(train, tmp_path, **settings)
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    assert "4 training prompts and no images" in card
+    assert "`clip_emoji (cosine)` scored" in card
+    assert "preference pairs" not in card
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert read_validation(tmp_path) == []
+
+
+def test_training_prompts_that_are_evaluated_are_refused(world: TinyStages, tmp_path: Path) -> None:
+    from qsd.stages.spec import stage_meaning
+    from tests.qsd.tiny_flat import flat
+
+    settings = settings_for(world, "tailorpo")
+    path = tmp_path / "prompts.csv"
+    path.write_text("prompt_id,caption,split\nx,a new one,training\ny,  Prompt   1,training\n")
+    with pytest.raises(UserError, match=r"1 training prompts are also held-out prompts.*'y'.*'p1' of split 'evaluation'"):
+        stage_meaning("train", flat(world, **{**settings, "method__prompts": str(path)}))
