@@ -6,7 +6,7 @@ import difflib
 import importlib
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Generic, TypeVar, cast
 
 from qsd.errors import UserError
 from qsd.source import source_digest
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 T = TypeVar("T")
+
+Remark = Annotated[T, "a remark about a member"]
+"""Of a field, with a default, that says something about members and changes no result: adding one changes no key
+(``qsd.source``). A member that gives it another value says so in its own file, which counts."""
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ stands under the name of code that has changed. It covers the member's file and,
 project that the file imports. Left out are ``_SHARED`` (messages, registries, configuration: they compute nothing) and
 whatever is shared by all members of a stage, which is covered by the stage's ``version``. Of the declaration of a
 setting (``qsd.config.fields``) its name, type and default count: another description or limit changes no result.
+The declaration of a remark about members (``qsd.registry.Remark``) does not count at all.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _SHARED = ("qsd.errors", "qsd.registry", "qsd.source", "qsd.config")
 _SETTINGS = ("meaning", "execution", "location")
 """Functions that declare a setting: the default, then what it means and its limits."""
+_REMARK = "Remark"
+"""The type of a field of members that changes no result."""
 
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -74,11 +77,13 @@ def _read(path: Path, name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _computes(node: ast.AST) -> bool:
-    """False for docstrings and for what only a type checker reads."""
+    """False for docstrings, for remarks about members, and for what only a type checker reads."""
     if isinstance(node, ast.Expr):
         return not (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str))
     if isinstance(node, ast.If):
         return not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING")
+    if isinstance(node, ast.AnnAssign) and isinstance(node.annotation, ast.Subscript):
+        return not (isinstance(node.annotation.value, ast.Name) and node.annotation.value.id == _REMARK)
     return not (isinstance(node, ast.ImportFrom) and node.module == "__future__")
 
 

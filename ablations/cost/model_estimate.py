@@ -111,6 +111,7 @@ def has_gpu(device: str) -> bool:
 
 
 def _scorer_flop(weights: str, name: str) -> float:
+    """Of one image; 0 for a reward model without weights, whose arithmetic on pixels costs less than their decoding."""
     from qsd.rewards.scorers import REGISTRY
 
     folders = [str(Path(weights) / folder) for folder in REGISTRY.get(name).folders]

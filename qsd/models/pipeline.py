@@ -10,6 +10,7 @@ from torch import Tensor
 
 from qsd.errors import UserError
 from qsd.models.adapter import FILE
+from qsd.models.decoder import decoded
 from qsd.models.denoiser import load_network
 from qsd.models.encoders import TextEncoder, load_image_encoder, load_text_encoder
 from qsd.models.families import Family, TextTower, family_in, family_named
@@ -75,10 +76,9 @@ def text_encoder_of(pipeline: Pipeline, device: torch.device) -> TextEncoder:
 
 def decode(pipeline: Pipeline, latents: Tensor) -> list[Any]:
     """PIL images of latents [B, C, h, w] as the network sees them, through the VAE in its own precision."""
-    scale, shift = pipeline_family(pipeline).latent_scale(pipeline.vae)
     with torch.no_grad():
-        pixels = pipeline.vae.decode((latents / scale + shift).to(pipeline.vae.dtype), return_dict=False)[0]
-    return list(pipeline.image_processor.postprocess(pixels.float(), output_type="pil"))
+        pixels = decoded(pipeline.vae, pipeline_family(pipeline), latents)
+    return list(pipeline.image_processor.postprocess(pixels, output_type="pil"))
 
 
 def latent_shape(pipeline: Pipeline, resolution: int) -> tuple[int, int, int]:

@@ -3,7 +3,8 @@
 Reward models have different units, so each one's scores are first made comparable over all distinct (image, caption) of
 the data set: as z-scores, or as percentile ranks. An ensemble's score is therefore no function of one image: with other
 pairs around it, it is another number. So it ranks pairs (``reward.model: ensemble`` with ``reward.members``), where the
-data set is what is ranked, and is refused in ``evaluation.scorers``, where every cell's mean would be the same.
+data set is what is ranked, and is refused in ``evaluation.scorers``, where every cell's mean would be the same. On
+prompts instead of pairs its scale is fixed once, before the first step (``qsd.training.onpolicy.rewards``).
 """
 
 from __future__ import annotations

@@ -22,9 +22,11 @@ def fetch(name: str, weights: Path, revision: str | None = None) -> list[Path]:
         revision: of the repositories, instead of those that the reward model states.
 
     Raises:
-        UserError: unknown name, no published weights, or the hub cannot be reached.
+        UserError: unknown name, no weights or none that are published, or the hub cannot be reached.
     """
     spec = REGISTRY.get(name)
+    if not spec.folders:
+        raise UserError(f"reward model '{name}' has no weights of its own: there is nothing to fetch")
     others = [REGISTRY.get(other) for other in REGISTRY.names()]
     wanted = [(spec.folder, file) for file in spec.files]
     for folder in spec.needs:

@@ -14,7 +14,11 @@ from qsd.rewards.scorers import ENSEMBLE, REGISTRY
 
 @dataclass(frozen=True)
 class Listed:
-    """One line of ``qsd rewards``; revision is None without weights, and so is a size that depends on them."""
+    """One line of ``qsd rewards``.
+
+    Without weights the revision is None, and so is a size that depends on them; a size of 0 means that images are not
+    resized.
+    """
 
     name: str
     unit: str

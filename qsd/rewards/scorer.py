@@ -22,13 +22,13 @@ class Scorer(Protocol):
     name: str
     """As in the registry."""
     revision: str
-    """Digest of the weights."""
+    """Digest of the weights and the code."""
     unit: str
     """Of the score, for example ``cosine``."""
 
     @property
     def resolution(self) -> int:
-        """Side of the square input, in pixels; images of any size are accepted."""
+        """Side of the square input, in pixels; images of any size are accepted. 0: they are not resized."""
 
     def score(self, images: Sequence[Image.Image | Tensor], captions: Sequence[str]) -> NDArray[np.float32]:
         """Scores [N] of N images with their captions; a batch of N equals N batches of one.
@@ -38,4 +38,4 @@ class Scorer(Protocol):
         """
 
     def score_tensor(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
-        """Scores [N] of float pixels [N, 3, H, W] in [0, 1], differentiable in the pixels."""
+        """Scores [N] of float pixels [N, 3, H, W] in [0, 1]; with gradients if the member is ``differentiable``."""

@@ -52,9 +52,9 @@ def rank_correlation(work: ScoringJob, column: ScorerRun, scores: NDArray[np.flo
     batches = [(first, min(first + size, len(places))) for first in range(0, len(places), size)]
     exact = []
     for loaded in prefetch(work.images, chosen, batches, [column.preprocess], work.workers):
-        pixels = loaded.pixels[column.preprocess].to(work.device)
+        pixels = loaded.on(work.device, column.preprocess)
         with computing("fp32", work.device):
-            exact.append(scorer.score(list(pixels), chosen.captions_of(loaded.first, loaded.last)))
+            exact.append(scorer.score(pixels, chosen.captions_of(loaded.first, loaded.last)))
     compared = np.concatenate([np.zeros(0, np.float32), *exact])
     # A rank correlation with a constant is not defined.
     if len(np.unique(compared)) < 2 or len(np.unique(scores[places])) < 2:

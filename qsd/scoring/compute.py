@@ -150,9 +150,9 @@ class _Pass:
 
     def _scores(self, column: ScorerRun, loaded: Loaded) -> NDArray[np.float32]:
         scorer = self._scorer(column)
-        pixels = loaded.pixels[column.preprocess].to(self._work.device, non_blocking=True)
+        pixels = loaded.on(self._work.device, column.preprocess)
         with computing(column.precision, self._work.device):
-            return scorer.score(list(pixels), self._work.requests.captions_of(loaded.first, loaded.last))
+            return scorer.score(pixels, self._work.requests.captions_of(loaded.first, loaded.last))
 
     def _scorer(self, column: ScorerRun) -> Scorer:
         """The model of a column, opened when it is first needed; columns that differ in precision share it."""

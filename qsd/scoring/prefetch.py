@@ -22,16 +22,26 @@ from qsd.scoring.shards import Piece
 AHEAD = 2
 """Batches that are read and decoded while another is scored."""
 
+Pixels = Tensor | list[Tensor]
+"""Of N images: [N, 3, S, S], or N tensors [3, H, W] where images that are not resized differ in size."""
+
 _Prepared = dict["Preprocess", "Tensor"]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """The images of the requests ``first`` to ``last - 1``: preprocessing -> float pixels (last - first, 3, S, S)."""
+    """The images of the requests ``first`` to ``last - 1``, by preprocessing."""
 
     first: int
     last: int
-    pixels: Mapping[Preprocess, Tensor]
+    pixels: Mapping[Preprocess, Pixels]
+
+    def on(self, device: str, preprocess: Preprocess) -> list[Tensor]:
+        """The pixels of each image on a torch device; from page-locked memory the copy is not waited for."""
+        pixels = self.pixels[preprocess]
+        if isinstance(pixels, Tensor):  # one copy for all
+            return list(pixels.to(device, non_blocking=True))
+        return [image.to(device, non_blocking=True) for image in pixels]
 
 
 def prefetch(
@@ -118,7 +128,14 @@ class _Loader:
 
     def _stacked(self, first: int, last: int, read: Future[list[Future[_Prepared]]]) -> Loaded:
         prepared = [decoded.result() for decoded in read.result()]
-        pixels = {preprocess: torch.stack([one[preprocess] for one in prepared]) for preprocess in self._preprocesses}
-        if self._pin:
-            pixels = {preprocess: batch.pin_memory() for preprocess, batch in pixels.items()}
-        return Loaded(first, last, pixels)
+        return Loaded(
+            first,
+            last,
+            {preprocess: self._batch([one[preprocess] for one in prepared]) for preprocess in self._preprocesses},
+        )
+
+    def _batch(self, images: list[Tensor]) -> Pixels:
+        if len({image.shape for image in images}) > 1:
+            return [image.pin_memory() for image in images] if self._pin else images
+        batch = torch.stack(images)
+        return batch.pin_memory() if self._pin else batch

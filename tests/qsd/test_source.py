@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 class Settings:
     beta: float = meaning(5.0, "a factor", above=0)
+    note: Remark[bool] = True
 
 def loss(error: Word) -> float:
     """Of one error."""
@@ -62,8 +63,9 @@ def digest(folder: Path, **changes: tuple[str, str]) -> str:
         {"kind__member": ("import half", "import half as twice")},
         {"kind__member": ("meaning(5.0", "meaning(4.0")},
         {"kind__member": ("beta", "gamma")},
+        {"kind__member": ("note: Remark[bool]", "note: bool")},
     ],
-    ids=["own sign", "helper", "helper's helper", "import", "default of a setting", "name of a setting"],
+    ids=["own sign", "helper", "helper's helper", "import", "default of a setting", "name of a setting", "no remark"],
 )
 def test_code_that_computes_changes_the_digest(tmp_path: Path, change: dict[str, tuple[str, str]]) -> None:
     assert digest(tmp_path, **change) != digest(tmp_path)
@@ -79,8 +81,18 @@ def test_code_that_computes_changes_the_digest(tmp_path: Path, change: dict[str,
         {"kind__other": ("return x", "return -x")},
         {"kind__member": ("a factor", "the factor")},
         {"kind__member": ("above=0", "least=1")},
+        {"kind__member": ("    note: Remark[bool] = True\n", "")},
     ],
-    ids=["comment", "docstring", "layout", "for type checkers", "other member", "what a setting means", "its limit"],
+    ids=[
+        "comment",
+        "docstring",
+        "layout",
+        "for type checkers",
+        "other member",
+        "what a setting means",
+        "its limit",
+        "a remark",
+    ],
 )
 def test_what_does_not_compute_leaves_the_digest(tmp_path: Path, change: dict[str, tuple[str, str]]) -> None:
     assert digest(tmp_path, **change) == digest(tmp_path)

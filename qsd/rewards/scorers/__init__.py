@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from qsd.registry import Remark
     from qsd.rewards.hub import HubFile
     from qsd.rewards.preprocess import Preprocess
     from qsd.rewards.scorer import Scorer
@@ -31,6 +32,7 @@ class ScorerSpec:
         version: raised whenever the same weights give other scores.
         backbone: the pretrained network that it is, sits on or was fine-tuned from, where other reward models share it;
             their scores are correlated, so tables mark them. Empty: it shares no network.
+        differentiable: whether ``score_tensor`` has gradients that reach the pixels.
     """
 
     open: Callable[[Path, str], Scorer]
@@ -42,6 +44,7 @@ class ScorerSpec:
     files: tuple[HubFile, ...] = ()
     version: int = 1
     backbone: str = ""
+    differentiable: Remark[bool] = True
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -53,6 +56,6 @@ LAION_VIT_H_14 = "OpenCLIP ViT-H/14 (LAION-2B)"
 """The backbone that HPS v2 and PickScore were both fine-tuned from."""
 
 ENSEMBLE = "ensemble"
-"""The one member without weights: it combines others over a data set."""
+"""The one member that is no function of an image and a caption: it combines others over a data set."""
 
 REGISTRY: Registry[ScorerSpec] = Registry("reward model", "qsd.rewards.scorers", "SCORER", {"hps_v2_1": "hps_v2.1"})

@@ -1,11 +1,11 @@
-"""The mean of ``reward.members``, each relative to the data set (``qsd.rewards.ensemble``); ranks pairs only."""
+"""The mean of ``reward.members``, each relative to the data set (``qsd.rewards.ensemble``); evaluates nothing."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from qsd.errors import UserError
-from qsd.rewards.scorers import ScorerSpec
+from qsd.rewards.without_weights import WithoutWeights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,4 +17,4 @@ def _refuse(_folder: Path, _device: str) -> Scorer:
     raise UserError("reward model 'ensemble' is made of its members' scores of a whole data set and opens no weights")
 
 
-SCORER = ScorerSpec(_refuse, "", "relative")
+SCORER = WithoutWeights(_refuse, "", "relative")

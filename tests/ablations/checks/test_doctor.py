@@ -231,6 +231,11 @@ def test_an_ensemble_needs_the_weights_of_its_members() -> None:
     assert not [required for required in found if required.what == "weights of ensemble"]
 
 
+def test_reward_models_without_weights_need_no_files() -> None:
+    flat = {**FLAT, "reward.model": "jpeg_size", "evaluation.scorers": ["texture", "jpeg_size"]}
+    assert not [required for required in required_files(flat) if required.field == "reward.weights"]
+
+
 def test_supplies_follow_the_schema() -> None:
     found = required_files(FLAT, {"reward.model": ["aesthetic_emoji"], "evaluation.scorers": [["judge_emoji"]]})
     places = [(required.field, required.place) for required in found]

@@ -77,6 +77,16 @@ def test_a_loss_costs_what_its_passes_do(case: tuple[str, int], measured: float)
     assert 0.7 < measured / ratio < 1.4
 
 
+def test_a_reward_model_without_weights_costs_no_more_than_decoding(tmp_path: Path) -> None:
+    """One whose weights are not on this machine is assumed to be large; one without weights is not."""
+    cpu, values = Machine(gpu=False), {**SD15, "reward.weights": str(tmp_path)}
+    formula = modelled_seconds("score", {**values, "reward.model": "jpeg_size"}, 1000, cpu)
+    network = modelled_seconds("score", {**values, "reward.model": "hps_v2"}, 1000, cpu)
+    decoding = 2 * 1000 / (model_estimate.IMAGES_PER_S * float(values["threads"]))
+    assert formula == pytest.approx(STARTUP_S + decoding)
+    assert network > 10 * formula
+
+
 def test_images_in_bf16_are_cheaper_on_a_gpu() -> None:
     values = {**SDXL, "generation.batch_size": 4}
     half = modelled_seconds("generate", {**values, "generation.precision": "bf16"}, 10**5, GPU)
