@@ -44,7 +44,12 @@ def source_digest(module: str, root: Path = _ROOT, within: str = "") -> str:
     while waiting:
         name = waiting.pop()
         path = _file(name, root)
-        if path is None or name in code or _is_shared(name) or not f"{name}.".startswith(f"{within}." if within else ""):
+        if (
+            path is None
+            or name in code
+            or _is_shared(name)
+            or not f"{name}.".startswith(f"{within}." if within else "")
+        ):
             continue
         code[name], imported = _read(path, name)
         waiting += imported

@@ -115,7 +115,9 @@ class MethodConfig(MemberSection):
 
     members: ClassVar[str] = "qsd.training.methods"
 
-    name: str = meaning("pairs", "off-policy on pairs, or on-policy on prompts and a reward", registry="qsd.training.methods")
+    name: str = meaning(
+        "pairs", "off-policy on pairs, or on-policy on prompts and a reward", registry="qsd.training.methods"
+    )
 
 
 @dataclass

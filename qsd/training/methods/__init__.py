@@ -60,7 +60,9 @@ class Preferences:
     """For methods that prefer one outcome of a sampler step to another, by a loss of the section ``loss``."""
 
     beta: float | None = meaning(
-        None, "of the papers: -log sigmoid(beta * difference of log-ratios), means over elements; not loss.beta", above=0
+        None,
+        "of the papers: -log sigmoid(beta * difference of log-ratios), means over elements; not loss.beta",
+        above=0,
     )
     ratio_clip: float | None = meaning(
         None, "ratios to the reference are clipped to 1 - this … 1 + this; 0: not clipped", least=0, below=1
@@ -77,7 +79,10 @@ class Candidates:
         None, "whose candidates are ranked; at other steps one outcome is drawn", choices=("trained", "all")
     )
     threshold: float | None = meaning(
-        None, "pairs are used if the softmax of their two rewards differs by more; 0: if rewards differ", least=0, below=1
+        None,
+        "pairs are used if the softmax of their two rewards differs by more; 0: if rewards differ",
+        least=0,
+        below=1,
     )
     reward_scale: float = meaning(1.0, "multiplies rewards inside that softmax, such as 100 for a cosine", above=0)
 

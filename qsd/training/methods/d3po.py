@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 class Labels:
     """What says which of two states is the better one."""
 
-    labels: str = meaning("trajectory", "of each step's pair: by the final images, or step by step", choices=("trajectory", "step"))
+    labels: str = meaning(
+        "trajectory", "of each step's pair: by the final images, or step by step", choices=("trajectory", "step")
+    )
 
 
 @dataclass

@@ -27,7 +27,9 @@ class Advantage:
 
     trajectories: int = meaning(4, "of each prompt in a batch, which are compared with one another", least=2)
     advantage_clip: float = meaning(5.0, "advantages are clipped to ± this", above=0)
-    ddpo_clip: float = meaning(1e-4, "ratios to the policy that drew the samples are clipped to 1 ± this", above=0, below=1)
+    ddpo_clip: float = meaning(
+        1e-4, "ratios to the policy that drew the samples are clipped to 1 ± this", above=0, below=1
+    )
 
 
 @dataclass

@@ -220,7 +220,9 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
 
     def describe(self, row: Mapping[str, Any]) -> str:
         """Every mean of the method by name."""
-        return ", ".join(f"{name.replace('_', ' ')} {row[name]:.4g}" for name in self.means if row.get(name) is not None)
+        return ", ".join(
+            f"{name.replace('_', ' ')} {row[name]:.4g}" for name in self.means if row.get(name) is not None
+        )
 
     def opening_lines(self) -> Iterator[str]:
         """What is sampled, what is trained, and what scores."""

@@ -92,7 +92,8 @@ class PolicyGradient(OnPolicyMethod[Steps]):
         advantage, used = advantages(rewards, self.settings.advantage_clip)
         place = torch.arange(len(prompts), device=self.device).repeat(count * len(self.trained))
         states, outcomes = (
-            torch.cat([tensors[step].flatten(0, 1) for step in self.trained]) for tensors in (made.states, made.outcomes)
+            torch.cat([tensors[step].flatten(0, 1) for step in self.trained])
+            for tensors in (made.states, made.outcomes)
         )
         index = torch.tensor(self.trained, device=self.device).repeat_interleave(count * len(prompts))
         return Steps(

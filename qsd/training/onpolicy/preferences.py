@@ -209,7 +209,3 @@ class PreferenceMethod(OnPolicyMethod[StepPairs]):
 
 def _distance(outcome: Tensor, mean: Tensor) -> Tensor:
     return (outcome - mean).square().mean(dim=(1, 2, 3))
-
-
-
-

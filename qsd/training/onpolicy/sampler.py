@@ -117,7 +117,9 @@ class Sampler:
     def noise(self, prompts: Prompts, step: int, candidate: int) -> Tensor:
         """The new noise of a step, [P, C, h, w]: a function of (prompt id, visit, step, candidate, seed) alone."""
         ids = [prompt.prompt_id for prompt in prompts.prompts]
-        return torch.from_numpy(step_noise(ids, prompts.visits, step, candidate, self._seed, self.shape)).to(self.device)
+        return torch.from_numpy(step_noise(ids, prompts.visits, step, candidate, self._seed, self.shape)).to(
+            self.device
+        )
 
     # ── The network ──────────────────────────────────────────────────────────────────────────────────────────────────
 

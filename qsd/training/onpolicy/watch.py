@@ -94,7 +94,9 @@ class Watch:
     def describe(self, row: Mapping[str, Any]) -> str:
         """Every score with its change from the base model's, and a warning where they part."""
         names = [REWARD, *self._judges]
-        parts = [f"{name} {row[name]:.4g} ({row[f'{name}_change']:+.4g} ± {row[f'{name}_change_se']:.2g})" for name in names]
+        parts = [
+            f"{name} {row[name]:.4g} ({row[f'{name}_change']:+.4g} ± {row[f'{name}_change_se']:.2g})" for name in names
+        ]
         return f"on {row['prompts']} watched prompts: {', '.join(parts)}{warning(row, list(self._judges))}"
 
     def write_strip(self, output: Path) -> None:

@@ -213,5 +213,7 @@ def test_training_prompts_that_are_evaluated_are_refused(world: TinyStages, tmp_
     settings = settings_for(world, "tailorpo")
     path = tmp_path / "prompts.csv"
     path.write_text("prompt_id,caption,split\nx,a new one,training\ny,  Prompt   1,training\n")
-    with pytest.raises(UserError, match=r"1 training prompts are also held-out prompts.*'y'.*'p1' of split 'evaluation'"):
+    with pytest.raises(
+        UserError, match=r"1 training prompts are also held-out prompts.*'y'.*'p1' of split 'evaluation'"
+    ):
         stage_meaning("train", flat(world, **{**settings, "method__prompts": str(path)}))

@@ -110,7 +110,9 @@ def test_the_loss_of_d3po_by_hand(clip: float) -> None:
     scale = 1 / (2 * 0.5**2)
     ref_w, ref_l = torch.tensor([1.1]), torch.tensor([0.9])
     values = step_loss(beta=0.7, clip=clip)(ref_w - log_w / scale, ref_l - log_l / scale, ref_w, ref_l, STD)
-    clipped_w, clipped_l = (min(max(ratio, math.log(0.9)), math.log(1.1)) if clip else ratio for ratio in (log_w, log_l))
+    clipped_w, clipped_l = (
+        min(max(ratio, math.log(0.9)), math.log(1.1)) if clip else ratio for ratio in (log_w, log_l)
+    )
     assert values.loss.item() == pytest.approx(math.log1p(math.exp(-0.7 * (clipped_w - clipped_l))), abs=1e-6)
     assert values.winner.item() == pytest.approx(log_w, abs=1e-6)
     assert values.clipped.item() == (1.0 if clip else 0.0)
