@@ -62,6 +62,8 @@ def required_files(values: Mapping[str, Any], varied: Mapping[str, Iterable[Any]
     for name, info in schema_fields().items():
         if info.kind is Kind.LOCATION:
             for place in (values[name], *varied.get(name, ())):
+                if not place:
+                    continue  # a field that only some methods need
                 by_place.setdefault((name, place), RequiredFile(name, place, name))
     scorers = [values["reward.model"], *varied.get("reward.model", ())]
     for scorer_names in (values["evaluation.scorers"], *varied.get("evaluation.scorers", ())):

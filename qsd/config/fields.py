@@ -64,7 +64,7 @@ def _field(default: Any, kind: Kind, why: str, **limits: Any) -> Any:
 
 
 def meaning(default: Any, why: str, **limits: Any) -> Any:
-    """A field that changes results. ``limits``: registry, choices, above, below, least, most (both included), needed."""
+    """A field that changes results. ``limits``: registry, choices, above, below, needed, least, most (included)."""
     return _field(default, Kind.MEANING, why, **limits)
 
 

@@ -1,4 +1,4 @@
-"""Which scorers are no independent judges of a cell, and why: they ranked or labelled what it was trained on."""
+"""Which scorers are no independent judges of a cell, and why: they made or were what it was trained on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qsd.rewards.ensemble import members_of
 from qsd.rewards.scorers import REGISTRY
 from qsd.stages.select.spec import uses_scores
+from qsd.training.methods import method_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
 
 SELECTED = "selected the training pairs"
 LABELLED = "labelled the training pairs"
+OPTIMISED = "was the reward of the training"
 LABELLED_TIES = "labelled the training pairs whose scores tie"
 
 
 def conflicts(values: Values) -> dict[str, list[str]]:
     """Each of ``evaluation.scorers`` that is no independent judge of a trained cell -> the reasons, as phrases.
 
-    A scorer that shares its backbone with one that ranked or labelled the pairs moves together with it, so its verdict
-    is no second opinion. Injected label flips read scores as well, but only to measure.
+    A scorer that shares its backbone with one that ranked or labelled the pairs, or was the reward of an on-policy
+    training, moves together with it, so its verdict is no second opinion. Injected label flips read scores as well, but
+    only to measure.
     """
     if values["adapter"] == "none":
         return {}
@@ -43,7 +46,7 @@ def conflicts(values: Values) -> dict[str, list[str]]:
 
 
 def default_primary(evaluation_scorers: list[str], cells: Sequence[Values]) -> str:
-    """The scorer that decides where a sweep names none: the first that selected or labelled in no trained cell.
+    """The scorer that decides where a sweep names none: the first that took part in no training.
 
     Where there is no such scorer, the first of all: every table then says why it is no independent judge.
     """
@@ -52,7 +55,9 @@ def default_primary(evaluation_scorers: list[str], cells: Sequence[Values]) -> s
 
 
 def _involved(values: Values) -> list[tuple[str, str]]:
-    """(reward model, what it did to the training pairs)."""
+    """(reward model, what it did in the training)."""
+    if method_of(values).on_policy:
+        return [(name, OPTIMISED) for name in members_of(values["reward.model"], values["reward.members"])]
     relabels = values["data.relabel"] == "scores"
     ranks = uses_scores(values)
     members = members_of(values["reward.model"], values["reward.members"]) if ranks or relabels else []

@@ -74,7 +74,8 @@ def stage_meaning(stage: str, values: Values) -> dict[str, Any]:
     """The part of a configuration that decides a stage's result, by dotted name.
 
     Raises:
-        UserError: a field that the stage needs is not given, there is nothing at a path, or a reward model has no weights.
+        UserError: a field that the stage needs is not given, there is nothing at a path, or a reward model has no
+            weights.
     """
     spec = STAGES[stage]
     fields = schema_fields()

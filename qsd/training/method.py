@@ -126,8 +126,8 @@ class Method(ABC):
 class AdapterMethod(Method):
     """A method that stage train can run: it trains an adapter and can say what it was trained on.
 
-    It is made with (configuration, inputs by stage, denoiser, processes, folder of shared reference errors or None), and
-    found by ``qsd.training.methods``.
+    It is made with (configuration, inputs by stage, denoiser, processes, folder of shared reference errors or None).
+    ``qsd.training.methods`` lists them.
 
     Attributes:
         config: of the cell, with the number of steps that its budget gives.

@@ -1,5 +1,7 @@
-"""Steps: the prompts of evaluation (held-out combinations), validation (for choosing settings) and seen ones; and the
-training prompts of on-policy methods."""
+"""Steps: the prompts of evaluation (held-out combinations), validation (for choosing settings), seen and training ones.
+
+The training prompts are those of on-policy methods.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""D3PO (Yang et al. 2023, arXiv 2311.13231; yk7333/d3po): of two trajectories, every step of the better one is preferred.
+"""D3PO (Yang et al. 2023, arXiv 2311.13231; yk7333/d3po): every step of the better of two trajectories is preferred.
 
 Both begin at the same noise and part by the noise of the steps. ``labels: trajectory`` gives every step the label of
 the final images, as D3PO does; ``step`` ranks the two states after each step by the reward of the clean image that is

@@ -34,8 +34,10 @@ class Settings(Guidance, Candidates, Preferences, Sampling):
 
 
 def _passes(values: Values) -> MethodPasses:
-    """Each winner of a trained step is predicted and scored once more with a gradient to its latents, and after its move
-    predicted anew, because sampling goes on from there."""
+    """Each winner of a trained step is predicted and scored once more, with a gradient to its latents.
+
+    After its move it is predicted anew, because sampling goes on from there.
+    """
     plain = candidate_passes(values)
     guided = 2 if values["method.guidance_scale"] > 1 else 1
     steps = [step for step in placed(values) if step + 1 < values["method.sampler_steps"]]

@@ -119,8 +119,8 @@ class CandidatesMethod(PreferenceMethod):
         sampler, moved = self.sampler, winner.clone()
         noise_length = math.sqrt(math.prod(sampler.shape)) * std[places].flatten()
         for part, length in zip(
-            places.split(self.config.training.micro_batch),
-            noise_length.split(self.config.training.micro_batch),
+            torch.split(places, self.config.training.micro_batch),
+            torch.split(noise_length, self.config.training.micro_batch),
             strict=True,
         ):
             index = torch.full_like(part, step + 1)

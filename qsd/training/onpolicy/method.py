@@ -22,14 +22,14 @@ from qsd.config.schema import ExperimentConfig
 from qsd.errors import UserError
 from qsd.models.adapter import add_adapter, reference
 from qsd.models.attention import training_attention
-from qsd.models.denoiser import Denoiser
 from qsd.models.decoder import load_image_decoder
+from qsd.models.denoiser import Denoiser
 from qsd.models.encoders import load_text_encoder
 from qsd.models.source import load_index
 from qsd.training.ema import ParameterEma
 from qsd.training.method import AdapterMethod
-from qsd.training.metrics import read_metrics
 from qsd.training.methods import settings_of
+from qsd.training.metrics import read_metrics
 from qsd.training.onpolicy.placement import trained_steps
 from qsd.training.onpolicy.prompts import PromptStream, training_prompts
 from qsd.training.onpolicy.rewards import LatentReward
@@ -262,7 +262,7 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
 
     def parts(self, rows: Tensor) -> list[Tensor]:
         """Rows [N] in passes of ``training.micro_batch``; none for no rows."""
-        return list(rows.split(self.config.training.micro_batch)) if len(rows) else []
+        return list(torch.split(rows, self.config.training.micro_batch)) if len(rows) else []
 
     def prepare_later_updates(self, samples: S, prompts: Prompts) -> None:
         """Called on samples that were drawn anew after an interruption, under the policy that first drew them."""

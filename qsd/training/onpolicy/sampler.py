@@ -164,7 +164,7 @@ class Sampler:
             return torch.cat(
                 [
                     self.predict(latents[first : first + most], torch.full_like(part, step), prompts.rows(part))
-                    for first, part in zip(range(0, len(latents), most), rows.split(most), strict=True)
+                    for first, part in zip(range(0, len(latents), most), torch.split(rows, most), strict=True)
                 ]
             )
 

@@ -72,8 +72,8 @@ def facts_of(
         tags=(config.method.name.replace("_", "-"), "on-policy"),
         results=(
             f"method `{config.method.name}`, {summary['steps']} steps, {summary['prompts_seen']} prompts sampled",
-            f"{summary['reward_calls']} images scored by `{reward.described}`; {summary['network_passes']} passes of "
-            f"the network without gradients and {summary['network_passes_trained']} with",
+            f"{summary['reward_calls']} images scored by `{reward.described}`",
+            f"{summary['network_passes']} network passes without gradients, {summary['network_passes_trained']} with",
             f"{summary['trainable_parameters']} trained numbers",
         ),
         data=(

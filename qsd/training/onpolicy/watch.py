@@ -1,9 +1,9 @@
 """Reward hacking is watched: fixed prompts are drawn and scored while an on-policy method trains.
 
-The images begin at the noise of the evaluation's images every time and are drawn without noise between the steps, so that they differ by the
-adapter alone. The reward and the judges of ``method.watchers`` score them, beside the same images of the base model.
-``validation.jsonl`` gets, for each of them, the mean score and its difference from the base model's with the standard
-error over prompts; ``samples/step-00050.png`` and, at the end, ``strip.png`` show the images.
+The images begin at the noise of the evaluation's images and are drawn without noise between the steps, so that they
+differ by the adapter alone. The reward and the judges of ``method.watchers`` score them, beside the same images of the
+base model. ``validation.jsonl`` gets, for each of them, the mean score and its difference from the base model's with
+the standard error over prompts; ``samples/step-00050.png`` and, at the end, ``strip.png`` show the images.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import torch
 from qsd.errors import UserError
 from qsd.runtime import Interrupted
 from qsd.stages.train import run as train
-from qsd.training.metrics import read_metrics, read_validation
 from qsd.training.methods import REGISTRY
+from qsd.training.metrics import read_metrics, read_validation
 from qsd.training.processes import Processes
 from tests.qsd import tiny_world
 from tests.qsd.tiny_stages import TinyStages

@@ -216,7 +216,7 @@ def test_equal_rewards_give_no_advantage() -> None:
 
 
 def test_the_surrogate_by_hand() -> None:
-    """A = ±2, ρ = 1.2 and 0.7, clip 0.1: where the clip helps it takes the gradient away, where it hurts it does not."""
+    """A = ±2, ρ = 1.2 and 0.7, clip 0.1: the clip acts only where it makes the loss larger."""
     ratio = torch.tensor([1.2, 1.2, 0.7, 0.7])
     advantage = torch.tensor([2.0, -2.0, 2.0, -2.0])
     found = surrogate(ratio.log(), advantage, 0.1)
