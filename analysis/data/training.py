@@ -22,7 +22,9 @@ MOST_POINTS = 200
 """Rows of a log that a curve keeps at most."""
 _LOGS = {"train": ("metrics.jsonl", "step"), "validation": ("validation.jsonl", "steps")}
 """Group of columns -> file, and the column that counts updates: a row of the first is measured before its update."""
-_NO_CURVE = ("pairs",)
+_NO_CURVE = ("pairs", "prompts")
+ON_POLICY = ("method", "reward", "prompts_seen", "reward_calls", "network_passes", "network_passes_trained")
+"""What only the summary of an on-policy training has."""
 _DIGITS = 6
 
 
@@ -40,6 +42,12 @@ class Trained:
         budget: ``steps`` or ``epochs``: what was equal for all cells.
         steps: optimiser steps.
         epochs: uses of a pair, pairs seen / pairs trained on.
+        method: of an on-policy cell; empty for one that was trained on pairs.
+        reward: that an on-policy cell was trained on.
+        prompts_seen: prompts that it sampled, a prompt counted once for every visit.
+        reward_calls: images that its reward model scored.
+        network_passes: images that went through the network without gradients.
+        network_passes_trained: with gradients.
     """
 
     pairs: tuple[int, ...] = ()
@@ -51,6 +59,17 @@ class Trained:
     budget: tuple[str, ...] = ()
     steps: tuple[int, ...] = ()
     epochs: tuple[float, ...] = ()
+    method: tuple[str, ...] = ()
+    reward: tuple[str, ...] = ()
+    prompts_seen: tuple[int, ...] = ()
+    reward_calls: tuple[int, ...] = ()
+    network_passes: tuple[int, ...] = ()
+    network_passes_trained: tuple[int, ...] = ()
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether the cell was trained on its own samples."""
+        return bool(self.method)
 
 
 def trained(runs: Path, replicates: list[Replicate]) -> Trained:
@@ -70,6 +89,7 @@ def trained(runs: Path, replicates: list[Replicate]) -> Trained:
         budget=_different_values(trainings, "budget"),
         steps=_different_values(trainings, "steps"),
         epochs=_different_values(trainings, "epochs"),
+        **{name: _different_values(trainings, name) for name in ON_POLICY},
     )
 
 

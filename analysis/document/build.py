@@ -205,7 +205,9 @@ def _ends(interval: Interval | None) -> tuple[float, float] | None:
 
 def _trained(rows: Sequence[Row]) -> Section:
     """What every cell was trained on, and for how long."""
-    cells = [row for row in _one_per_cell(rows) if row.role != "base"]
+    trained_cells = [row for row in _one_per_cell(rows) if row.role != "base"]
+    cells = [row for row in trained_cells if not row.trained.on_policy]
+    on_policy = [row for row in trained_cells if row.trained.on_policy]
     styles = list(dict.fromkeys(style for row in cells for style, _ in row.trained.styles))
     columns = (
         Column("cell", "Cell", "left", "trained on"),
@@ -232,8 +234,39 @@ def _trained(rows: Sequence[Row]) -> Section:
             )
         )
     blocks: list[Block] = [Paragraph(plain(text))] if (text := budget(rows)) else []
-    blocks.append(Table("trained-table", "What was trained on", columns, tuple(lines)))
+    if cells or not on_policy:
+        blocks.append(Table("trained-table", "What was trained on", columns, tuple(lines)))
+    if on_policy:
+        blocks.append(_on_policy(on_policy))
     return Section("What was trained on", "trained", tuple(blocks))
+
+
+def _on_policy(rows: Sequence[Row]) -> Table:
+    """What on-policy cells were trained on, and their two budgets."""
+    columns = (
+        Column("cell", "Cell", "left", "on-policy"),
+        Column("method", "Method", "left", "method"),
+        Column("reward", "Reward", "left", "reward"),
+        Column("steps", "Steps", brief="steps"),
+        Column("prompts-seen", "Prompts sampled", brief="prompts"),
+        Column("reward-calls", "Images scored", brief="scored"),
+        Column("passes", "Network passes", brief="passes"),
+        Column("passes-trained", "With gradients", brief="trained"),
+    )
+    lines = [
+        (
+            _name(row),
+            TableCell(plain(", ".join(row.trained.method))),
+            TableCell(plain(", ".join(row.trained.reward))),
+            _range(row.trained.steps),
+            _range(row.trained.prompts_seen),
+            _range(row.trained.reward_calls),
+            _range(row.trained.network_passes),
+            _range(row.trained.network_passes_trained),
+        )
+        for row in rows
+    ]
+    return Table("on-policy-table", "What on-policy cells were trained on", columns, tuple(lines))
 
 
 def _range(values: Sequence[float], form: str = ",") -> TableCell:

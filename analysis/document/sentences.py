@@ -68,6 +68,12 @@ share whose loser the scorer prefers (Scorer against), optimiser steps, epochs (
 style; a range where training seeds differ. What selections have in common is in `overlap.csv` and `overlap.png`.""",
     ),
     (
+        "",
+        """\
+On-policy cells have no pairs: they sampled prompts, a reward model scored images on the way, and both budgets are
+stated. A pass is one image through the network; one with gradients costs about 2.1 of the others.""",
+    ),
+    (
         "‡",
         """\
 training seeds are missing from the mean or from a comparison; the column Seeds says which. Nothing stands in for

@@ -6,6 +6,8 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from analysis.data.training import ON_POLICY
+
 if TYPE_CHECKING:
     from analysis.data.rows import Comparison, Row
     from analysis.data.training import Trained
@@ -22,7 +24,7 @@ _ORIGIN = [
     *("prompts", "images_per_prompt", "images_left_out", "seeds", "missing_seeds", "diverged_seeds", "failed_seeds"),
     *("planned_seeds", "complete", "noise_floor", "detectable", "cell_ids", "git_commit", "data_digest"),
 ]
-_TRAINED = ["pairs", "of", "prompts", "images", "contradicted", "styles", "budget", "steps", "epochs"]
+_TRAINED = ["pairs", "of", "prompts", "images", "contradicted", "styles", "budget", "steps", "epochs", *ON_POLICY]
 COLUMNS = [
     *_PLAIN,
     *(f"baseline_{name}" for name in _COMPARED),

@@ -50,15 +50,16 @@ def to_terminal(document: Document) -> str:
         console.print(f"\n{document.status}")
     for scorer in split.sections:
         console.print(f"\n{scorer.brief}")
-        console.print(_table(_only_table(scorer), _NAME_WIDTH, edges=False))
-    console.print(_table(_only_table(document.trained), 2 * _NAME_WIDTH, edges=True))
+        for table in _tables(scorer):
+            console.print(_table(table, _NAME_WIDTH, edges=False))
+    for trained in _tables(document.trained):
+        console.print(_table(trained, 2 * _NAME_WIDTH, edges=True))
     console.print("\n".join(_footnote(note) for note in document.footnotes))
     return stream.getvalue()
 
 
-def _only_table(section: Section) -> Table:
-    (table,) = (block for block in section.blocks if isinstance(block, Table))
-    return table
+def _tables(section: Section) -> list[Table]:
+    return [block for block in section.blocks if isinstance(block, Table)]
 
 
 def _table(table: Table, name_width: int, edges: bool) -> RichTable:
