@@ -68,6 +68,8 @@ def required_files(values: Mapping[str, Any], varied: Mapping[str, Iterable[Any]
     scorers = [values["reward.model"], *varied.get("reward.model", ())]
     for scorer_names in (values["evaluation.scorers"], *varied.get("evaluation.scorers", ())):
         scorers.extend(scorer_names)
+    if values["evaluation.embedder"] is not None:
+        scorers.append(values["evaluation.embedder"])
     if ENSEMBLE in scorers:
         scorers.extend(values["reward.members"] or ())
     for scorer in dict.fromkeys(name for name in scorers if name != ENSEMBLE):

@@ -53,6 +53,8 @@ def axis_field(name: str, key: Node) -> FieldInfo:
         raise key.error("'seed' is no axis; the training seeds are given by 'seeds'")
     if name == "adapter":
         raise key.error("'adapter' is no axis; the base model is always a cell")
+    if name == "evaluation.embedder":
+        raise key.error(f"'{name}' is no axis: distances by two embedders do not compare; set it in the experiment")
     if info.kind is Kind.EXECUTION:
         raise key.error(f"'{name}' only changes how a stage runs, not its result; it is no axis")
     return info

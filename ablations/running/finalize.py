@@ -14,6 +14,7 @@ from ablations.running.run_record import FILE as RUN
 from ablations.running.run_record import run_record
 from ablations.store.provenance import git_state
 from qsd.errors import UserError
+from qsd.evaluation.embedding_measures import measures_of
 from qsd.stages.judges import conflicts
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ def cells_json(plan: Plan, store: Store, commit: str | None) -> dict[str, Any]:
                 about(cell)
                 | {
                     "base": base_of[tuple(node.key for node in cell.base.values())],
-                    "scorers": list(cell.values["evaluation.scorers"]),
+                    "scorers": [
+                        *cell.values["evaluation.scorers"],
+                        *measures_of(cell.values["evaluation.embedder"], cell.values["adapter"]),
+                    ],
                     "splits": list(cell.values["evaluation.splits"]),
                     "conflicts": conflicts(cell.values),
                     "stages": {stage: node.key for stage, node in cell.stages.items()},

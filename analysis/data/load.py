@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.data.distances import Distances
 from analysis.data.sweep import Replicate, SweepFolder, artefact, read_sweep
 from qsd.errors import UserError
 
@@ -25,10 +26,12 @@ class Results:
     """What has been evaluated so far.
 
     Attributes:
-        sweep: all planned cells, evaluated or not.
+        sweep: all planned cells, evaluated or not; ``distance_to_base`` is among the scorers of those alone whose base
+            model is evaluated.
         scores: one row per (cell, seed, prompt, image, scorer) with the columns cell, role, seed (Int64, missing for
             the base model), axes (JSON), cell_id, evaluate_key, prompt_id, split, caption, image_index, scorer,
-            revision, unit, score (float64; no number where the scorer gave none).
+            revision, unit, score (float64; no number where the scorer gave none). The rows of ``distance_to_base`` are
+            in no file of scores: they are computed here.
         missing: replicates without a finished evaluation; no number stands in for them.
         runs: where the artefacts lie.
     """
@@ -46,6 +49,8 @@ def load(runs: Path, sweep_folder: Path) -> Results:
         UserError: nothing is evaluated yet, or a file lacks a column.
     """
     sweep = read_sweep(sweep_folder)
+    distances = Distances(runs, sweep)
+    sweep = distances.sweep
     tables: list[pa.Table] = []
     left_out: list[dict[str, Any]] = []
     missing: list[Replicate] = []
@@ -59,6 +64,8 @@ def load(runs: Path, sweep_folder: Path) -> Results:
         if key not in scores_of_key:  # cells that differ in nothing that evaluation sees share one
             scores_of_key[key] = _read_scores(folder / "scores.parquet")
         tables.append(_with_origin(scores_of_key[key], replicate, key))
+        if (table := distances.rows(replicate, folder, scores_of_key[key])) is not None:
+            tables.append(_with_origin(table, replicate, key))
         left_out += [_origin(replicate, key) | row for row in _left_out(folder / "problems.json")]
     if not tables:
         raise UserError(f"{sweep_folder}: no cell has been evaluated yet; 'ablate run {sweep.name}' evaluates them")

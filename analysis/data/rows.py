@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.data.training import Trained
+from qsd.evaluation.embedding_measures import MEASURES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,6 +155,11 @@ class Row:
     git_commit: str
     data_digest: str
     trained: Trained
+
+    @property
+    def is_measure(self) -> bool:
+        """The scorer is a measure on embeddings (``qsd.evaluation.embedding_measures``): no higher value is better."""
+        return self.scorer in MEASURES
 
     @property
     def complete(self) -> bool:

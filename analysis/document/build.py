@@ -40,7 +40,9 @@ from analysis.document.model import (
 )
 from analysis.document.sentences import (
     BRIEF_MARKED_RULES,
+    BRIEF_MEASURE_RULE,
     MARKED_RULES,
+    MEASURE_RULES,
     SIMULATED_LABELS,
     TABLE_RULES,
     budget,
@@ -48,12 +50,14 @@ from analysis.document.sentences import (
     conflicts,
     evaluated_seeds,
     left_out,
+    missing_distances,
     missing_results,
     no_marks,
     noise_floor,
     partial,
     primary_or_exploratory,
     prompt_count,
+    reward_hacking,
     seeds_of,
     sensitivity,
     split_title,
@@ -80,12 +84,12 @@ def build_document(sweep: SweepFolder, rows: Sequence[Row], figures: Sequence[Fi
         question=sweep.question,
         origin=_origin(sweep),
         status=capitalised(partial(rows)),
-        missing=tuple(missing_results(rows)),
+        missing=(*missing_results(rows), *missing_distances(sweep, rows)),
         splits=tuple(_split(of_split) for of_split in splits),
         trained=_trained(rows),
         legend=_legend(sweep, rows),
         sources=_sources(rows),
-        footnotes=tuple(_footnotes(rows, splits[0])),
+        footnotes=tuple(_footnotes(sweep, rows, splits[0])),
         figures=tuple(figures),
     )
 
@@ -97,10 +101,12 @@ def _origin(sweep: SweepFolder) -> Text:
 
 def _split(rows: list[Row]) -> Section:
     title = split_title(rows[0].split)
+    warnings = tuple(Note(plain(f"{line}.")) for line in reward_hacking(rows))
     return Section(
         title=f"Split {title}",
         anchor=rows[0].split,
         brief=f"{title} (n = {prompt_count(rows)})",
+        blocks=(Notes(warnings, bullets=True),) if warnings else (),
         sections=tuple(_scorer(list(group)) for _, group in groupby(rows, key=lambda row: row.scorer)),
     )
 
@@ -132,6 +138,8 @@ def _results(rows: list[Row], places: int) -> Table:
     first, over_seeds = rows[0], has_estimates(rows)
     brackets = "95 %" if over_seeds else "these models"
     unit = first.unit
+    # "Wins" would say that the higher value is the better one.
+    higher = "Higher" if first.is_measure else "Wins"
     columns = (
         Column("cell", "Cell", "left", "cell"),
         Column("mean", "Mean", brief="mean", unit=unit),
@@ -141,8 +149,8 @@ def _results(rows: list[Row], places: int) -> Table:
         Column("these_models_baseline", "Baseline, these models", unit=unit),
         Column("these_models_base", "Base, these models", unit=unit),
         Column("by_seed_baseline", "Baseline, per seed", unit=unit),
-        Column("wins_baseline", "Wins vs baseline", unit="share"),
-        Column("wins_base", "Wins vs base model", brief="wins", unit="share"),
+        Column("wins_baseline", f"{higher} vs baseline", unit="share"),
+        Column("wins_base", f"{higher} vs base model", brief=higher.lower(), unit="share"),
         Column("seeds", "Seeds", brief="seeds"),
     )
     lines = []
@@ -285,7 +293,8 @@ def _style(share: float, known: bool) -> TableCell:
 def _legend(sweep: SweepFolder, rows: Sequence[Row]) -> Section:
     rules = MARKED_RULES if has_estimates(rows) else (("", no_marks(rows)),)
     simulated = (("", SIMULATED_LABELS),) if sweep.labels == "simulated" else ()
-    notes = tuple(Note(marked_up(text), sign) for sign, text in (*rules, *TABLE_RULES, *simulated))
+    measures = MEASURE_RULES if any(row.is_measure for row in rows) else ()
+    notes = tuple(Note(marked_up(text), sign) for sign, text in (*rules, *TABLE_RULES, *measures, *simulated))
     return Section("How to read this", "legend", (Notes(notes, bullets=True),))
 
 
@@ -321,9 +330,10 @@ def _one_per_cell(rows: Sequence[Row]) -> list[Row]:
     return list({row.cell: row for row in rows}.values())
 
 
-def _footnotes(every: Sequence[Row], rows: list[Row]) -> list[Note]:
+def _footnotes(sweep: SweepFolder, every: Sequence[Row], rows: list[Row]) -> list[Note]:
     """The notes to ``rows``, the first split of ``every``."""
-    notes = [Note(plain(text))] if (text := budget(rows)) else []
+    notes = [Note(plain(line)) for line in reward_hacking(rows)]
+    notes += [Note(plain(text))] if (text := budget(rows)) else []
     if has_estimates(rows):
         notes += [Note(plain(text), sign) for sign, text in BRIEF_MARKED_RULES]
     else:
@@ -332,7 +342,9 @@ def _footnotes(every: Sequence[Row], rows: list[Row]) -> list[Note]:
     notes += [Note(plain(text)) for text in (noise_floor(first), sensitivity(first, decimals(first))) if text]
     notes += [Note(plain(line), "†") for line in conflicts(rows)]
     notes += [Note(plain(line), "‡") for line in missing_results(rows)]
+    notes += [Note(plain(line)) for line in missing_distances(sweep, rows)]
     notes += [Note(plain(line)) for line in left_out(rows)]
+    notes += [Note(plain(BRIEF_MEASURE_RULE))] if any(row.is_measure for row in rows) else []
     others = sorted({row.split for row in every} - {rows[0].split})
     more = f"splits {', '.join(others)}, " if others else ""
     notes.append(Note(plain(f"wins: against the base model, ties halved; more in table.md: {more}seeds one by one")))

@@ -5,12 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from analysis.data.sweep import HELD_OUT_SPLITS, SEEN_SPLIT
-from analysis.document.formatting import ABSENT, comparisons, format_seeds, seeds_disagree
+from analysis.document.formatting import (
+    ABSENT,
+    comparisons,
+    decimals,
+    format_seeds,
+    has_estimates,
+    seeds_disagree,
+    shown_interval,
+)
+from qsd.evaluation.embedding_measures import DISTANCE_TO_BASE, DIVERSITY
+from qsd.stages.judges import is_own_reward
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from analysis.data.rows import Row
+    from analysis.data.sweep import SweepFolder
 
 MARKED_RULES = (
     (
@@ -81,6 +92,20 @@ them. A diverged training is a result: its cell has no mean over the other seeds
     ),
 )
 """(sign, text) of everything else."""
+MEASURE_RULES = (
+    (
+        "",
+        """\
+`diversity`: how different an image is from the others of its prompt, the mean of 1 - cosine of their embeddings;
+`distance_to_base`: how different it is from the base model's image of the same prompt and initial noise. Neither more
+nor less of them is better: a mark says only that cells differ, and "Higher" is the share of (seed, prompt, image) with
+the higher value.""",
+    ),
+)
+"""(sign, text) for tables of measures on embeddings."""
+BRIEF_MEASURE_RULE = (
+    "diversity and distance_to_base: neither more nor less is better; higher: the share of higher values"
+)
 SIMULATED_LABELS = "The preference labels behind the training pairs come from simulated annotators, not from people."
 BRIEF_MARKED_RULES = (
     ("", "[95 %] for new prompts and new training seeds of the same recipe"),
@@ -185,6 +210,66 @@ def conflicts(rows: Sequence[Row]) -> list[str]:
         everywhere = count == len({row.cell for row in trained if row.scorer == scorer})
         lines.append(f"{scorer} {why}{'' if everywhere else f' of {count} cells'}")
     return lines
+
+
+def reward_hacking(rows: Sequence[Row]) -> list[str]:
+    """``a: its own reward rose … while the independent judge … fell``: a line per cell and reference where it is so.
+
+    A reward rises, and a judge falls, where the interval that the table shows excludes zero. An own reward is a scorer
+    that the cell was optimised for (``qsd.stages.judges.is_own_reward``), an independent judge one without any †.
+
+    Args:
+        rows: of one split, all scorers.
+    """
+    of_scorer: dict[str, list[Row]] = {}
+    of_cell: dict[str, list[Row]] = {}
+    for row in (row for row in rows if not row.is_measure):
+        of_scorer.setdefault(row.scorer, []).append(row)
+        of_cell.setdefault(row.cell, []).append(row)
+    over_seeds = {scorer: has_estimates(group) for scorer, group in of_scorer.items()}
+    places = {scorer: decimals(group) for scorer, group in of_scorer.items()}
+    lines = []
+    for cell, group in of_cell.items():
+        for reference in ("baseline", "base model"):
+            rose: list[str] = []
+            fell: list[str] = []
+            for row in group:
+                comparison = row.versus_baseline if reference == "baseline" else row.versus_base
+                interval = shown_interval(comparison, over_seeds[row.scorer]) if comparison else None
+                if comparison is None or interval is None:
+                    continue
+                text = f"{row.scorer} {comparison.difference:+.{places[row.scorer]}f}"
+                if is_own_reward(row.conflicts) and interval.low > 0:
+                    rose.append(text)
+                elif not row.conflicts and interval.high < 0:
+                    fell.append(text)
+            if rose and fell:
+                lines.append(_hacked(cell, reference, rose, fell, over_seeds[group[0].scorer]))
+    return lines
+
+
+def _hacked(cell: str, reference: str, rose: list[str], fell: list[str], over_seeds: bool) -> str:
+    rewards, judges = ("s" if len(texts) > 1 else "" for texts in (rose, fell))
+    return (
+        f"{cell}: its own reward{rewards} rose against the {reference} ({', '.join(rose)}) while the independent "
+        f"judge{judges} fell ({', '.join(fell)}): a sign of reward hacking"
+        + ("" if over_seeds else ", in these trained models (intervals over prompts alone)")
+    )
+
+
+def missing_distances(sweep: SweepFolder, rows: Sequence[Row]) -> list[str]:
+    """A line where cells have no ``distance_to_base`` because their base model is not evaluated."""
+    evaluated = {row.cell for row in rows if row.role == "base" and row.mean is not None}
+    waiting = {
+        replicate.name: replicate.base
+        for replicate in sweep.replicates
+        if replicate.role != "base" and DIVERSITY in replicate.scorers and replicate.base not in evaluated
+    }
+    if not waiting:
+        return []
+    every = len(waiting) == len({replicate.name for replicate in sweep.replicates if replicate.role != "base"})
+    of = "" if every else f" of {', '.join(waiting)}"
+    return [f"{DISTANCE_TO_BASE}{of} is absent until the base model is evaluated"]
 
 
 def left_out(rows: Sequence[Row]) -> list[str]:

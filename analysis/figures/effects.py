@@ -46,6 +46,8 @@ def effects(sweep: SweepFolder, rows: list[Row]) -> Drawing:
         for reference in (_BASELINE, _BASE)
         if any(_comparison(row, reference) for row in rows)
         for of_scorer in by_scorer
+        # A scorer that gives the base model no number, as distance_to_base, compares nothing with it.
+        if reference == _BASELINE or any(row.role == "base" for row in of_scorer)
     ] or [(_BASE, of_scorer) for of_scorer in by_scorer]
     columns = min(_PANELS_PER_LINE, len(by_scorer))
     lines = _lines(panels, columns)

@@ -13,6 +13,7 @@ from analysis.data.training import Trained, trained
 from analysis.statistics.differences import Pairs, align, compare, noise_floor
 from analysis.statistics.marks import BENJAMINI_HOCHBERG, HOLM, estimates, marks
 from analysis.statistics.power import detectable, variances
+from qsd.evaluation.embedding_measures import MEASURES
 
 if TYPE_CHECKING:
     from analysis.data.load import Results
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 
 def build_rows(results: Results) -> list[Row]:
-    """All rows, held-out splits first, within a split the primary scorer first, then baseline, grid, controls, base.
+    """All rows: held-out splits first, then the primary scorer, then other scorers, then measures on embeddings.
+
+    Within a scorer the order is baseline, grid, controls, base.
 
     Raises:
         UserError: cells were not evaluated on the same prompts and images.
@@ -36,7 +39,7 @@ def build_rows(results: Results) -> list[Row]:
 def _place(results: Results, panel: Panel) -> tuple[object, ...]:
     primary = results.sweep.primary
     split = (panel.split != primary.split, *split_order(panel.split))
-    return (*split, panel.scorer != primary.scorer, panel.scorer)
+    return (*split, panel.scorer != primary.scorer, panel.scorer in MEASURES, panel.scorer)
 
 
 def _panel_rows(results: Results, panel: Panel, trainings: dict[str, Trained]) -> list[Row]:

@@ -11,8 +11,12 @@ from typing import Any
 
 from qsd.config.fields import FieldInfo, Kind, fields_of, sections_of
 from qsd.config.schema import ExperimentConfig
+from qsd.evaluation.embedding_measures import MEASURES
 from qsd.registry import Registry, suggest
 
+NO_AXES = ("seed", "adapter", "evaluation.embedder")
+"""Fields that change results and that no sweep varies; ``ablations.grid.values`` says why."""
+_REWARD_MODELS = "qsd.rewards.scorers"
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
@@ -96,14 +100,29 @@ def _text_problem(info: FieldInfo, value: str) -> str | None:
     if not value.strip():
         return f"{info.name} must not be empty"
     registry = registry_of(info)
+    if info.registry == _REWARD_MODELS and value in MEASURES:
+        return (
+            f"{value!r} is no reward model but a measure of images, which evaluation.embedder adds to the scores; a "
+            "reward model of this name must be renamed"
+        )
     if registry is not None and value not in registry.names():
         return registry.unknown(value)
     if info.name == "reward.model" and registry is not None and not registry.get(value).selects:
         allowed = [name for name in registry.names() if registry.get(name).selects]
         return f"reward model {value!r} is an independent judge and must never rank pairs; use {' or '.join(allowed)}"
+    if info.name == "evaluation.embedder":
+        return _embedder_problem(value)
     if info.choices and value not in info.choices:
         return f"unknown {info.name} {value!r}{suggest(value, info.choices)}; known: {', '.join(info.choices)}"
     return None
+
+
+def _embedder_problem(name: str) -> str | None:
+    from qsd.rewards.embedders import embedders, embeds
+
+    if embeds(name):
+        return None
+    return f"reward model {name!r} has no image embedding; evaluation.embedder can be {', '.join(embedders())}"
 
 
 def _range_problem(info: FieldInfo, value: float) -> str | None:
@@ -122,4 +141,4 @@ def _range_problem(info: FieldInfo, value: float) -> str | None:
 
 def is_axis(info: FieldInfo) -> bool:
     """True for fields that a sweep may vary: those that change results, except where paths differ."""
-    return info.kind is not Kind.EXECUTION and info.name not in ("seed", "adapter")
+    return info.kind is not Kind.EXECUTION and info.name not in NO_AXES

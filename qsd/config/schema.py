@@ -197,6 +197,11 @@ class EvaluationConfig:
     splits: list[str] = meaning(["evaluation", "seen"], "which prompts of the file")
     prompts_per_split: int | None = meaning(None, "the first n prompts of each split; null means all", least=1)
     scorers: list[str] = meaning(REQUIRED, "score the generated images", registry="qsd.rewards.scorers")
+    embedder: str | None = meaning(
+        None,
+        "reward model whose embeddings tell how different images are, from each other and from the base model's",
+        registry="qsd.rewards.scorers",
+    )
     batch_size: int = execution(256, "images per forward pass", least=1)
 
 

@@ -56,11 +56,13 @@ class ScoringJob:
         return self.requests.pieces(PIECE_BATCHES * column.batch_size)
 
     def scores(self, column: ScorerRun) -> NDArray[np.float32] | None:
-        """The scores of all requests, in their order; None while a shard is missing or damaged."""
+        """The scores [M] of all requests, in their order, or embeddings [M, D]; None while a shard is missing."""
         shards = ScoreShards(self.root, column)
         pieces = self.pieces(column)
         parts = [part for piece in pieces if (part := shards.read(piece)) is not None]
-        return np.concatenate([np.zeros(0, np.float32), *parts]) if len(parts) == len(pieces) else None
+        if len(parts) < len(pieces):
+            return None
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
 def compute_scores(
@@ -88,7 +90,7 @@ def compute_scores(
 
 
 def ensure_scores(work: ScoringJob, columns: Sequence[ScorerRun], report: Report) -> list[NDArray[np.float32]]:
-    """The scores of all requests by column, [M] each; those that are missing are computed first.
+    """The scores of all requests by column, [M] each, or embeddings [M, D]; those that are missing are computed first.
 
     Raises:
         UserError: as :func:`compute_scores`; or shards vanish as soon as they are written.
@@ -152,7 +154,7 @@ class _Pass:
         scorer = self._scorer(column)
         pixels = loaded.on(self._work.device, column.preprocess)
         with computing(column.precision, self._work.device):
-            return scorer.score(pixels, self._work.requests.captions_of(loaded.first, loaded.last))
+            return column.values(scorer, pixels, self._work.requests.captions_of(loaded.first, loaded.last))
 
     def _scorer(self, column: ScorerRun) -> Scorer:
         """The model of a column, opened when it is first needed; columns that differ in precision share it."""

@@ -5,15 +5,26 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import torch
 
 from qsd.config.digest import canonical_json, hash_of
 from qsd.config.schema import RewardConfig
+from qsd.rewards.clip import ClipScorer
 from qsd.rewards.listing import preprocess_of
 from qsd.rewards.preprocess import Preprocess
 from qsd.rewards.revision import revision
 from qsd.rewards.scorers import REGISTRY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from qsd.rewards.scorer import Scorer
 
 LIBRARIES = ("numpy", "open_clip_torch", "pillow", "tokenizers", "torch", "transformers")
 """The libraries that take part in computing a score from an image file and a caption."""
@@ -50,6 +61,27 @@ class ScorerRun:
     def preprocessing(self) -> str:
         """How images become pixels, as JSON."""
         return canonical_json(asdict(self.preprocess))
+
+    def values(self, scorer: Scorer, pixels: Tensor, captions: Sequence[str]) -> NDArray[np.float32]:
+        """What the model gives for N images: scores [N]. ``pixels`` [N, 3, S, S] are those of ``preprocess``."""
+        return scorer.score(list(pixels), captions)
+
+
+@dataclass(frozen=True)
+class EmbedderRun(ScorerRun):
+    """One column of embeddings: the vectors of a reward model's image tower, in place of its scores."""
+
+    @property
+    def folder(self) -> str:
+        """As of scores, and apart from these."""
+        return f"embedding-{super().folder}"
+
+    def values(self, scorer: Scorer, pixels: Tensor, captions: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors [N, D] of length 1; the captions have no part in them."""
+        assert isinstance(scorer, ClipScorer), "planning refuses an embedder that is none (qsd.rewards.embedders)"
+        with torch.inference_mode():
+            vectors: NDArray[np.float32] = scorer.embed_pixels(pixels).cpu().numpy()
+        return vectors
 
 
 def column_of(name: str, reward: RewardConfig) -> ScorerRun:

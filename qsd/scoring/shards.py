@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qsd.files import atomic
 from qsd.scoring.scorer_runs import ScorerRun
+from qsd.scoring.vectors import vector_column, vectors_of
 
 Piece = tuple[int, int]
 """The requests ``start`` to ``stop - 1``."""
@@ -32,11 +33,11 @@ class ScoreShards:
         return self.folder / f"{piece[0]:010d}-{piece[1]:010d}.parquet"
 
     def read(self, piece: Piece) -> NDArray[np.float32] | None:
-        """Scores [stop - start] of a piece; None if they are missing, cut off or damaged."""
+        """Scores [stop - start] of a piece, or embeddings [stop - start, D]; None if missing, cut off or damaged."""
         # The checksums are verified: a page that rotted on disk would otherwise be read as other scores.
         try:
             table = pq.read_table(self.path(piece), page_checksum_verification=True)
-            scores: NDArray[np.float32] = table["score"].to_numpy()
+            scores: NDArray[np.float32] = vectors_of(table["score"])
         except (OSError, KeyError, pa.ArrowException):
             return None
         return scores if len(scores) == piece[1] - piece[0] and scores.dtype.name == "float32" else None
@@ -47,5 +48,5 @@ class ScoreShards:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as temporary:
             pq.write_table(
-                pa.table({"score": pa.array(scores)}), temporary, compression="zstd", write_page_checksum=True
+                pa.table({"score": vector_column(scores)}), temporary, compression="zstd", write_page_checksum=True
             )

@@ -10,7 +10,7 @@ from qsd.stages.select.spec import uses_scores
 from qsd.training.methods import method_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from qsd.stages.stage_spec import Values
 
@@ -18,6 +18,7 @@ SELECTED = "selected the training pairs"
 LABELLED = "labelled the training pairs"
 OPTIMISED = "was the reward of the training"
 LABELLED_TIES = "labelled the training pairs whose scores tie"
+_SHARES = "shares a backbone with"
 
 
 def conflicts(values: Values) -> dict[str, list[str]]:
@@ -36,13 +37,21 @@ def conflicts(values: Values) -> dict[str, list[str]]:
         backbone = REGISTRY.get(scorer).backbone
         if not reasons and backbone:
             reasons = [
-                f"shares a backbone with {name}, which {phrase}"
+                f"{_SHARES} {name}, which {phrase}"
                 for name, phrase in involved
                 if REGISTRY.get(name).backbone == backbone
             ]
         if reasons:
             conflicting[scorer] = reasons
     return conflicting
+
+
+def is_own_reward(reasons: Iterable[str]) -> bool:
+    """Whether a scorer with these reasons is what a cell was optimised for, so that its scores should rise.
+
+    One that only shares a backbone with such a scorer, or only labelled ties, is neither that nor independent.
+    """
+    return any(reason != LABELLED_TIES and not reason.startswith(_SHARES) for reason in reasons)
 
 
 def default_primary(evaluation_scorers: list[str], cells: Sequence[Values]) -> str:

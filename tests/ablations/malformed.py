@@ -77,6 +77,21 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
         "'training.micro_batch' only changes how a stage runs",
     ),
     "seed as axis": (HEAD + "axes:\n  seed: [1, 2]\n" + TAIL, "4:3", "'seed' is no axis"),
+    "embedder as axis": (
+        HEAD + "axes:\n  evaluation.embedder: [clip_emoji]\n" + TAIL,
+        "4:3",
+        "'evaluation.embedder' is no axis: distances by two embedders do not compare; set it in the experiment",
+    ),
+    "embedder without embeddings": (
+        whole(more="overrides: {evaluation.embedder: aesthetic_emoji}"),
+        "6:34",
+        "reward model 'aesthetic_emoji' has no image embedding; evaluation.embedder can be clip_emoji, ",
+    ),
+    "a measure as reward model": (
+        whole(axes="axes: {reward.model: [clip_emoji, diversity]}"),
+        "3:35",
+        "'diversity' is no reward model but a measure of images",
+    ),
     "adapter as axis": (HEAD + "axes:\n  adapter: [none]\n" + TAIL, "4:3", "'adapter' is no axis"),
     "axis is a scalar": (
         HEAD + "axes:\n  quality.metric: product\n" + TAIL,

@@ -13,9 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qsd import run_store
+from qsd.evaluation.embedding_measures import DIVERSITY, UNIT, measures_of
+from qsd.evaluation.embeddings import Embeddings, write_embeddings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 STYLES = ("fluent", "noto", "twemoji")
 THINGS = ("a croissant", "a red heart", "a panda", "a face with tears of joy", "a snowman without snow", "a lighthouse")
@@ -36,6 +40,10 @@ class Cell:
     failed: tuple[int | None, ...] = ()
     base: str = "base model"
     kept: int = 20
+    effects: dict[str, float] = field(default_factory=dict)
+    """Effect on single scorers, in place of ``effect``."""
+    drift: float = 0.3
+    """Length of what training adds to the embedding of an image, whose own length is 1."""
 
 
 @dataclass
@@ -55,6 +63,7 @@ class World:
     seed_spread: float = 0.05
     pairs: int = 100
     primary: str = "judge"
+    embedded: bool = False
 
 
 def key_of(*parts: object) -> str:
@@ -114,7 +123,7 @@ def write_sweep(runs: Path, world: World, name: str = "metric_formula", experime
                     "seed": seed,
                     "cell_id": key_of(cell.name, seed)[:10],
                     "base": cell.name if cell.role == "base" else cell.base,
-                    "scorers": list(world.scorers),
+                    "scorers": [*world.scorers, *_measures(world, cell)],
                     "splits": list(world.prompts),
                     "conflicts": {cell.reward_model: ["selected the training pairs"]} if cell.reward_model else {},
                     "stages": keys,
@@ -143,6 +152,10 @@ def write_sweep(runs: Path, world: World, name: str = "metric_formula", experime
     }
     (folder / "cells.json").write_text(json.dumps(content, indent=1))
     return folder
+
+
+def _measures(world: World, cell: Cell) -> tuple[str, ...]:
+    return measures_of("clip_emoji" if world.embedded else None, "none" if cell.role == "base" else "trained")
 
 
 def _state(cell: Cell, seed: int | None) -> dict[str, str | None]:
@@ -185,29 +198,49 @@ def write_evaluate(runs: Path, key: str, world: World, cell: Cell, seed: int | N
     own = np.random.default_rng(int(key_of("own", cell.name, seed)[:8], 16))
     shared = np.random.default_rng(7)
     level = shared.normal(0, 1, (len(prompts), 1)) + shared.normal(0, 0.5, shape)
-    shift = cell.effect + (world.seed_spread * own.normal() if seed is not None else 0)
+    spread = world.seed_spread * own.normal() if seed is not None else 0
+    about = pa.table(
+        {
+            "prompt_id": [p for p, _, _ in prompts for _ in range(world.images)],
+            "split": [s for _, s, _ in prompts for _ in range(world.images)],
+            "caption": [c for _, _, c in prompts for _ in range(world.images)],
+            "image_index": pa.array(list(range(world.images)) * len(prompts), pa.int32()),
+        }
+    )
     tables = []
     for scorer, (unit, scale) in world.scorers.items():
+        shift = cell.effects.get(scorer, cell.effect) + spread
         score = scale * (5 + level + shift + own.normal(0, 0.4, shape))
-        tables.append(
-            pa.table(
-                {
-                    "prompt_id": [p for p, _, _ in prompts for _ in range(world.images)],
-                    "split": [s for _, s, _ in prompts for _ in range(world.images)],
-                    "caption": [c for _, _, c in prompts for _ in range(world.images)],
-                    "image_index": pa.array(list(range(world.images)) * len(prompts), pa.int32()),
-                    "scorer": _column(scorer, score.size),
-                    "revision": _column(f"{scorer}-r1", score.size),
-                    "unit": _column(unit, score.size),
-                    "score": pa.array(score.ravel(), pa.float32()),
-                }
-            )
-        )
+        tables.append(_scored(about, scorer, unit, score))
     folder = runs / "artefacts" / "evaluate" / key
     folder.mkdir(parents=True, exist_ok=True)
+    if world.embedded:
+        embeddings = Embeddings(about, _vectors(cell, seed, about.num_rows))
+        write_embeddings(folder, embeddings)
+        tables.append(_scored(about, DIVERSITY, UNIT, embeddings.diversity()))
     pq.write_table(pa.concat_tables(tables).unify_dictionaries(), folder / "scores.parquet")
     seal(folder, "evaluate", key)
     return folder
+
+
+def _scored(about: pa.Table, scorer: str, unit: str, score: NDArray[Any]) -> pa.Table:
+    columns = {"scorer": scorer, "revision": f"{scorer}-r1", "unit": unit}
+    for name, value in columns.items():
+        about = about.append_column(name, _column(value, score.size))
+    return about.append_column("score", pa.array(score.ravel(), pa.float32()))
+
+
+def _vectors(cell: Cell, seed: int | None, count: int) -> NDArray[np.float32]:
+    """Embeddings [count, 8]: those of the base model that the cell is compared with, and what its training adds."""
+    vectors = _directions(key_of("base vectors"), count)
+    if cell.role != "base":
+        vectors = vectors + cell.drift * _directions(key_of("drift", cell.name, seed), count)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _directions(key: str, count: int) -> NDArray[np.float32]:
+    normal = np.random.default_rng(int(key[:8], 16)).normal(size=(count, 8)).astype(np.float32)
+    return normal / np.linalg.norm(normal, axis=1, keepdims=True)
 
 
 def write_generate(runs: Path, key: str, world: World, cell: Cell, seed: int | None) -> Path:

@@ -246,6 +246,8 @@ def test_supplies_follow_the_schema() -> None:
         "w/judge_emoji",
     }
     assert len(places) == len(set(places))
+    embedding = required_files({**FLAT, "evaluation.embedder": "clip_emoji_b"})
+    assert "w/clip_emoji_b" in {required.place for required in embedding}
 
 
 def test_published_weights_are_fetched_into_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

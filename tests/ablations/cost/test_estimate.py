@@ -94,6 +94,7 @@ def test_work_counts_what_time_grows_with() -> None:
     assert work_of("generate", values, counted).amount == 2 * 10 * 3 * 20 * 2, "with guidance, two passes a step"
     assert work_of("generate", values | {"generation.guidance_scale": 1}, counted).amount == 2 * 10 * 3 * 20
     assert work_of("evaluate", values, counted).amount == 2 * 10 * 3 * 2
+    assert work_of("evaluate", values | {"evaluation.embedder": "clip_emoji"}, counted).amount == 2 * 10 * 3 * 3
     assert work_of("score", values, counted).amount == 1000
     assert work_of("encode", values, counted).amount == 100
     assert work_of("encode", values | {"encode.scope": "dataset"}, counted).amount == 1000

@@ -75,6 +75,17 @@ def test_one_description_for_all_readers(plan_of: Planner, store: Store) -> None
     assert fields(plan) == ["loss.name", "loss.beta", "selection.strategy", "lora.targets"]
 
 
+def test_measures_on_embeddings_are_among_the_scorers_of_a_cell(plan_of: Planner, store: Store) -> None:
+    """The base model has no distance to itself; without an embedder there are the scorers alone."""
+    plain = cells_json(plan_of(TEXT), store, None)["cells"]
+    settings = "overrides: {evaluation.embedder: clip_emoji_b, generation.images_per_prompt: 2}\n"
+    embedded = cells_json(plan_of(TEXT + settings), store, None)["cells"]
+    for before, after in zip(plain, embedded, strict=True):
+        measures = ["diversity"] if after["role"] == "base" else ["diversity", "distance_to_base"]
+        assert after["scorers"] == [*before["scorers"], *measures]
+        assert "diversity" not in before["scorers"]
+
+
 def test_a_cell_is_found_by_name_label_or_id(plan_of: Planner) -> None:
     plan = plan_of(TEXT)
     assert find_cell(plan, None).label == "loss=dpo,beta=100 seed 0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +13,16 @@ import pytest
 
 from qsd.data import images
 from qsd.errors import UserError
+from qsd.evaluation.embeddings import read_embeddings
 from qsd.evaluation.prompts import read_prompts
 from qsd.files import read_table, write_table
 from qsd.generation.images import read_images
+from qsd.rewards.clip import ClipScorer
 from qsd.rewards.opening import open_reward
+from qsd.rewards.revision import revision
 from qsd.scoring import compute, prefetch
+from qsd.scoring.scorer_runs import EmbedderRun
+from qsd.source import source_digest
 from qsd.stages.evaluate import run as evaluate
 from qsd.stages.generate import run as generate
 from qsd.stages.train import run as train
@@ -149,6 +154,104 @@ def test_images_are_decoded_once_for_all_scorers(
     resumed = done.run(evaluate, tmp_path / "resumed", **settings)
     assert len(decoded) == 8
     assert (resumed / "scores.parquet").read_bytes() == (whole / "scores.parquet").read_bytes()
+
+
+EMBEDDED = {"evaluation__embedder": "clip_emoji", "evaluation__batch_size": 1, "generation__images_per_prompt": 2}
+
+
+@pytest.fixture(scope="module")
+def embedded(world: TinyStages, base_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An evaluation by the judge, with embeddings by another CLIP; its state is kept."""
+    return world.with_inputs(generate=base_images).run(evaluate, tmp_path_factory.mktemp("embedded"), **EMBEDDED)
+
+
+def test_embeddings_are_those_of_the_image_tower(world: TinyStages, base_images: Path, embedded: Path) -> None:
+    found = read_embeddings(embedded)
+    images = list(read_images(base_images))
+    assert found.images() == [(image.prompt_id, image.image_index) for image in images]
+    assert np.linalg.norm(found.vectors, axis=1) == pytest.approx(np.ones(18), abs=1e-6)
+    scorer = open_reward("clip_emoji", str(world.root / "rewards"), "cpu")
+    assert isinstance(scorer, ClipScorer)
+    alone = scorer.embed_pixels(scorer.preprocess.pixels([image.image for image in images])).numpy()
+    assert found.vectors == pytest.approx(alone, abs=1e-5)
+    assert np.ptp(alone, axis=0).max() > 0.01, "images differ, so a swap would show"
+
+
+def test_diversity_is_a_scorer_like_any_other(world: TinyStages, base_images: Path, embedded: Path) -> None:
+    plain = world.with_inputs(generate=base_images).run(evaluate, embedded.parent / "plain", evaluation__batch_size=1)
+    table, scores = read_table(embedded / "scores.parquet"), read_table(plain / "scores.parquet")
+    assert not (plain / "embeddings.parquet").exists()
+    assert table.column_names == scores.column_names
+    rows = table.to_pylist()
+    assert rows[:18] == scores.to_pylist(), "the judge's scores are the same bits"
+    vectors = read_embeddings(embedded).vectors.astype(np.float64)
+    for place, row in enumerate(rows[18:]):
+        assert row["scorer"] == "diversity"
+        assert row["unit"] == "1 - cosine"
+        weights, formulas = row["revision"].split("-")
+        assert weights == revision("clip_emoji", str(world.root / "rewards"))
+        assert formulas == source_digest("qsd.evaluation.embedding_measures")
+        about = {name: rows[place][name] for name in ("prompt_id", "split", "caption", "image_index")}
+        assert row.items() >= about.items()
+        other = place + 1 - 2 * row["image_index"]  # the second image of the prompt
+        assert row["score"] == pytest.approx(1 - vectors[place] @ vectors[other], abs=1e-6)
+        assert row["score"] > 1e-4
+
+
+def test_an_interrupted_embedding_goes_on_and_ends_in_the_same_bytes(
+    world: TinyStages, base_images: Path, embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+
+    def decode(data: bytes) -> Image.Image:
+        decoded.append(data)
+        return images.decode(data)
+
+    monkeypatch.setattr(prefetch, "decode", decode)
+    done = world.with_inputs(generate=base_images)
+    whole = done.run(evaluate, tmp_path / "whole", **EMBEDDED)
+    assert len(decoded) == 18, "once for the judge and the embedder"
+    shutil.copytree(whole / ".state" / "scores", tmp_path / "resumed" / ".state" / "scores")
+    shards = sorted((tmp_path / "resumed").glob(".state/scores/embedding-clip_emoji*/*.parquet"))
+    assert len(shards) == 3
+    shards[1].unlink()
+    shards[2].write_bytes(shards[2].read_bytes()[:-9])  # cut off
+    decoded.clear()
+    resumed = done.run(evaluate, tmp_path / "resumed", **EMBEDDED)
+    assert len(decoded) == 10
+    for name in ("embeddings.parquet", "scores.parquet", "problems.json"):
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes() == (embedded / name).read_bytes()
+
+
+def test_an_embedder_that_is_also_a_judge_keeps_its_scores_apart(
+    world: TinyStages, base_images: Path, embedded: Path, tmp_path: Path
+) -> None:
+    both = {**EMBEDDED, "evaluation__scorers": ["judge_emoji", "clip_emoji"]}
+    folder = world.with_inputs(generate=base_images).run(evaluate, tmp_path, **both)
+    assert (folder / "embeddings.parquet").read_bytes() == (embedded / "embeddings.parquet").read_bytes()
+    found = Counter(read_table(folder / "scores.parquet")["scorer"].to_pylist())
+    assert found == {"judge_emoji": 18, "clip_emoji": 18, "diversity": 18}
+
+
+def test_an_embedding_that_is_no_number_is_counted(
+    world: TinyStages, base_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither image of its prompt has a diversity then."""
+    values = EmbedderRun.values
+
+    def damaged(*arguments: Any) -> NDArray[np.float32]:
+        vectors = values(*arguments)
+        vectors[0] = np.nan
+        return vectors
+
+    monkeypatch.setattr(EmbedderRun, "values", damaged)
+    monkeypatch.setattr(evaluate, "MAX_NON_FINITE", 0.2)
+    settings = {**EMBEDDED, "evaluation__batch_size": 32}
+    folder = world.with_inputs(generate=base_images).run(evaluate, tmp_path, **settings)
+    assert json.loads((folder / "problems.json").read_text()) == {
+        "non_finite_score": {"count": 2, "ids": ["diversity/p1/0", "diversity/p1/1"]}
+    }
+    assert read_table(folder / "scores.parquet").num_rows == 18 + 16
 
 
 def test_a_damaged_image_is_named(world: TinyStages, base_images: Path, tmp_path: Path) -> None:

@@ -9,15 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ablations.cost.dryrun import reduced
 from qsd.config import digest as digests
 from qsd.config.check import schema_fields
 from qsd.config.fields import Kind
 from qsd.config.load import Flat, defaults
+from qsd.errors import UserError
 from qsd.losses import REGISTRY as LOSSES
 from qsd.rewards import revision as revisions
 from qsd.selection.strategies import REGISTRY as STRATEGIES
+from qsd.source import source_digest
 from qsd.stages import spec
-from qsd.stages.judges import conflicts, default_primary
+from qsd.stages.judges import conflicts, default_primary, is_own_reward
 
 
 @pytest.fixture
@@ -77,6 +80,7 @@ FROM_TRAIN = {"train", "generate", "evaluate"}
         ({"seed": 1, "selection__strategy": "random"}, FROM_SELECT | {"encode", "score"}),
         ({"generation__steps": 9}, {"generate", "evaluate"}),
         ({"evaluation__scorers": ["clip_emoji"]}, {"evaluate"}),
+        ({"evaluation__embedder": None}, set()),
         ({"selection__threshold": 3.0}, set()),
         ({"selection__replacement": True, "selection__prompt_clusters": 3, "selection__curriculum_full": 0.1}, set()),
         ({"selection__count": 9}, FROM_SELECT | {"encode"}),
@@ -124,6 +128,8 @@ def test_every_meaning_field_changes_some_key(values: Flat) -> None:
             base = {**values, field: member}
             if name in ("reward.members", "reward.combine"):
                 base |= {"reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]}
+            if name == "evaluation.embedder":
+                base |= {"generation.images_per_prompt": 2}
             try:
                 moved |= keys(base) != keys({**base, name: _other(info.name, base[name])})
             except Exception as error:  # a member that does not exist also shows that it is read
@@ -134,6 +140,8 @@ def test_every_meaning_field_changes_some_key(values: Flat) -> None:
 def _other(name: str, value: Any) -> Any:
     if name == "evaluation.scorers":
         return ["judge_emoji"]
+    if name == "evaluation.embedder":
+        return "judge_emoji"
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
@@ -141,6 +149,37 @@ def _other(name: str, value: Any) -> Any:
     if isinstance(value, list):
         return [*value, "more"]
     return 3 if value is None else "another"
+
+
+def test_an_embedder_is_evaluated_anew_and_its_absence_is_in_no_key(values: Flat) -> None:
+    """Without one the meaning has no word of it, as before there was such a field; with one, its formulas are in it."""
+    twice = {**values, "generation.images_per_prompt": 2}
+    meaning = spec.stage_meaning("evaluate", twice)
+    assert set(meaning) == {"evaluation.scorers", "revisions"}
+    assert set(meaning["revisions"]) == {"clip_emoji", "judge_emoji"}
+    assert changed(twice, evaluation__embedder="judge_emoji") == {"evaluate"}
+    embedding = spec.stage_meaning("evaluate", {**twice, "evaluation.embedder": "judge_emoji"})
+    weights, formulas = embedding["measures"].split("-")
+    assert weights == meaning["revisions"]["judge_emoji"]
+    assert formulas == source_digest("qsd.evaluation.embedding_measures")
+    assert changed({**twice, "evaluation.embedder": "judge_emoji"}, evaluation__embedder="clip_emoji") == {"evaluate"}
+
+
+def test_one_image_of_a_prompt_has_nothing_to_be_compared_with(values: Flat) -> None:
+    with pytest.raises(
+        UserError, match=r"evaluation\.embedder is 'judge_emoji'.*generation\.images_per_prompt is 1; set"
+    ):
+        keys({**values, "evaluation.embedder": "judge_emoji"})
+    with pytest.raises(UserError, match=r"no weights of reward model 'clip_emoji_b'"):
+        keys({**values, "evaluation.embedder": "clip_emoji_b", "generation.images_per_prompt": 2})
+
+
+def test_a_rehearsal_keeps_two_images_of_a_prompt_for_the_embedder(values: Flat) -> None:
+    many = {**values, "generation.images_per_prompt": 9, "evaluation.prompts_per_split": 100}
+    assert reduced(many, spec)["generation.images_per_prompt"] == 1
+    rehearsed = reduced({**many, "evaluation.embedder": "judge_emoji"}, spec)
+    assert rehearsed["generation.images_per_prompt"] == 2
+    keys(rehearsed)
 
 
 def test_paths_do_not_matter_but_their_content_does(values: Flat, tmp_path: Path) -> None:
@@ -200,6 +239,10 @@ def test_every_reason_why_a_scorer_is_no_independent_judge(values: Flat) -> None
     relabelled = conflicts({**random, "data.relabel": "scores"})
     assert relabelled["clip_emoji"] == ["labelled the training pairs"]
     assert relabelled["judge_emoji"] == ["labelled the training pairs whose scores tie"]
+    own = {scorer: is_own_reward(reasons) for scorer, reasons in conflicts(cell).items()}
+    assert own == {"judge_emoji": True, "clip_emoji": True, "aesthetic_emoji": False}
+    assert not is_own_reward(relabelled["judge_emoji"]), "a labeller of ties alone"
+    assert not is_own_reward([])
     assert default_primary(scorers, [cell, random]) == "clip_emoji_b"
     assert default_primary(["clip_emoji", "judge_emoji"], [cell]) == "clip_emoji"  # none is independent: the first
     assert default_primary(["clip_emoji", "judge_emoji"], [random]) == "clip_emoji"
