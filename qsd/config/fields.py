@@ -47,8 +47,8 @@ class FieldInfo:
     below: float | None = None
     least: float | None = None
     most: float | None = None
-    needed: bool = False
-    """True for a field that only some methods read, and those that do must be given; its default is empty."""
+    needed: str = ""
+    """``pairs`` or ``on-policy``: methods of that kind must be given the field, the others do not read it."""
 
     @property
     def required(self) -> bool:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from qsd.config.fields import FieldInfo
+
 T = TypeVar("T")
 
 Flat = dict[str, Any]
@@ -70,11 +72,20 @@ def load_flat(path: Path, shown_as: str | None = None, schema: type = Experiment
     node = load(path, shown_as)
     fields, values = fields_of(schema), defaults(schema)
     values.update({name: convert(fields[name], leaf.plain()) for name, leaf in flatten(node, schema).items()})
-    missing = [name for name in fields if name not in values]
+    missing = [name for name in fields if name not in values or _is_missing(fields[name], values)]
     if missing:
         why = fields[missing[0]].why
         raise UserError(f"{node.path}:1:1: '{missing[0]}' is missing ({why}); {len(missing)} required field(s) to give")
     return values
+
+
+def _is_missing(info: FieldInfo, values: Flat) -> bool:
+    """Whether the experiment's own method must be given a field and is not; a sweep may choose another method."""
+    if not info.needed or values[info.name]:
+        return False
+    from qsd.training.methods import ON_POLICY, method_of
+
+    return method_of(values).on_policy == (info.needed == ON_POLICY)
 
 
 def override(flat: Flat, assignments: Mapping[str, Any], schema: type = ExperimentConfig) -> Flat:

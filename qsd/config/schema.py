@@ -19,7 +19,7 @@ class DataConfig:
     """The preference pairs."""
 
     reader: str = meaning("pickapic", "layout of the data set", registry="qsd.data.readers")
-    path: str = location("", "file or folder with the pairs", needed=True)
+    path: str = location("", "file or folder with the pairs", needed="pairs")
     labels: str = meaning(
         "human",
         "who said which image is better; tables and model cards tell when it was a program",
@@ -143,7 +143,7 @@ class TrainingConfig:
         "steps", "equal for all cells: the steps, or the passes over their pairs", choices=("steps", "epochs")
     )
     epochs: float = meaning(1.0, "passes over the selected pairs (budget epochs)", above=0)
-    pairs_per_step: int = meaning(0, "pairs that one optimiser step averages over", needed=True, least=1)
+    pairs_per_step: int = meaning(0, "pairs that one optimiser step averages over", needed="pairs", least=1)
     learning_rate: float = meaning(REQUIRED, "peak rate of AdamW", above=0)
     schedule: str = meaning("constant", "after the warm-up", choices=("constant", "cosine"))
     warmup_steps: int = meaning(0, "steps of linear warm-up", least=0)

@@ -62,9 +62,9 @@ class ScorerRun:
         """How images become pixels, as JSON."""
         return canonical_json(asdict(self.preprocess))
 
-    def values(self, scorer: Scorer, pixels: Tensor, captions: Sequence[str]) -> NDArray[np.float32]:
-        """What the model gives for N images: scores [N]. ``pixels`` [N, 3, S, S] are those of ``preprocess``."""
-        return scorer.score(list(pixels), captions)
+    def values(self, scorer: Scorer, pixels: Sequence[Tensor], captions: Sequence[str]) -> NDArray[np.float32]:
+        """What the model gives for N images: scores [N]. ``pixels`` (3, S, S) each are those of ``preprocess``."""
+        return scorer.score(pixels, captions)
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ class EmbedderRun(ScorerRun):
         """As of scores, and apart from these."""
         return f"embedding-{super().folder}"
 
-    def values(self, scorer: Scorer, pixels: Tensor, captions: Sequence[str]) -> NDArray[np.float32]:
+    def values(self, scorer: Scorer, pixels: Sequence[Tensor], captions: Sequence[str]) -> NDArray[np.float32]:
         """Vectors [N, D] of length 1; the captions have no part in them."""
         assert isinstance(scorer, ClipScorer), "planning refuses an embedder that is none (qsd.rewards.embedders)"
         with torch.inference_mode():
-            vectors: NDArray[np.float32] = scorer.embed_pixels(pixels).cpu().numpy()
+            vectors: NDArray[np.float32] = scorer.embed_pixels(torch.stack(list(pixels))).cpu().numpy()
         return vectors
 
 

@@ -27,12 +27,16 @@ Values = Mapping[str, Any]
 """A flat configuration (``qsd.config.load.Flat``)."""
 
 
+ON_POLICY = "on-policy"
+"""The kind of method that is trained on its own samples of prompts."""
+
+
 @dataclass
 class Sampling:
     """For every on-policy method: which images it makes while it trains. Null means the method's own default."""
 
     prompts: str = location(
-        "", "CSV with prompt_id, caption, split: the training prompts of on-policy methods", needed=True
+        "", "CSV with prompt_id, caption, split: the training prompts of on-policy methods", needed=ON_POLICY
     )
     splits: list[str] = meaning(["training"], "which prompts of that file")
     prompts_per_step: int = meaning(16, "prompts that one optimiser step averages over", least=1)

@@ -116,7 +116,15 @@ def test_reward_models_that_open_as_a_clip_are_those_with_embeddings(tmp_path: P
     for name in ("clip_emoji", "clip_emoji_b", "judge_emoji", "aesthetic_emoji"):
         assert isinstance(open_reward(name, str(tmp_path), "cpu"), ClipScorer) == embeds(name), name
     without = set(REGISTRY.names()) - set(embedders())
-    assert without == {"aesthetic_emoji", "aesthetic_v2", "ensemble", "image_reward", "image_reward_emoji"}
+    assert without == {
+        "aesthetic_emoji",
+        "aesthetic_v2",
+        "ensemble",
+        "image_reward",
+        "image_reward_emoji",
+        "jpeg_size",
+        "texture",
+    }
 
 
 @pytest.mark.parametrize("name", ["aesthetic_emoji", "image_reward", "ensemble"])

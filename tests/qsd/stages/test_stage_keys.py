@@ -21,6 +21,7 @@ from qsd.selection.strategies import REGISTRY as STRATEGIES
 from qsd.source import source_digest
 from qsd.stages import spec
 from qsd.stages.judges import conflicts, default_primary, is_own_reward
+from qsd.training.methods import REGISTRY as METHODS
 
 
 @pytest.fixture
@@ -116,16 +117,24 @@ def test_execution_fields_change_no_key(values: Flat) -> None:
             assert keys(values) == keys({**values, name: other}), name
 
 
-def test_every_meaning_field_changes_some_key(values: Flat) -> None:
+def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> None:
     """No option does nothing: each field is read by a stage under some member."""
+    training_prompts = tmp_path / "training_prompts.csv"
+    training_prompts.write_text("prompt_id,caption,split\nt,another prompt,training\n")
+    held_out = tmp_path / "held_out.csv"
+    rows = "".join(f"{split},{split} prompt,{split}\n" for split in ("evaluation", "seen", "validation"))
+    held_out.write_text(f"prompt_id,caption,split\n{rows}")
     for name, info in schema_fields().items():
         if info.kind is not Kind.MEANING:
             continue
         moved = False
         members = [("selection.strategy", strategy) for strategy in STRATEGIES.names()]
         members += [("loss.name", loss) for loss in LOSSES.names()]
+        members += [("method.name", method) for method in METHODS.names()]
         for field, member in [*members, ("training.budget", "epochs")]:
             base = {**values, field: member}
+            if field == "method.name":
+                base |= {"method.prompts": str(training_prompts), "evaluation.prompts": str(held_out)}
             if name in ("reward.members", "reward.combine"):
                 base |= {"reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]}
             if name == "evaluation.embedder":
@@ -133,11 +142,13 @@ def test_every_meaning_field_changes_some_key(values: Flat) -> None:
             try:
                 moved |= keys(base) != keys({**base, name: _other(info.name, base[name])})
             except Exception as error:  # a member that does not exist also shows that it is read
-                moved |= "unknown" in str(error)
+                moved |= any(words in str(error) for words in ("unknown", "no prompt of split"))
         assert moved, name
 
 
 def _other(name: str, value: Any) -> Any:
+    if name == "method.watchers":
+        return ["judge_emoji"]
     if name == "evaluation.scorers":
         return ["judge_emoji"]
     if name == "evaluation.embedder":

@@ -27,8 +27,8 @@ from qsd.training.ema import ParameterEma
 from qsd.training.engine import Engine, Recipe
 from qsd.training.jsonl_log import NonFiniteLossError
 from qsd.training.method import AdapterMethod
+from qsd.training.methods import REGISTRY as METHODS
 from qsd.training.metrics import read_metrics, read_validation
-from qsd.training.offpolicy.method import PairsMethod
 from qsd.training.optimizer import OptimizerSettings
 from qsd.training.processes import Processes
 from tests.qsd.training.test_resume import StoppedError, files, stop_after
@@ -265,7 +265,9 @@ def test_facts_and_card_of_an_adapter_need_no_input_of_any_stage(tmp_path: Path)
 
 
 def test_the_inputs_of_stage_train_are_those_that_its_method_needs() -> None:
-    assert set(stage_inputs("train", defaults())) == set(PairsMethod.needs)
+    assert set(stage_inputs("train", defaults())) == {"select", "encode"}
+    for name in METHODS.names():
+        assert stage_inputs("train", {**defaults(), "method.name": name}) == METHODS.get(name).inputs
 
 
 @pytest.mark.parametrize("module", [engine_module, method_module])
