@@ -14,6 +14,7 @@ from qsd.evaluation.prompts import Prompt
 from qsd.models.families import Conditioning
 from qsd.models.pipeline import Pipeline, decode, latent_shape, pipeline_family, text_encoder_of
 from qsd.models.precision import autocast_for
+from qsd.models.source import load_index
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Generator:
         self._shape = latent_shape(pipeline, self._resolution)
         self._device = device
         self._text = text_encoder_of(pipeline, device)
+        self._zero_negative = self._family.zero_negative_prompt(load_index(config.model.path))
         self._encoded: dict[str, Conditioning] = {}
 
     def images(self, wanted: Sequence[Wanted]) -> list[Image.Image]:
@@ -64,7 +66,7 @@ class Generator:
     def _captions(self, captions: Sequence[str]) -> tuple[Conditioning, Conditioning]:
         """The conditioning of B captions, and of what guidance leads away from, [B, ...] by field."""
         encoded, empty = self._encode(captions), self._encode([""])[0]
-        if self._family.zero_negative_prompt(self._pipeline.config):
+        if self._zero_negative:
             empty = {field: torch.zeros_like(values) for field, values in empty.items()}
         conditioning = {field: torch.stack([caption[field] for caption in encoded]) for field in empty}
         return conditioning, {field: torch.stack([values] * len(captions)) for field, values in empty.items()}

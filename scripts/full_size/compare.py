@@ -68,7 +68,7 @@ def compare(folder: Path) -> Comparison:
     drawing, resolution = experiment["generation"], experiment["model"]["resolution"]
     ours = next(read_images(folder / "generate"))
     stock = _stock(folder / "model", drawing["precision"])
-    zeros = family_of(str(folder / "model")).zero_negative_prompt(stock)
+    zeros = family_of(str(folder / "model")).zero_negative_prompt(stock.config)
     conditioning = _conditioning(str(folder / "model"), ours.caption, zeros)
     side = resolution // stock.vae_scale_factor
     shape = (stock.unet.config.in_channels, side, side)

@@ -243,7 +243,7 @@ class Family(ABC):
         """True where the stock pipeline guides away from zeros, not from the encoded empty caption.
 
         Args:
-            index: the content of ``model_index.json``, or the configuration of a loaded pipeline.
+            index: the content of ``model_index.json``.
         """
         return False
 

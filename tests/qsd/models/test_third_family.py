@@ -25,10 +25,12 @@ from qsd.runtime import Interrupted
 from qsd.stages.encode import run as encode
 from qsd.stages.generate import run as generate
 from qsd.stages.train import run as train
+from qsd.training.metrics import read_metrics
 from qsd.training.offpolicy.batches import open_stream
 from tests.ablations.grid.test_grid import FLAT
 from tests.qsd import tiny_pipeline, tiny_world
 from tests.qsd.tiny_stages import TinyStages
+from tests.qsd.training.onpolicy.onpolicy_world import settings_for
 
 TARGETS = {"lora__targets": ["query", "value", "image_out"]}
 
@@ -105,6 +107,17 @@ def test_a_third_family_is_trained_and_drawn_with(toy_world: TinyStages, model: 
     assert max(np.abs(one - two).max() for one, two in zip(drawn["none"], drawn["trained"], strict=True)) > 2
     card = (uninterrupted / "adapter" / "README.md").read_text()
     assert "ToyPipeline" in card
+
+
+@pytest.mark.parametrize("name", ["tailorpo", "ddpo"])
+def test_it_is_trained_on_its_own_samples(toy_world: TinyStages, model: Path, tmp_path: Path, name: str) -> None:
+    """On-policy methods ask the family and the process for everything, too."""
+    settings = settings_for(toy_world, name, model__path=str(model), lora__targets=["query", "value"])
+    out = toy_world.with_inputs().run(train, tmp_path, **{**settings, "training__steps": 2})
+    rows = read_metrics(out)
+    assert [row["used"] for row in rows] == [1.0, 1.0]
+    assert all(row["grad_norm"] > 0 for row in rows)
+    assert "ToyPipeline" in (out / "adapter" / "README.md").read_text()
 
 
 def test_its_errors_are_those_of_its_own_process(toy_world: TinyStages, model: Path) -> None:

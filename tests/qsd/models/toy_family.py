@@ -58,6 +58,10 @@ class StraightProcess(DiffusionProcess):
         """σ [B], uniform in [least, 1)."""
         return (self.least + (1 - self.least) * uniform).astype(np.float32)
 
+    def sampling_times(self, steps: int) -> list[tuple[float, float]]:
+        """Evenly spaced, from 1 to 0."""
+        return list(pairwise(np.linspace(1, 0, steps + 1).tolist()))
+
     def add_noise(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """z_σ."""
         sigma = times[:, None, None, None]
@@ -72,7 +76,7 @@ class StraightProcess(DiffusionProcess):
         return noisy - times[:, None, None, None] * prediction
 
     def step(
-        self, prediction: Tensor, noisy: Tensor, time: Tensor, next_time: Tensor, eta: float
+        self, prediction: Tensor, noisy: Tensor, time: Tensor, next_time: Tensor, eta: float | Tensor
     ) -> tuple[Tensor, Tensor]:
         """A share η of the next noise is new."""
         sigma, std = next_time[:, None, None, None], eta * next_time[:, None, None, None]
