@@ -91,7 +91,7 @@ class LatentReward:
 
         Decoded ``batch_size`` at a time; differentiable in the latents where gradients are on.
         """
-        return torch.cat([self._decoder.pixels(part) for part in latents.split(self._batch_size)])
+        return torch.cat([self._decoder.pixels(part) for part in torch.split(latents, self._batch_size)])
 
     @torch.no_grad()
     def score(self, latents: Tensor, captions: Sequence[str]) -> Tensor:
