@@ -216,6 +216,22 @@ def test_what_is_not_finite_stays_so_and_is_counted(
     torch.testing.assert_close(found[[0, 2]], whole[[0, 2]], atol=2e-6, rtol=0)
 
 
+def test_latents_are_scaled_back_before_the_vae(decoder: ImageDecoder) -> None:
+    """As the network sees them they are (latent - shift) · scale; the VAE gives [-1, 1]."""
+
+    class Shifted:
+        def latent_scale(self, _vae: Any) -> tuple[float, float]:
+            return 2.0, 0.25
+
+    of_vae = latents(2)
+    with torch.no_grad():
+        expected = (decoder.vae.decode(of_vae).sample * 0.5 + 0.5).clamp(0, 1)
+        found = replace(decoder, family=Shifted()).pixels((of_vae - 0.25) * 2)
+        as_in_the_family = decoder.pixels(of_vae * decoder.vae.config.scaling_factor)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(as_in_the_family, expected, atol=1e-5, rtol=0)
+
+
 def test_an_infinite_pixel_is_not_clipped_to_white(decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = decoder.vae.decode
 
