@@ -56,6 +56,7 @@ def checks(runs: Path, subject: Subject | None, cluster: str | None, with_torch:
     """The name of each check and the check, in the order of the report; ``cluster`` is the name of a profile."""
     yield "python", machine_checks.python
     yield "packages", machine_checks.packages
+    yield "members", machine_checks.members
     if cluster is None:
         yield "gpu", partial(machine_checks.gpu, with_torch)
     else:

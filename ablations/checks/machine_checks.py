@@ -15,6 +15,8 @@ from urllib.parse import urlparse
 
 from ablations.checks.doctor import FAIL, OK, WARN, Finding
 from ablations.formatting import format_bytes
+from qsd.config.check import schema_fields
+from qsd.config.members import BROKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +57,13 @@ def packages(lock: Path = LOCK) -> Iterator[Finding]:
         yield Finding(WARN, "packages", f"{len(mismatched)} are not of the version in {lock}: {examples}", _RENEW)
     else:
         yield Finding(OK, "packages", f"{len(present)} of the versions in {lock}")
+
+
+def members() -> Iterator[Finding]:
+    """Losses and selection strategies whose files are broken, and so are not there to be chosen; silent if none is."""
+    schema_fields()  # reads the files
+    for text in BROKEN:
+        yield Finding(WARN, "members", text)
 
 
 def gpu(with_torch: bool) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import typing
 from typing import Any
 
 from qsd.config.fields import FieldInfo, Kind, fields_of, sections_of
+from qsd.config.members import BROKEN
 from qsd.config.schema import ExperimentConfig
 from qsd.evaluation.embedding_measures import MEASURES
 from qsd.registry import Registry, suggest
@@ -39,7 +40,8 @@ def unknown_key(dotted: str, schema: type = ExperimentConfig) -> str:
     if dotted in sections_of(schema):
         example = next(name for name in fields if name.startswith(f"{dotted}."))
         return f"'{dotted}' is a section; name one of its fields, such as '{example}'"
-    return f"unknown key '{dotted}'{suggest(dotted, fields)}"
+    broken = f"; its file may be one that cannot be read: {'; '.join(BROKEN)}" if BROKEN else ""
+    return f"unknown key '{dotted}'{suggest(dotted, fields)}{broken}"
 
 
 def problem(info: FieldInfo, value: Any) -> str | None:

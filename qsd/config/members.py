@@ -15,6 +15,7 @@ from dataclasses import MISSING, dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from qsd.errors import UserError
+from qsd.registry import BrokenMemberError
 
 if typing.TYPE_CHECKING:
     from qsd.registry import Registry
@@ -88,12 +89,17 @@ def default_of(item: dataclasses.Field[Any]) -> Any:
 _COMPLETED: dict[type, type] = {}
 """Section -> the section with all settings; a process has one of each."""
 
+BROKEN: list[str] = []
+"""What is wrong with the members whose settings are unknown for that reason."""
+
 
 def complete(section: type[S]) -> type[S]:
     """``section`` with the settings of all members, those of the first member (by name) first.
 
+    A member whose file is broken is left out: it stops only who chooses it or gives one of its settings.
+
     Raises:
-        UserError: two files declare a setting of one name differently.
+        UserError: two files declare a setting of one name differently, or a member's settings are no such declarations.
     """
     if "is_complete" in vars(section):
         return section
@@ -108,7 +114,12 @@ def _collect(section: type[MemberSection]) -> type:
     settings = _declarations(section)
     own = set(settings)
     for name in registry.names():
-        for setting, declared in _declarations(registry.get(name).settings).items():
+        try:
+            member = registry.get(name)
+        except BrokenMemberError as error:
+            BROKEN.append(str(error))
+            continue
+        for setting, declared in _settings_of(registry, name, member).items():
             known = settings.setdefault(setting, declared)
             if not known.agrees_with(declared):
                 raise UserError(
@@ -118,6 +129,23 @@ def _collect(section: type[MemberSection]) -> type:
     fields = [(name, each.hint, _copy(each.field)) for name, each in settings.items() if name not in own]
     namespace = {"__module__": section.__module__, "__doc__": section.__doc__, "is_complete": True}
     return dataclasses.make_dataclass(section.__name__, fields, bases=(section,), namespace=namespace)
+
+
+def _settings_of(registry: Registry[HasSettings], name: str, member: HasSettings) -> dict[str, _Declared]:
+    """The settings that a member declares.
+
+    Raises:
+        UserError: they are no dataclass whose fields are made by the functions of ``qsd.config.fields``.
+    """
+    try:
+        declared = _declarations(member.settings)
+    except (TypeError, NameError) as error:  # no dataclass, or a type that is nowhere defined
+        raise registry.broken(name, f"its settings are no dataclass with known types ({error})") from error
+    for setting, each in declared.items():
+        if "kind" not in each.field.metadata:
+            text = f"the setting '{setting}' must be made by meaning, execution or location of qsd.config.fields"
+            raise registry.broken(name, text)
+    return declared
 
 
 def _declarations(settings: type) -> dict[str, _Declared]:

@@ -18,13 +18,14 @@ from qsd.config.digest import location_digest
 from qsd.config.fields import Kind
 from qsd.errors import UserError
 from qsd.registry import Registry, suggest
+from qsd.stages.stage_spec import StageSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qsd.stages.stage_spec import StageSpec, Values
+    from qsd.stages.stage_spec import Values
 
-REGISTRY: Registry[StageSpec] = Registry("stage", "qsd.stages", "STAGE", file="spec")
+REGISTRY: Registry[StageSpec] = Registry("stage", "qsd.stages", "STAGE", file="spec", member_type=StageSpec)
 
 
 def in_order(specs: Mapping[str, StageSpec]) -> dict[str, StageSpec]:
