@@ -28,14 +28,16 @@ class Subject:
         values: flat configuration of the sweep's experiment, overrides included.
         also: additional values of fields that the sweep varies.
         needed: bytes that the sweep is estimated to write, or None if that is unknown.
+        mistake: why it cannot be planned; empty if it can.
     """
 
     values: Mapping[str, Any]
     also: Mapping[str, list[Any]]
-    needed: float | None
+    needed: float | None = None
+    mistake: str = ""
 
 
-def subject_of(sweep: Sweep, experiment: str | None, needed: float | None) -> Subject:
+def subject_of(sweep: Sweep, experiment: str | None, needed: float | None = None, mistake: str = "") -> Subject:
     """The part of a sweep that the checks need; the sweep does not have to be plannable.
 
     Raises:
@@ -49,7 +51,19 @@ def subject_of(sweep: Sweep, experiment: str | None, needed: float | None) -> Su
     for control in sweep.controls:
         for name, value in control.items():
             varied.setdefault(name, []).append(value)
-    return Subject(values, varied, needed)
+    return Subject(values, varied, needed, mistake)
+
+
+def experiment_subject(values: Mapping[str, Any]) -> Subject:
+    """An experiment without a sweep, with the first mistake that its stages find in their settings and files."""
+    from qsd.stages import spec
+
+    try:
+        for stage in spec.stages_of(values):
+            spec.stage_meaning(stage, values)
+    except UserError as error:
+        return Subject(values, {}, mistake=str(error))
+    return Subject(values, {})
 
 
 def checks(runs: Path, subject: Subject | None, cluster: str | None, with_torch: bool) -> Iterator[tuple[str, Check]]:
@@ -68,11 +82,16 @@ def checks(runs: Path, subject: Subject | None, cluster: str | None, with_torch:
 
 
 def _required_files(subject: Subject) -> Iterator[Finding]:
+    """Every file; and if all are there, what else makes a plan impossible, such as a mistake inside of one."""
+    complete = True
     for required in required_files(subject.values, subject.also):
         try:
             yield Finding(OK, required.what, f"{required.place}: {verify(required)}")
         except UserError as error:
+            complete = False
             yield Finding(FAIL, required.what, str(error))
+    if complete and subject.mistake:
+        yield Finding(FAIL, "plan", subject.mistake)
 
 
 def _of_cluster(name: str) -> Iterator[tuple[str, Check]]:

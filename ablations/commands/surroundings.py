@@ -25,16 +25,16 @@ def doctor(
 ) -> None:
     """Check this machine, a cluster and what a sweep needs, and say how to fix it; exit status 1 if a check fails."""
     from ablations.checks import doctor as checking
-    from ablations.checks.checkup import Subject, checks, subject_of
+    from ablations.checks.checkup import checks, experiment_subject, subject_of
     from ablations.grid.spec import find_experiment, find_sweep, read_sweep
     from qsd.config.load import load_flat
 
     subject = None
     if name is not None:
         sweep = read_sweep(find_sweep(name))
-        subject = subject_of(sweep, experiment, _disk_needed(name, experiment, runs, cluster))
+        subject = subject_of(sweep, experiment, *_try_plan(name, experiment, runs, cluster))
     elif experiment is not None:
-        subject = Subject(load_flat(find_experiment(experiment)), {}, None)
+        subject = experiment_subject(load_flat(find_experiment(experiment)))
     findings = []
     for finding in checking.examine(checks(runs, subject, None if cluster == "local" else cluster, torch)):
         findings.append(finding)
@@ -45,17 +45,20 @@ def doctor(
     raise typer.Exit(int(any(finding.level == checking.FAIL for finding in findings)))
 
 
-def _disk_needed(name: str, experiment: str | None, runs: Path, cluster: str) -> float | None:
-    """Bytes that the rest of a sweep will write; None if it cannot be planned because something is missing."""
+def _try_plan(name: str, experiment: str | None, runs: Path, cluster: str) -> tuple[float | None, str]:
+    """Bytes that the rest of a sweep will write, None if that is unknown; and why it cannot be planned, if so."""
     from ablations.cost.estimate import estimate, find_site
     from ablations.store.states import states
 
     try:
         sweep_plan, store = planned(name, experiment, runs, None)
+    except UserError as error:
+        return None, str(error)
+    try:
         site = find_site(cluster, None, str(sweep_plan.cells[0].values["device"]))
-    except UserError:
-        return None
-    return float(estimate(sweep_plan, store, states(store, sweep_plan.nodes), site)["disk_bytes"])
+    except UserError:  # a mistake in the profile, which its own check reports
+        return None, ""
+    return float(estimate(sweep_plan, store, states(store, sweep_plan.nodes), site)["disk_bytes"]), ""
 
 
 @app.command()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsd.config.once_per_process import OncePerProcess
 from qsd.errors import UserError
 from qsd.registry import suggest
 
@@ -30,6 +31,16 @@ class Prompt:
 def read_prompts(evaluation: EvaluationConfig) -> list[Prompt]:
     """The prompts of an evaluation (``read_splits``)."""
     return read_splits(Path(evaluation.prompts), evaluation.splits, evaluation.prompts_per_split)
+
+
+@OncePerProcess
+def check_prompts(path: str, splits: tuple[str, ...], most: int | None) -> None:
+    """Read the prompts of an evaluation as its stages will; the small file is read once per process for all cells.
+
+    Raises:
+        UserError: as ``read_splits``.
+    """
+    read_splits(Path(path), splits, most)
 
 
 def read_splits(
@@ -56,7 +67,8 @@ def read_splits(
             raise UserError(f"{path}:{line}: the {empty} is empty")
         if prompt.prompt_id in lines_by_id:
             raise UserError(
-                f"{path}:{line}: prompt_id {prompt.prompt_id!r} is there twice (first {lines_by_id[prompt.prompt_id]})"
+                f"{path}:{line}: prompt_id {prompt.prompt_id!r} occurs twice "
+                f"(first in line {lines_by_id[prompt.prompt_id]})"
             )
         lines_by_id[prompt.prompt_id] = line
         splits.add(prompt.split)
@@ -66,7 +78,8 @@ def read_splits(
     for split, prompts in by_split.items():
         if not prompts:
             raise UserError(
-                f"{path}: no prompt of split {split!r}{suggest(split, splits)}; it has {', '.join(sorted(splits))}"
+                f"{path}: no prompt of split {split!r}{suggest(split, splits)}; it has {', '.join(sorted(splits))} "
+                f"(set {field.partition('.')[0]}.splits)"
             )
     return [prompt for prompts in by_split.values() for prompt in prompts]
 
@@ -83,11 +96,14 @@ def _rows(path: Path, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
         yield from enumerate(read_table(path, list(COLUMNS)).to_pylist(), start=1)
         return
-    with path.open(encoding="utf-8", newline="") as stream:
+    with path.open(encoding="utf-8-sig", newline="") as stream:  # a spreadsheet may put a byte order mark first
         reader = csv.DictReader(stream)
-        _check_columns(path, reader.fieldnames or ())
-        for row in reader:
-            yield reader.line_num, row
+        try:
+            _check_columns(path, reader.fieldnames or ())
+            for row in reader:
+                yield reader.line_num, row
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path}:{reader.line_num + 1}: no CSV in UTF-8 ({error}); save it as such") from None
 
 
 def _of_styles(folder: Path) -> Iterator[dict[str, Any]]:

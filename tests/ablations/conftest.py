@@ -39,6 +39,26 @@ SMALL = SWEEP.replace(", winner_only", "").replace("[0, 1]", "[0]")
 Planner = Callable[..., Plan]
 
 
+PROMPTS = "prompt_id,caption,split\na,an apple,evaluation\nb,a bee,evaluation\nc,a cat,seen\n"
+
+
+def write_assets(world: Path) -> None:
+    """Files for every path that the experiment names, so that the project's own stage table can be used."""
+    for name in ("pairs", "model/unet", "scorers/clip_emoji/weights", "scorers/aesthetic_emoji/weights", "prompts.csv"):
+        path = world / "world" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(PROMPTS if name == "prompts.csv" else name)
+
+
+def write_model(folder: Path, parts: tuple[str, ...] = ("unet", "vae", "text_encoder")) -> None:
+    """What a look at a diffusers folder looks for."""
+    folder.mkdir(exist_ok=True)
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    for part in parts:
+        (folder / part).mkdir()
+        (folder / part / "model.safetensors").write_text(part)
+
+
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder of a test: ``experiments/tiny.yaml``, ``sweeps/`` and what the experiment's paths name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from qsd.evaluation.prompts import check_prompts
 from qsd.stages.stage_spec import BatchField, Compute, Rehearsal, StageCost, StageSpec, Work, section
 
 if TYPE_CHECKING:
@@ -22,7 +23,15 @@ def _reads(_values: Values) -> tuple[str, ...]:
 
 
 def _extra(values: Values) -> dict[str, Any]:
-    """The first version encoded captions in bf16 where the UNet computes in it."""
+    """The first version encoded captions in bf16 where the UNet computes in it.
+
+    The prompts are read here, so that a mistake in them stops the plan and not the first cell after its training.
+
+    Raises:
+        UserError: as ``qsd.evaluation.prompts.read_splits``.
+    """
+    splits, most = tuple(values["evaluation.splits"]), values["evaluation.prompts_per_split"]
+    check_prompts(values["evaluation.prompts"], splits, most)
     return {"generation.bf16.version": 2} if values["generation.precision"] == "bf16" else {}
 
 

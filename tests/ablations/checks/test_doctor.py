@@ -15,6 +15,7 @@ from ablations.checks.doctor import FAIL, OK, WARN, Finding, examine, line
 from ablations.checks.required_files import RequiredFile, fetch, required_files, verify
 from ablations.slurm.profile import read_profile
 from qsd.errors import UserError
+from tests.ablations.conftest import write_model
 from tests.ablations.grid.test_grid import FLAT
 from tests.ablations.grid.test_spec import ablate
 from tests.ablations.planning.test_plan import assets
@@ -26,16 +27,8 @@ __all__ = ["assets"]
 def whole(assets: Path) -> Path:
     """A world in which nothing is missing."""
     (assets / "world" / "model" / "unet").unlink()
-    model(assets / "world" / "model")
+    write_model(assets / "world" / "model")
     return assets
-
-
-def model(folder: Path, parts: tuple[str, ...] = ("unet", "vae", "text_encoder")) -> None:
-    """What a look at a diffusers folder looks for."""
-    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
-    for part in parts:
-        (folder / part).mkdir()
-        (folder / part / "model.safetensors").write_text(part)
 
 
 def levels(output: str) -> dict[str, str]:
@@ -218,7 +211,7 @@ def test_a_downloaded_snapshot_of_the_named_revision_is_found(tmp_path: Path, mo
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "v1").write_text(commit)
     (place / "snapshots" / commit).mkdir(parents=True)
-    model(place / "snapshots" / commit)
+    write_model(place / "snapshots" / commit)
     assert commit in verify(RequiredFile("model.path", "someone/some-model@v1", "model"))
     with pytest.raises(UserError, match="some-model@v2: neither on this disk nor downloaded"):
         verify(RequiredFile("model.path", "someone/some-model@v2", "model"))

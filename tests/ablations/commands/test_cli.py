@@ -18,7 +18,7 @@ from ablations.planning.explain import explain
 from ablations.store.artefacts import Store
 from ablations.store.states import states
 from qsd.errors import UserError
-from tests.ablations.conftest import SMALL, Planner
+from tests.ablations.conftest import SMALL, Planner, write_assets
 from tests.ablations.grid.test_spec import ablate
 from tests.ablations.running.test_local import fake_log, run_plan
 
@@ -95,10 +95,7 @@ def test_a_closed_pipe_is_no_error(world: Path) -> None:
 
 
 def test_table_before_the_run_says_what_to_do(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("pairs", "model/unet", "scorers/clip_emoji/w", "scorers/aesthetic_emoji/w", "prompts.csv"):
-        path = world / "world" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
+    write_assets(world)
     assert ablate("table", "good") == 2
     error = capsys.readouterr().err
     assert "good@tiny: no cell is evaluated yet (" in error

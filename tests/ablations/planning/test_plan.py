@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -15,19 +16,17 @@ from ablations.grid.spec import read_sweep
 from ablations.planning.plan import Plan, make_plan, summary
 from ablations.store.artefacts import Store
 from ablations.store.states import states
+from qsd.evaluation import prompts as prompts_module
 from qsd.stages import spec as real_stages
 from tests.ablations import fake_stages
-from tests.ablations.conftest import SWEEP, Planner
+from tests.ablations.conftest import PROMPTS, SWEEP, Planner, write_assets, write_model
 from tests.ablations.grid.test_spec import ablate
 
 
 @pytest.fixture
 def assets(world: Path) -> Path:
     """Files for every path that the experiment names, so that the project's own stage table can be used."""
-    for name in ("pairs", "model/unet", "scorers/clip_emoji/weights", "scorers/aesthetic_emoji/weights", "prompts.csv"):
-        path = world / "world" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
+    write_assets(world)
     return world
 
 
@@ -205,3 +204,49 @@ def test_what_decides_is_stated_or_the_first_scorer_that_took_no_part(plan_of: P
     assert plan_of(free.replace("controls:\n  - {selection.strategy: random}\n", "")).primary["scorer"] == "clip_emoji"
     stated = plan_of(SWEEP + "primary: {scorer: clip_emoji, split: seen}\n")
     assert stated.primary == {"scorer": "clip_emoji", "split": "seen", "stated": True}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "overrides", "message"),
+    [
+        (PROMPTS, "{evaluation.splits: [evalution]}", "no prompt of split 'evalution' (did you mean 'evaluation'?)"),
+        (PROMPTS.replace("split", "part"), "{}", "world/prompts.csv:1: column 'split' is missing"),
+        (f"{PROMPTS}a,again,seen\n", "{}", "world/prompts.csv:5: prompt_id 'a' occurs twice (first in line 2)"),
+        (f"{PROMPTS}d,,seen\n", "{}", "world/prompts.csv:5: the caption is empty"),
+        (PROMPTS.encode() + b"d,caf\xe9,seen\n", "{}", "world/prompts.csv:"),
+        (b"\xff\xfe" + PROMPTS.encode("utf-16-le"), "{}", "world/prompts.csv:1: no CSV in UTF-8"),
+    ],
+    ids=["split", "header", "duplicate", "empty", "latin-1", "utf-16"],
+)
+def test_a_mistake_in_the_prompts_stops_the_plan_and_the_doctor(
+    assets: Path, capsys: pytest.CaptureFixture[str], prompts: str | bytes, overrides: str, message: str
+) -> None:
+    (assets / "world" / "prompts.csv").write_bytes(prompts if isinstance(prompts, bytes) else prompts.encode())
+    text = f"{SWEEP}overrides: {overrides}\n" if overrides != "{}" else SWEEP
+    (assets / "sweeps" / "good.yaml").write_text(text)
+    assert ablate("plan", "good") == 2
+    assert message in capsys.readouterr().err
+    shutil.rmtree(assets / "world" / "model")
+    write_model(assets / "world" / "model")
+    assert ablate("doctor", "good") == 1
+    assert f"fail  plan: {'' if message.startswith('world') else 'world/prompts.csv: '}{message}" in (
+        capsys.readouterr().out
+    )
+
+
+def test_the_prompts_are_read_once_for_all_cells(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    whole = prompts_module.read_splits
+
+    def counted(path: Path, *arguments: object) -> object:
+        read.append(path)
+        return whole(path, *arguments)
+
+    monkeypatch.setattr(prompts_module, "read_splits", counted)
+    make_plan(read_sweep(Path("sweeps/good.yaml")), real_stages)
+    assert read == [Path("world/prompts.csv")]
+
+
+def test_prompts_with_a_byte_order_mark_are_read(assets: Path) -> None:
+    (assets / "world" / "prompts.csv").write_text(PROMPTS, encoding="utf-8-sig")
+    assert make_plan(read_sweep(Path("sweeps/good.yaml")), real_stages).cells

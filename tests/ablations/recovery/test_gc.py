@@ -22,7 +22,7 @@ from ablations.store.owner import Owner
 from ablations.store.scheduler import JobState
 from ablations.store.states import states
 from tests.ablations import fake_stages
-from tests.ablations.conftest import EXPERIMENT, SMALL, Planner
+from tests.ablations.conftest import EXPERIMENT, SMALL, Planner, write_assets
 from tests.ablations.grid.test_spec import ablate
 from tests.ablations.kill import tree
 from tests.ablations.running.test_local import fake_log, run_plan
@@ -240,10 +240,7 @@ def test_the_command_is_dry_by_default(
     world: Path, capsys: pytest.CaptureFixture[str], finished: tuple[Plan, Plan]
 ) -> None:
     before = tree(Path("runs"))
-    for name in ("pairs", "model/unet", "scorers/clip_emoji/w", "scorers/aesthetic_emoji/w", "prompts.csv"):
-        path = world / "world" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
+    write_assets(world)
     Path("sweeps/kept.yaml").rename("sweeps/else.yaml")
     Path("experiments/tiny.yaml").write_text(EXPERIMENT.replace("steps: 3", "steps: 4"))
     assert ablate("gc") == 0

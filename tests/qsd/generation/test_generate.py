@@ -275,7 +275,7 @@ def test_no_images_are_told(world: TinyStages, tmp_path: Path) -> None:
     "text, message",
     [
         ("prompt_id,caption\na,b\n", r":1: column 'split' is missing"),
-        ("prompt_id,caption,split\na,b,seen\na,c,evaluation\n", r":3: prompt_id 'a' is there twice"),
+        ("prompt_id,caption,split\na,b,seen\na,c,evaluation\n", r":3: prompt_id 'a' occurs twice \(first in line 2\)"),
         ("prompt_id,caption,split\na, ,seen\n", r":2: the caption is empty"),
         (
             "prompt_id,caption,split\na,b,seen\nc,d,evaluatoin\n",

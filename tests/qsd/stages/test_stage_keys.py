@@ -32,8 +32,9 @@ def values(tmp_path: Path) -> Flat:
     for name in ("clip_emoji", "aesthetic_emoji", "judge_emoji"):
         (tmp_path / "weights" / name).mkdir(parents=True)
         (tmp_path / "weights" / name / "w").write_text(name)
-    for name in ("pairs", "model", "prompts"):
+    for name in ("pairs", "model"):
         (tmp_path / name).write_text(name)
+    (tmp_path / "prompts").write_text("prompt_id,caption,split\na,an apple,evaluation\nb,a bee,seen\n")
     return {
         **defaults(),
         "data.path": str(tmp_path / "pairs"),
@@ -221,18 +222,18 @@ def test_the_order_of_fields_does_not_change_keys(order: list[str]) -> None:
         "adapter": "none",
         "evaluation.scorers": [],
         "model.path": "qsd",
-        "evaluation.prompts": "qsd",
+        "evaluation.prompts": "experiments/emoji/assets/prompts.csv",
     }
     values["reward.weights"] = ""
     shuffled = {name: values[name] for name in order if name in values}
     assert spec.stage_meaning("generate", shuffled) == spec.stage_meaning("generate", values)
 
 
-def test_only_images_drawn_in_bf16_have_another_version() -> None:
+def test_only_images_drawn_in_bf16_have_another_version(values: Flat) -> None:
     """Captions were once encoded in bf16 there; images drawn in fp32 keep their keys."""
     extra = spec.STAGES["generate"].extra
-    assert extra({"generation.precision": "fp32"}) == {}
-    assert extra({"generation.precision": "bf16"}) == {"generation.bf16.version": 2}
+    assert extra({**values, "generation.precision": "fp32"}) == {}
+    assert extra({**values, "generation.precision": "bf16"}) == {"generation.bf16.version": 2}
 
 
 def test_every_reason_why_a_scorer_is_no_independent_judge(values: Flat) -> None:
