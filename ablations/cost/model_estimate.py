@@ -6,10 +6,7 @@ The assumptions are the constants of this file and, for what depends on the base
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
-import struct
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +16,7 @@ from ablations.cost.pair_counts import BYTES_PER_PIXEL
 from qsd.config.digest import is_hub_name
 from qsd.errors import UserError
 from qsd.models.families import INDEX, Family, families, family_in, read_index
+from qsd.models.local_checks import count_numbers
 from qsd.stages.spec import STAGES
 
 if TYPE_CHECKING:
@@ -162,17 +160,7 @@ def _folder(path: str) -> Path | None:
 @cache
 def _parameters(folder: Path) -> int:
     """Numbers in the safetensors files of a folder; 0 without any."""
-    return sum(_numbers(file) for file in folder.glob("*.safetensors"))
-
-
-def _numbers(file: Path) -> int:
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(min(length, 50_000_000)))
-        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    except (OSError, ValueError, KeyError, TypeError, struct.error):
-        return 0
+    return sum(count_numbers(file) for file in folder.glob("*.safetensors"))
 
 
 @cache

@@ -16,10 +16,9 @@ from peft.utils import get_peft_model_state_dict
 from torch import nn
 
 from qsd.config.schema import EQUAL_STEP_RANK, LoraConfig
-from qsd.errors import UserError
 from qsd.files import atomic
 from qsd.models.families import Family
-from qsd.registry import suggest
+from qsd.models.local_checks import match_targets
 
 NAME = "default"
 FILE = "pytorch_lora_weights.safetensors"
@@ -39,7 +38,8 @@ def add_adapter(network: ModelMixin, lora: LoraConfig, seed: int, family: Family
     Raises:
         UserError: a target that no layer's name ends with. peft would ignore it as long as another one matches.
     """
-    _check_targets(network, lora.targets, family)
+    layers = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    match_targets(layers, lora.targets, family)
     adaptable: Any = network  # diffusers gives networks their adapters by a mixin that ``ModelMixin`` does not name
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -92,17 +92,6 @@ def effective_alpha(lora: LoraConfig) -> float:
     """
     alpha = float(lora.rank) if lora.alpha is None else lora.alpha
     return alpha * math.sqrt(lora.rank / EQUAL_STEP_RANK) if lora.scaling == "equal_step" else alpha
-
-
-def _check_targets(network: ModelMixin, targets: list[str], family: Family) -> None:
-    layers = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    endings = {".".join(name.split(".")[-length:]) for name in layers for length in (1, 2, 3)}
-    for target in targets:
-        if not any(name == target or name.endswith(f".{target}") for name in layers):
-            raise UserError(
-                f"lora.targets: no linear or convolution layer ends with {target!r}{suggest(target, endings)}; "
-                f"usual for {family.pipeline}: {', '.join(family.lora_targets)}"
-            )
 
 
 def _complete_metadata(path: Path, facts: Mapping[str, str]) -> None:

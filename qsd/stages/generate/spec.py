@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from qsd.evaluation.prompts import check_prompts
+from qsd.models.local_checks import check_resolution
 from qsd.stages.stage_spec import BatchField, Compute, Rehearsal, StageCost, StageSpec, Work, section
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ def _reads(_values: Values) -> tuple[str, ...]:
 def _extra(values: Values) -> dict[str, Any]:
     """The first version encoded captions in bf16 where the UNet computes in it.
 
-    The prompts are read here, so that a mistake in them stops the plan and not the first cell after its training.
+    The prompts are read here, so that a mistake in them stops the plan and not the first cell after its training; and
+    so is what the model's files say of its resolutions.
 
     Raises:
-        UserError: as ``qsd.evaluation.prompts.read_splits``.
+        UserError: as ``qsd.evaluation.prompts.read_splits``, or a resolution that the model cannot have.
     """
+    check_resolution(values["model.path"], values["model.resolution"])
     splits, most = tuple(values["evaluation.splits"]), values["evaluation.prompts_per_split"]
     check_prompts(values["evaluation.prompts"], splits, most)
     return {"generation.bf16.version": 2} if values["generation.precision"] == "bf16" else {}

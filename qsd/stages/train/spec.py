@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qsd.config.schema import EQUAL_STEP_RANK
 from qsd.errors import UserError
 from qsd.losses import REGISTRY as LOSSES
+from qsd.models.local_checks import check_targets
 from qsd.stages.stage_spec import BatchField, Rehearsal, StageCost, StageSpec, member_code, section
 from qsd.stages.train import off_policy, on_policy
 from qsd.training.methods import REGISTRY as METHODS
@@ -41,7 +42,12 @@ def _reads(values: Values) -> tuple[str, ...]:
 
 
 def _extra(values: Values) -> dict[str, Any]:
-    """The code of the loss, and what the kind of method adds."""
+    """The code of the loss, and what the kind of method adds.
+
+    Raises:
+        UserError: targets that a model on this machine does not have, or as the kind of method.
+    """
+    check_targets(values["model.path"], tuple(values["lora.targets"]))
     method = method_of(values)
     of_loss = member_code("loss", LOSSES, values["loss.name"]) if method.uses_loss else {}
     return {**of_loss, **_kind(values).extra(values)}

@@ -1,0 +1,109 @@
+"""What planning checks of a model in a folder on this machine: from JSON and the headers of its weights, without torch.
+
+A stage finds the same mistakes with the same messages, but only after the stages before it. Where a file is missing or
+cannot be read nothing is said here: the stage that needs it, or ``ablate doctor``, does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qsd.config.once_per_process import OncePerProcess
+from qsd.errors import UserError
+from qsd.models.families import family_in, read_index
+from qsd.registry import suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from qsd.models.families import Family
+
+_LONGEST_HEADER = 50_000_000
+
+
+@OncePerProcess
+def check_resolution(path: str, resolution: int) -> None:
+    """Check that a model can make images of ``resolution`` pixels a side.
+
+    Raises:
+        UserError: as ``Family.latent_shape``.
+    """
+    family = _family(path)
+    if family is None:
+        return
+    try:
+        config = json.loads((Path(path) / "vae" / "config.json").read_bytes())
+        family.latent_shape(config, resolution)
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+
+
+@OncePerProcess
+def check_targets(path: str, targets: tuple[str, ...]) -> None:
+    """Check that the network in a folder has layers for all targets of an adapter.
+
+    Raises:
+        UserError: as ``match_targets``.
+    """
+    family = _family(path)
+    if family is None:
+        return
+    files = sorted((Path(path) / family.network).glob("*.safetensors"))
+    shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
+    # The weights of a linear layer are a matrix, those of a convolution have two dimensions more; norms have one.
+    layers = [name.removesuffix(".weight") for name, shape in shapes.items() if len(shape) in (2, 4)]
+    if layers:
+        match_targets(layers, targets, family)
+
+
+def match_targets(layers: Collection[str], targets: Iterable[str], family: Family) -> None:
+    """Check that every target is the ending of some layer's name.
+
+    Args:
+        layers: names of the linear and convolution layers of a network.
+        targets: ``lora.targets``.
+        family: its usual targets are shown.
+
+    Raises:
+        UserError: a target that no layer's name ends with.
+    """
+    endings = {".".join(name.split(".")[-length:]) for name in layers for length in (1, 2, 3)}
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in layers):
+            raise UserError(
+                f"lora.targets: no linear or convolution layer ends with {target!r}{suggest(target, endings)}; "
+                f"usual for {family.pipeline}: {', '.join(family.lora_targets)}"
+            )
+
+
+def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor of a safetensors file, from its header; empty if it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(min(length, _LONGEST_HEADER)))
+        return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+        return {}
+
+
+def count_numbers(file: Path) -> int:
+    """Numbers in a safetensors file; 0 if it cannot be read."""
+    return sum(math.prod(shape) for shape in tensor_shapes(file).values())
+
+
+@OncePerProcess
+def _family(path: str) -> Family | None:
+    """The family of a model's folder; None for a hub name, or without an index.
+
+    Raises:
+        UserError: a pipeline of no known family.
+    """
+    try:
+        return family_in(read_index(Path(path)), path)
+    except (OSError, ValueError):
+        return None

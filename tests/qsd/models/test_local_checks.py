@@ -1,0 +1,96 @@
+"""What planning finds in a model's folder: the words of the stages, without torch, and no key moves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from qsd.errors import UserError
+from qsd.models.local_checks import check_resolution, check_targets, count_numbers, tensor_shapes
+from tests.qsd import tiny_pipeline
+
+ROOT = Path(__file__).resolve().parents[3]
+EMOJI = ROOT / "experiments/emoji/assets/model"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_pipeline.save(folder)
+    return folder
+
+
+def test_the_headers_name_the_layers_of_the_network(folder: Path) -> None:
+    """Every layer that peft may adapt is found, and no other: the check is as strict as that of stage train."""
+    from diffusers import UNet2DConditionModel
+
+    network = UNet2DConditionModel.from_pretrained(folder / "unet")
+    layers = {name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
+    (file,) = (folder / "unet").glob("*.safetensors")
+    shapes = tensor_shapes(file)
+    assert {name.removesuffix(".weight") for name, shape in shapes.items() if len(shape) in (2, 4)} == layers
+    assert count_numbers(file) == sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_a_target_of_no_layer_is_refused(folder: Path) -> None:
+    check_targets(str(folder), ("to_q", "to_out.0", "conv_in"))
+    with pytest.raises(UserError, match=r"no linear or convolution layer ends with 'to_nothing'; usual for Stable"):
+        check_targets(str(folder), ("to_q", "to_nothing"))
+    with pytest.raises(UserError, match=r"ends with 'norm1'"):
+        check_targets(str(folder), ("norm1",))
+
+
+def test_a_resolution_that_the_vae_cannot_have_is_refused(folder: Path) -> None:
+    check_resolution(str(folder), tiny_pipeline.RESOLUTION)
+    with pytest.raises(UserError, match=r"model\.resolution 34 is not a multiple of 4, the VAE's scale factor"):
+        check_resolution(str(folder), 34)
+
+
+def test_what_cannot_be_read_is_left_to_others(tmp_path: Path, folder: Path) -> None:
+    check_targets("owner/name@main", ("to_nothing",))
+    check_resolution(str(tmp_path), 63)
+    (tmp_path / "model_index.json").write_bytes((folder / "model_index.json").read_bytes())
+    check_resolution(str(tmp_path), 63)
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "a.safetensors").write_text("damaged")
+    check_targets(str(tmp_path), ("to_nothing",))
+
+
+SWEEP = """\
+question: Is it refused?
+experiment: emoji
+axes: {lora.rank: [4]}
+baseline: {lora.rank: 4}
+seeds: [0]
+"""
+PLAN = """\
+import sys
+from qsd.errors import UserError
+from ablations.commands.planning import plan
+try:
+    plan(sys.argv[1])
+except UserError as error:
+    print(error)
+print([name for name in ("torch", "diffusers", "peft", "safetensors") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("lora.targets: [to_nothing]", "no linear or convolution layer ends with 'to_nothing'"),
+        ("model.resolution: 63", "model.resolution 63 is not a multiple of"),
+        ("lora.rank: 4", "stages"),
+    ],
+)
+def test_the_plan_refuses_it_without_torch(tmp_path: Path, override: str, message: str) -> None:
+    sweep = tmp_path / "tried.yaml"
+    sweep.write_text(SWEEP.replace("lora.rank: ", "training.steps: ") + f"overrides: {{{override}}}\n")
+    command = [sys.executable, "-c", PLAN, str(sweep)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert message in done.stdout
+    assert done.stdout.endswith("\n[]\n")
