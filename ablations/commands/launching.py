@@ -31,7 +31,7 @@ def run(
 ) -> None:
     """Run everything that is not done: on this machine, then show the tables; or submit it to a cluster and exit."""
     from ablations.commands import launch
-    from ablations.running.slots import read_gpus
+    from ablations.running.slots import local_gpus
     from ablations.slurm.profile import find_profile
 
     if cluster != "local" and (jobs is not None or gpus is not None):
@@ -40,10 +40,11 @@ def run(
         raise UserError("--canary is for clusters; 'ablate dryrun' rehearses on this machine")
     if cluster != "local":
         find_profile(cluster)  # planning can take seconds; a wrong name should be reported before
+    chosen_gpus = local_gpus(gpus)
     sweep_plan, store = planned(name, experiment, runs, seeds)
     if cluster != "local" and _submit(sweep_plan, store, cluster, canary, name, experiment):
         return
-    raise typer.Exit(launch.run(sweep_plan, store, jobs, gpus=read_gpus(gpus)))
+    raise typer.Exit(launch.run(sweep_plan, store, jobs, gpus=chosen_gpus))
 
 
 @app.command()

@@ -43,8 +43,9 @@ def retry(
     """
     from ablations.commands import launch
     from ablations.recovery import retry as retrying
-    from ablations.running.slots import read_gpus
+    from ablations.running.slots import local_gpus
 
+    chosen_gpus = local_gpus(gpus)
     sweep_plan, store = planned(name, experiment, runs, seeds)
     cells = _cells(sweep_plan, cell)
     choice = retrying.choose(sweep_plan, store, retrying.causes_of(cause, cells), cells)
@@ -62,7 +63,7 @@ def retry(
     if submitted is not None:
         print(submitted)
         return
-    raise typer.Exit(launch.run(sweep_plan, store, jobs, gpus=read_gpus(gpus), only=choice.keys))
+    raise typer.Exit(launch.run(sweep_plan, store, jobs, gpus=chosen_gpus, only=choice.keys))
 
 
 @app.command()

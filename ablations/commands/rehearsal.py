@@ -20,10 +20,11 @@ def dryrun(
 ) -> None:
     """Run each distinct shape through every stage with a few steps; print time, memory, and the cost of the sweep."""
     from ablations.cost import rehearsal
-    from ablations.running.slots import read_gpus
+    from ablations.running.slots import local_gpus
 
+    chosen_gpus = local_gpus(gpus)
     sweep_plan, store = planned(name, experiment, runs, seeds)
-    results = rehearsal.rehearse(sweep_plan, store, read_gpus(gpus), quiet=as_json)
+    results = rehearsal.rehearse(sweep_plan, store, chosen_gpus, quiet=as_json)
     print(json.dumps(results, indent=1) if as_json else "\n".join(rehearsal.lines(results)))
     if results["failed"]["groups"]:
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 
 from qsd.errors import UserError
 
@@ -33,6 +34,33 @@ def read_gpus(text: str | None) -> tuple[str, ...]:
     if not all(_GPU.fullmatch(gpu) for gpu in gpus) or len(set(gpus)) < len(gpus):
         raise UserError(f"--gpus must be different numbers or ids of GPUs such as 0,1, not {text!r}")
     return gpus
+
+
+def local_gpus(text: str | None) -> tuple[str, ...]:
+    """The GPUs of an option, each of which this machine has.
+
+    With a GPU that does not exist CUDA shows none at all, and stages with ``device: auto`` would run on the CPU.
+
+    Raises:
+        UserError: not a list of different GPUs, or one that is not here.
+    """
+    gpus = read_gpus(text)
+    present = _present() if gpus else []
+    for gpu in gpus:
+        if not any(name == gpu or (not gpu.isdecimal() and name.startswith(gpu)) for name in present):
+            numbers = [name for name in present if name.isdecimal()]
+            here = f"this machine has {', '.join(numbers)}" if numbers else "nvidia-smi lists no GPU on this machine"
+            raise UserError(f"--gpus {gpu}: {here}; without --gpus, stages run on what there is")
+    return gpus
+
+
+def _present() -> list[str]:
+    """Numbers and ids of the GPUs of this machine, and ids of their MIG parts, as nvidia-smi lists them."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return re.findall(r"^GPU (\d+):", listed, re.MULTILINE) + re.findall(r"UUID: ([^)\s]+)\)", listed)
 
 
 def take(free: list[Slot], count: int) -> list[Slot] | None:
