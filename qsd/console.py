@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from qsd.errors import UserError
 
@@ -12,17 +13,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def run(application: Callable[[], object]) -> None:
-    """Call the body of a command.
+CLOSED_PIPE = 128 + signal.SIGPIPE
+"""What a shell shows of a program that ends because nobody reads its output any more."""
 
-    A closed pipe is not an error: a reader such as ``head`` may stop reading before the end.
+
+def run(application: Callable[[], object]) -> NoReturn:
+    """Call the body of a command and exit.
+
+    A closed pipe is not an error to report: a reader such as ``head`` may stop reading before the end.
     """
+    stdout, status = sys.stdout, None
     try:
         application()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        status = 2
+    except SystemExit as ending:
+        status = ending.code
     except BrokenPipeError:
+        status = CLOSED_PIPE
+    try:
+        stdout.flush()
+    except BrokenPipeError:
+        status = CLOSED_PIPE
+    if sys.stdout is not stdout:  # so typer marks that a pipe was closed, and asks for status 1
+        status = CLOSED_PIPE
+    if status == CLOSED_PIPE:
         # Python flushes stdout when it exits; into the closed pipe this would print another error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+    sys.exit(status)

@@ -16,6 +16,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from ablations.commands.launching import resume
+
 
 def requirements(lock: str) -> list[str]:
     """The entries of a lock, each with its continuation lines and without comments."""
@@ -65,6 +67,17 @@ def test_console_commands_exist(project: dict) -> None:
     for entry in project["project"]["scripts"].values():
         module, _, function = entry.partition(":")
         assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_the_folders_that_the_pages_tell_users_to_fill_are_not_tracked(root: Path) -> None:
+    ignored = (root / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {"/runs/", "/data/", "/weights/", "/out/"} <= set(ignored)
+
+
+def test_make_and_ablate_say_the_same_of_resume(root: Path) -> None:
+    said = re.search(r"^resume: ## (.*): NAME=", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert said
+    assert said[1] == str(resume.__doc__)[0].lower() + str(resume.__doc__)[1:].rstrip(".")
 
 
 def test_tracked_files_hold_no_path_of_a_machine(root: Path) -> None:

@@ -15,6 +15,7 @@ from ablations.cli import app
 from ablations.inspection.status import status, status_lines
 from ablations.planning.cells import find_cell
 from ablations.planning.explain import explain
+from ablations.running.slots import local_gpus
 from ablations.store.artefacts import Store
 from ablations.store.states import states
 from qsd.errors import UserError
@@ -79,19 +80,42 @@ print([name for name in ("torch", "pandas", "wandb", "matplotlib", "pyarrow", "o
     assert done.stdout == "[]\n"
 
 
-def test_a_closed_pipe_is_no_error(world: Path) -> None:
+@pytest.mark.parametrize("read_first", [0, 10], ids=["at once", "after some bytes"])
+@pytest.mark.parametrize("arguments", [["plan", "demo"], ["cells", "large_grid"], ["plan", "--help"]], ids=" ".join)
+def test_a_closed_pipe_ends_a_command_quietly(arguments: list[str], read_first: int) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "ablations.cli", "plan", "--help"],
+        [sys.executable, "-m", "ablations.cli", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        bufsize=0,
     )
     assert process.stdout is not None
     assert process.stderr is not None
+    process.stdout.read(read_first)
     process.stdout.close()
-    assert b"Traceback" not in process.stderr.read()
-    process.wait()
+    assert process.stderr.read() == b""
+    assert process.wait() in (0, 141)
     process.stderr.close()
+
+
+@pytest.mark.parametrize("command", ["run", "retry", "dryrun"])
+def test_a_gpu_that_is_not_here_is_refused(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """CUDA would hide the others too, and stages with ``device: auto`` would run on the CPU."""
+    write_assets(world)
+    monkeypatch.setenv("PATH", str(world))
+    assert ablate(command, "good", "--gpus", "0") == 2
+    assert "--gpus 0: nvidia-smi lists no GPU on this machine" in capsys.readouterr().err
+    program = world / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-7abc)'\necho '  MIG 1g (UUID: MIG-12)'\n")
+    program.chmod(0o755)
+    assert ablate(command, "good", "--gpus", "0,3") == 2
+    assert "--gpus 3: this machine has 0; " in capsys.readouterr().err
+    assert local_gpus("0, GPU-7a") == ("0", "GPU-7a")
+    assert local_gpus("MIG-12") == ("MIG-12",)
+    assert local_gpus(None) == ()
 
 
 def test_table_before_the_run_says_what_to_do(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
