@@ -23,6 +23,7 @@ class ShownProgress:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._shown = time.monotonic()
+        self._printed: tuple[int, int, str] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -43,7 +44,8 @@ class ShownProgress:
         self._shown = now
         if terminal:
             self._draw(done, total, unit)
-        else:
+        elif self._printed != (done, total, unit):
+            self._printed = (done, total, unit)
             print(f"{self._name}: {done:,} of {total:,} {unit}", file=sys.stderr, flush=True)
 
     def _draw(self, done: int, total: int, unit: str) -> None:

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablations.formatting import format_count
 from ablations.planning.display import sharing_line
+from ablations.recovery import failures as grouping
 from ablations.running import finalize, local
 from ablations.running.display import Board, Lines, on_terminal
 from ablations.running.wandb_follower import following
@@ -56,14 +58,19 @@ def run(
         finalize.write_cells(plan, store, commit)
         text = _tables(store, folder, bool(result.failures))
     print(text, flush=True)
+    results = finalize.results_line(folder)
     if result.diverged:
         print(divergence.notice(plan.sweep.name, [each.label for each in result.diverged]), flush=True)
     if result.failures:
-        _report(result.failures)
+        if results:
+            print(results, flush=True)
+        _report(plan, store, result.failures)
         return EXIT_FAILED
     if only is not None and _left(plan, store)[0]:
         print("done; other stages of the sweep are not: 'ablate run' goes on with them")
     print(sharing_line(plan))
+    if results:
+        print(results)
     return 0
 
 
@@ -86,9 +93,24 @@ def _tables(store: Store, folder: Path, failed: bool) -> str:
         return f"no table: {error}"
 
 
-def _report(failures: list[local.Failure]) -> None:
+def _report(plan: Plan, store: Store, failures: list[local.Failure]) -> None:
+    """The failures of a run in groups of one cause and place in the code, as ``ablate failures`` has them."""
+    marks = {
+        stage["label"]: group["fingerprint"]
+        for group in grouping.failures(plan, store)["groups"]
+        for stage in group["stages"]
+    }
+    groups: dict[str, list[local.Failure]] = {}
     for failure in failures:
-        waiting = f" ({failure.blocked} more wait for it)" if failure.blocked else ""
-        log = f"\n    log: {failure.log}" if failure.log else ""
-        print(f"failed: {failure.label}{waiting}: {failure.reason}{log}", file=sys.stderr)
-    print(f"{len(failures)} stage(s) failed; the same command tries them again", file=sys.stderr)
+        groups.setdefault(marks.get(failure.label, failure.reason), []).append(failure)
+    for group in groups.values():
+        first, blocked = group[0], sum(failure.blocked for failure in group)
+        title = first.label if len(group) == 1 else format_count(len(group), "stage")
+        it = "it" if len(group) == 1 else "them"
+        waiting = f" ({format_count(blocked, 'more stage waits', 'more stages wait')} for {it})" if blocked else ""
+        print(f"failed: {title}{waiting}: {first.reason}", file=sys.stderr)
+        if len(group) > 1:
+            print(f"    {grouping.shortened([failure.label for failure in group])}", file=sys.stderr)
+        if first.log:
+            print(f"    log: {first.log}", file=sys.stderr)
+    print(f"{format_count(len(failures), 'stage')} failed; the same command tries them again", file=sys.stderr)

@@ -42,6 +42,7 @@ def retry(
     A training that diverged is a result: it is tried again only with --cause non-finite, or if --cell names it.
     """
     from ablations.commands import launch
+    from ablations.formatting import format_count
     from ablations.recovery import retry as retrying
     from ablations.running.slots import local_gpus
 
@@ -49,16 +50,15 @@ def retry(
     sweep_plan, store = planned(name, experiment, runs, seeds)
     cells = _cells(sweep_plan, cell)
     choice = retrying.choose(sweep_plan, store, retrying.causes_of(cause, cells), cells)
-    rest = f"; {choice.others} other failed or diverged stage(s) stay as they are" if choice.others else ""
+    stay = ("other failed or diverged stage stays as it is", "other failed or diverged stages stay as they are")
+    rest = f"; {format_count(choice.others, *stay)}" if choice.others else ""
     if not choice.failed:
         print(f"nothing to try again{rest}")
         return
     for line in retrying.halve_batches(store, choice) if micro_batch_half else ():
         print(line)
-    print(
-        f"{len(choice.failed)} stage(s) to try again, {len(choice.keys)} with the stages that wait for them{rest}",
-        flush=True,
-    )
+    again = format_count(len(choice.failed), "stage")
+    print(f"{again} to try again, {len(choice.keys)} with the stages that wait for them{rest}", flush=True)
     submitted = retrying.submit(sweep_plan, store, choice)
     if submitted is not None:
         print(submitted)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ablations.cost.estimate import AND_MODEL
-from ablations.formatting import format_bytes, format_duration
+from ablations.formatting import format_bytes, format_count, format_duration
 from ablations.planning.cells import about
 from ablations.store.states import STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ablations.planning.plan import Plan
 
@@ -31,35 +31,39 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     """Print the question, the cells, a table of stages, and the estimate."""
     print(f"{plan.name}: {summary['question']}")
     _print_cells(plan)
-    why = "stated in the sweep" if plan.primary["stated"] else "by default"
-    print(f"decides: {plan.primary['scorer']} on split {plan.primary['split']} ({why})")
+    why = "stated in the sweep" if plan.primary["stated"] else "default"
+    print(f"primary scorer: {plan.primary['scorer']}, split {plan.primary['split']} ({why})")
     for notice in summary["notices"][:_MOST_NOTICES]:
         print(f"note: {notice}")
     if len(summary["notices"]) > _MOST_NOTICES:
         print(f"note: ... and {len(summary['notices']) - _MOST_NOTICES:,} more notices ('ablate cells' prints all)")
     present_states = [state for state in STATES if state in summary["states"]]
-    width = max(len(state) for state in (*present_states, "unique"))
-    print()
-    print(
-        "stage     " + "".join(f"{title:>{width + 2}}" for title in ("naive", "unique", *present_states)) + "  shared"
-    )
+    titles = ("without sharing", "unique", *present_states)
+    widths = [len(title) + 2 if title == titles[0] else max(map(len, titles[1:])) + 2 for title in titles]
+    print(f"\n{'stage':10}{_columns(titles, widths)}  shared")
     for stage, row in summary["stages"].items():
         numbers = (row["naive"], row["unique"], *(row["states"].get(state, 0) for state in present_states))
         shared = f"by up to {row['shared_by_up_to']} cells" if row["shared_by_up_to"] > 1 else ""
-        print(f"{stage:10}" + "".join(f"{number:>{width + 2},}" for number in numbers) + f"  {shared}".rstrip())
+        print(f"{stage:10}{_columns(numbers, widths)}  {shared}".rstrip())
     totals = (summary["naive"], summary["unique"], *(summary["states"].get(state, 0) for state in present_states))
-    print(f"{'all':10}" + "".join(f"{number:>{width + 2},}" for number in totals))
+    print(f"{'all':10}{_columns(totals, widths)}")
     print(f"\n{sharing_line(plan)}")
     for line in summary["ahead"]:
         print(f"precomputed first: {line}")
     _print_estimate(summary["estimate"])
 
 
+def _columns(entries: Sequence[int | str], widths: Sequence[int]) -> str:
+    """Entries aligned to the right."""
+    texts = (entry if isinstance(entry, str) else f"{entry:,}" for entry in entries)
+    return "".join(f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))
+
+
 def sharing_line(plan: Plan) -> str:
     """How many stages a sweep has, against how many it would have if every cell ran on its own."""
     unique, naive = len(plan.nodes), plan.naive.total()
     saved = 100 * max(0.0, 1 - unique / naive)
-    return f"{unique:,} stages instead of {naive:,}: {saved:.0f} % saved by sharing"
+    return f"{format_count(unique, 'stage')} instead of {naive:,}: {saved:.0f} % saved by sharing"
 
 
 def _print_cells(plan: Plan) -> None:
@@ -69,7 +73,8 @@ def _print_cells(plan: Plan) -> None:
         seeds.setdefault(cell.name, []).append("" if cell.seed is None else str(cell.seed))
         roles[cell.name] = "baseline" if cell.is_baseline else "" if cell.role == "grid" else cell.role
     width = max(len(name) for name in seeds)
-    print(f"{len(seeds):,} cells, {len(plan.cells):,} with seeds:")
+    runs = f", {len(plan.cells):,} with all seeds" if len(plan.cells) > len(seeds) else ""
+    print(f"{format_count(len(seeds), 'cell')}{runs}:")
     for name in list(seeds)[:_MOST_CELLS]:
         seed_list = f"seeds {', '.join(seeds[name])}" if seeds[name][0] else ""
         print(f"  {name:{width}}  {roles[name]:8}  {seed_list}".rstrip())
@@ -85,11 +90,13 @@ def _print_estimate(costs: Mapping[str, Any]) -> None:
     if not kinds:
         print("everything is done")
         return
-    print(f"\n{'left':10}{'stages':>9}{'each':>12}{'together':>14}{'GPU-hours':>11}{'disk':>10}  time from")
+    with_gpu = costs["gpu_hours"] > 0
+    gpu_hours = f"{'GPU-hours':>11}" if with_gpu else ""
+    print(f"\n{'left':10}{'stages':>9}{'each':>12}{'together':>14}{gpu_hours}{'disk':>10}  time from")
     for stage, kind in kinds.items():
         each = format_duration(kind["seconds_each"])
-        print(f"{stage:10}{kind['left']:>9,}{each:>12}{_amounts(kind)}  {_origin(kind)}")
-    print(f"{'all':10}{sum(kind['left'] for kind in kinds.values()):>9,}{'':>12}{_amounts(costs)}")
+        print(f"{stage:10}{kind['left']:>9,}{each:>12}{_amounts(kind, with_gpu)}  {_origin(kind)}")
+    print(f"{'all':10}{sum(kind['left'] for kind in kinds.values()):>9,}{'':>12}{_amounts(costs, with_gpu)}")
     where = "this machine" if costs["place"] == "local" else costs["place"]
     print(f"\nabout {format_duration(costs['wall_clock_seconds'])} with {costs['parallel']} at a time on {where}")
     saved = f"{format_duration(3600 * costs['saved_hours'])} ({100 * costs['saved_share']:.0f} %)"
@@ -100,12 +107,18 @@ def _print_estimate(costs: Mapping[str, Any]) -> None:
         print("'model per item': the recorded runs were too small to show more than the start-up time")
 
 
-def _amounts(costs: Mapping[str, Any]) -> str:
-    """Total time, GPU-hours and disk space as columns of the table."""
+def _amounts(costs: Mapping[str, Any], with_gpu: bool) -> str:
+    """Total time, GPU-hours where there is a GPU, and disk space as columns of the table."""
     together, disk = format_duration(3600 * costs["hours"]), format_bytes(costs["disk_bytes"])
-    return f"{together:>14}{costs['gpu_hours']:>11,.1f}{disk:>10}"
+    gpu_hours = f"{costs['gpu_hours']:>11,.1f}" if with_gpu else ""
+    return f"{together:>14}{gpu_hours}{disk:>10}"
+
+
+def _recorded(count: int, origin: str) -> str:
+    """``1 record``, ``3 records``, or another origin with its number of records before it."""
+    return f"{count} {origin.replace('records', 'record', 1) if count == 1 else origin}"
 
 
 def _origin(kind: Mapping[str, Any]) -> str:
-    parts = [origin if origin == "model" else f"{kind['records']} {origin}" for origin in kind["from"]]
+    parts = [origin if origin == "model" else _recorded(kind["records"], origin) for origin in kind["from"]]
     return ", ".join(parts)

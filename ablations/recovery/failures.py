@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ablations.formatting import format_count
 from ablations.recovery.causes import CAUSES, cause_of, fingerprint
 from ablations.running.log_file import tail
 from ablations.store.attempts import LOG, latest, outcome
@@ -13,7 +14,7 @@ from ablations.store.owner import Owner
 from ablations.store.states import DIVERGED, FAILED, INTERRUPTED, attempt_record, inspect_stages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ablations.grid.keys import StageNode
@@ -149,27 +150,28 @@ def _job_log(store: Store, seen: StageStates, key: str) -> Path | None:
     return max(logs, key=lambda path: path.stat().st_size, default=None)
 
 
+def shortened(labels: Sequence[str]) -> str:
+    """The first labels, and how many more there are."""
+    more = f", and {len(labels) - _MOST_NAMES:,} more" if len(labels) > _MOST_NAMES else ""
+    return f"{'; '.join(labels[:_MOST_NAMES])}{more}"
+
+
 def failure_lines(content: Mapping[str, Any]) -> Iterator[str]:
     """The groups for a user."""
     groups = content["groups"]
     if not groups:
         yield f"{content['sweep']}@{content['experiment']}: nothing has failed"
         return
-    yield f"{_count(content['cells'], 'cell')}, {_count(len(groups), 'cause')}"
+    yield f"{format_count(content['cells'], 'cell')}, {format_count(len(groups), 'cause')}"
     for group in groups:
         yield ""
-        yield f"{_count(len(group['cells']), 'cell')}: {group['title']} [{group['cause']} {group['fingerprint']}]"
+        yield f"{format_count(len(group['cells']), 'cell')}: {group['title']} [{group['cause']} {group['fingerprint']}]"
         yield f"  {group['example']['reason']}"
         if group["place"]:
             yield f"  at {group['place']}"
         labels = [stage["label"] for stage in group["stages"]]
-        more = f", and {len(labels) - _MOST_NAMES:,} more" if len(labels) > _MOST_NAMES else ""
-        yield f"  {'; '.join(labels[:_MOST_NAMES])}{more}"
+        yield f"  {shortened(labels)}"
         if group["example"]["log"]:
             yield f"  {group['example']['log']}"
             yield from (f"  | {line}" for line in group["example"]["tail"])
         yield f"  remedy: {group['remedy']}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

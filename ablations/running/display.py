@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from ablations.formatting import format_count, format_duration
 from ablations.store.states import seconds_left
 
 if TYPE_CHECKING:
@@ -55,23 +56,13 @@ class Display(Protocol):
         """The latest reports of the running stages; called several times per second."""
 
 
-def clock(seconds: float) -> str:
-    """A duration as text: ``8 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    rounded = round(seconds)
-    if rounded < 60:
-        return f"{rounded} s"
-    if rounded < 3600:
-        return f"{rounded // 60} min {rounded % 60:02d} s"
-    return f"{rounded // 3600} h {rounded % 3600 // 60:02d} min"
-
-
 def describe(report: Mapping[str, Any]) -> str:
     """A progress report as text: ``30/60 steps, 2.1 per second, 14 s left``."""
     text = f"{report['done']:,}/{report['total']:,} {report['unit']}"
     if report["per_second"] > 0:
         text += f", {report['per_second']:.3g} per second"
     remaining = seconds_left(report)
-    return text if remaining is None else f"{text}, {clock(remaining)} left"
+    return text if remaining is None else f"{text}, {format_duration(remaining)} left"
 
 
 class _Messages(ABC):
@@ -93,7 +84,7 @@ class _Messages(ABC):
     def took(self, key: str) -> str:
         """How long a stage took, ``in 8 s``, or ``by another launcher``."""
         since = self._since.pop(key, None)
-        return "by another launcher" if since is None else f"in {clock(time.monotonic() - since)}"
+        return "by another launcher" if since is None else f"in {format_duration(time.monotonic() - since)}"
 
     def failed(self, key: str, label: str, reason: str, log: Path | None, blocked: int) -> None:
         """Print the reason, and how many stages are blocked."""
@@ -125,12 +116,12 @@ class _Messages(ABC):
 
     def stopping(self, running: int) -> None:
         """Print that the run is being stopped."""
-        self.say(f"stopping {running} running stage{'s' * (running != 1)}; the same command continues from here")
+        self.say(f"stopping {format_count(running, 'running stage')}; the same command continues from here")
 
 
 def _cost(blocked: int) -> str:
     """The number of blocked stages, as the end of a sentence."""
-    return f"; {blocked} stage{'s' * (blocked != 1)} that need it will not run" if blocked else ""
+    return f"; {format_count(blocked, 'stage that needs', 'stages that need')} it will not run" if blocked else ""
 
 
 class Lines(_Messages):
@@ -141,6 +132,7 @@ class Lines(_Messages):
         self._stream = stream
         self._total = self._done = 0
         self._shown = time.monotonic()
+        self._reached: dict[str, tuple[int, str]] = {}
 
     def say(self, line: str) -> None:
         """Write one line now."""
@@ -149,7 +141,7 @@ class Lines(_Messages):
     def begin(self, total: int, done: int) -> None:
         """Remember the totals and show them."""
         self._total, self._done = total, done
-        self.say(f"{total} stages, {done} done, {total - done} to run")
+        self.say(f"{format_count(total, 'stage')}, {done} done, {total - done} to run")
 
     def started(self, key: str, label: str) -> None:
         """Show the stage."""
@@ -162,12 +154,16 @@ class Lines(_Messages):
         self.say(f"[{self._done}/{self._total}] done  {label} {self.took(key)}")
 
     def progress(self, reports: Reports) -> None:
-        """Show the reports, at most once in ``_PLAIN_EVERY_S`` seconds."""
+        """Show the reports that are further than when last shown, at most once in ``_PLAIN_EVERY_S`` seconds."""
         if time.monotonic() - self._shown < _PLAIN_EVERY_S:
             return
         self._shown = time.monotonic()
         for key, report in reports.items():
-            if report is not None and key in self._since:
+            if report is None or key not in self._since:
+                continue
+            reached = (report["done"], report["unit"])
+            if self._reached.get(key) != reached:
+                self._reached[key] = reached
                 self.say(f"[{self._done}/{self._total}] {self._labels[key]}: {describe(report)}")
 
 
@@ -250,9 +246,8 @@ class Board(_Messages):
         fresh = done - self._before
         if fresh <= 0 or elapsed < 1:
             return text
-        return (
-            f"{text}, {60 * fresh / elapsed:.1f} per minute, about {clock((self._total - done) * elapsed / fresh)} left"
-        )
+        left = format_duration((self._total - done) * elapsed / fresh)
+        return f"{text}, {60 * fresh / elapsed:.1f} per minute, about {left} left"
 
 
 def on_terminal() -> bool:

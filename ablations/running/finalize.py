@@ -136,6 +136,15 @@ def render(folder: Path) -> str:
     return render_terminal(folder)
 
 
+_SHOWN = ("table.md", "effects.png", "gallery.png")
+
+
+def results_line(folder: Path) -> str:
+    """``results: runs/sweeps/demo@emoji/ (table.md, effects.png, gallery.png, ...)``; empty without a table."""
+    written = [name for name in _SHOWN if (folder / name).exists()]
+    return f"results: {folder}/ ({', '.join(written)}, ...)" if _SHOWN[0] in written else ""
+
+
 def table_text(store: Store, folder: Path) -> str:
     """Tables and pictures of what is evaluated, rebuilt where needed, and the tables for a terminal.
 

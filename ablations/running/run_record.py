@@ -60,7 +60,8 @@ def run_record(store: Store, cells: Mapping[str, Any]) -> dict[str, Any]:
 
     - "start", "end": of the first and the last attempt, UTC; None without any.
     - "stages": kind -> how many there are, how many are done, attempts, seconds, GPU-seconds and bytes of artefacts.
-    - "seconds", "gpu_hours": of all stages; several processes of a stage count each.
+    - "stage_seconds", "gpu_hours": summed over all stages, which may have run at the same time; several processes of a
+      stage count each.
     - "seconds_without_sharing": had every cell run its stages, and those of its base model, by itself;
       "saved_by_sharing": the share in [0, 1] that this did not take. None while a stage has no record of its time.
     - "git_commit": of the code that made the tables; "commits", "versions": of the attempts, library -> versions.
@@ -81,7 +82,7 @@ def run_record(store: Store, cells: Mapping[str, Any]) -> dict[str, Any]:
         "experiment": cells["experiment"],
         "start": min(origins.starts, default=None),
         "end": max(origins.ends, default=None),
-        "seconds": round(seconds, 3),
+        "stage_seconds": round(seconds, 3),
         "gpu_hours": round(sum(cost.gpu_seconds for cost in costs.values()) / 3600, 6),
         "seconds_without_sharing": round(alone, 3) if timed else None,
         "saved_by_sharing": round(max(0.0, 1 - seconds / alone), 6) if timed else None,

@@ -49,6 +49,7 @@ from analysis.document.sentences import (
     capitalised,
     conflicts,
     evaluated_seeds,
+    few_prompts,
     left_out,
     missing_distances,
     missing_results,
@@ -119,7 +120,7 @@ def _scorer(rows: list[Row]) -> Section:
     above = [Note(plain(f"{line}."), "†") for line in conflicts(rows)]
     above += [Note(plain(f"{line}.")) for line in left_out(rows)]
     above += [] if has_estimates(rows) else [Note(plain(no_marks(rows)))]
-    below = [Note(plain(f"{capitalised(line)}.")) for line in (noise_floor(rows), sensitivity(rows, places)) if line]
+    below = [Note(plain(f"{capitalised(line)}.")) for line in _cautions(rows, places) if line]
     blocks: list[Block] = [
         Paragraph((Span(f"Unit: {first.unit}; revision "), *code(first.revision), Span(f"; {size}."))),
         *([Notes(tuple(above))] if above else []),
@@ -132,6 +133,11 @@ def _scorer(rows: list[Row]) -> Section:
         brief=f"{first.scorer} ({first.unit}), {primary_or_exploratory(first)}",
         blocks=tuple(blocks),
     )
+
+
+def _cautions(rows: list[Row], places: int) -> tuple[str, ...]:
+    """What a table under one scorer can and cannot show; empty texts among them."""
+    return few_prompts(rows), noise_floor(rows), sensitivity(rows, places)
 
 
 def _results(rows: list[Row], places: int) -> Table:
@@ -339,7 +345,7 @@ def _footnotes(sweep: SweepFolder, every: Sequence[Row], rows: list[Row]) -> lis
     else:
         notes.append(Note(plain(no_marks(rows))))
     first = [row for row in rows if row.scorer == rows[0].scorer]
-    notes += [Note(plain(text)) for text in (noise_floor(first), sensitivity(first, decimals(first))) if text]
+    notes += [Note(plain(text)) for text in _cautions(first, decimals(first)) if text]
     notes += [Note(plain(line), "†") for line in conflicts(rows)]
     notes += [Note(plain(line), "‡") for line in missing_results(rows)]
     notes += [Note(plain(line)) for line in missing_distances(sweep, rows)]

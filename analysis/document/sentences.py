@@ -112,6 +112,8 @@ BRIEF_MARKED_RULES = (
     ("*", "would be there again: Holm over the column, at most 5 % of such columns have a false one"),
     ("°", "exploratory (not the primary scorer): Benjamini-Hochberg, 5 % of these may be false"),
 )
+FEW_PROMPTS = 10
+"""With fewer, neither the spread between prompts nor its distribution is known, and intervals are too short."""
 _BUDGETS = {"steps": "the same number of optimiser steps", "epochs": "the same number of passes over its pairs"}
 
 
@@ -137,6 +139,15 @@ def capitalised(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
+def few_prompts(rows: Sequence[Row]) -> str:
+    """That there are too few prompts for any interval; empty where there are enough."""
+    count = prompt_count(rows)
+    if count >= FEW_PROMPTS:
+        return ""
+    only = f"{count} prompt{'s' * (count != 1)}"
+    return f"only {only}: with fewer than {FEW_PROMPTS}, no interval is to be trusted"
+
+
 def partial(rows: Sequence[Row]) -> str:
     """``partial: 3 of 5 cells have all their results``; empty when every cell has, or diverged."""
     cells = {row.cell for row in rows}
@@ -147,17 +158,21 @@ def partial(rows: Sequence[Row]) -> str:
 
 
 def missing_results(rows: Sequence[Row]) -> list[str]:
-    """What is not in the numbers: a line for what is not evaluated yet, what diverged, and each failure."""
+    """What is not in the numbers: a line for what is not evaluated yet, what diverged, and each kind of failure."""
     absent = dict.fromkeys(_cell_with_seeds(row.cell, row.missing_seeds) for row in rows if row.missing_seeds)
     lines = [f"not evaluated yet: {', '.join(absent)}"] if absent else []
     diverged = dict.fromkeys(
         _cell_with_seeds(row.cell, [str(seed) for seed in row.diverged_seeds]) for row in rows if row.diverged_seeds
     )
     lines += [f"diverged: {', '.join(diverged)}"] if diverged else []
-    failed = dict.fromkeys(
-        f"failed: {_cell_with_seeds(row.cell, (seed,))}: {why}" for row in rows for seed, why in row.failed_seeds
-    )
-    return [*lines, *failed]
+    failed: dict[str, dict[str, dict[str, None]]] = {}
+    for row in rows:
+        for seed, why in row.failed_seeds:
+            failed.setdefault(why, {}).setdefault(row.cell, {})[seed] = None
+    for why, seeds_of_cell in failed.items():
+        cells = (_cell_with_seeds(cell, list(seeds)) for cell, seeds in seeds_of_cell.items())
+        lines.append(f"failed: {', '.join(cells)}: {why}")
+    return lines
 
 
 def _cell_with_seeds(cell: str, seeds: Sequence[str]) -> str:
@@ -208,7 +223,7 @@ def conflicts(rows: Sequence[Row]) -> list[str]:
     for (scorer, why), affected in rows_of_reason.items():
         count = len({row.cell for row in affected})
         everywhere = count == len({row.cell for row in trained if row.scorer == scorer})
-        lines.append(f"{scorer} {why}{'' if everywhere else f' of {count} cells'}")
+        lines.append(f"{scorer} {why}{'' if everywhere else f' of {count} cell' + 's' * (count != 1)}")
     return lines
 
 
@@ -302,7 +317,7 @@ def no_marks(rows: Sequence[Row]) -> str:
     """Why a table without any estimate has no marks."""
     brackets = " Brackets are 95 % intervals over prompts, for these trained models only."
     if max(row.planned_seeds for row in rows) < 2:
-        why = "every cell has one training seed, and the same recipe at another seed may look as different."
+        why = "with one training seed, chance alone could produce differences of this size."
     else:
         why = "no comparison has two finished training seeds and two prompts yet."
     return f"No marks: {why}{brackets if any(comparisons(row) for row in rows) else ''}"

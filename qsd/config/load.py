@@ -75,7 +75,8 @@ def load_flat(path: Path, shown_as: str | None = None, schema: type = Experiment
     missing = [name for name in fields if name not in values or _is_missing(fields[name], values)]
     if missing:
         why = fields[missing[0]].why
-        raise UserError(f"{node.path}:1:1: '{missing[0]}' is missing ({why}); {len(missing)} required field(s) to give")
+        others = f"; so are {', '.join(missing[1:])}" if missing[1:] else ""
+        raise UserError(f"{node.path}:1:1: '{missing[0]}' is missing ({why}){others}")
     return values
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -25,6 +27,47 @@ class Wanted:
     image_index: int
 
 
+class StepReport:
+    """In the place of the progress bar of a pipeline of diffusers: what it is told after each step.
+
+    Args:
+        steps: denoising steps of a call.
+        report: called with the share that is done.
+    """
+
+    def __init__(self, steps: int, report: Callable[[float], None]) -> None:
+        self._steps, self._report, self._done = steps, report, 0
+
+    def __call__(self, *_iterable: Any, **_options: Any) -> StepReport:
+        """As the pipeline makes its bar."""
+        return self
+
+    def __enter__(self) -> StepReport:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+    def update(self, count: int = 1) -> None:
+        """``count`` more steps are done."""
+        self._done += count
+        self._report(min(1.0, self._done / self._steps))
+
+
+@contextmanager
+def watched(pipeline: Any, steps: StepReport | None) -> Iterator[None]:
+    """``steps`` in the place of the pipeline's own progress bar, if it has one."""
+    if steps is None or not hasattr(pipeline, "progress_bar"):
+        yield
+        return
+    own = pipeline.progress_bar
+    pipeline.progress_bar = steps
+    try:
+        yield
+    finally:
+        pipeline.progress_bar = own
+
+
 class Generator:
     """A pipeline with the settings of an evaluation. Captions are encoded once each.
 
@@ -42,15 +85,21 @@ class Generator:
         self._zero_negative = self._family.zero_negative_prompt(load_index(config.model.path))
         self._encoded: dict[str, Conditioning] = {}
 
-    def images(self, wanted: Sequence[Wanted]) -> list[Image.Image]:
-        """RGB images of the model's resolution, in the order asked for, made in one batch."""
+    def images(self, wanted: Sequence[Wanted], report: Callable[[float], None] | None = None) -> list[Image.Image]:
+        """RGB images of the model's resolution, in the order asked for, made in one batch.
+
+        Args:
+            wanted: at least one.
+            report: called after each denoising step with the share of the steps that are done.
+        """
         noise = initial_latents(
             [item.prompt.prompt_id for item in wanted],
             [item.image_index for item in wanted],
             self._settings.seed,
             self._shape,
         )
-        with torch.no_grad(), autocast_for(self._device.type, self._settings.precision):
+        steps = StepReport(self._settings.steps, report) if report else None
+        with torch.no_grad(), autocast_for(self._device.type, self._settings.precision), watched(self._pipeline, steps):
             conditioning, negative = self._captions([item.prompt.caption for item in wanted])
             latents = self._family.sample(
                 self._pipeline,

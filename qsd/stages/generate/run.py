@@ -71,9 +71,18 @@ def _adapter(train: Path) -> Path:
 def _make(
     generator: Generator, shard: list[Wanted], config: ExperimentConfig, context: StageContext, before: int, total: int
 ) -> list[Image.Image]:
-    """The images of a shard, batch by batch; batches never cross shards."""
+    """The images of a shard, batch by batch; batches never cross shards.
+
+    A batch can take a minute on a CPU, so its denoising steps are reported too, as a share of its images.
+    """
     images: list[Image.Image] = []
     for first in range(0, len(shard), config.generation.batch_size):
-        images += generator.images(shard[first : first + config.generation.batch_size])
+        batch = shard[first : first + config.generation.batch_size]
+        reached = before + len(images)
+
+        def report(share: float, reached: int = reached, size: int = len(batch)) -> None:
+            context.report(reached + int(share * size), total, "images")
+
+        images += generator.images(batch, report)
         context.report(before + len(images), total, "images")
     return images

@@ -160,7 +160,7 @@ def test_the_shipped_example_of_ten_thousand_cells(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[3]
     arguments = [sys.executable, "-c", _PROBE, str(tmp_path)]
     outputs = [subprocess.run(arguments, cwd=root, capture_output=True, text=True, check=True).stdout for _ in range(3)]
-    assert "3,421 cells, 10,261 with seeds" in outputs[0]
+    assert "3,421 cells, 10,261 with all seeds" in outputs[0]
     probes = [output.splitlines()[-1].split() for output in outputs]
     assert (
         min(float(command) / float(hashes) for _, command, hashes, _ in probes) < 3
@@ -171,7 +171,7 @@ def test_the_shipped_example_of_ten_thousand_cells(tmp_path: Path) -> None:
 def test_plan_command_prints_cells_and_stages(assets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ablate("plan", "good") == 0
     output = capsys.readouterr().out
-    assert output.startswith("good@tiny: Does it matter?\n5 cells, 9 with seeds:\n")
+    assert output.startswith("good@tiny: Does it matter?\n5 cells, 9 with all seeds:\n")
     assert "metric=product      baseline  seeds 0, 1\n" in output
     assert "strategy=random     control   seeds 0, 1\n" in output
     assert "stages instead of" in output

@@ -66,8 +66,22 @@ def test_after_a_failure_and_a_divergence_there_is_a_table(
     assert tables == [ENDED]
     output, error = capsys.readouterr()
     assert "THE TABLE\n" in output
-    assert "failed: train beta=610 seed 0 (2 more wait for it)" in error
+    assert "failed: train beta=610 seed 0 (2 more stages wait for it)" in error
     assert "608" not in error
+
+
+@pytest.mark.slow
+def test_failures_of_one_cause_are_one_group(
+    plan_of: Planner, store: Store, fake_log: Path, tables: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(faulty(FAILS, seeds="[0, 1]"))
+    assert launch_run(plan, store) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("failed: ")] == [
+        "failed: 2 stages (4 more stages wait for them): IndexError: list index out of range"
+    ]
+    assert "    train beta=610 seed 0; train beta=610 seed 1" in lines
+    assert lines[-1] == "2 stages failed; the same command tries them again"
 
 
 @pytest.mark.slow
@@ -213,7 +227,7 @@ def test_the_cost_of_a_sweep_is_what_its_attempts_took(plan_of: Planner, store: 
     attempt(store, "train", trained.key, 2, processes=3, **ending)
     content = cost_of(store, plan)
     stages = len(plan.nodes)
-    assert content["seconds"] == 10 * stages + 60
+    assert content["stage_seconds"] == 10 * stages + 60
     assert content["gpu_hours"] == pytest.approx((10 + 3 * 20) / 3600, abs=1e-6)
     alone = 10 * sum(plan.alone.values()) + 60 * plan.alone[trained.key]
     assert content["seconds_without_sharing"] == alone
@@ -243,7 +257,7 @@ def test_work_that_was_done_for_several_stages_counts_for_each_its_part(plan_of:
     write_json(store.root / "jobs" / "ahead" / "common.json", job)
     attempt(store, "ahead", "common", 1, seconds=40.0, max_cuda_bytes=None)
     content = cost_of(store, plan)
-    assert content["seconds"] == 20
+    assert content["stage_seconds"] == 20
     assert content["stages"]["select"]["seconds"] == 20
     assert content["stages"]["select"]["attempts"] == 0
 

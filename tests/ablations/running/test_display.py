@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from ablations.running.display import Board, Lines, clock, describe
+from ablations.running.display import Board, Lines, describe
 from ablations.store.owner import Owner
 
 REPORT: dict[str, Any] = {"done": 30, "total": 60, "unit": "steps", "seconds": 15.0, "per_second": 2.0}
 
 
 def test_times_and_reports_in_words() -> None:
-    assert [clock(seconds) for seconds in (0.4, 59, 200, 7500)] == ["0 s", "59 s", "3 min 20 s", "2 h 05 min"]
     assert describe(REPORT) == "30/60 steps, 2 per second, 15 s left"
     assert describe(REPORT | {"per_second": 0.0}) == "30/60 steps"
 
@@ -61,6 +60,24 @@ def test_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b" not in output
     for text in SAID:
         assert text in " ".join(output.split())
+
+
+def test_a_report_that_says_nothing_new_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("ablations.running.display._PLAIN_EVERY_S", 0)
+    lines = Lines(stream)
+    lines.begin(2, 0)
+    lines.started("k", "generate base")
+    for done in (0, 64, 64, 64, 128):
+        lines.progress({"k": REPORT | {"done": done, "total": 312, "unit": "images"}})
+    shown = [line.split(": ")[1].split(" ")[0] for line in stream.getvalue().splitlines()[2:]]
+    assert shown == ["0/312", "64/312", "128/312"]
+
+
+def test_one_blocked_stage_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    Lines(stream).failed("k", "train", "no room", None, 1)
+    assert stream.getvalue() == "failed: train: no room; 1 stage that needs it will not run\n"
 
 
 def test_board(capsys: pytest.CaptureFixture[str]) -> None:

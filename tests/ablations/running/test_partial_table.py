@@ -66,7 +66,7 @@ def test_a_run_ends_with_the_table_and_the_failure(ended: tuple[Path, subprocess
     assert states(root) == ["finished", "diverged", "failed", "finished"]
     assert {"table.csv", "table.md", "effects.png"} <= set(tree(folder_of(root)))
     assert "Does the rate matter?" in done.stdout
-    assert "1 stage(s) failed; the same command tries them again" in done.stderr
+    assert "1 stage failed; the same command tries them again" in done.stderr
     reasons = [cell["reason"] for cell in json.loads((folder_of(root) / "cells.json").read_text())["cells"]]
     assert reasons[0] is reasons[3] is None
     assert reasons[1].startswith("training diverged: loss is nan at step ")

@@ -293,3 +293,12 @@ def test_mistakes_in_the_prompts_are_placed(world: TinyStages, tmp_path: Path, t
 def test_a_missing_prompts_file_is_named(world: TinyStages) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_prompts(world.config(evaluation__prompts="nowhere.csv").evaluation)
+
+
+def test_the_steps_of_a_batch_are_reported(world: TinyStages, tmp_path: Path) -> None:
+    """A batch of 64 images can take a minute: its count moves before it ends, never back, and reaches the total."""
+    counts: list[int] = []
+    world.run(generate, tmp_path / "out", lambda done, *_: counts.append(done), generation__steps=3, **BASE)
+    assert counts == sorted(counts)
+    assert counts[-1] == 9
+    assert {3, 6} <= set(counts), "a third of the batch of nine after each of three steps"
