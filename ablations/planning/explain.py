@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.values import show
-from ablations.store.states import DIVERGED, DONE, FAILED, failure
+from ablations.store.states import DIVERGED, DONE, FAILED, NEW, failure
 from qsd.config.check import schema_fields
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def _reasons(node: StageNode, store: Store, state: str, cell: Cell) -> Iterator[
     failed = failure(store, node) if state in (DIVERGED, FAILED) else None
     if failed is not None:
         yield f"{failed[0]} (log: {failed[1] / 'log.txt'})"
+    if state == NEW:
+        yield "not run yet"
     nearest = _nearest(node, store)
     if nearest is None:
         yield f"no {node.stage} has been finished in this store"

@@ -45,6 +45,7 @@ from analysis.document.sentences import (
     MEASURE_RULES,
     SIMULATED_LABELS,
     TABLE_RULES,
+    WINS_RULE,
     budget,
     capitalised,
     conflicts,
@@ -142,7 +143,7 @@ def _cautions(rows: list[Row], places: int) -> tuple[str, ...]:
 
 def _results(rows: list[Row], places: int) -> Table:
     first, over_seeds = rows[0], has_estimates(rows)
-    brackets = "95 %" if over_seeds else "these models"
+    brackets = "95 %" if over_seeds else "95 %, new prompts only"
     unit = first.unit
     # "Wins" would say that the higher value is the better one.
     higher = "Higher" if first.is_measure else "Wins"
@@ -152,9 +153,9 @@ def _results(rows: list[Row], places: int) -> Table:
         Column("versus_baseline", "vs baseline", brief=f"vs baseline [{brackets}]", unit=unit),
         Column("versus_base", "vs base model", brief=f"vs base model [{brackets}]", unit=unit),
         Column("p_baseline", "p vs baseline"),
-        Column("these_models_baseline", "Baseline, these models", unit=unit),
-        Column("these_models_base", "Base, these models", unit=unit),
-        Column("by_seed_baseline", "Baseline, per seed", unit=unit),
+        Column("these_models_baseline", "vs baseline, new prompts only", unit=unit),
+        Column("these_models_base", "vs base model, new prompts only", unit=unit),
+        Column("by_seed_baseline", "vs baseline, each seed", unit=unit),
         Column("wins_baseline", f"{higher} vs baseline", unit="share"),
         Column("wins_base", f"{higher} vs base model", brief=higher.lower(), unit="share"),
         Column("seeds", "Seeds", brief="seeds"),
@@ -352,6 +353,7 @@ def _footnotes(sweep: SweepFolder, every: Sequence[Row], rows: list[Row]) -> lis
     notes += [Note(plain(line)) for line in left_out(rows)]
     notes += [Note(plain(BRIEF_MEASURE_RULE))] if any(row.is_measure for row in rows) else []
     others = sorted({row.split for row in every} - {rows[0].split})
-    more = f"splits {', '.join(others)}, " if others else ""
-    notes.append(Note(plain(f"wins: against the base model, ties halved; more in table.md: {more}seeds one by one")))
+    more = f"the splits {', '.join(others)} and " if others else ""
+    notes.append(Note(plain(WINS_RULE)))
+    notes.append(Note(plain(f"table.md also has {more}the differences of each seed")))
     return notes

@@ -46,8 +46,8 @@ on the other scorers, which are exploratory: corrected by Benjamini-Hochberg, so
     (
         "",
         """\
-"These models": the percentile bootstrap interval over prompts (10,000 resamples) for these trained models. It says
-nothing of another training of the same recipe, and decides no mark.""",
+"New prompts only": the percentile bootstrap interval over prompts (10,000 resamples) for these trained models. It
+says nothing of another training of the same recipe, and decides no mark.""",
     ),
     (
         "",
@@ -105,6 +105,9 @@ the higher value.""",
 """(sign, text) for tables of measures on embeddings."""
 BRIEF_MEASURE_RULE = (
     "diversity and distance_to_base: neither more nor less is better; higher: the share of higher values"
+)
+WINS_RULE = (
+    "wins: share of images that score higher than the base model's of the same prompt and noise; ties count half"
 )
 SIMULATED_LABELS = "The preference labels behind the training pairs come from simulated annotators, not from people."
 BRIEF_MARKED_RULES = (

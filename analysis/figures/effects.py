@@ -135,7 +135,9 @@ def _legend(figure: Figure, by_scorer: list[list[Row]]) -> None:
     if has_estimates(rows):
         label = "95 %, new prompts and new training seeds"
         handles.append(Line2D([], [], color=grey, marker="|", linewidth=1, markersize=7, label=label))
-    handles.append(Line2D([], [], color=grey, linewidth=3.5, alpha=0.45, label="95 % over prompts, these models"))
+    handles.append(
+        Line2D([], [], color=grey, linewidth=3.5, alpha=0.45, label="95 %, new prompts only (these trained models)")
+    )
     if has_estimates(rows):
         handles.append(Line2D([], [], color=grey, marker=".", linestyle="", alpha=0.6, label="one training seed"))
         handles.append(Line2D([], [], color=grey, marker="o", linestyle="", label="may be called a difference"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 NAME = "gallery"
-_CAPTION = "Prompts by cells: each row has one prompt and one initial noise; prompts are drawn by a hash, not by eye."
+_CAPTION = "Each row: same prompt, same initial noise. Prompts were chosen by hash, not by hand."
 _PROMPTS = 10
 # Pixels.
 _TILE = 128
@@ -125,10 +125,7 @@ def _draw(
 
 def _footer(sweep: SweepFolder, split: str, columns: list[tuple[str, int | None]]) -> str:
     seeds = sorted({str(seed) for _, seed in columns if seed is not None})
-    return (
-        f"{sweep.name} on {sweep.experiment}, {split_title(split)}. A row has one prompt and one initial noise. "
-        f"Prompts are drawn by a hash, not by eye. Training seed {', '.join(seeds)}."
-    )
+    return f"{sweep.name} on {sweep.experiment}, {split_title(split)}. {_CAPTION} Training seed {', '.join(seeds)}."
 
 
 def _caption(draw: ImageDraw.ImageDraw, caption: str, font: FreeTypeFont, y: int, line: int) -> None:

@@ -64,7 +64,7 @@ def test_one_seed_has_no_mark_and_says_why(tmp_path):
     folder = write_sweep(tmp_path, World(cells, "a", prompts={"evaluation": 40}, pixels=16))
     write(tmp_path, folder)
     text = render_terminal(folder)
-    assert "No marks: every cell has one training seed" in text.replace("\n", " ")
+    assert "No marks: with one training seed, chance alone" in text.replace("\n", " ")
     assert "for these trained models only" in text.replace("\n", " ")
     assert "*" not in "".join(lines_of(text, "b"))
     assert "**" not in (folder / "table.md").read_text().split("## How to read")[0]

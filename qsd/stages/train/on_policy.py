@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from qsd.rewards.scorers import ENSEMBLE
 from qsd.stages.stage_spec import Compute, Work, member_code
 from qsd.training.methods import REGISTRY, method_of
-from qsd.training.onpolicy.prompts import check_apart
 
 if TYPE_CHECKING:
     from qsd.stages.stage_spec import Counts, ModelSizes, Values
@@ -47,6 +46,7 @@ def extra(values: Values) -> dict[str, Any]:
     """
     from qsd.rewards.ensemble import members_of
     from qsd.rewards.revision import revision
+    from qsd.training.onpolicy.prompts import check_apart
 
     check_apart(values)
     _passes(values)  # refuses an impossible placement of the trained steps

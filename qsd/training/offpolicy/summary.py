@@ -20,7 +20,7 @@ LAST_STEPS = 20
 _LOSS_TAGS = {"dpo": "diffusion-dpo", "sft": "fine-tuning"}
 _LABELS = {
     "human": "People said which image of each pair is better.",
-    "simulated": "**The preference labels are simulated**: a program, and no person, said which image is better.",
+    "simulated": "**The preference labels are simulated**: a program said which image is better, not a person.",
 }
 
 
@@ -103,15 +103,10 @@ def _tags(loss: str, labels: str) -> tuple[str, ...]:
 
 def _results(summary: Mapping[str, Any]) -> list[str]:
     """What came of the settings, in sentences."""
-    beta = (
-        f", beta {summary['beta']:g}, which is {summary['effective_beta']:g} times the difference of mean errors"
-        if summary["beta"] is not None
-        else ""
-    )
     results = [
-        f"loss `{summary['loss']}`{beta}",
+        f"loss `{summary['loss']}`{_stated_beta(summary['beta'], summary['effective_beta'])}",
         f"{summary['steps']} steps, {summary['pairs_seen']} pairs seen, {summary['epochs']:.3g} epochs",
-        f"{summary['trainable_parameters']} trained numbers",
+        f"{summary['trainable_parameters']} trained parameters",
     ]
     accuracy = summary["mean_of_last_steps"].get("implicit_accuracy")
     if accuracy is not None:
@@ -119,6 +114,14 @@ def _results(summary: Mapping[str, Any]) -> list[str]:
             f"implicit accuracy on the training pairs of the last {summary['last_steps']} steps: {accuracy:.3f}"
         )
     return results
+
+
+def _stated_beta(beta: float | None, factor: float | None) -> str:
+    """β and the factor that it makes, where the loss reads β."""
+    if beta is None:
+        return ""
+    half = "β/2 = " if factor == beta / 2 else ""
+    return f", beta {beta:g}: {half}{factor:g} multiplies the difference of mean errors"
 
 
 def _data(pairs: int, labels: str, flipped: float) -> str:

@@ -130,7 +130,9 @@ def test_table_before_the_run_says_what_to_do(world: Path, capsys: pytest.Captur
     assert ablate("explain", "good", "metric=prodct") == 2
     assert "unknown cell 'metric=prodct' (did you mean 'metric=product'?)" in capsys.readouterr().err
     assert ablate("explain", "good") == 0
-    assert "no train has been finished in this store" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    train = next(number for number, line in enumerate(lines) if line.startswith("train "))
+    assert lines[train + 1 : train + 3] == ["    not run yet", "    no train has been finished in this store"]
 
 
 def test_explain_names_the_field_that_differs(plan_of: Planner, store: Store, fake_log: Path) -> None:

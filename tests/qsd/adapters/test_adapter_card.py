@@ -112,6 +112,7 @@ def test_the_card_of_simulated_labels_says_so(trained: Path) -> None:
     assert "**The preference labels are simulated**" in card
     assert "| `lora.rank` | 3 |" in card
     assert "12 preference pairs" in card
+    assert re.search(r"^- \d+ trained parameters$", card, re.MULTILINE)
 
 
 def test_the_card_of_a_model_from_the_hub(world: TinyStages, tmp_path: Path) -> None:
@@ -125,6 +126,7 @@ def test_the_card_of_a_model_from_the_hub(world: TinyStages, tmp_path: Path) -> 
         "tags": ["lora", "text-to-image", "diffusion-dpo"],
     }
     assert "People said which image" in card
+    assert "beta 5000: β/2 = 2500 multiplies the difference of mean errors" in card
     assert "Open RAIL++-M" in card
     assert "| `training.learning_rate` | 1e-05 |" in card
     assert "implicit accuracy on the training pairs of the last 2 steps: 0.625" in card
