@@ -42,7 +42,7 @@ def run(
     tables are written all the same. 128 + N: stopped by signal N, without tables. The arguments are as in
     ``local.run``.
     """
-    for notice in plan.grid.notices:
+    for notice in plan.notices:
         print(f"note: {notice}")
     commit = finalize.commit_of(Path.cwd())
     folder = finalize.write_cells(plan, store, commit)

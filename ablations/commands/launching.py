@@ -72,7 +72,7 @@ def _submit(plan: Plan, store: Store, cluster: str, canary: bool, name: str, exp
     from ablations.slurm.profile import find_profile, read_profile
     from ablations.slurm.submit import submit
 
-    for notice in plan.grid.notices:
+    for notice in plan.notices:
         print(f"note: {notice}")
     arguments = {"name": name, "experiment": experiment, "seeds": list(plan.sweep.seeds)}
     submission = submit(plan, store, read_profile(find_profile(cluster)), arguments, finish_job.run, canary=canary)

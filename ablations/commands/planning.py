@@ -76,7 +76,7 @@ def cells(
     else:
         for line in listing.as_table(sweep_plan):
             print(line)
-        for notice in sweep_plan.grid.notices:
+        for notice in sweep_plan.notices:
             print(f"note: {notice}")
 
 

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from qsd.config.yaml_nodes import Node
 
 
-def mapping(node: Node, what: str) -> Node:
-    """``node``, if it is a mapping with something in it."""
+def mapping(node: Node, what: str, example: str = "") -> Node:
+    """``node``, if it is a mapping with something in it; ``example`` ends the message if it is none."""
     if not isinstance(node.value, dict):
-        raise node.error(f"{what} must be a mapping of dotted names, not {show(node.plain())}")
+        raise node.error(f"{what} must be a mapping of dotted names, not {show(node.plain())}{example}")
     if not node.value:
         raise node.error(f"{what} is empty")
     return node
 
 
-def listing(node: Node, what: str, of: str = "mappings") -> list[Node]:
-    """The entries of a list."""
+def listing(node: Node, what: str, of: str = "mappings", example: str = "") -> list[Node]:
+    """The entries of a list; ``example`` ends the message if it is none."""
     if not isinstance(node.value, list):
-        raise node.error(f"{what} must be a list of {of}, not {show(node.plain())}")
+        raise node.error(f"{what} must be a list of {of}, not {show(node.plain())}{example}")
     return node.value
 
 
@@ -105,7 +105,10 @@ def read_baseline(node: Node, groups: Sequence[Group], when: When) -> Point:
         places[name] = key, value
         if given[name] not in varies[name]:
             known = _listed(varies[name])
-            raise value.error(f"the baseline is no cell: {show(given[name])} is no value of axis '{name}' ({known})")
+            raise value.error(
+                f"the baseline must be a cell of the grid, but {show(given[name])} is not among the values of axis "
+                f"'{name}' ({known}); add it there, or choose one of them"
+            )
     chosen: Point = {}
     for group in in_order(groups, when):
         hidden = frozenset(name for name in group.values if not exists(name, chosen, when))
@@ -115,7 +118,9 @@ def read_baseline(node: Node, groups: Sequence[Group], when: When) -> Point:
         rows = [row for row in group.rows(hidden) if all(row[name] == value for name, value in wanted.items())]
         if not rows:
             together = " and ".join(f"{name} {show(value)}" for name, value in wanted.items())
-            raise places[next(reversed(wanted))][1].error(f"the baseline is no cell: no row of zip has {together}")
+            raise places[next(reversed(wanted))][1].error(
+                f"the baseline must be a cell of the grid, but no row of zip has {together}"
+            )
         for name in rows[0]:
             open_values = [row[name] for row in rows if row[name] != rows[0][name]]
             if open_values:

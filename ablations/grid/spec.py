@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ablations.grid import clauses
 from ablations.grid.combinations import Group, TooManyError, combinations
 from ablations.grid.primary import Primary, read_primary
-from ablations.grid.values import REPLICATE, REPLICATE_SEEDS, axis_value, show
+from ablations.grid.values import REPLICATE, REPLICATE_SEEDS, axis_field, axis_value, show
 from qsd.config.check import convert, schema_fields
-from qsd.config.load import flatten
+from qsd.config.load import flatten, is_recipe
 from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
 from qsd.registry import suggest
@@ -26,6 +27,13 @@ SWEEPS = Path("sweeps")
 EXPERIMENTS = Path("experiments")
 MOST_CELLS = 100_000
 _REQUIRED = ("question", "experiment", "axes", "baseline", "seeds")
+_EXAMPLES = {
+    "question": "question: Does the metric matter?",
+    "experiment": "experiment: emoji",
+    "axes": "axes: {quality.metric: [product, difference]}",
+    "baseline": "baseline: {quality.metric: product}",
+    "seeds": "seeds: [0, 1, 2]",
+}
 _KEYS = (*_REQUIRED, "zip", "when", "exclude", "include", "controls", "overrides", "primary")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -105,7 +113,7 @@ def read_sweep(path: Path) -> Sweep:
             raise key.error(f"unknown key '{name}'{suggest(name, _KEYS)}; known: {', '.join(_KEYS)}")
     for name in _REQUIRED:
         if name not in root.value and not (name == "axes" and "zip" in root.value):
-            raise root.error(f"'{name}' is missing")
+            raise root.error(f"'{name}' is missing; for example  {_EXAMPLES[name]}")
     parts: dict[str, Node] = {name: node for name, _, node in root.items()}
     axes = clauses.read_axes(parts["axes"]) if "axes" in parts else {}
     zips = clauses.read_zip(parts["zip"], axes) if "zip" in parts else ()
@@ -153,7 +161,7 @@ def _find(name: str, folder: Path, kind: str) -> Path:
         path = folder / f"{name}.yaml"
     if path.is_file():
         return path
-    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    known = sorted(file.stem for file in folder.glob("*.yaml") if kind != "experiment" or not is_recipe(file))
     raise UserError(
         f"unknown {kind} {name!r}: there is no {path}{suggest(name, known)}; known: {', '.join(known) or 'none'}"
     )
@@ -175,14 +183,29 @@ def _experiment(node: Node) -> str:
 
 
 def _controls(node: Node) -> tuple[Mapping[str, Any], ...]:
-    return tuple(
-        {name: axis_value(name, key, value) for name, key, value in clauses.mapping(control, "a control").items()}
-        for control in clauses.listing(node, "controls")
-    )
+    example = "; for example  controls: [{selection.strategy: random}]"
+    controls = []
+    for control in clauses.listing(node, "controls", example=example):
+        values: dict[str, Any] = {}
+        for name, key, value in clauses.mapping(control, "a control", example).items():
+            takes_list = typing.get_origin(axis_field(name, key).type) is list
+            if isinstance(value.value, list) and not takes_list:
+                raise value.error(
+                    f"a control is one cell, with one value of '{name}', not {show(value.plain())}; "
+                    "write a control for each value"
+                )
+            values[name] = axis_value(name, key, value)
+        controls.append(values)
+    return tuple(controls)
 
 
 def _seeds(node: Node) -> tuple[int, ...]:
-    items = clauses.listing(node, "seeds", of="whole numbers")
+    given = node.plain()
+    written = given if isinstance(given, str) and re.fullmatch(r"[\d, ]+", given) else show(given)
+    numbers = re.findall(r"\d+", written) if isinstance(given, str | int) else []
+    items = clauses.listing(
+        node, "seeds", of="whole numbers", example=f"; for example  seeds: [{', '.join(numbers) or '0, 1, 2'}]"
+    )
     if not items:
         raise node.error("seeds is empty; give at least one, such as [0]")
     seeds: list[int] = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qsd.config.check import convert, is_axis, problem, schema_fields, unknown_key
 from qsd.config.fields import FieldInfo, Kind, sections_of
 from qsd.config.schema import ExperimentConfig
-from qsd.registry import suggest
+from qsd.registry import suggest_field
 
 if TYPE_CHECKING:
     from qsd.config.yaml_nodes import Node
@@ -48,7 +48,7 @@ def axis_field(name: str, key: Node) -> FieldInfo:
         known = [REPLICATE, *(other for other, field in fields.items() if is_axis(field))]
         if name in sections_of(ExperimentConfig):
             raise key.error(unknown_key(name))
-        raise key.error(f"unknown axis '{name}'{suggest(name, known)}")
+        raise key.error(f"unknown axis '{name}'{suggest_field(name, known)}")
     if name == "seed":
         raise key.error("'seed' is no axis; the training seeds are given by 'seeds'")
     if name == "adapter":
@@ -70,7 +70,9 @@ def axis_values(name: str, key: Node, node: Node) -> tuple[Any, ...]:
     """All values of an axis, checked and in the field's type."""
     info = axis_field(name, key)
     if not isinstance(node.value, list):
-        raise node.error(f"axis '{name}' must be a list of values, not {show(node.plain())}")
+        value = show(node.plain())
+        example = "" if node.value is None or isinstance(node.value, dict) else f"; for one value write [{value}]"
+        raise node.error(f"axis '{name}' must be a list of values, not {value}{example}")
     if not node.value:
         raise node.error(f"axis '{name}' is empty")
     return tuple(_checked(info, item) for item in node.value)

@@ -45,6 +45,11 @@ def find_cell(plan: Plan, name: str | None) -> Cell:
         if name == cell.cell_id:
             return cell
     known = list(dict.fromkeys(cell.name for cell in plan.cells))
+    cell_name, _, seed = name.rpartition(" seed ")
+    if cell_name in known:
+        seeds = ", ".join(str(cell.seed) for cell in plan.cells if cell.name == cell_name and cell.seed is not None)
+        has = f"its seeds are {seeds}" if seeds else "it is not trained, so it has no seeds"
+        raise UserError(f"{plan.sweep.shown}: cell {cell_name!r} has no seed {seed}; {has}")
     listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     raise UserError(f"{plan.sweep.shown}: unknown cell {name!r}{suggest(name, known)}; known: {listed}")
 

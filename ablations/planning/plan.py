@@ -48,6 +48,13 @@ class Plan:
         """All cells, the base model last."""
         return self.grid.cells
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a user should know before a run: merged cells, and that there is nothing to compare."""
+        alone = len({cell.name for cell in self.trained}) == 1
+        only = ("there is only the baseline; nothing to compare with it but the base model",) if alone else ()
+        return (*self.grid.notices, *only)
+
     @cached_property
     def nodes(self) -> Mapping[str, StageNode]:
         """Every unique stage by key, inputs before their users."""
@@ -168,5 +175,5 @@ def summary(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
         "naive": sum(naive.values()),
         "states": dict(total),
         "stages": kinds,
-        "notices": list(plan.grid.notices),
+        "notices": list(plan.notices),
     }

@@ -32,12 +32,12 @@ _LABEL_CHARACTERS = 30
 _STYLE = {"axes.spines.left": False}
 
 
-def effects(sweep: SweepFolder, rows: list[Row]) -> Drawing:
+def effects(sweep: SweepFolder, rows: list[Row]) -> Drawing | None:
     """Differences on the first split, one column per scorer.
 
     Above to the baseline, which answers the sweep's question, below to the base model. Thin lines with ends are
     intervals for new prompts and new training seeds, thick lines those over prompts for these trained models, small
-    dots single seeds. A filled marker says that the difference may be called one.
+    dots single seeds. A filled marker says that the difference may be called one. None where no cell was trained.
     """
     split = rows[0].split
     by_scorer = [list(group) for _, group in groupby((r for r in rows if r.split == split), key=lambda r: r.scorer)]
@@ -52,6 +52,8 @@ def effects(sweep: SweepFolder, rows: list[Row]) -> Drawing:
     columns = min(_PANELS_PER_LINE, len(by_scorer))
     lines = _lines(panels, columns)
     cells = [row for row in by_scorer[0] if row.role != "base"]
+    if not cells:
+        return None
     width = 2.6 + 2.5 * columns
     title = textwrap.wrap(sweep.question, max(30, int(width * 11)))
     subtitle = f"{split_title(split)} (n = {prompt_count(by_scorer[0])})"

@@ -13,7 +13,7 @@ from qsd.config.fields import FieldInfo, Kind, fields_of, sections_of
 from qsd.config.members import BROKEN
 from qsd.config.schema import ExperimentConfig
 from qsd.evaluation.embedding_measures import MEASURES
-from qsd.registry import Registry, suggest
+from qsd.registry import Registry, suggest, suggest_field
 
 NO_AXES = ("seed", "adapter", "evaluation.embedder")
 """Fields that change results and that no sweep varies; ``ablations.grid.values`` says why."""
@@ -41,7 +41,7 @@ def unknown_key(dotted: str, schema: type = ExperimentConfig) -> str:
         example = next(name for name in fields if name.startswith(f"{dotted}."))
         return f"'{dotted}' is a section; name one of its fields, such as '{example}'"
     broken = f"; its file may be one that cannot be read: {'; '.join(BROKEN)}" if BROKEN else ""
-    return f"unknown key '{dotted}'{suggest(dotted, fields)}{broken}"
+    return f"unknown key '{dotted}'{suggest_field(dotted, fields)}{broken}"
 
 
 def problem(info: FieldInfo, value: Any) -> str | None:

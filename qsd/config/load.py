@@ -70,6 +70,8 @@ def load_flat(path: Path, shown_as: str | None = None, schema: type = Experiment
         UserError: the file is damaged, or a required field is missing.
     """
     node = load(path, shown_as)
+    if schema is ExperimentConfig and _has_keys_of_recipe(node):
+        raise UserError(f"{node.path}: this is a recipe for 'qsd train-reward', not an experiment")
     fields, values = fields_of(schema), defaults(schema)
     values.update({name: convert(fields[name], leaf.plain()) for name, leaf in flatten(node, schema).items()})
     missing = [name for name in fields if name not in values or _is_missing(fields[name], values)]
@@ -78,6 +80,25 @@ def load_flat(path: Path, shown_as: str | None = None, schema: type = Experiment
         others = f"; so are {', '.join(missing[1:])}" if missing[1:] else ""
         raise UserError(f"{node.path}:1:1: '{missing[0]}' is missing ({why}){others}")
     return values
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether a file is the recipe of a reward model's training; False for one that cannot be read."""
+    try:
+        return _has_keys_of_recipe(load(path))
+    except UserError:
+        return False
+
+
+def _has_keys_of_recipe(node: Node) -> bool:
+    """Whether the top level has keys that only recipes have, and none that only experiments have."""
+    from qsd.reward_training.schema import RewardTrainingConfig
+
+    keys = {key.partition(".")[0] for key in node.value}
+    of_recipes, of_experiments = (
+        {name.partition(".")[0] for name in fields_of(schema)} for schema in (RewardTrainingConfig, ExperimentConfig)
+    )
+    return bool(keys & (of_recipes - of_experiments)) and not keys & (of_experiments - of_recipes)
 
 
 def _is_missing(info: FieldInfo, values: Flat) -> bool:

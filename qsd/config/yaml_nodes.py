@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from qsd.errors import UserError
+from qsd.registry import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +60,9 @@ def load(path: Path, shown_as: str | None = None) -> Node:
     shown = shown_as or str(path)
     try:
         raw = path.read_bytes()
+    except FileNotFoundError:
+        known = sorted(str(other) for other in path.parent.glob("*.yaml"))
+        raise UserError(f"{shown}: no such file{suggest(str(path), known)}") from None
     except OSError as error:
         raise UserError(f"{shown}: cannot be read ({error.strerror})") from error
     if len(raw) > MAX_BYTES:

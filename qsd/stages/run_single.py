@@ -79,7 +79,7 @@ def _inputs(stage: str, given: Sequence[str], wanted: Sequence[str]) -> dict[str
                 f"--input {text}: stage {stage} has no input '{name}'{suggest(name, wanted)}; inputs: {needs}"
             )
         if not Path(folder).is_dir():
-            raise UserError(f"--input {text}: {folder} is no folder")
+            raise UserError(f"--input {text}: {folder} is not a folder")
         folders[name] = Path(folder)
     for name in wanted:
         if name not in folders:

@@ -48,8 +48,12 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     ),
     "no question": ("experiment: tiny\n" + AXES + TAIL, "1:1", "'question' is missing"),
     "no experiment": ("question: q\n" + AXES + TAIL, "1:1", "'experiment' is missing"),
-    "no axes": (HEAD + TAIL, "1:1", "'axes' is missing"),
-    "no baseline": (HEAD + AXES + "seeds: [0]\n", "1:1", "'baseline' is missing"),
+    "no axes": (HEAD + TAIL, "1:1", "'axes' is missing; for example  axes: {quality.metric: [product, difference]}"),
+    "no baseline": (
+        HEAD + AXES + "seeds: [0]\n",
+        "1:1",
+        "'baseline' is missing; for example  baseline: {quality.metric: product}",
+    ),
     "no seeds": (HEAD + AXES + "baseline: {quality.metric: product}\n", "1:1", "'seeds' is missing"),
     "question is a number": (whole(question="question: 3"), "1:11", "question must be text, not 3"),
     "question is empty": (whole(question='question: ""'), "1:11", "question must be text"),
@@ -70,7 +74,16 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     ),
     "axis is a section": (HEAD + "axes:\n  quality: [product]\n" + TAIL, "4:3", "'quality' is a section"),
     "nested axis": (HEAD + "axes:\n  quality:\n    metric: [product]\n" + TAIL, "4:3", "'quality' is a section"),
-    "axis without last part": (HEAD + "axes:\n  metric: [product]\n" + TAIL, "4:3", "unknown axis 'metric'"),
+    "axis without last part": (
+        HEAD + "axes:\n  metric: [product]\n" + TAIL,
+        "4:3",
+        "unknown axis 'metric' (did you mean 'quality.metric'?)",
+    ),
+    "axis in another section": (
+        HEAD + "axes:\n  loss.metric: [product]\n" + TAIL,
+        "4:3",
+        "unknown axis 'loss.metric' (did you mean 'quality.metric'?)",
+    ),
     "axis of execution": (
         HEAD + "axes:\n  training.micro_batch: [1, 2]\n" + TAIL,
         "4:3",
@@ -96,7 +109,7 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "axis is a scalar": (
         HEAD + "axes:\n  quality.metric: product\n" + TAIL,
         "4:19",
-        "axis 'quality.metric' must be a list of values, not product",
+        "axis 'quality.metric' must be a list of values, not product; for one value write [product]",
     ),
     "axis is empty": (HEAD + "axes:\n  quality.metric: []\n" + TAIL, "4:19", "axis 'quality.metric' is empty"),
     "unknown loss": (
@@ -154,7 +167,7 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "baseline is no cell": (
         whole(baseline="baseline: {quality.metric: winner_only}"),
         "4:28",
-        "the baseline is no cell: winner_only is no value of axis 'quality.metric' (product, difference)",
+        "but winner_only is not among the values of axis 'quality.metric' (product, difference); add it there",
     ),
     "baseline has an unknown value": (
         whole(baseline="baseline: {quality.metric: prodct}"),
@@ -166,7 +179,17 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
         "4:11",
         "the baseline leaves 'lora.rank' open; give one of 4, 8",
     ),
-    "seeds is a number": (whole(seeds="seeds: 3"), "5:8", "seeds must be a list of whole numbers, not 3"),
+    "seeds is a number": (
+        whole(seeds="seeds: 3"),
+        "5:8",
+        "seeds must be a list of whole numbers, not 3; for example  seeds: [3]",
+    ),
+    "seeds without brackets": (
+        whole(seeds="seeds: 0,1"),
+        "5:8",
+        "seeds must be a list of whole numbers, not 0,1; for example  seeds: [0, 1]",
+    ),
+    "seeds is text": (whole(seeds="seeds: some"), "5:8", "not some; for example  seeds: [0, 1, 2]"),
     "seeds is empty": (whole(seeds="seeds: []"), "5:8", "seeds is empty"),
     "seed is text": (whole(seeds="seeds: [0, one]"), "5:12", "a seed must be a whole number"),
     "seed is negative": (whole(seeds="seeds: [-1]"), "5:9", "a seed must be a whole number from 0"),
@@ -197,7 +220,11 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     ),
     "seed twice": (whole(seeds="seeds: [0, 1, 0]"), "5:15", "seed 0 is given twice"),
     "controls is a mapping": (whole(controls="controls: {a: b}"), "6:11", "controls must be a list of mappings"),
-    "control is text": (whole(controls="controls:\n  - random"), "7:5", "a control must be a mapping"),
+    "control is text": (
+        whole(controls="controls:\n  - random"),
+        "7:5",
+        "a control must be a mapping of dotted names, not random; for example  controls: [{",
+    ),
     "control is empty": (whole(controls="controls:\n  - {}"), "7:5", "a control is empty"),
     "control has an unknown field": (
         whole(controls="controls:\n  - {selection.strategi: random}"),
@@ -212,12 +239,17 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "control has a list": (
         whole(controls="controls:\n  - {selection.strategy: [random]}"),
         "7:26",
-        "selection.strategy must be text",
+        "a control is one cell, with one value of 'selection.strategy', not [random]; write a control for each value",
     ),
     "override of nothing": (
         whole(overrides="overrides: {training.step: 5}"),
         "6:13",
         "unknown key 'training.step' (did you mean 'training.steps'?)",
+    ),
+    "override in another section": (
+        whole(overrides="overrides: {training.device: cpu}"),
+        "6:13",
+        "unknown key 'training.device' (did you mean 'device'?)",
     ),
     "override out of range": (
         whole(overrides="overrides:\n  training.steps: 0"),
@@ -282,7 +314,7 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
             baseline="baseline: {quality.metric: product, lora.rank: 4, lora.alpha: 8}",
         ),
         "4:63",
-        "the baseline is no cell: no row of zip has lora.rank 4 and lora.alpha 8",
+        "the baseline must be a cell of the grid, but no row of zip has lora.rank 4 and lora.alpha 8",
     ),
     "override of a zipped axis": (
         whole(

@@ -266,3 +266,22 @@ def test_new_selections_make_the_tables_old(tmp_path, world):
     world.cells[0].kept = 30
     write_select(tmp_path, stage_keys(world.cells[0], 0)["select"], world, world.cells[0], 0)
     assert not up_to_date(tmp_path, folder)
+
+
+@pytest.mark.parametrize("kept", ["only the base model", "only the baseline", "only what diverged"])
+def test_a_sweep_with_nothing_to_compare_is_reported_all_the_same(tmp_path, kept):
+    world = usual_world(prompts={"evaluation": 12}, pictures=False)
+    for cell in world.cells[:-1]:
+        if kept == "only what diverged":
+            cell.diverged = cell.seeds
+        elif kept == "only the base model" or cell.name != world.baseline:
+            cell.absent = cell.seeds
+    folder = write_sweep(tmp_path, world)
+    write(tmp_path, folder)
+    assert (folder / "table.md").read_text().count("metric=product") > 0
+    assert world.baseline in render_terminal(folder)
+    world = World([world.cells[-1]], world.cells[-1].name, prompts={"evaluation": 12}, pictures=False)
+    alone = write_sweep(tmp_path, world, "alone")
+    write(tmp_path, alone)
+    assert not (alone / "effects.png").exists()
+    assert "base model" in render_terminal(alone)

@@ -13,14 +13,18 @@ from typing import Any
 import pytest
 
 from ablations.grid.spec import read_sweep
+from ablations.planning.cells import find_cell
 from ablations.planning.plan import Plan, make_plan, summary
 from ablations.store.artefacts import Store
 from ablations.store.states import states
+from qsd.config.load import is_recipe, load_flat
+from qsd.errors import UserError
 from qsd.evaluation import prompts as prompts_module
 from qsd.stages import spec as real_stages
 from tests.ablations import fake_stages
 from tests.ablations.conftest import PROMPTS, SWEEP, Planner, write_assets, write_model
 from tests.ablations.grid.test_spec import ablate
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -250,3 +254,42 @@ def test_the_prompts_are_read_once_for_all_cells(assets: Path, monkeypatch: pyte
 def test_prompts_with_a_byte_order_mark_are_read(assets: Path) -> None:
     (assets / "world" / "prompts.csv").write_text(PROMPTS, encoding="utf-8-sig")
     assert make_plan(read_sweep(Path("sweeps/good.yaml")), real_stages).cells
+
+
+def test_a_sweep_of_the_baseline_alone_is_told_that_there_is_nothing_to_compare(plan_of: Planner) -> None:
+    told = "there is only the baseline; nothing to compare with it but the base model"
+    alone = SWEEP.replace("[product, difference, winner_only]", "[product]")
+    without_control = alone.replace("controls:\n  - {selection.strategy: random}\n", "")
+    assert plan_of(without_control).notices == (told,)
+    assert plan_of(alone, "b").notices == ()
+    assert plan_of(SWEEP, "c").notices == ()
+
+
+def test_a_seed_that_a_cell_does_not_have_is_told_with_those_that_it_has(plan_of: Planner) -> None:
+    plan = plan_of()
+    with pytest.raises(UserError, match=r"cell 'metric=difference' has no seed 7; its seeds are 0, 1$"):
+        find_cell(plan, "metric=difference seed 7")
+    with pytest.raises(UserError, match=r"cell 'base' has no seed 0; it is not trained, so it has no seeds$"):
+        find_cell(plan, "base seed 0")
+
+
+def test_a_recipe_is_no_experiment(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (world / "experiments" / "tinny.yaml").write_text("base: {path: x}\nchoices: {path: y}\ntraining: {steps: 2}\n")
+    assert ablate("plan", "good", "--experiment", "tinny") == 2
+    assert (
+        "experiments/tinny.yaml: this is a recipe for 'qsd train-reward', not an experiment" in capsys.readouterr().err
+    )
+    assert ablate("plan", "good", "--experiment", "tyny") == 2
+    assert "(did you mean 'tiny'?); known: tiny\n" in capsys.readouterr().err
+
+
+def test_every_file_of_experiments_is_an_experiment_or_a_recipe() -> None:
+    recipes = {path.stem for path in (ROOT / "experiments").glob("*.yaml") if is_recipe(path)}
+    assert recipes == {"hps_emoji", "hps_v2", "image_reward_emoji", "pick_emoji"}
+
+
+def test_an_experiment_by_path_is_missed_with_a_near_name(world: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^experiments/tyny\.yaml: no such file \(did you mean 'experiments/tiny\.yaml'\?\)$"
+    ):
+        load_flat(Path("experiments/tyny.yaml"))
