@@ -22,7 +22,8 @@ def run(application: Callable[[], object]) -> NoReturn:
 
     A closed pipe is not an error to report: a reader such as ``head`` may stop reading before the end.
     """
-    stdout, status = sys.stdout, None
+    stdout = sys.stdout
+    status: str | int | None = None
     try:
         application()
     except UserError as error:

@@ -78,7 +78,7 @@ def test_mistakes_are_one_line_and_exit_code_two(
         (("select", *experiment, "--set", "selection.fraction=200", *out), "at most 100"),
         (("score", *experiment, *out), "stage score needs --input data=FOLDER"),
         (("score", *experiment, "--input", "date=x", *out), "no input 'date' (did you mean 'data'?)"),
-        (("score", *experiment, "--input", f"data={tmp_path}/x", *out), "is no folder"),
+        (("score", *experiment, "--input", f"data={tmp_path}/x", *out), "is not a folder"),
         (("score", *experiment, "--input", f"data={tmp_path / 'full'}", *out), "pairs.parquet: no such file"),
         (("data", "--experiment", folder / "nothing.yaml", *out), "nothing.yaml"),
         (("data", *experiment, "--out", tmp_path / "full"), "not empty"),
