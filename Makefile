@@ -13,7 +13,7 @@ NEEDS_NAME = @test -n "$(NAME)" || { echo "error: which sweep? make $@ NAME=$(fi
 SWEEPS = $(basename $(notdir $(wildcard sweeps/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test sweep resume plan dryrun status table hps-emoji emoji-world bench-train bench-device bench-score bench-select lint types lock clean
+.PHONY: help demo check test sweep resume plan dryrun status table hps-emoji emoji-world bench-train bench-onpolicy bench-device bench-score bench-select lint types lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -75,6 +75,10 @@ test: ## all tests: [ARGS=]
 bench-train: ## the training loop compared with a step of the public Diffusion-DPO script; fails below twice its speed: [ARGS=]
 	$(SETUP)
 	@$(BIN)/python -m scripts.bench.train --least 2 --out benchmarks/train_cpu.md $(ARGS)
+
+bench-onpolicy: ## an update of TailorPO compared with a loop without batches; fails below twice its speed: [ARGS=]
+	$(SETUP)
+	@$(BIN)/python -m scripts.bench.on_policy --least 2 --out benchmarks/on_policy_cpu.md $(ARGS)
 
 bench-device: ## training by kernels and micro-batch, the logits of step 0, a profile: [ARGS=]
 	$(SETUP)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qsd import cli_benchmark, cli_data, cli_rewards, console
+from qsd import cli_benchmark, cli_data, cli_rewards, cli_validate, console
 from qsd.errors import UserError
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def _run(stage: str, experiment: Path, settings: list[str] | None, inputs: list[
 
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_benchmark.app, name="benchmark")
+app.add_typer(cli_validate.app, name="validate")
 
 
 @cli_data.app.callback(invoke_without_command=True, subcommand_metavar="[describe PATH | validate PATH]")

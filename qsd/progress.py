@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line every ten seconds elsewhere."""
+"""Progress of long work with its rate: a bar on a terminal, a plain line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class ShownProgress:
         self._task: TaskID | None = None
         self._shown = time.monotonic()
         self._printed: tuple[int, int, str] | None = None
+        self._first: tuple[float, int, str] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -37,16 +38,24 @@ class ShownProgress:
     def __call__(self, done: int, total: int, unit: str) -> None:
         """Show ``done`` of ``total``; cheap, because most calls only read the clock."""
         now, finished = time.monotonic(), done >= total
+        rate = self._rate(now, done, unit)
         terminal = sys.stderr.isatty()
         pause = _SECONDS_BETWEEN_DRAWS if terminal else _SECONDS_BETWEEN_LINES
         if now - self._shown < pause and not finished:
             return
         self._shown = now
         if terminal:
-            self._draw(done, total, unit)
+            self._draw(done, total, f"{unit}{rate}")
         elif self._printed != (done, total, unit):
             self._printed = (done, total, unit)
-            print(f"{self._name}: {done:,} of {total:,} {unit}", file=sys.stderr, flush=True)
+            print(f"{self._name}: {done:,} of {total:,} {unit}{rate}", file=sys.stderr, flush=True)
+
+    def _rate(self, now: float, done: int, unit: str) -> str:
+        """``, 35/s`` since the first call for this unit, which may have counted the work of an earlier run."""
+        if self._first is None or self._first[2] != unit or done < self._first[1]:
+            self._first = now, done, unit
+        since, earlier, _ = self._first
+        return f", {(done - earlier) / (now - since):,.3g}/s" if done > earlier and now > since else ""
 
     def _draw(self, done: int, total: int, unit: str) -> None:
         if self._bar is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 AXIS = "global_step"
 GROUPS = ("train", "validation", "rate")
 _ERRORS = ("winner_error", "loser_error")
-_NO_CURVE = ("step", "steps", "pairs")
+_NO_CURVE = ("step", "steps", "pairs", "prompts")
 
 
 def curves(training: Path, attempts: Iterable[Path], live: bool) -> list[dict[str, float]]:

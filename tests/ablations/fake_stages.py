@@ -30,7 +30,8 @@ from tests.ablations import partners
 from tests.ablations.faults import FAULTS
 
 HERE = "tests.ablations.fake_stages"
-_TRAIN = ("loss.name", "loss.beta", "lora.rank", "lora.scaling", "training.steps", "seed")
+_METHOD = tuple(name for name in schema_fields() if name.startswith("method."))
+_TRAIN = ("loss.name", "loss.beta", "lora.rank", "lora.scaling", "training.steps", *_METHOD, "seed")
 
 
 def _select_reads(values: Mapping[str, Any]) -> tuple[str, ...]:

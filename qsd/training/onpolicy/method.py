@@ -22,18 +22,15 @@ from qsd.config.schema import ExperimentConfig
 from qsd.errors import UserError
 from qsd.models.adapter import add_adapter, reference
 from qsd.models.attention import training_attention
-from qsd.models.decoder import load_image_decoder
 from qsd.models.denoiser import Denoiser
-from qsd.models.encoders import load_text_encoder
-from qsd.models.source import load_index
 from qsd.training.ema import ParameterEma
 from qsd.training.method import AdapterMethod
 from qsd.training.methods import settings_of
 from qsd.training.metrics import read_metrics
+from qsd.training.onpolicy.opening import calibrate, open_sampling
 from qsd.training.onpolicy.placement import trained_steps
 from qsd.training.onpolicy.prompts import PromptStream, training_prompts
-from qsd.training.onpolicy.rewards import LatentReward
-from qsd.training.onpolicy.sampler import Prompts, Sampler
+from qsd.training.onpolicy.sampler import Prompts
 from qsd.training.onpolicy.summary import facts_of, summary_of
 from qsd.training.onpolicy.watch import Watch
 from qsd.training.processes import Processes
@@ -47,9 +44,6 @@ COUNTS = ("not_finite", "passes", "trained_passes", "scored")
     trained_passes  images that went through it with gradients
     scored          images that the reward model scored
 """
-
-CALIBRATION_PROMPTS = 256
-"""Training prompts whose images by the base model put an ensemble's members on one scale."""
 
 S = TypeVar("S")
 """What ``collect`` keeps of a batch of samples."""
@@ -103,13 +97,7 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
         self.stream = PromptStream(training_prompts(self.settings.prompts, tuple(self.settings.splits)), config.seed)
         self.parameters = add_adapter(denoiser.network, config.lora, config.seed, denoiser.family)
         self.averages = ParameterEma(self.parameters, (), config.training.ema)
-        device = self.device
-        decoder = load_image_decoder(config.model.path, device, config.model.vae_precision)
-        shape = denoiser.family.latent_shape(decoder.vae.config, config.model.resolution)
-        self.sampler = Sampler(denoiser, self.settings, config.training.precision, shape, config.seed, device)
-        zeros = denoiser.family.zero_negative_prompt(load_index(config.model.path))
-        self.sampler.begin_with(load_text_encoder(config.model.path, device), zeros)
-        self.reward = LatentReward(config.reward, decoder, config.reward.batch_size)
+        self.sampler, self.reward = open_sampling(config, self.settings, denoiser, self.device)
         self.watch = Watch(self.sampler, self.reward, config, self.settings) if self.settings.watched_prompts else None
         self.validates = self.watch is not None
         self._batch: tuple[int, S, Prompts] | None = None
@@ -198,11 +186,8 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
 
     def session(self) -> AbstractContextManager[object]:
         """Before the first step, put an ensemble's members on one scale, by the base model's images of some prompts."""
-        if not self.reward.is_calibrated:
-            prompts, visits = self.stream.at(0, min(CALIBRATION_PROMPTS, len(self.stream)))
-            batch = self.sampler.prompts(prompts, visits)
-            with torch.no_grad(), reference(self.denoiser.network):
-                self.reward.calibrate(self.sampler.images(self.sampler.start(batch), batch), batch.captions)
+        with reference(self.denoiser.network):
+            calibrate(self.reward, self.sampler, self.stream)
         return super().session()
 
     # ── Results ──────────────────────────────────────────────────────────────────────────────────────────────────────

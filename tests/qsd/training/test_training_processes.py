@@ -51,7 +51,9 @@ def test_more_processes_than_pairs_are_refused(world: TinyStages) -> None:
         trainer(world, Processes(0, 3), training__pairs_per_step=2)
 
 
-def by_hand(world: TinyStages, folder: Path, processes: int, **settings: object) -> Path:
+def by_hand(
+    world: TinyStages, folder: Path, processes: int, inputs: tuple[str, ...] = ("select", "encode"), **settings: object
+) -> Path:
     """`qsd train` as a person starts it, by torchrun when there are several processes."""
     folder.mkdir(parents=True)
     config = world.config(**settings)
@@ -63,7 +65,7 @@ def by_hand(world: TinyStages, folder: Path, processes: int, **settings: object)
     (folder / "experiment.yaml").write_text(yaml.safe_dump(tree))
     output = folder / "result"
     command = ["-m", "qsd.cli", "train", "--experiment", str(folder / "experiment.yaml"), "--out", str(output)]
-    for name in ("select", "encode"):
+    for name in inputs:
         command += ["--input", f"{name}={world.artefacts[name]}"]
     if processes > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]

@@ -27,6 +27,7 @@ from tests.qsd.training.onpolicy.onpolicy_world import (
     settings_for,
     state_files,
 )
+from tests.qsd.training.test_training_processes import by_hand
 
 
 def test_there_are_the_methods_of_the_field() -> None:
@@ -217,3 +218,20 @@ def test_training_prompts_that_are_evaluated_are_refused(world: TinyStages, tmp_
         UserError, match=r"1 training prompts are also held-out prompts.*'y'.*'p1' of split 'evaluation'"
     ):
         stage_meaning("train", flat(world, **{**settings, "method__prompts": str(path)}))
+
+
+@pytest.mark.slow
+def test_two_real_processes_train_as_one(world: TinyStages, tmp_path: Path) -> None:
+    """Started by torchrun on the CPU; the prompts of a step are shared, the sums differ in rounding alone."""
+    rows = {}
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        settings = settings_for(world, "tailorpo", method__prompts_per_step=4, training__steps=3)
+        out = by_hand(world, folder, count, inputs=(), **settings)
+        rows[count] = read_metrics(out)
+    for one, two in zip(rows[1], rows[2], strict=True):
+        assert {key: one[key] for key in ("passes", "trained_passes", "scored", "not_finite", "used")} == {
+            key: two[key] for key in ("passes", "trained_passes", "scored", "not_finite", "used")
+        }
+        assert two["reward"] == pytest.approx(one["reward"], abs=1e-4)
+        assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=0.05)
