@@ -68,9 +68,9 @@ check: ## lint, types, and the tests that are not slow: before every commit: [AR
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow" --ignore tests/slurm $(ARGS)
 
-test: ## all tests: [ARGS=]
+test: ## all tests, four at a time, since many wait for other processes: [ARGS=]
 	$(SETUP)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench-train: ## the training loop compared with a step of the public Diffusion-DPO script; fails below twice its speed: [ARGS=]
 	$(SETUP)

@@ -46,6 +46,8 @@ def unknown_key(dotted: str, schema: type = ExperimentConfig) -> str:
 
 def problem(info: FieldInfo, value: Any) -> str | None:
     """What is wrong with ``value`` for a field, or None when it is right."""
+    if info.needed and value == info.default:
+        return None  # as if it were not given; a method that needs it refuses that
     allowed, optional = _allowed(info.type)
     if value is None:
         return None if optional else f"{info.name} must be {_TYPE_NAMES.get(allowed, 'given')}, not null"

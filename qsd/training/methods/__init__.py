@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +148,12 @@ class MethodSpec:
 
     def code(self) -> str:
         """12 hex digits of the code that on-policy methods share; planning does not load it."""
-        return source_digest(self.entry.partition(":")[0], within="qsd.training.onpolicy")
+        return _code(self.entry.partition(":")[0])
+
+
+@cache
+def _code(module: str) -> str:
+    return source_digest(module, within="qsd.training.onpolicy")
 
 
 REGISTRY: Registry[MethodSpec] = Registry("method", "qsd.training.methods", "METHOD")

@@ -74,7 +74,7 @@ def facts_of(
             f"method `{config.method.name}`, {summary['steps']} steps, {summary['prompts_seen']} prompts sampled",
             f"{summary['reward_calls']} images scored by `{reward.described}`",
             f"{summary['network_passes']} network passes without gradients, {summary['network_passes_trained']} with",
-            f"{summary['trainable_parameters']} trained numbers",
+            f"{summary['trainable_parameters']} trained parameters",
         ),
         data=(
             f"{len(stream)} training prompts and no images: the model was trained on its own samples, which "

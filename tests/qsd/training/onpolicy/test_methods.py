@@ -65,20 +65,20 @@ def flat_values(config: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", METHODS)
 def test_it_raises_a_reward_whose_optimum_is_known(world: TinyStages, name: str) -> None:
     """Latents with a mean nearer to the aim, measured on other noise than that of the training."""
-    settings: dict[str, Any] = {"training__steps": 25, "training__learning_rate": 5e-3, "method__prompts_per_step": 4}
+    settings: dict[str, Any] = {"training__steps": 15, "training__learning_rate": 1e-2, "method__prompts_per_step": 4}
     if name == "d3po":
         settings["method__beta"] = 10.0
     engine = engine_for(world, name, **settings)
     reward = ToyReward()
     engine.method.reward = reward  # type: ignore[assignment]
     before = mean_reward(engine.method, reward)
-    for step in range(25):
+    for step in range(15):
         engine.step(step)
     after = mean_reward(engine.method, reward)
     assert after > before + 0.02 * abs(before), (before, after)
 
 
-@pytest.mark.parametrize(("name", "updates"), [("tailorpo", 1), ("spo", 1), ("ddpo", 3), ("d3po", 2)])
+@pytest.mark.parametrize(("name", "updates"), [("tailorpo", 1), ("ddpo", 3)])
 def test_a_stopped_training_ends_in_the_same_bytes(world: TinyStages, tmp_path: Path, name: str, updates: int) -> None:
     """Stopped after every possible step, the middle of a batch of samples included."""
     watched = {"method__watched_prompts": 2, "method__watched_split": "seen", "evaluation__splits": ["evaluation"]}
@@ -86,7 +86,7 @@ def test_a_stopped_training_ends_in_the_same_bytes(world: TinyStages, tmp_path: 
     settings |= watched
     whole = state_files(world.with_inputs().run(train, tmp_path / "whole", **settings))
     assert {"metrics.jsonl", "validation.jsonl", "summary.json", "strip.png", "samples/step-00002.png"} < set(whole)
-    for steps in (1, 2, 4):
+    for steps in (1, 4):
         folder = tmp_path / f"stopped-{steps}"
         context = tiny_world.context(world.config(**settings), folder)
         asked = iter([*[False] * steps, True])
