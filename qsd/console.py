@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 CLOSED_PIPE = 128 + signal.SIGPIPE
-"""What a shell shows of a program that ends because nobody reads its output any more."""
+"""What a shell shows of a program that ends because its output is no longer read."""
 
 
 def run(application: Callable[[], object]) -> NoReturn:

@@ -157,7 +157,7 @@ class Registry(Generic[T]):
         return next(folder / inner for folder in self._folders() if (folder / inner).is_file())
 
     def _folders(self) -> list[Path]:
-        """The folders of the package; one, unless somebody has extended its path."""
+        """The folders of the package; one, unless its path was extended."""
         spec = importlib.util.find_spec(self.package)
         assert spec is not None, self.package
         assert spec.submodule_search_locations is not None, self.package

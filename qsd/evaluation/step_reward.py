@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsd.config.digest import canonical_json, location_digest
 from qsd.errors import UserError
-from qsd.evaluation.step_reward_table import NOTES, lines, summarise, truths
+from qsd.evaluation.step_reward_table import CANDIDATES, NOTES, lines, summarise, truths
 from qsd.files import remove_leftovers, write_bytes, write_json, write_table
 from qsd.runtime import STATE
 from qsd.stages.run_single import claim
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 SETTINGS, STATES, TABLE, PAGE = "settings.json", "states.parquet", "table.csv", "table.md"
 _VERSION = 1
-CANDIDATES = 2
-"""States of the same x_{t+1}: a group."""
 _ROWS = 256
 """Rollouts that a part has at least: what one batch of the network can be filled with."""
 

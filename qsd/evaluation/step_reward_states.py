@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from qsd.evaluation.step_reward import CANDIDATES
+from qsd.evaluation.step_reward_table import CANDIDATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

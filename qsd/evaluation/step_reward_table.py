@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+CANDIDATES = 2
+"""States of the same x_{t+1}: a group of rows."""
 RESAMPLES = 2000
 _Z = 1.959964
 _CLEAR = 2.0

@@ -28,7 +28,7 @@ class Wanted:
 
 
 class StepReport:
-    """In the place of the progress bar of a pipeline of diffusers: what it is told after each step.
+    """In the place of the progress bar of a pipeline of diffusers: what happens after each step.
 
     Args:
         steps: denoising steps of a call.

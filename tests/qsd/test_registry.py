@@ -30,7 +30,7 @@ BROKEN = {
 
 @pytest.fixture
 def loss_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a further loss can be written; the schema is collected anew, and as it was after the test."""
+    """Where a further loss can be written; the schema is collected again, and is as it was after the test."""
     monkeypatch.setattr(qsd.losses, "__path__", [*qsd.losses.__path__, str(tmp_path)])
     monkeypatch.setattr(qsd.losses.__spec__, "submodule_search_locations", qsd.losses.__path__)
     monkeypatch.setattr(members, "_COMPLETED", {})

@@ -36,7 +36,7 @@ class Settings(Guidance, Candidates, Preferences, Sampling):
 def _passes(values: Values) -> MethodPasses:
     """Each winner of a trained step is predicted and scored once more, with a gradient to its latents.
 
-    After its move it is predicted anew, because sampling goes on from there.
+    After its move it is predicted again, because sampling continues from there.
     """
     plain = candidate_passes(values)
     guided = 2 if values["method.guidance_scale"] > 1 else 1

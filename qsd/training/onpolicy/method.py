@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -250,7 +250,7 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
         return list(torch.split(rows, self.config.training.micro_batch)) if len(rows) else []
 
     def prepare_later_updates(self, samples: S, prompts: Prompts) -> None:
-        """Called on samples that were drawn anew after an interruption, under the policy that first drew them."""
+        """Called on samples that were drawn again after an interruption, under the policy that first drew them."""
         return
 
     def _collected(self, number: int) -> tuple[S, Prompts]:
@@ -271,20 +271,18 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
         return self.reward.not_finite, self.sampler.passes, self.sampler.trained_passes, self.reward.calls
 
 
-class _swapped(AbstractContextManager[None]):  # noqa: N801 (used like a function)
+@contextmanager
+def _swapped(parameters: Mapping[str, torch.nn.Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
     """Inside, the parameters have other values; afterwards their own again, bit by bit."""
+    own = {name: item.detach().clone() for name, item in parameters.items()}
+    _put(parameters, values)
+    try:
+        yield
+    finally:
+        _put(parameters, own)
 
-    def __init__(self, parameters: Mapping[str, torch.nn.Parameter], values: Mapping[str, Tensor]) -> None:
-        self._parameters, self._values = parameters, values
 
-    def __enter__(self) -> None:
-        self._own = {name: item.detach().clone() for name, item in self._parameters.items()}
-        self._put(self._values)
-
-    def __exit__(self, *_error: object) -> None:
-        self._put(self._own)
-
-    def _put(self, values: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                parameter.copy_(values[name])
+@torch.no_grad()
+def _put(parameters: Mapping[str, torch.nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    for name, parameter in parameters.items():
+        parameter.copy_(values[name])

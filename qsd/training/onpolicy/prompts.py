@@ -40,7 +40,7 @@ def check_apart(values: Values) -> None:
     """Training prompts must be no evaluation and no watched prompts, by what they say and not by their ids.
 
     Raises:
-        UserError: a caption is in both, upper case and spaces aside.
+        UserError: a caption is in both, without regard to case and spaces.
     """
     splits = list(values["evaluation.splits"])
     if values["method.watched_prompts"]:

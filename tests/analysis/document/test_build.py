@@ -123,16 +123,16 @@ def test_a_table_with_a_row_of_another_length_is_refused():
         Table("t", "caption", (), ((marked_up("x"),),))
 
 
-@pytest.mark.parametrize(("count", "told"), [(1, "1 prompt"), (9, "9 prompts"), (10, "")])
-def test_too_few_prompts_for_intervals_are_told_below_the_table_and_on_a_terminal(tmp_path, count, told):
+@pytest.mark.parametrize(("count", "number"), [(1, "1 prompt"), (9, "9 prompts"), (10, "")])
+def test_too_few_prompts_for_intervals_are_named_below_the_table_and_on_a_terminal(tmp_path, count, number):
     document, _ = built(tmp_path, usual_world(prompts={"evaluation": count}, pictures=False))
-    sentence = f"nly {told}: with fewer than 10, no interval is to be trusted" if told else "to be trusted"
-    assert to_terminal(document).count(sentence) == bool(told)
-    assert to_markdown(document).count(sentence) == (len(document.splits[0].sections) if told else 0)
+    sentence = f"nly {number}: with fewer than 10, no interval is to be trusted" if number else "to be trusted"
+    assert to_terminal(document).count(sentence) == bool(number)
+    assert to_markdown(document).count(sentence) == (len(document.splits[0].sections) if number else 0)
     blocks = document.splits[0].sections[0].blocks
     table = next(number for number, block in enumerate(blocks) if isinstance(block, Table))
     notes = [unstyled(note.text) for block in blocks[table:] if isinstance(block, Notes) for note in block.notes]
-    assert any(sentence in note for note in notes) == bool(told)
+    assert any(sentence in note for note in notes) == bool(number)
 
 
 def test_failures_of_one_reason_are_one_line(tmp_path):

@@ -49,7 +49,7 @@ def config(weights: str, model: str = "clip_emoji", **settings: Any) -> RewardCo
 
 
 class Table:
-    """A scorer whose scores are told, one per image in the order of asking; of pixels, so that it has a gradient."""
+    """A scorer whose scores are set, one per image in the order of asking; of pixels, so that it has a gradient."""
 
     revision, unit = "0", "points"
 
@@ -57,11 +57,11 @@ class Table:
         self.name, self.values = name, values
 
     def score_tensor(self, pixels: torch.Tensor, captions: list[str]) -> torch.Tensor:
-        told, self.values = self.values[: len(captions)], self.values[len(captions) :]
-        return torch.tensor(told) + 0 * pixels.sum(dim=(1, 2, 3))
+        fixed, self.values = self.values[: len(captions)], self.values[len(captions) :]
+        return torch.tensor(fixed) + 0 * pixels.sum(dim=(1, 2, 3))
 
 
-def told(monkeypatch: pytest.MonkeyPatch, decoder: ImageDecoder, **values: list[float]) -> LatentReward:
+def fixed(monkeypatch: pytest.MonkeyPatch, decoder: ImageDecoder, **values: list[float]) -> LatentReward:
     """An ensemble of scorers with these names that give these scores, in batches of two."""
     monkeypatch.setattr(rewards, "_opened", lambda name, *_: Table(name, values[name]))
     return LatentReward(RewardConfig(model="ensemble", members=list(values), weights=""), decoder, 2)
@@ -157,7 +157,7 @@ def test_an_ensemble_needs_a_scale_without_a_data_set(weights: str, decoder: Ima
 def test_the_scale_of_an_ensemble_by_hand(decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calibration: clip 1, 3, NaN, 5 (mean 3, std √(8/3)); jpeg 10, 30, 20, 20 (mean 20, std √50); aesthetic equal."""
     nan, inf = math.nan, math.inf
-    reward = told(
+    reward = fixed(
         monkeypatch,
         decoder,
         clip_emoji=[1, 3, nan, 5, 3, 5, inf],
@@ -166,7 +166,7 @@ def test_the_scale_of_an_ensemble_by_hand(decoder: ImageDecoder, monkeypatch: py
     )
     assert not reward.is_calibrated
     with pytest.raises(AssertionError, match="calibrate"):
-        told(monkeypatch, decoder, clip_emoji=[1], hps_emoji=[1]).score(latents(1), [""])
+        fixed(monkeypatch, decoder, clip_emoji=[1], hps_emoji=[1]).score(latents(1), [""])
     reward.calibrate(latents(4), [""] * 4)
     assert reward.is_calibrated
     assert (reward.calls, reward.member_calls) == (4, 12)
@@ -179,7 +179,7 @@ def test_the_scale_of_an_ensemble_by_hand(decoder: ImageDecoder, monkeypatch: py
 
 
 def test_a_member_without_any_finite_score_is_named(decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    reward = told(monkeypatch, decoder, clip_emoji=[1, 2], hps_emoji=[math.nan, math.inf])
+    reward = fixed(monkeypatch, decoder, clip_emoji=[1, 2], hps_emoji=[math.nan, math.inf])
     with pytest.raises(UserError, match="hps_emoji gives no finite score for any of 2 images"):
         reward.calibrate(latents(2), ["", ""])
 
