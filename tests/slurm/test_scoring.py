@@ -36,7 +36,7 @@ def test_an_array_of_score_processes(slurm: OneNode, world: Path, profile: Profi
     tiny_world.write_rewards(world / "world" / "scorers")
     tiny_world.write_rows(world / "world" / "pairs", tiny_world.good_rows(40))
     (world / "world" / "model").mkdir()
-    (world / "world" / "prompts.csv").touch()
+    (world / "world" / "prompts.csv").write_text("prompt_id,caption,split\n")
     path = world / "sweeps" / "models.yaml"
     path.write_text(SWEEP)
     plan = make_plan(read_sweep(path), stages)

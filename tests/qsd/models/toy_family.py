@@ -93,7 +93,10 @@ class ToyPipeline:
 
     def __getattr__(self, name: str) -> Any:
         """The parts by their folders."""
-        return self.__dict__["parts"][name]
+        try:
+            return self.__dict__["parts"][name]
+        except KeyError:
+            raise AttributeError(name) from None
 
     def set_progress_bar_config(self, **_options: Any) -> None:
         """There is no bar."""
