@@ -9,6 +9,7 @@ import typer
 
 from qsd import cli_benchmark, cli_data, cli_rewards, cli_validate, console
 from qsd.errors import UserError
+from qsd.stages.spec import STAGES
 
 app = typer.Typer(
     help="Score, select, train and evaluate preference data, one stage at a time.",
@@ -56,43 +57,19 @@ def data(
     elif experiment is None or out is None:
         raise UserError("qsd data needs --experiment and --out; or qsd data describe PATH, qsd data validate PATH")
     else:
-        _run("data", experiment, settings, inputs, out)
+        _run(cli_data.STAGE, experiment, settings, inputs, out)
 
 
-@app.command()
-def score(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
-    """Score the images of all pairs with the reward model."""
-    _run("score", experiment, settings, inputs, out)
+def _add_stage(name: str, help_text: str) -> None:
+    def command(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
+        _run(name, experiment, settings, inputs, out)
+
+    app.command(name, help=help_text)(command)
 
 
-@app.command()
-def select(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
-    """Rank the pairs by quality and select some."""
-    _run("select", experiment, settings, inputs, out)
-
-
-@app.command()
-def encode(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
-    """Compute latents and text embeddings once."""
-    _run("encode", experiment, settings, inputs, out)
-
-
-@app.command()
-def train(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
-    """Train a LoRA on the selected pairs."""
-    _run("train", experiment, settings, inputs, out)
-
-
-@app.command()
-def generate(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
-    """Generate images for the evaluation prompts."""
-    _run("generate", experiment, settings, inputs, out)
-
-
-@app.command()
-def evaluate(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
-    """Score the generated images."""
-    _run("evaluate", experiment, settings, inputs, out)
+for _name, _spec in STAGES.items():
+    if _name != cli_data.STAGE:  # has commands of its own
+        _add_stage(_name, _spec.help)
 
 
 @app.command()

@@ -9,6 +9,9 @@ import typer
 
 app = typer.Typer(rich_markup_mode=None)
 
+STAGE = "data"
+"""The stage that the same command runs when no other is given."""
+
 DataSet = Annotated[Path, typer.Argument(metavar="PATH", help="File or folder with preference pairs.")]
 ReaderName = Annotated[str | None, typer.Option("--reader", help="Layout of the data set; detected if not given.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads that decode images.")]

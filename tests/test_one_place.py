@@ -156,6 +156,7 @@ STAGE = '''\
 from qsd.stages.stage_spec import BatchField, Rehearsal, StageCost, StageSpec, Work, always
 
 STAGE = StageSpec(
+    help="Describe the generated images.",
     entry="qsd.stages.caption.run:run",
     reads=lambda _values: ("generation.steps", "evaluation.batch_size"),
     inputs=("generate",),
@@ -230,6 +231,7 @@ def test_a_kind_of_stage_is_one_folder(copy: Path) -> None:
     assert line.endswith("evaluation.batch_size 256 -> 128")
     assert seen["halved"] == {"evaluation.batch_size": 128}
     assert seen["evaluated only"] == "unfinished"
+    assert "Describe the generated images." in run(copy, "-m", "qsd.cli", "--help").stdout
 
 
 def test_a_stage_with_an_unknown_input_is_refused(copy: Path) -> None:

@@ -43,8 +43,9 @@ def _about(facts: AdapterFacts) -> Iterator[str]:
     yield ""
     base = f"`{facts.base_model}`" if facts.hub_name else "a local diffusers folder (digest below)"
     yield (
-        f"It changes the UNet of {base}, a `{facts.pipeline}`. It is one of many that differ in what a sweep varies, "
-        "made to be compared, not chosen as the best. How good its images are is said by the sweep's table, not here."
+        f"It changes the denoising network of {base}, a `{facts.pipeline}`. It is one of many adapters that differ in "
+        "what a sweep varies, made to be compared, not chosen as the best. How good its images are is in the sweep's "
+        "table."
     )
 
 

@@ -171,8 +171,8 @@ class TrainingConfig:
         "kernels; auto is math on a CPU, where its backward is the fastest, and PyTorch's choice elsewhere",
         choices=("auto", "math", "flash", "efficient", "cudnn"),
     )
-    channels_last: bool = execution(False, "memory format of the UNet; faster convolutions on most hardware")
-    compile: bool = execution(False, "torch.compile the UNet: minutes at the start, then fewer and larger kernels")
+    channels_last: bool = execution(False, "memory format of the denoiser; faster convolutions on most hardware")
+    compile: bool = execution(False, "torch.compile the denoiser: minutes at the start, then fewer and larger kernels")
     checkpoint_steps: int = execution(50, "steps between checkpoints", least=1)
     checkpoint_seconds: float = execution(60.0, "and at most this long between them", above=0)
 
@@ -185,7 +185,7 @@ class GenerationConfig:
     guidance_scale: float = meaning(7.5, "classifier-free guidance; 1 switches it off", least=1)
     images_per_prompt: int = meaning(1, "initial noises per prompt", least=1)
     seed: int = meaning(0, "of the initial noise, the same for every cell", least=0)
-    precision: str = meaning("fp32", "of the UNet; the latents are always fp32", choices=("fp32", "bf16"))
+    precision: str = meaning("fp32", "of the denoiser; the latents are always fp32", choices=("fp32", "bf16"))
     batch_size: int = execution(64, "images per pipeline call", least=1)
 
 

@@ -190,6 +190,7 @@ class StageSpec:
     """One kind of stage.
 
     Attributes:
+        help: what it does, in one sentence, for ``qsd --help``.
         entry: ``module:function`` that runs it with a ``StageContext``.
         reads: values -> dotted names of the fields that decide its result.
         inputs: the stages whose artefacts it may take; they come before it.
@@ -212,6 +213,7 @@ class StageSpec:
             ``selected`` pairs -> the field with the number.
     """
 
+    help: str
     entry: str
     reads: Callable[[Values], tuple[str, ...]]
     inputs: tuple[str, ...] = ()

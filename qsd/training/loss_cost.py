@@ -1,4 +1,4 @@
-"""What a loss costs: how often the images of a pair go through the UNet in the loop, from what the loss declares."""
+"""What a loss costs: how often the images of a pair go through the denoiser, from what the loss declares."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Passes:
     Attributes:
         trained: images that go forward and backward, 1 or 2.
         forward: forward passes of an image without gradients.
-        calls: forward and backward calls of the UNet that a micro-batch makes for it.
+        calls: forward and backward calls of the denoiser that a micro-batch makes for it.
     """
 
     trained: int

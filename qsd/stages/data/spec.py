@@ -43,6 +43,7 @@ def _compute(_values: Values, pairs: float, _processes: int, _sizes: ModelSizes)
 
 
 STAGE = StageSpec(
+    help="Read the preference pairs and refuse damaged rows.",
     entry="qsd.stages.data.run:run",
     reads=_reads,
     extra=_extra,

@@ -45,6 +45,7 @@ def _enough(values: Values) -> dict[str, int]:
 
 
 STAGE = StageSpec(
+    help="Compute latents and text embeddings once.",
     entry="qsd.stages.encode.run:run",
     reads=_reads,
     inputs=("data", "select"),

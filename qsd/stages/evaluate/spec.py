@@ -81,6 +81,7 @@ def _enough(values: Values) -> dict[str, int]:
 
 
 STAGE = StageSpec(
+    help="Score the generated images.",
     entry="qsd.stages.evaluate.run:run",
     reads=_reads,
     inputs=("generate",),

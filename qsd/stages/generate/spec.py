@@ -24,7 +24,7 @@ def _reads(_values: Values) -> tuple[str, ...]:
 
 
 def _extra(values: Values) -> dict[str, Any]:
-    """The first version encoded captions in bf16 where the UNet computes in it.
+    """The first version encoded captions in bf16 where the network computes in it.
 
     The prompts are read here, so that a mistake in them stops the plan and not the first cell after its training; and
     so is what the model's files say of its resolutions.
@@ -68,6 +68,7 @@ def _enough(values: Values) -> dict[str, int]:
 
 
 STAGE = StageSpec(
+    help="Generate images for the evaluation prompts.",
     entry="qsd.stages.generate.run:run",
     reads=_reads,
     inputs=("train",),

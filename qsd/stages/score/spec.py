@@ -57,6 +57,7 @@ def _enough(values: Values) -> dict[str, int]:
 
 
 STAGE = StageSpec(
+    help="Score the images of all pairs with the reward model.",
     entry="qsd.stages.score.run:run",
     reads=_reads,
     inputs=("data",),

@@ -74,6 +74,7 @@ def _enough(values: Values) -> dict[str, int]:
 
 
 STAGE = StageSpec(
+    help="Rank the pairs by quality and select some.",
     entry="qsd.stages.select.run:run",
     reads=_reads,
     inputs=("data", "score"),

@@ -94,6 +94,7 @@ def _enough(_values: Values) -> dict[str, int]:
 
 
 STAGE = StageSpec(
+    help="Train a LoRA on the selected pairs, or on prompts and a reward.",
     entry="qsd.stages.train.run:run",
     reads=_reads,
     inputs=tuple(dict.fromkeys(name for method in METHODS.names() for name in METHODS.get(method).inputs)),

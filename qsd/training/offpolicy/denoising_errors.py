@@ -24,13 +24,13 @@ def pair_errors(
     averaged: tuple[Errors, ...] = (),
     needs_loser: bool = True,
 ) -> PairErrors:
-    """Errors of the model in training (with gradients) and of the reference, which is the same UNet without adapter.
+    """Errors of the model in training (with gradients) and of the reference, which is the same network without adapter.
 
-    Winner and loser have the same timestep and noise and go through the UNet in one batch, unless the loss needs no
+    Winner and loser have the same timestep and noise and go through the network in one batch, unless the loss needs no
     loser; model and reference see the same input through the same kernels, so that a fresh adapter gives equal errors.
 
     Args:
-        denoiser: UNet with adapter, and noise schedule.
+        denoiser: network with adapter, and noise schedule.
         batch: B pairs.
         needs_reference: False spares the reference pass.
         precision: of the forward pass: ``fp32`` or ``bf16`` (autocast). The reduction is always fp32.
@@ -58,7 +58,7 @@ def trained_errors(denoiser: Denoiser, batch: PairBatch, needs_loser: bool, prec
 
 
 def model_errors(denoiser: Denoiser, batch: PairBatch, precision: str) -> Errors:
-    """Errors of the UNet as it is."""
+    """Errors of the network as it is."""
     winner, loser = _image_errors(denoiser, batch, slice(None), precision).chunk(2)
     return winner, loser
 
