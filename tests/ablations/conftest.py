@@ -12,6 +12,7 @@ from ablations.grid.spec import read_sweep
 from ablations.planning.plan import Plan, make_plan
 from ablations.store.artefacts import Store
 from tests.ablations import fake_stages
+from tests.conftest import ROOT
 
 EXPERIMENT = """\
 data: {path: world/pairs}
@@ -35,6 +36,7 @@ seeds: [0, 1]
 
 SMALL = SWEEP.replace(", winner_only", "").replace("[0, 1]", "[0]")
 """Three cells and the base model: 16 stages."""
+TWO_RANKS = "question: q\nexperiment: tiny\naxes: {lora.rank: [4, 8]}\nbaseline: {lora.rank: 4}\nseeds: [0]\n"
 
 Planner = Callable[..., Plan]
 
@@ -85,3 +87,18 @@ def plan_of(world: Path) -> Planner:
 @pytest.fixture
 def store(world: Path) -> Store:
     return Store(Path("runs"), fake_stages.key_of)
+
+
+@pytest.fixture
+def assets(world: Path) -> Path:
+    """Files for every path that the experiment names, so that the project's own stage table can be used."""
+    write_assets(world)
+    return world
+
+
+@pytest.fixture
+def fake_log(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the cheap stages note what they do."""
+    monkeypatch.setenv("FAKE_LOG", str(world / "events"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return world / "events"

@@ -87,3 +87,8 @@ EXPECTED: dict[float, str] = {
     610: "user-code",
     611: "user-code",
 }
+
+
+def faulty(*betas: float, seeds: str = "[0]") -> str:
+    axes = f"axes: {{loss.beta: [100, {', '.join(map(str, betas))}]}}\nbaseline: {{loss.beta: 100}}\n"
+    return f"question: q\nexperiment: tiny\n{axes}seeds: {seeds}\n"

@@ -160,7 +160,7 @@ def test_a_sweep_with_nothing_but_divergence_and_the_base_model_still_has_a_tabl
 
 def test_a_failure_under_one_scorer_makes_the_table_partial(tmp_path):
     """Under the first scorer a cell has too few numbers, under the last all of them."""
-    from tests.analysis.data.test_load import scores_of, spoil
+    from tests.analysis.damage import scores_of, spoil
 
     world = usual_world(prompts={"evaluation": 60}, pictures=False)
     folder = write_sweep(tmp_path, world)

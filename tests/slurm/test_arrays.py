@@ -12,13 +12,12 @@ from ablations.slurm.profile import Profile, read_profile
 from ablations.store.artefacts import Store
 from ablations.store.launches import launches
 from qsd.errors import UserError
-from tests.ablations.conftest import SMALL, Planner
+from tests.ablations.conftest import SMALL, TWO_RANKS, Planner
 from tests.slurm.conftest import PROFILE, Submit
 from tests.slurm.one_node import OneNode
 from tests.slurm.watch import command, logs, queue, runs, undone, wait_for, wait_for_end
 
 pytestmark = pytest.mark.slow
-TWO_RANKS = "question: q\nexperiment: tiny\naxes: {lora.rank: [4, 8]}\nbaseline: {lora.rank: 4}\nseeds: [0]\n"
 THOUSAND = """\
 question: q
 experiment: tiny

@@ -13,11 +13,10 @@ from ablations.recovery.retry import causes_of, choose, submit
 from ablations.slurm import query
 from ablations.store.artefacts import Store
 from ablations.store.launches import launches
-from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.recovery.test_failures import faulty
+from tests.ablations.conftest import SMALL, TWO_RANKS, Planner
+from tests.ablations.faults import faulty
 from tests.conftest import ROOT
 from tests.slurm.conftest import PROFILE, Submit
-from tests.slurm.test_arrays import TWO_RANKS
 from tests.slurm.watch import command, job_of, logs, runs, scancel_all, undone, wait_for, wait_for_end
 
 pytestmark = pytest.mark.slow

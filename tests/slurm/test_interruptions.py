@@ -15,10 +15,9 @@ from ablations.slurm import query
 from ablations.store.artefacts import Store
 from ablations.store.launches import latest_jobs
 from qsd.errors import UserError
-from tests.ablations.conftest import Planner
+from tests.ablations.conftest import TWO_RANKS, Planner
 from tests.slurm.conftest import Submit
 from tests.slurm.one_node import CPUS, OneNode
-from tests.slurm.test_arrays import TWO_RANKS
 from tests.slurm.watch import command, job_of, logs, queue, runs, undone, wait_for, wait_for_end
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from ablations.store.artefacts import Store
 from ablations.store.states import states
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.recovery.test_failures import faulty
+from tests.ablations.faults import faulty
 from tests.slurm.conftest import Submit
 from tests.slurm.one_node import OneNode
 from tests.slurm.watch import command, logs, queue, runs, undone, wait_for, wait_for_end

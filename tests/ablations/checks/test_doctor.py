@@ -15,12 +15,9 @@ from ablations.checks.doctor import FAIL, OK, WARN, Finding, examine, line
 from ablations.checks.required_files import RequiredFile, fetch, required_files, verify
 from ablations.slurm.profile import read_profile
 from qsd.errors import UserError
+from tests.ablations.command import ablate
 from tests.ablations.conftest import write_model
-from tests.ablations.grid.test_grid import FLAT
-from tests.ablations.grid.test_spec import ablate
-from tests.ablations.planning.test_plan import assets
-
-__all__ = ["assets"]
+from tests.ablations.flat_values import FLAT
 
 
 @pytest.fixture

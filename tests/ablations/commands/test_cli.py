@@ -19,11 +19,10 @@ from ablations.running.slots import local_gpus
 from ablations.store.artefacts import Store
 from ablations.store.states import states
 from qsd.errors import UserError
+from tests.ablations.command import ablate
 from tests.ablations.conftest import SMALL, Planner, write_assets
-from tests.ablations.grid.test_spec import ablate
-from tests.ablations.running.test_local import fake_log, run_plan
+from tests.ablations.local_run import run_plan
 
-__all__ = ["fake_log"]
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = ("torch", "pandas", "numpy", "wandb", "pyarrow", "omegaconf", "diffusers", "matplotlib", "yaml")
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]

@@ -15,9 +15,7 @@ from ablations.store.artefacts import Store
 from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner
-from tests.ablations.running.test_local import PRELOAD, events, fake_log
-
-__all__ = ["fake_log"]
+from tests.ablations.local_run import PRELOAD, events
 
 SHAPES = """
 question: q

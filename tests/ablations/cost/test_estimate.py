@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,48 +19,14 @@ from ablations.grid.keys import StageNode
 from ablations.planning.plan import Plan
 from ablations.store.artefacts import Store
 from ablations.store.states import states
+from tests.ablations.command import ablate
 from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.grid.test_grid import FLAT
-from tests.ablations.grid.test_spec import ablate
-from tests.ablations.planning.test_plan import assets
-from tests.ablations.running.test_local import fake_log, run_plan
+from tests.ablations.cost.records import CLUSTER, leave_record, local
+from tests.ablations.flat_values import FLAT
+from tests.ablations.local_run import run_plan
 
-__all__ = ["assets", "fake_log"]
 DPO = 6.2
 """Passes of an image through the denoiser that a pair costs under dpo: 2 forward, 2 backward at 1.1, 2 reference."""
-CLUSTER = """\
-parallel: 8
-resources:
-  default: {gpus: 2, cpus: 4, memory_gb: 8, minutes: 60}
-  select: {gpus: 0, cpus: 1, memory_gb: 8, minutes: 60}
-"""
-
-
-def local(parallel: int = 2) -> Site:
-    return Site("local", parallel, lambda _stage: 0)
-
-
-def leave_record(
-    store: Store,
-    stage: str,
-    key: str,
-    values: Mapping[str, Any],
-    seconds: list[float],
-    size: int = 100,
-    slurm: Any = None,
-    processes: int = 1,
-    cuda: int | None = None,
-    inputs: Mapping[str, str] | None = None,
-) -> None:
-    """What a finished stage leaves behind, as far as estimates look at it: one attempt per entry of ``seconds``."""
-    record = {"files": {"a": {"bytes": size}, "b": {"bytes": size}}, "inputs": inputs or {}}
-    write_json(store.root / "jobs" / stage / f"{key}.json", {"values": dict(values), "inputs": inputs or {}})
-    write_json(store.artefact(stage, key) / "record.json", record)
-    for number, lasted in enumerate(seconds, start=1):
-        folder = store.attempts(stage, key) / str(number)
-        write_json(folder / "attempt.json", {"slurm": slurm, "processes": processes})
-        state = "done" if number == len(seconds) else "failed"
-        write_json(folder / "exit.json", {"state": state, "seconds": lasted, "max_cuda_bytes": cuda})
 
 
 def train_node(plan: Plan) -> StageNode:

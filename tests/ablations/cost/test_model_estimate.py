@@ -10,7 +10,7 @@ import pytest
 from ablations.cost import model_estimate
 from ablations.cost.model_estimate import STARTUP_S, Machine, modelled_bytes, modelled_seconds
 from ablations.cost.workload import Counts, work_of
-from tests.ablations.grid.test_grid import FLAT
+from tests.ablations.flat_values import FLAT
 from tests.qsd import tiny_pipeline
 
 if TYPE_CHECKING:

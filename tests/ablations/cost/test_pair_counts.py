@@ -23,13 +23,11 @@ from ablations.grid.spec import read_sweep
 from ablations.planning.plan import Plan, make_plan
 from ablations.store.artefacts import Store
 from qsd.stages import spec
+from tests.ablations.command import ablate
 from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.cost.test_estimate import CLUSTER, leave_record, local
-from tests.ablations.grid.test_grid import FLAT
-from tests.ablations.grid.test_spec import ablate
-from tests.ablations.planning.test_plan import assets
+from tests.ablations.cost.records import CLUSTER, leave_record, local
+from tests.ablations.flat_values import FLAT
 
-__all__ = ["assets"]
 ROWS = 20_000
 
 

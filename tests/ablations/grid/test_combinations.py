@@ -29,7 +29,7 @@ from ablations.grid.spec import Sweep, read_sweep
 from ablations.planning.plan import make_plan
 from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner
-from tests.ablations.grid.test_grid import FLAT, POOLS
+from tests.ablations.flat_values import FLAT, POOLS
 
 ROOT = Path(__file__).resolve().parents[3]
 

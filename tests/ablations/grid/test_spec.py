@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ablations import cli
 from ablations.grid.expand import expand
 from ablations.grid.spec import read_sweep
 from qsd.config.load import defaults
 from qsd.errors import UserError
 from tests.ablations import fake_stages
+from tests.ablations.command import ablate
 from tests.ablations.malformed import MALFORMED
-
-
-def ablate(*arguments: str) -> int:
-    """Run the command in this process; its exit status."""
-    old, sys.argv = sys.argv, ["ablate", *arguments]
-    try:
-        cli.main()
-    except SystemExit as exit_:
-        return int(exit_.code or 0)
-    finally:
-        sys.argv = old
-    return 0
 
 
 @pytest.mark.parametrize("name", MALFORMED)

@@ -13,10 +13,8 @@ from ablations.running.log_file import tail
 from ablations.store.artefacts import Store
 from qsd.errors import UserError
 from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.recovery.test_failures import faulty
-from tests.ablations.running.test_local import fake_log, run_plan
-
-__all__ = ["fake_log"]
+from tests.ablations.faults import faulty
+from tests.ablations.local_run import run_plan
 
 
 def test_the_end_of_a_long_file(tmp_path: Path) -> None:

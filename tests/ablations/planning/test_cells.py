@@ -12,11 +12,9 @@ import pytest
 from ablations.planning.cells import about, fields, find_cell
 from ablations.running.finalize import cells_json
 from ablations.store.artefacts import Store
+from tests.ablations.command import ablate
 from tests.ablations.conftest import Planner
-from tests.ablations.grid.test_spec import ablate
-from tests.ablations.planning.test_plan import assets
 
-__all__ = ["assets"]
 TEXT = """\
 question: q
 experiment: tiny

@@ -14,12 +14,10 @@ from ablations.planning.diff import diff, print_diff
 from ablations.planning.plan import Plan
 from ablations.store.artefacts import Store
 from ablations.store.attempts import latest
+from tests.ablations.command import ablate
 from tests.ablations.conftest import Planner
-from tests.ablations.grid.test_spec import ablate
-from tests.ablations.planning.test_plan import assets
-from tests.ablations.running.test_local import fake_log, run_plan
+from tests.ablations.local_run import run_plan
 
-__all__ = ["assets", "fake_log"]
 TEXT = """\
 question: q
 experiment: tiny

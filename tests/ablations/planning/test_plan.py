@@ -22,16 +22,9 @@ from qsd.errors import UserError
 from qsd.evaluation import prompts as prompts_module
 from qsd.stages import spec as real_stages
 from tests.ablations import fake_stages
-from tests.ablations.conftest import PROMPTS, SWEEP, Planner, write_assets, write_model
-from tests.ablations.grid.test_spec import ablate
+from tests.ablations.command import ablate
+from tests.ablations.conftest import PROMPTS, SWEEP, Planner, write_model
 from tests.conftest import ROOT
-
-
-@pytest.fixture
-def assets(world: Path) -> Path:
-    """Files for every path that the experiment names, so that the project's own stage table can be used."""
-    write_assets(world)
-    return world
 
 
 def keys_by_stage(plan: Plan) -> dict[str, set[str]]:

@@ -16,15 +16,8 @@ from ablations.store.artefacts import Store
 from ablations.store.owner import Owner
 from qsd.errors import UserError
 from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.faults import EXPECTED, FAULTS
-from tests.ablations.running.test_local import fake_log, run_plan
-
-__all__ = ["fake_log"]
-
-
-def faulty(*betas: float, seeds: str = "[0]") -> str:
-    axes = f"axes: {{loss.beta: [100, {', '.join(map(str, betas))}]}}\nbaseline: {{loss.beta: 100}}\n"
-    return f"question: q\nexperiment: tiny\n{axes}seeds: {seeds}\n"
+from tests.ablations.faults import EXPECTED, FAULTS, faulty
+from tests.ablations.local_run import run_plan
 
 
 @pytest.mark.slow

@@ -22,12 +22,11 @@ from ablations.store.owner import Owner
 from ablations.store.scheduler import JobState
 from ablations.store.states import states
 from tests.ablations import fake_stages
+from tests.ablations.command import ablate
 from tests.ablations.conftest import EXPERIMENT, SMALL, Planner, write_assets
-from tests.ablations.grid.test_spec import ablate
 from tests.ablations.kill import tree
-from tests.ablations.running.test_local import fake_log, run_plan
+from tests.ablations.local_run import run_plan
 
-__all__ = ["fake_log"]
 OTHER = SMALL.replace("quality.metric: [product, difference]", "lora.rank: [4, 16]").replace(
     "baseline: {quality.metric: product}", "baseline: {lora.rank: 4}"
 )

@@ -24,10 +24,8 @@ from ablations.store.attempts import latest
 from ablations.store.states import states
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.recovery.test_failures import faulty
-from tests.ablations.running.test_local import ENV, PRELOAD, command, events, fake_log, run_plan
-
-__all__ = ["fake_log"]
+from tests.ablations.faults import faulty
+from tests.ablations.local_run import ENV, PRELOAD, command, events, run_plan
 
 
 def run_only(plan: Plan, store: Store, keys: frozenset[str]) -> int:

@@ -18,11 +18,9 @@ from ablations.store.launches import begin
 from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.faults import FAULTS
-from tests.ablations.recovery.test_failures import faulty
-from tests.ablations.running.test_local import PRELOAD, fake_log
+from tests.ablations.faults import FAULTS, faulty
+from tests.ablations.local_run import PRELOAD
 
-__all__ = ["fake_log"]
 DIVERGES, FAILS = 608, 610
 REASON = "training diverged: loss is nan at step 3; lower training.learning_rate"
 ENDED = {

@@ -16,9 +16,8 @@ from ablations.store.liveness import in_use
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, SWEEP, Planner
 from tests.ablations.kill import random_instants, run_with_kills, tree
-from tests.ablations.running.test_local import ENV, command, events, fake_log, run_plan
+from tests.ablations.local_run import ENV, command, events, run_plan
 
-__all__ = ["fake_log"]
 KILLS = 100
 EARLY = 20
 """So many of them at any instant from the start of Python on; the others hit stages in work."""

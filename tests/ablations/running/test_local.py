@@ -14,9 +14,8 @@ import psutil
 import pytest
 
 from ablations.files import read_json
-from ablations.planning.plan import Plan
 from ablations.running.display import Lines
-from ablations.running.local import RunResult, run
+from ablations.running.local import run
 from ablations.running.slots import make_slots, read_gpus
 from ablations.store.artefacts import Store
 from ablations.store.attempts import latest, outcome
@@ -25,29 +24,7 @@ from qsd.errors import UserError
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.kill import tree
-
-ROOT = Path(__file__).resolve().parents[3]
-ENV = {"PYTHONPATH": str(ROOT)}
-PRELOAD = ("omegaconf", "pytest", fake_stages.HERE)
-
-
-def command(sweep: str = "sweeps/a.yaml", runs: str = "runs", jobs: int = 2) -> list[str]:
-    return [sys.executable, "-m", "tests.ablations.launch_fake", sweep, runs, str(jobs)]
-
-
-@pytest.fixture
-def fake_log(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FAKE_LOG", str(world / "events"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    return world / "events"
-
-
-def events(log: Path) -> Counter[str]:
-    return Counter(log.read_text().splitlines()) if log.exists() else Counter()
-
-
-def run_plan(plan: Plan, store: Store, jobs: int = 2) -> RunResult:
-    return run(plan, store, Lines(sys.stdout), jobs, table=fake_stages.HERE, preload=PRELOAD)
+from tests.ablations.local_run import ENV, PRELOAD, ROOT, command, events, run_plan
 
 
 @pytest.mark.slow

@@ -28,10 +28,9 @@ from ablations.store.artefacts import Store
 from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner
 from tests.ablations.kill import tree
-from tests.ablations.running.test_local import PRELOAD, fake_log
+from tests.ablations.local_run import PRELOAD
 from tests.conftest import ROOT
 
-__all__ = ["fake_log"]
 MODELS = """\
 question: q
 experiment: tiny

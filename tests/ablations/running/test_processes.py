@@ -27,11 +27,10 @@ from qsd.errors import UserError
 from qsd.stages import spec
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
-from tests.ablations.grid.test_grid import FLAT
+from tests.ablations.flat_values import FLAT
 from tests.ablations.kill import is_alive
-from tests.ablations.running.test_local import events, fake_log
+from tests.ablations.local_run import events
 
-__all__ = ["fake_log"]
 PRELOAD = ("omegaconf", "pytest", "torch.distributed", fake_stages.HERE)
 ONE = SMALL.replace("[product, difference]", "[product]").replace("controls", "#").replace("  - {sel", "#  - {sel")
 TRAIN = "overrides: {training.steps: 8, training.processes: 2}\n"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qsd.rewards.scorers import REGISTRY
-from tests.ablations.grid.test_spec import ablate
+from tests.ablations.command import ablate
 from tests.qsd.tiny_world import good_rows, write_rows
 
 if TYPE_CHECKING:

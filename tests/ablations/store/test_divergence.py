@@ -22,10 +22,9 @@ from ablations.store.divergence import notice, with_followers
 from ablations.store.states import states
 from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner
-from tests.ablations.recovery.test_failures import faulty
-from tests.ablations.running.test_local import PRELOAD, fake_log, run_plan
+from tests.ablations.faults import faulty
+from tests.ablations.local_run import PRELOAD, run_plan
 
-__all__ = ["fake_log"]
 DIVERGES, FAILS = 608, 610
 """Values of ``loss.beta`` (``tests.ablations.faults``)."""
 REASON = "training diverged: loss is nan at step 3; lower training.learning_rate"

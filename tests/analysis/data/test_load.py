@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 
 from analysis.data.load import load
@@ -15,22 +14,13 @@ from analysis.data.pairing import panels
 from analysis.data.sweep import read_sweep
 from analysis.statistics.build_rows import build_rows
 from qsd.errors import UserError
-from tests.analysis.synthetic import Cell, prompt_table, seal, stage_keys, usual_world, write_sweep
+from tests.analysis.damage import rewrite, scores_of, spoil
+from tests.analysis.synthetic import Cell, prompt_table, stage_keys, usual_world, write_sweep
 
 
 @pytest.fixture
 def world():
     return usual_world(prompts={"evaluation": 6, "seen": 3}, pictures=False)
-
-
-def scores_of(runs, cell, seed):
-    return runs / "artefacts" / "evaluate" / stage_keys(cell, seed)["evaluate"]
-
-
-def rewrite(folder, change):
-    table = change(pq.read_table(folder / "scores.parquet"))
-    pq.write_table(table, folder / "scores.parquet")
-    seal(folder, "evaluate", folder.name)
 
 
 def test_every_row_names_its_origin(tmp_path, world):
@@ -98,24 +88,6 @@ def test_a_score_that_is_there_twice_is_refused(tmp_path, world):
             rewrite(scores_of(tmp_path, cell, seed), lambda table: pa.concat_tables([table, table.slice(0, 1)]))
     with pytest.raises(UserError, match=f"more than one score.*{prompt_table(world)[0][0]}"):
         panels(load(tmp_path, folder))
-
-
-def spoil(folder, rows, listed):
-    """Scores that are no number: as such in the file, or left out of it and listed beside it, as the stage does."""
-
-    def change(table):
-        if listed:
-            ids = [f"{r['scorer']}/{r['prompt_id']}/{r['image_index']}" for r in table.take(rows).to_pylist()]
-            problems = {"non_finite_score": {"count": len(ids), "ids": ids}}
-            (folder / "problems.json").write_text(json.dumps(problems))
-            return table.take([row for row in range(table.num_rows) if row not in rows])
-        score = table["score"].to_pylist()
-        for row in rows:
-            score[row] = float("nan")
-        return table.set_column(table.column_names.index("score"), "score", pa.array(score, pa.float32()))
-
-    rewrite(folder, change)
-    seal(folder, "evaluate", folder.name)
 
 
 @pytest.mark.slow

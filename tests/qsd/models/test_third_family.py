@@ -27,7 +27,7 @@ from qsd.stages.generate import run as generate
 from qsd.stages.train import run as train
 from qsd.training.metrics import read_metrics
 from qsd.training.offpolicy.batches import open_stream
-from tests.ablations.grid.test_grid import FLAT
+from tests.ablations.flat_values import FLAT
 from tests.qsd import tiny_pipeline, tiny_world
 from tests.qsd.tiny_stages import TinyStages
 from tests.qsd.training.onpolicy.onpolicy_world import settings_for

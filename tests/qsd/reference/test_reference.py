@@ -20,7 +20,7 @@ from qsd.training.offpolicy.denoising_errors import model_errors, reference_erro
 from qsd.training.offpolicy.method import PairsMethod
 from tests.qsd import tiny_world
 from tests.qsd.tiny_stages import TinyStages, pair_ids, select, trainer
-from tests.qsd.training.test_resume import StoppedError, files, stop_after
+from tests.qsd.training.stopping import StoppedError, files, stop_after
 
 CPU = torch.device("cpu")
 SETTINGS = {"training__steps": 3, "training__pairs_per_step": 8, "training__micro_batch": 3}

@@ -25,7 +25,7 @@ from tests.analysis.synthetic import (
     write_sweep,
     write_train,
 )
-from tests.qsd.wandb_file import read_run
+from tests.qsd.tracking.fake_wandb import FakeWandb, offline
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 STEPS = 7
@@ -47,16 +47,6 @@ def sweep(tmp_path, world):
 
     Image.new("RGB", (8, 8), "red").save(folder / "gallery.png")
     return folder
-
-
-def offline(folder):
-    """Run id to what its only offline file holds."""
-    found = {}
-    for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
-        run_id = path.stem.removeprefix("run-")
-        assert run_id not in found, f"{run_id} has two offline folders"
-        found[run_id] = read_run(path)
-    return found
 
 
 def identity(world, index, seed, suffix):
@@ -242,47 +232,6 @@ def test_no_secret_and_nothing_of_the_machine_is_written(tmp_path, world, sweep,
     written = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()]
     assert not [path for path in written if secret.encode() in path.read_bytes()]
     assert [path for path in home.rglob("*") if path.is_file()] == []
-
-
-class FakeRun:
-    def __init__(self, log):
-        self.log_ = log
-        self.summary = {}
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.log_.append(("summary", dict(self.summary)))
-
-    def define_metric(self, *_, **__):
-        pass
-
-    def log(self, row, step=None):
-        self.log_.append(("log", step, row))
-
-
-class FakeWandb:
-    """What the projection uses of wandb, for modes that need a server or a failure."""
-
-    def __init__(self, error=None):
-        self.calls = []
-        self.error = error
-
-    def init(self, **arguments):
-        if self.error:
-            raise self.error
-        self.calls.append(("init", arguments["id"], arguments["resume"], arguments["mode"]))
-        return FakeRun(self.calls)
-
-    def Settings(self, **arguments):  # noqa: N802 - the name in wandb
-        return arguments
-
-    def Image(self, path):  # noqa: N802 - the name in wandb
-        return path
-
-    def teardown(self):
-        self.calls.append(("teardown",))
 
 
 def test_online_resumes_and_sends_only_new_rows_of_a_running_training(tmp_path, world, monkeypatch):

@@ -16,8 +16,8 @@ from qsd.training import metrics
 from tests.analysis.synthetic import seal, stage_key
 from tests.qsd import tiny_world
 from tests.qsd.tiny_stages import pair_ids, select
-from tests.qsd.tracking.test_tracking import FakeWandb, offline
-from tests.qsd.training.test_resume import StoppedError, stop_after
+from tests.qsd.tracking.fake_wandb import FakeWandb, offline
+from tests.qsd.training.stopping import StoppedError, stop_after
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -31,7 +31,7 @@ from qsd.training.methods import REGISTRY as METHODS
 from qsd.training.metrics import read_metrics, read_validation
 from qsd.training.optimizer import OptimizerSettings
 from qsd.training.processes import Processes
-from tests.qsd.training.test_resume import StoppedError, files, stop_after
+from tests.qsd.training.stopping import StoppedError, files, stop_after
 
 STEPS, PROMPTS = 25, 4
 

@@ -15,7 +15,7 @@ from scripts.bench.on_policy import LOOP, METHOD, PlainLoop, minimum, report, sa
 from scripts.bench.on_policy_device import GUIDANCE, PARTS, RANKING, REST, SCORING, TRAINING, PartTimer
 from scripts.bench.on_policy_subject import Counts, counted, load_line, open_method
 from scripts.bench.score_subjects import architecture
-from tests.qsd.models.test_full_size import RESOLUTION, smallest
+from tests.qsd.models.smallest import RESOLUTION, smallest
 from tests.qsd.tiny_stages import TinyStages
 from tests.qsd.training.onpolicy.onpolicy_world import columns, settings_for
 

@@ -24,29 +24,10 @@ from tests.qsd.tiny_stages import TinyStages
 
 if TYPE_CHECKING:
     from types import ModuleType
+from tests.qsd.training.stopping import StoppedError, files, stop_after
 
 STEPS = 12
 SETTINGS = {"training__steps": STEPS, "training__caption_dropout": 0.3, "training__checkpoint_steps": 4}
-
-
-class StoppedError(Exception):
-    """Stands for a kill."""
-
-
-def stop_after(count: int) -> object:
-    """A report that stops the stage when so many units are done."""
-
-    def report(done: int, total: int, unit: str) -> None:
-        if done == count:
-            raise StoppedError
-
-    return report
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """The artefact: everything but the resumable state."""
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and ".state" not in path.parts)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from scripts.bench.ceiling import Ceiling, ceiling
 from scripts.bench.public_step import PublicStep
 from scripts.bench.training_ways import WAYS, Ways, prepare_artefacts
 from tests.qsd import tiny_pipeline
-from tests.qsd.models.test_full_size import RESOLUTION, smallest
+from tests.qsd.models.smallest import RESOLUTION, smallest
 
 CPU = torch.device("cpu")
 KINDS = {"sd": tiny_pipeline.save, "sdxl": tiny_pipeline.save_xl}

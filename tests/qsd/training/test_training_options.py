@@ -21,7 +21,7 @@ from qsd.training.offpolicy.denoising_errors import reference_errors
 from qsd.training.offpolicy.validation import held_out
 from qsd.training.prefetch import Prefetched, moved
 from tests.qsd.tiny_stages import TinyStages, pair_ids, select, trainer
-from tests.qsd.training.test_resume import StoppedError, files, stop_after
+from tests.qsd.training.stopping import StoppedError, files, stop_after
 
 
 @pytest.fixture

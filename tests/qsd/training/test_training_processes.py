@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
-from qsd.config.check import schema_fields
 from qsd.errors import UserError
 from qsd.training.metrics import read_validation
 from qsd.training.processes import Processes
 from tests.qsd.tiny_stages import TinyStages, pair_ids, select, trainer
-from tests.qsd.training.test_resume import files
+from tests.qsd.training.by_hand import by_hand
+from tests.qsd.training.stopping import files
 
-ROOT = Path(__file__).parents[3]
 SETTINGS = {
     "training__steps": 3,
     "training__pairs_per_step": 6,
@@ -49,34 +44,6 @@ def test_more_processes_than_positions_leave_the_last_ones_without_any() -> None
 def test_more_processes_than_pairs_are_refused(world: TinyStages) -> None:
     with pytest.raises(UserError, match="pairs_per_step is 2, but there are 3 processes; start at most 2"):
         trainer(world, Processes(0, 3), training__pairs_per_step=2)
-
-
-def by_hand(
-    world: TinyStages, folder: Path, processes: int, inputs: tuple[str, ...] = ("select", "encode"), **settings: object
-) -> Path:
-    """`qsd train` as a person starts it, by torchrun when there are several processes."""
-    folder.mkdir(parents=True)
-    config = world.config(**settings)
-    tree: dict[str, dict[str, object]] = {}
-    for name in schema_fields():
-        section, _, field = name.rpartition(".")
-        holder = getattr(config, section) if section else config
-        (tree.setdefault(section, {}) if section else tree)[field] = getattr(holder, field)
-    (folder / "experiment.yaml").write_text(yaml.safe_dump(tree))
-    output = folder / "result"
-    command = ["-m", "qsd.cli", "train", "--experiment", str(folder / "experiment.yaml"), "--out", str(output)]
-    for name in inputs:
-        command += ["--input", f"{name}={world.artefacts[name]}"]
-    if processes > 1:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        command = [*launcher, *command]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("3 steps in") == 1
-    return output
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from qsd.training.metrics import read_metrics, read_validation
 from qsd.training.processes import Processes
 from tests.qsd import tiny_world
 from tests.qsd.tiny_stages import TinyStages
+from tests.qsd.training.by_hand import by_hand
 from tests.qsd.training.onpolicy.onpolicy_world import (
     METHODS,
     ToyReward,
@@ -27,7 +28,6 @@ from tests.qsd.training.onpolicy.onpolicy_world import (
     settings_for,
     state_files,
 )
-from tests.qsd.training.test_training_processes import by_hand
 
 
 def test_there_are_the_methods_of_the_field() -> None:
