@@ -20,12 +20,12 @@ Everything but ``artefacts``, ``partial`` and ``sweeps`` belongs to the grid run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qsd.config.digest import hash_of
-from qsd.files import numbered, read_json
+from qsd.files import file_digest, numbered, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,8 +124,8 @@ class RunStore:
         """Why a stage is not finished, or None if it is.
 
         It is finished if its record is valid: of this stage and key, with a content that gives this key, and with every
-        file that it lists present in its recorded size. Digests of files are computed when a stage is sealed, and not
-        again here.
+        file that it lists present in its recorded size. The files' digests are computed when a stage is sealed, and
+        compared when they are read (:meth:`damage`), not here.
         """
         folder = self.artefact(stage, key)
         if not folder.is_dir():
@@ -134,6 +134,14 @@ class RunStore:
         if record is None:
             return "its record is missing or not readable"
         return self.record_problem(record, stage, key) or _size_problem(folder, record)
+
+    def damage(self, stage: str, key: str) -> str | None:
+        """As :meth:`problem`, and with the content of every file compared; each file is read once per process."""
+        problem = self.problem(stage, key)
+        record = self.record(stage, key)
+        if problem is not None or record is None:
+            return problem or "its record is missing or not readable"
+        return next(file_damages(self.artefact(stage, key), record), None)
 
     def is_done(self, stage: str, key: str) -> bool:
         """True if the stage is finished and need not run."""
@@ -173,12 +181,46 @@ def names_in(folder: Path) -> set[str]:
         return set()
 
 
-def _size_problem(folder: Path, record: Record) -> str | None:
-    for name, entry in record.files.items():
-        try:
-            size = (folder / name).stat().st_size
-        except OSError:
-            return f"its file {name} is missing"
-        if size != entry.get("bytes"):
-            return f"its file {name} has {size} bytes, not {entry.get('bytes')}"
+_compared: set[tuple[str, str, int, int, int]] = set()
+"""The files of this process that had the recorded digest: place, digest, size, inode and time of change."""
+
+
+def file_damages(folder: Path, record: Record) -> Iterator[str]:
+    """One line for every file of an artefact whose size or content is not the recorded one."""
+    for name in record.files:
+        problem = file_damage(folder, record, name)
+        if problem is not None:
+            yield problem
+
+
+def file_damage(folder: Path, record: Record, name: str) -> str | None:
+    """Why a file of an artefact is not as it was written: its size or its content; None if it is."""
+    path, entry = folder / name, record.files[name]
+    try:
+        return _size_problem_of(path, name, entry) or _content_problem(path, name, entry)
+    except OSError as error:
+        return f"its file {name} cannot be read ({error.strerror})"
+
+
+def _content_problem(path: Path, name: str, entry: Mapping[str, Any]) -> str | None:
+    status = path.stat()
+    mark = (str(path.resolve()), str(entry.get("sha256")), status.st_size, status.st_ino, status.st_ctime_ns)
+    if mark in _compared:
+        return None
+    if file_digest(path) != entry.get("sha256"):
+        return f"its file {name} is damaged: its content is not what was written"
+    _compared.add(mark)
     return None
+
+
+def _size_problem(folder: Path, record: Record) -> str | None:
+    problems = (_size_problem_of(folder / name, name, entry) for name, entry in record.files.items())
+    return next((problem for problem in problems if problem is not None), None)
+
+
+def _size_problem_of(path: Path, name: str, entry: Mapping[str, Any]) -> str | None:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return f"its file {name} is missing"
+    return None if size == entry.get("bytes") else f"its file {name} has {size} bytes, not {entry.get('bytes')}"

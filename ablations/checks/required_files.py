@@ -32,12 +32,14 @@ class RequiredFile:
         place: a path, or a hub name with an optional ``@revision``.
         what: what it is, for messages.
         scorer: the reward model whose published weights belong at ``place``; empty for anything else.
+        reward: the reward model whose weights, published or not, belong at ``place``; empty for anything else.
     """
 
     field: str
     place: str
     what: str
     scorer: str = ""
+    reward: str = ""
 
     @property
     def on_hub(self) -> bool:
@@ -76,7 +78,8 @@ def required_files(values: Mapping[str, Any], varied: Mapping[str, Iterable[Any]
         spec = REGISTRY.get(scorer)
         for folder in spec.folders:
             place = str(Path(values[_WEIGHTS]) / folder)
-            required = RequiredFile(_WEIGHTS, place, f"weights of {scorer}", scorer if spec.files else "")
+            fetched = scorer if spec.files else ""
+            required = RequiredFile(_WEIGHTS, place, f"weights of {scorer}", fetched, reward=scorer)
             by_place.setdefault((required.field, required.place), required)
     return list(by_place.values())
 
@@ -94,6 +97,10 @@ def verify(required: RequiredFile) -> str:
         raise UserError(f"{required.place}: no such file or folder; {required.remedy}")
     if required.field == _MODEL:
         check_folder(path, required.place)
+    if required.reward:
+        from qsd.rewards.revision import files_read
+
+        files_read(required.reward, path)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     total = sum(file.stat().st_size for file in files)
     if not total:
@@ -107,10 +114,14 @@ def fetch(required: RequiredFile) -> str:
     Raises:
         UserError: as ``verify``.
     """
-    if required.scorer and not Path(required.place).exists():
+    if required.scorer:
         from qsd.rewards.fetch import fetch as fetch_weights
+        from qsd.rewards.revision import files_read
 
-        fetch_weights(required.scorer, Path(required.place).parent)
+        try:
+            files_read(required.scorer, Path(required.place))
+        except UserError:  # nothing there, or not all of it
+            fetch_weights(required.scorer, Path(required.place).parent)
     return _snapshot(required, download=True) if required.on_hub else verify(required)
 
 

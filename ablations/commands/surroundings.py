@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ablations.commands.common import RUNS, AsJson, Runs, app, planned
+from ablations.commands.common import RUNS, AsJson, Experiment, Runs, Seeds, app, planned
 from qsd.errors import UserError
 
 
@@ -59,6 +59,30 @@ def _try_plan(name: str, experiment: str | None, runs: Path, cluster: str) -> tu
     except UserError:  # a mistake in the profile, which its own check reports
         return None, ""
     return float(estimate(sweep_plan, store, states(store, sweep_plan.nodes), site)["disk_bytes"]), ""
+
+
+@app.command()
+def verify(
+    name: Annotated[
+        str | None, typer.Argument(help="Only the stages of this sweep; by default all of the store.")
+    ] = None,
+    experiment: Experiment = None,
+    runs: Runs = RUNS,
+    seeds: Seeds = None,
+) -> None:
+    """Read every file of the finished stages and name those that are not as written; exit status 1 if there are any."""
+    from ablations.checks.store_content import check_content, content_lines
+    from ablations.store.artefacts import Store
+    from qsd.progress import ShownProgress
+    from qsd.stages import spec as stages
+
+    if not (runs / "artefacts").is_dir():
+        raise UserError(f"{runs}: no results here; give the folder with --runs")
+    keys = None if name is None else planned(name, experiment, runs, seeds)[0].nodes.keys()
+    with ShownProgress("verify") as report:
+        content = check_content(Store(runs, stages.key_of), report, keys)
+    print("\n".join(content_lines(content, f"ablate run {name or 'NAME'}")))
+    raise typer.Exit(int(bool(content.damaged)))
 
 
 @app.command()

@@ -21,7 +21,7 @@ from ablations.running.precompute import AHEAD
 from ablations.running.processes import FailedProcessError, ProcessGroup
 from ablations.running.progress_file import ProgressFile
 from ablations.running.stopping import Stop
-from ablations.running.verify_job import check_code, check_meaning
+from ablations.running.verify_job import check_code, check_inputs, check_meaning
 from ablations.store import attempts
 from ablations.store.jobs import Job, load_table
 from ablations.store.owner import Owner
@@ -156,10 +156,7 @@ def _run_stage(
         precompute.run(job, store, table, report)
         return
     check_meaning(job, table)
-    for name, key in job.inputs.items():
-        problem = store.problem(name, key)
-        if problem is not None:
-            raise UserError(f"input {name}/{key}: {problem}; run the sweep again to recompute it")
+    check_inputs(job, store)
     from qsd.config.load import build
 
     module, _, function = table.STAGES[job.stage].entry.partition(":")

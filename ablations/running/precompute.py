@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ablations.files import read_json
 from ablations.grid.keys import StageNode
 from ablations.running import execution_overrides
+from ablations.running.verify_job import check_inputs
 from qsd.config.digest import hash_of
-from qsd.errors import UserError
 from qsd.run_store import names_in
 
 if TYPE_CHECKING:
@@ -123,10 +123,7 @@ def run(job: Job, store: Store, table: StageTable, report: Report) -> None:
     from qsd.runtime import PrecomputeContext
 
     stage, members = job.meaning["stage"], job.meaning["members"]
-    for name, key in job.inputs.items():
-        problem = store.problem(name, key)
-        if problem is not None:
-            raise UserError(f"input {name}/{key}: {problem}; run the sweep again to recompute it")
+    check_inputs(job, store)
     left = [
         build({**values, **execution_overrides.read(store, stage, key)})
         for key, values in members.items()

@@ -1,4 +1,4 @@
-"""Whether a job still means what it meant when it was launched: its code and the data that its key stands for."""
+"""Whether a job still means what it meant when it was launched: its code, its inputs, and the data of its key."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ablations.grid.keys import StageTable
+    from ablations.store.artefacts import Store
     from ablations.store.jobs import Job
 
 _REMEDY = "launch the sweep again for a stage of its own, or restore what was changed"
@@ -26,6 +27,20 @@ def check_code(job: Job) -> None:
     code = Path(__file__).resolve().parents[2]
     if job.snapshot and code != Path(job.snapshot).resolve():
         raise UserError(f"this process runs the code in {code}, not the job's snapshot {job.snapshot}; set PYTHONPATH")
+
+
+def check_inputs(job: Job, store: Store) -> None:
+    """Refuse to run a job on an input that is missing or is not what was sealed; every file of the inputs is read.
+
+    Raises:
+        UserError: naming the input, the file and the remedy.
+    """
+    for name, key in job.inputs.items():
+        problem = store.damage(name, key)
+        if problem is not None:
+            folder = store.artefact(name, key)
+            remove = f"remove it (rm -r {folder}) and " if folder.is_dir() else ""
+            raise UserError(f"input {name}/{key}: {problem}; {remove}run the sweep again to recompute it")
 
 
 def check_meaning(job: Job, table: StageTable) -> None:

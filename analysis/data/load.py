@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.data.distances import Distances
-from analysis.data.sweep import Replicate, SweepFolder, artefact, read_sweep
+from analysis.data.sweep import Replicate, SweepFolder, artefact, check_content, read_sweep
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def load(runs: Path, sweep_folder: Path) -> Results:
     """Read every finished evaluation of a sweep.
 
     Raises:
-        UserError: nothing is evaluated yet, or a file lacks a column.
+        UserError: nothing is evaluated yet, or a file is damaged or lacks a column.
     """
     sweep = read_sweep(sweep_folder)
     distances = Distances(runs, sweep)
@@ -62,6 +62,7 @@ def load(runs: Path, sweep_folder: Path) -> Results:
             missing.append(replicate)
             continue
         if key not in scores_of_key:  # cells that differ in nothing that evaluation sees share one
+            check_content(runs, "evaluate", key)
             scores_of_key[key] = _read_scores(folder / "scores.parquet")
         tables.append(_with_origin(scores_of_key[key], replicate, key))
         if (table := distances.rows(replicate, folder, scores_of_key[key])) is not None:

@@ -166,3 +166,16 @@ def _check(path: Path, sweep: SweepFolder) -> None:
 def artefact(runs: Path, stage: str, key: str | None) -> Path | None:
     """The folder of a finished stage in the run store ``runs`` (``qsd.run_store``), else None."""
     return RunStore(runs).finished(stage, key)
+
+
+def check_content(runs: Path, stage: str, key: str) -> None:
+    """Compare the files of a finished stage with the digests in its record; each is read once per process.
+
+    Raises:
+        UserError: one of them is not what was written.
+    """
+    store = RunStore(runs)
+    problem = store.damage(stage, key)
+    if problem is not None:
+        folder = store.artefact(stage, key)
+        raise UserError(f"{folder}: {problem}; remove the folder, and 'ablate run' computes it again")

@@ -8,11 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from qsd.config.file_digest import file_digest
 from qsd.config.once_per_process import OncePerProcess
 from qsd.errors import UserError
 
-WHOLE_FILE_BYTES = 256 * 1024 * 1024
-_EDGE_BYTES = 1024 * 1024
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -32,21 +31,20 @@ def hash_of(value: Any) -> str:
 def digest(path: Path) -> str:
     """Digest of a file's bytes, or of a folder's relative names and bytes; read once per process.
 
-    Files above 256 MB are known by their size and their first and last MB: a parquet or safetensors file keeps its
-    index there, so other content is another digest in practice without reading hundreds of gigabytes.
+    Every byte counts. Of files above 256 MB the digest is remembered until they change (``qsd.config.file_digest``).
 
     Raises:
         UserError: there is nothing at ``path``.
     """
     if path.is_file():
-        return _file_digest(path)
+        return file_digest(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder")
     total = hashlib.sha256()
     for file in sorted(path.rglob("*")):
         relative = file.relative_to(path)
         if file.is_file() and not any(part.startswith(".") for part in relative.parts):
-            total.update(f"{relative.as_posix()}\0{_file_digest(file)}\n".encode())
+            total.update(f"{relative.as_posix()}\0{file_digest(file)}\n".encode())
     return total.hexdigest()[:32]
 
 
@@ -59,15 +57,3 @@ def is_hub_name(path: str) -> bool:
     """True for ``owner/name`` or ``owner/name@revision``, unless something, or its folder, is there on this machine."""
     local = Path(path)
     return not local.exists() and _HUB_NAME.fullmatch(path) is not None and not local.parent.exists()
-
-
-def _file_digest(path: Path) -> str:
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        if size <= WHOLE_FILE_BYTES:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
-        total = hashlib.sha256(str(size).encode())
-        total.update(stream.read(_EDGE_BYTES))
-        stream.seek(size - _EDGE_BYTES)
-        total.update(stream.read(_EDGE_BYTES))
-        return total.hexdigest()[:32]

@@ -34,4 +34,12 @@ def spec(unit: Literal["cosine", "logit"]) -> ScorerSpec:
         return transformers_layout(place, VIT_H_14, PREPROCESS, device, unit)
 
     files = (HubFile("yuvalkirstain/PickScore_v1", "model.safetensors"),)
-    return ScorerSpec(open_scorer, "pickscore", unit, preprocess=PREPROCESS, files=files, backbone=LAION_VIT_H_14)
+    return ScorerSpec(
+        open_scorer,
+        "pickscore",
+        unit,
+        preprocess=PREPROCESS,
+        files=files,
+        backbone=LAION_VIT_H_14,
+        reads=(("model.safetensors", "pytorch_model.bin"),),
+    )

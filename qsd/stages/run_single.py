@@ -12,6 +12,7 @@ from qsd.config.yaml_nodes import parse
 from qsd.errors import UserError
 from qsd.files import remove_leftovers, write_bytes
 from qsd.registry import suggest
+from qsd.run_store import file_damages, read_record
 from qsd.runtime import STATE, Report, StageContext
 from qsd.stages.spec import STAGES, stage_inputs, stage_meaning
 from qsd.training.launcher import launched, rank
@@ -81,10 +82,19 @@ def _inputs(stage: str, given: Sequence[str], wanted: Sequence[str]) -> dict[str
         if not Path(folder).is_dir():
             raise UserError(f"--input {text}: {folder} is not a folder")
         folders[name] = Path(folder)
+        _check_content(text, folders[name])
     for name in wanted:
         if name not in folders:
             raise UserError(f"stage {stage} needs --input {name}=FOLDER, the result of `qsd {name}`")
     return folders
+
+
+def _check_content(text: str, folder: Path) -> None:
+    """Compare an artefact of a run store with its record; the result of an earlier ``qsd`` command has none."""
+    record = read_record(folder)
+    problem = next(file_damages(folder, record), None) if record is not None else None
+    if problem is not None:
+        raise UserError(f"--input {text}: {problem}; compute it again")
 
 
 def claim(output: Path, meaning: str) -> None:

@@ -33,6 +33,8 @@ class ScorerSpec:
         backbone: the pretrained network that it is, sits on or was fine-tuned from, where other reward models share it;
             their scores are correlated, so tables mark them. Empty: it shares no network.
         differentiable: whether ``score_tensor`` has gradients that reach the pixels.
+        reads: the files that it reads in ``folder``, each by the names that it may have, the published one first; by
+            default ``files``. Without either, every file of the folder counts for its revision.
     """
 
     open: Callable[[Path, str], Scorer]
@@ -45,6 +47,7 @@ class ScorerSpec:
     version: int = 1
     backbone: str = ""
     differentiable: Remark[bool] = True
+    reads: Remark[tuple[tuple[str, ...], ...]] = ()
 
     @property
     def folders(self) -> tuple[str, ...]:

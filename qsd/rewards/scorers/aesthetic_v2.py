@@ -38,4 +38,5 @@ SCORER = ScorerSpec(
     preprocess=below.PREPROCESS,
     files=(HubFile("trl-lib/ddpo-aesthetic-predictor", "aesthetic-model.pth"),),
     backbone=below.SCORER.backbone,
+    reads=(FILES,),
 )

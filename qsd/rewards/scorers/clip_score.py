@@ -35,4 +35,5 @@ SCORER = ScorerSpec(
     preprocess=PREPROCESS,
     files=(HubFile("openai/clip-vit-large-patch14", "model.safetensors"),),
     backbone="OpenAI CLIP ViT-L/14",
+    reads=(("model.safetensors", "pytorch_model.bin"),),
 )
