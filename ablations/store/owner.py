@@ -1,11 +1,12 @@
 """Who is working on a stage: a process on a machine, distinguished from a later process with the same number.
 
 A claim is taken over only from an owner that is proven dead, so every doubt here counts as alive: a machine that does
-not answer, a process that the system hides, a start time that cannot be read.
+not answer, another machine with the same name, a process that the system hides, a start time that cannot be read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from dataclasses import asdict, dataclass, replace
@@ -40,6 +41,9 @@ class Owner:
         slurm_job: the SLURM job that the process is part of, ``123_4`` or ``123``; empty outside SLURM.
         restarts: how often that job had been requeued.
         cluster: the SLURM cluster's name; job numbers of another cluster mean other jobs.
+        machine: the id of the installed system, which stays over a reboot: two machines may have the same name. Empty
+            where the system has none, and in claims of earlier versions.
+        user: number of the user whose process it is; -1 in claims of earlier versions.
     """
 
     host: str
@@ -50,12 +54,15 @@ class Owner:
     slurm_job: str = ""
     restarts: int = 0
     cluster: str = ""
+    machine: str = ""
+    user: int = _UNKNOWN
 
     @staticmethod
     def here() -> Owner:
         """The calling process."""
         pid = os.getpid()
-        process = Owner(socket.gethostname(), _boot(), _namespace(), pid, _started(pid))
+        place = (socket.gethostname(), _boot(), _namespace())
+        process = Owner(*place, pid, _started(pid), machine=_machine(), user=os.geteuid())
         slurm = slurm_job()
         if slurm is None:
             return process
@@ -73,6 +80,8 @@ class Owner:
             slurm_job=str(fields.get("slurm_job", "")),
             restarts=int(fields.get("restarts", 0)),
             cluster=str(fields.get("cluster", "")),
+            machine=str(fields.get("machine", "")),
+            user=int(fields.get("user", _UNKNOWN)),
         )
 
     def fields(self) -> dict[str, Any]:
@@ -85,21 +94,23 @@ class Owner:
         Args:
             ask: answers the state of a SLURM job, or None; by default it asks the scheduler.
         """
-        if self.host != socket.gethostname() or (self.boot == _boot() and self.namespace != _namespace()):
-            return self._job_has_ended(ask)
-        if self.boot != _boot():
+        if self.machine_restarted():
             return True
+        if (self.host, self.boot, self.namespace) != (socket.gethostname(), _boot(), _namespace()):
+            return self._job_has_ended(ask)
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
-            return True
+            # Where other users' processes are hidden, some systems say this of a living one too.
+            return self.user == os.geteuid() or not _others_are_hidden()
         except PermissionError:  # another user's process
             pass
         return self._number_was_reused() or _is_zombie(self.pid)
 
     def machine_restarted(self) -> bool:
-        """True if it ran on this machine before the machine's last start."""
-        return self.host == socket.gethostname() and bool(self.boot) and self.boot != _boot()
+        """True if it ran on this very machine before the machine's last start."""
+        this = self.host == socket.gethostname() and bool(self.machine) and self.machine == _machine()
+        return this and "" not in (self.boot, _boot()) and self.boot != _boot()
 
     def _number_was_reused(self) -> bool:
         """Whether the process that has the number now started at another time."""
@@ -132,6 +143,20 @@ def _boot() -> str:
         return ""
 
 
+def _machine() -> str:
+    """A digest: the id itself is not to be shown to others (machine-id(5))."""
+    try:
+        identity = Path("/etc/machine-id").read_bytes().strip()
+    except OSError:
+        return ""
+    return hashlib.sha256(b"qsd " + identity).hexdigest()[:16] if identity else ""
+
+
+def _others_are_hidden() -> bool:
+    """Whether this user may not see processes of others: ``/proc`` is mounted with hidepid, or there is none."""
+    return not Path("/proc/1/stat").exists()
+
+
 def _namespace() -> str:
     try:
         return str(Path("/proc/self/ns/pid").readlink())
@@ -144,7 +169,7 @@ def _started(pid: int) -> int:
     try:
         boot = psutil.boot_time()
         created = psutil.Process(pid).create_time()
-    except psutil.Error:  # it has ended, or is hidden from this user
+    except (psutil.Error, OSError):  # it has ended, or is hidden from this user, as the time of boot may be
         return _UNKNOWN
     # psutil adds the time of boot to what the kernel counts. That time moves when the clock is set, which would make
     # another process of the same one, so it is taken off again.
@@ -155,5 +180,5 @@ def _is_zombie(pid: int) -> bool:
     """Whether a process has ended and only waits for its parent to ask how."""
     try:
         return psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return False

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from ablations.store.claims import Claims
 from ablations.store.owner import Owner
 from ablations.store.provenance import slurm_job
 from ablations.store.scheduler import JobState
+from tests.conftest import ROOT
 
 OTHER = replace(Owner.here(), host="node7", boot="other", pid=1, slurm_job="123_4", restarts=1, cluster="")
 
@@ -94,6 +98,48 @@ def test_a_process_that_the_system_hides_counts_as_alive(
     monkeypatch.setattr(os, "kill", denied)
     monkeypatch.setattr(psutil, "Process", hidden)
     assert not owner.is_dead()
+
+
+@pytest.mark.parametrize(
+    ("user", "hidden", "gone"),
+    [(os.geteuid(), True, True), (os.geteuid() + 1, True, False), (os.geteuid() + 1, False, True), (-1, True, False)],
+    ids=["own", "hidden", "visible", "of an earlier version"],
+)
+def test_no_such_process_proves_nothing_where_others_are_hidden(
+    user: int, hidden: bool, gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some sandboxes say it of every process that they hide."""
+
+    def no_such_process(*_arguments: int) -> None:
+        raise ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", no_such_process)
+    monkeypatch.setattr("ablations.store.owner._others_are_hidden", lambda: hidden)
+    assert replace(Owner.here(), user=user).is_dead() == gone
+
+
+_AS_ANOTHER_USER = """
+import json, os, sys
+from ablations.store import owner
+fields = json.loads(sys.argv[1])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+print(os.path.exists(f"/proc/{fields['pid']}"), owner.Owner.of(fields).is_dead(), owner._others_are_hidden())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", ["hidepid=2", "hidepid=2,subset=pid"])
+def test_a_real_process_under_hidepid_counts_as_alive(options: str) -> None:
+    """This very test's, looked at by another user who does not see it."""
+    mount = ["unshare", "-m", "sh", "-c", f'mount -t proc -o {options} proc /proc && exec "$@"', "sh"]
+    if os.geteuid() or subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount /proc")
+    here = json.dumps(Owner.here().fields())
+    command = [*mount, sys.executable, "-c", _AS_ANOTHER_USER, here]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    seen = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert seen.stdout.split() == ["False", "False", "True"], seen.stderr
 
 
 def test_setting_the_clock_makes_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
