@@ -9,6 +9,7 @@ The layout below is read by the grid runner, by the analysis and by the W&B proj
     shared/<stage>/<hash>/        what stages of one kind with the same inputs compute in common; may vanish at any time
     reference/                    reference errors that all trainings share
     claims/<key>/                 who works on a stage
+    launchers/                    which stages the launchers need that run on a machine, a file each
     jobs/<stage>/                 what an attempt needs to know, a file per stage and snapshot
     adjust/<stage>/, stops/<stage>/   execution settings to change at the next attempt; where SLURM jobs were stopped
     launches/<id>/, submitit/<id>/, snapshots/<id>/   what was submitted, its scripts and logs, the code that it runs

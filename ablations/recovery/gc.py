@@ -1,7 +1,8 @@
 """``ablate gc``: what in a store is not needed any more, and deleting it.
 
-Needed is what a sweep in ``sweeps/`` refers to, over its own experiment or as it was last run, and whatever a process
-or job that is alive works on or reads. Where the scheduler does not answer, its jobs count as alive.
+Needed is what a sweep in ``sweeps/`` refers to, over its own experiment or as it was last run, whatever a process or
+job that is alive works on or reads, and every stage of a launcher that is alive. Where the scheduler does not answer,
+its jobs count as alive.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from ablations.planning.plan import make_plan
 from ablations.running.archive import CELLS
 from ablations.running.precompute import AHEAD
 from ablations.store.artefacts import Store
+from ablations.store.launchers import needed
 from ablations.store.launches import launches
 from ablations.store.liveness import InUse, in_use
 from qsd.errors import UserError
 from qsd.run_store import names_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from ablations.grid.keys import StageTable
@@ -93,13 +95,16 @@ def find_garbage(store: Store, sweeps: Path, table: StageTable) -> Garbage:
 
 
 def delete(store: Store, item: Item) -> bool:
-    """Delete one item; False if the stage that it belongs to was claimed meanwhile.
+    """Delete one item; False if the stage that it belongs to was claimed, or a launcher began to need it, meanwhile.
 
     A folder is first moved to the trash, so that no process ever sees half of it.
     """
     # The claim keeps a launcher from starting the stage between the listing and the deletion.
     claim = store.claims.take(item.key) if item.key else None
     if item.key and claim is None:
+        return False
+    if claim is not None and item.key in needed(store):
+        claim.release()
         return False
     trash = store.root / _TRASH / secrets.token_hex(8)
     trash.parent.mkdir(exist_ok=True)
@@ -191,12 +196,18 @@ def _unshared(store: Store, wanted: set[str] | None, used: InUse) -> list[Path]:
     for file, name in _folders(store.root / "jobs"):
         stage, key = file.parent.name, name.partition(".")[0]
         left = stage != AHEAD and (wanted is None or key in wanted) and key not in done[stage]
-        if left or key in used.keys:
+        if left or key in used.keys or stage == AHEAD:
             content: Any = read_json(file)
-            if isinstance(content, dict):
+            if isinstance(content, dict) and (stage != AHEAD or key in used.keys or _members_used(content, used, done)):
                 kind = content["meaning"]["stage"] if stage == AHEAD else stage
                 kept.add(store.shared(kind, content["version"], content["inputs"]))
     return [folder for folder, _ in _folders(store.root / "shared") if folder not in kept]
+
+
+def _members_used(job: Mapping[str, Any], used: InUse, done: Mapping[str, set[str]]) -> bool:
+    """Whether a stage that common work was done for is in use and not done, although it has no job yet."""
+    meaning = job["meaning"]
+    return bool((used.keys & set(meaning["members"])) - done.get(meaning["stage"], set()))
 
 
 def _references(store: Store, wanted: set[str] | None, used: InUse, table: StageTable) -> list[Path]:
@@ -207,6 +218,8 @@ def _references(store: Store, wanted: set[str] | None, used: InUse, table: Stage
             key = name.partition(".")[0]
             if key in used.keys or (key not in done and (wanted is None or key in wanted)):
                 return []
+        if used.keys - done and needed(store):  # a launcher may be about to start such a stage, without a job file
+            return []
     return [path for path in store.reference_errors.glob("*") if path.is_dir()]
 
 

@@ -17,6 +17,7 @@ from ablations.running.slots import environment, make_slots, take
 from ablations.running.workers import EXIT_UNKNOWN, PRELOAD, Workers
 from ablations.store import attempts, divergence
 from ablations.store.jobs import QSD, Job, load_table
+from ablations.store.launchers import announced
 from ablations.store.states import progress
 from qsd.errors import UserError
 
@@ -100,6 +101,22 @@ def run(
     Raises:
         UserError: a stage wants more processes than can share its work, or than there are GPUs.
     """
+    with announced(store, plan.nodes):  # before it is known what is done: nothing of it may be deleted from here on
+        return _run(plan, store, display, jobs, table, preload, gpus, only, together)
+
+
+def _run(
+    plan: Plan,
+    store: Store,
+    display: Display,
+    jobs: int | None,
+    table: str,
+    preload: Sequence[str],
+    gpus: tuple[str, ...],
+    only: Container[str] | None,
+    together: bool,
+) -> RunResult:
+    """As :func:`run`, once the launcher is announced."""
     done = {key for key, node in plan.nodes.items() if store.is_done(node.stage, key)}
     dropped = set() if only is not None else divergence.without_result(store, plan.nodes, done)
     nodes = {key: node for key, node in plan.nodes.items() if (only is None or key in only) and key not in dropped}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablations.files import read_json
+from ablations.store.launchers import needed
 from ablations.store.launches import all_jobs, launches
 from ablations.store.scheduler import Phase, ask
 from qsd.run_store import names_in
@@ -120,7 +121,7 @@ class InUse:
     """What of a store is in use; what cannot be proven unused counts as used.
 
     Attributes:
-        keys: stages that a process works on or that have a job.
+        keys: stages that a process works on, that have a job, or that a launcher needs which may be alive.
         inputs: artefacts that these stages read.
         launches: ids of launches of which a job may be alive, or which are being submitted.
         silent: True if the scheduler was asked and did not answer.
@@ -139,6 +140,7 @@ def in_use(store: Store) -> InUse:
     # A process and a job count equally: either may still read its inputs and write its results.
     keys = {key for key in seen.owners if seen.holder(key) is not None}
     keys.update(key for key, jobs in alive.items() if key and jobs)
+    keys.update(needed(store))
     living = {job.launch for jobs in alive.values() for job in jobs}
     # A launch that is being submitted has arrays without an id, which the scheduler cannot be asked about.
     living.update(launch.id for launch in launches(store) if any(not array.complete for _, array in launch.records()))

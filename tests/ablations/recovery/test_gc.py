@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ablations.slurm import query
 from ablations.slurm.query import described
 from ablations.store import launches
 from ablations.store.artefacts import Store
+from ablations.store.launchers import announced
 from ablations.store.owner import Owner
 from ablations.store.scheduler import JobState
 from ablations.store.states import states
@@ -25,7 +27,7 @@ from tests.ablations import fake_stages
 from tests.ablations.command import ablate
 from tests.ablations.conftest import EXPERIMENT, SMALL, Planner, write_assets
 from tests.ablations.kill import tree
-from tests.ablations.local_run import run_plan
+from tests.ablations.local_run import command, run_plan
 
 OTHER = SMALL.replace("quality.metric: [product, difference]", "lora.rank: [4, 16]").replace(
     "baseline: {quality.metric: product}", "baseline: {lora.rank: 4}"
@@ -251,3 +253,38 @@ def test_the_command_is_dry_by_default(
     assert ablate("gc", "--delete") == 0
     assert "freed " in capsys.readouterr().out
     assert not list(Path("runs/artefacts").glob("*/*"))
+
+
+def test_what_a_living_launcher_needs_stays(plan_of: Planner, store: Store, world: Path, fake_log: Path) -> None:
+    """Its sweep is none of ``sweeps/``; some stages are done, one runs, the others have not begun."""
+    (world / "sweeps" / "good.yaml").write_text(OTHER)
+    (world / "elsewhere.yaml").write_text(SMALL)
+    gate = world / "gate"
+    environment = {**os.environ, "FAKE_GATE": f"select:{gate}"}
+    launcher = subprocess.Popen(command("elsewhere.yaml"), env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        fake_stages.wait_until(lambda: bool(store.present("encode")) and "run select" in fake_log.read_text(), "select")
+        found = garbage(store)
+        assert not {item.kind for item in found.items} - {"attempts"}
+        free(store, found)
+    finally:
+        gate.touch()
+        output, _ = launcher.communicate(timeout=120)
+    assert launcher.returncode == 0, output
+    assert by_kind(garbage(store))["artefacts"], "now it is gone"
+    assert not list((store.root / "launchers").iterdir())
+
+
+def test_a_launcher_that_began_after_the_listing_keeps_its_stages(
+    finished: tuple[Plan, Plan], store: Store, world: Path
+) -> None:
+    _, gone = finished
+    found = garbage(store)
+    with announced(store, gone.nodes):
+        assert "kept, since another process works there now" in free(store, found)
+        assert set(states(store, gone.nodes).values()) == {"done"}
+    owner = Owner.here().fields() | {"pid": 2**22 + 1}
+    write_json(store.root / "launchers" / "killed.json", {"owner": owner, "keys": list(gone.nodes)})
+    assert by_kind(garbage(store))["artefacts"], "a killed launcher needs nothing"
+    with announced(store, []):
+        assert not (store.root / "launchers" / "killed.json").exists()

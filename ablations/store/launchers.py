@@ -1,0 +1,52 @@
+"""Launchers at work on this or another machine: each says in ``launchers/<id>.json`` which stages it needs.
+
+A claim shows what is worked on at this moment. A launcher also needs the stages that it has not begun, and those that
+are done and will be read: nothing of them may be deleted while it lives.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ablations.files import read_json, write_json
+from ablations.store.owner import Owner
+from qsd.run_store import names_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from ablations.store.artefacts import Store
+
+FOLDER = "launchers"
+
+
+@contextmanager
+def announced(store: Store, keys: Iterable[str]) -> Iterator[None]:
+    """Let everybody know for as long as the block lasts that this process needs the stages ``keys``."""
+    folder = store.root / FOLDER
+    for path, owner, _ in list(_read(folder)):
+        if owner.is_dead():
+            path.unlink(missing_ok=True)
+    mine = folder / f"{secrets.token_hex(8)}.json"
+    write_json(mine, {"owner": Owner.here().fields(), "keys": sorted(keys)})
+    try:
+        yield
+    finally:
+        mine.unlink(missing_ok=True)
+
+
+def needed(store: Store) -> frozenset[str]:
+    """The keys of all stages that launchers need which may be alive."""
+    return frozenset(key for _, owner, keys in _read(store.root / FOLDER) if not owner.is_dead() for key in keys)
+
+
+def _read(folder: Path) -> Iterator[tuple[Path, Owner, list[str]]]:
+    for name in sorted(names_in(folder)):
+        content = read_json(folder / name)
+        try:
+            yield folder / name, Owner.of(content["owner"]), [str(key) for key in content["keys"]]  # type: ignore[index]
+        except (KeyError, TypeError, ValueError):  # it has just ended, or this is no file of ours
+            continue
