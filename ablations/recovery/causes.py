@@ -114,7 +114,7 @@ def cause_of(ending: Mapping[str, Any] | None, job: JobState | None = None, lost
     killed = _KILLED.match(reason)
     if killed and not error:
         signal = killed[1]
-        by_signal = {"SIGKILL": "host-oom", "SIGTERM": "cancelled", "SIGINT": "cancelled"}
+        by_signal = {"SIGKILL": "host-oom", "SIGTERM": "cancelled", "SIGINT": "cancelled", "SIGHUP": "cancelled"}
         return by_scheduler or by_signal.get(signal, "user-code")
     if ending["state"] == "interrupted":
         return by_scheduler or ("preempted" if ending.get("signal") == "SIGUSR2" else "cancelled")

@@ -30,6 +30,7 @@ from qsd.errors import UserError
 from qsd.files import remove_leftovers
 from qsd.run_store import Record
 from qsd.runtime import Interrupted, StageContext
+from qsd.surroundings import explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,9 +51,16 @@ def main(arguments: Sequence[str]) -> int:
     0: the stage is done. 1: it failed. 75: another process works on it. 143: this process was asked to end.
     """
     (path,) = arguments
-    job = Job.read(Path(path))
-    os.chdir(job.root)
-    return run(job)
+    try:
+        job = Job.read(Path(path))
+        os.chdir(job.root)
+        return run(job)
+    except OSError as error:  # the attempt's own files cannot be written; what the stage raises is recorded below
+        explanation = explained(error)
+        if explanation is None:
+            raise
+        print(f"error: {explanation}", file=sys.stderr, flush=True)
+        return EXIT_FAILED
 
 
 def run(job: Job) -> int:

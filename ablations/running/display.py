@@ -6,6 +6,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from ablations.formatting import format_count, format_duration
@@ -130,13 +131,23 @@ class Lines(_Messages):
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
+        self._unreadable = False
         self._total = self._done = 0
         self._shown = time.monotonic()
         self._reached: dict[str, tuple[int, str]] = {}
 
     def say(self, line: str) -> None:
-        """Write one line now."""
-        print(line, file=self._stream, flush=True)
+        """Write one line now; a run goes on where nobody can read its lines any more."""
+        try:
+            print(line, file=self._stream, flush=True)
+        except OSError as error:  # a closed pipe or terminal, a full disk
+            if not self._unreadable:
+                self._unreadable = True
+                with suppress(OSError):
+                    note = (
+                        f"note: the output cannot be written ({error.strerror}); the run goes on, see 'ablate status'"
+                    )
+                    print(note, file=sys.stderr, flush=True)
 
     def begin(self, total: int, done: int) -> None:
         """Remember the totals and show them."""
@@ -185,15 +196,17 @@ class Board(_Messages):
         self._total = self._done = self._before = 0
 
     def say(self, line: str) -> None:
-        """Print a line above the bars."""
-        self._progress.console.print(line, markup=False, highlight=False)
+        """Print a line above the bars, as long as there is a terminal."""
+        with suppress(OSError):
+            self._progress.console.print(line, markup=False, highlight=False)
 
     def __enter__(self) -> Board:
         self._progress.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._progress.stop()
+        with suppress(OSError):
+            self._progress.stop()
 
     def begin(self, total: int, done: int) -> None:
         """Remember the totals and show them."""

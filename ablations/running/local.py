@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from ablations.running import attempt, precompute
 from ablations.running.precompute import AHEAD
 from ablations.running.processes import count_of
 from ablations.running.schedule import Schedule
+from ablations.running.signal_names import signal_name
 from ablations.running.slots import environment, make_slots, take
 from ablations.running.workers import EXIT_UNKNOWN, PRELOAD, Workers
 from ablations.store import attempts, divergence
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _POLL_S = 0.2
 _OTHERS_S = 1.0
 _PATIENCE_S = 20.0
+_FULL_BYTES = 1_000_000
+"""A disk with less can hold no record of why a stage failed."""
 
 
 @dataclass(frozen=True)
@@ -257,13 +261,15 @@ class _Loop:
 
     def _reason(self, node: StageNode, code: int) -> str:
         if code < 0:
-            name = signal.Signals(-code).name
+            name = signal_name(-code)
             hint = "; the machine may be out of memory, try --jobs 1" if -code == signal.SIGKILL else ""
             return f"killed by {name}{hint}"
         if code == EXIT_UNKNOWN:
-            return "killed, because the process that it was forked from was killed"
+            return "killed, because the process that it was forked from was killed; the same command goes on with it"
         folder = attempts.latest(self._store, node.stage, node.key)
         ending = attempts.outcome(folder) if folder else None
+        if ending is None and shutil.disk_usage(self._store.root).free < _FULL_BYTES:
+            return f"the disk of {self._store.root} is full; free space ('ablate gc' lists what can be deleted)"
         if ending is None or not ending["reason"]:
             return f"exited with status {code} without an artefact or an error record"
         return str(ending["reason"])
@@ -290,9 +296,10 @@ class _Loop:
 
     def _stop(self) -> None:
         """Ask the attempts to end, and give them time to leave a record."""
-        self._display.stopping(len(self._running))
-        for identity in self._running:
+        running = len(self._running)
+        for identity in self._running:  # before anything is printed: the terminal may be gone
             self._workers.signal(identity, signal.SIGTERM)
+        self._display.stopping(running)
         deadline = time.monotonic() + _PATIENCE_S
         while self._running and time.monotonic() < deadline:
             for identity, _ in self._workers.ended(_POLL_S):
@@ -301,14 +308,20 @@ class _Loop:
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Collect the first SIGINT or SIGTERM instead of dying of it; a second one ends the launcher at once."""
+    """Collect the first SIGINT, SIGTERM or SIGHUP instead of dying of it; a second one ends the launcher at once.
+
+    SIGHUP tells that the terminal was closed; it stays ignored where it was, as under ``nohup``.
+    """
     received: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         signal.signal(number, before[signal.Signals(number)])
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield received
     finally:

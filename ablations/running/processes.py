@@ -21,6 +21,7 @@ from ablations.files import read_json, write_json
 from ablations.running import error_record
 from ablations.running.log_file import log_to, tail
 from ablations.running.process_lifetime import run_as_child
+from ablations.running.signal_names import signal_name
 from qsd.errors import UserError
 from qsd.runtime import Interrupted
 
@@ -283,4 +284,4 @@ def _death(code: int) -> str:
     if code >= 0:
         return f"exited with status {code} without an error record"
     hint = "; memory may be exhausted" if -code == signal.SIGKILL else ""
-    return f"killed by {signal.Signals(-code).name}{hint}"
+    return f"killed by {signal_name(-code)}{hint}"

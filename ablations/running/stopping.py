@@ -14,7 +14,7 @@ from qsd.runtime import Interrupted
 if TYPE_CHECKING:
     from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
 GRACE_S = 8.0
 _AGAIN_S = 1.0
 

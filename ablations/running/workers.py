@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ablations.running import attempt
 from ablations.running.process_lifetime import run_as_child
+from qsd.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -72,7 +73,7 @@ class Workers:
         The first call waits until the fork server has imported the libraries. A killed one is started again.
 
         Raises:
-            RuntimeError: the fork server does not start.
+            UserError: the fork server does not start.
         """
         # All of it, and not only what differs: the fork server may be older than a change of this process's variables.
         variables = {**os.environ, **self._limits, **environment}
@@ -84,7 +85,10 @@ class Workers:
                 self._running[identity] = process
                 return
             time.sleep(_PAUSE_S)
-        raise RuntimeError("the process that starts attempts (the fork server) ends before it has started one")
+        raise UserError(
+            "the process that starts attempts ends before it has started one: an import fails or is killed; 'ablate "
+            "doctor' checks this machine, and python -c 'import torch, diffusers' shows what the import says"
+        )
 
     def signal(self, identity: int, number: int) -> None:
         """Send a signal to an attempt, if it still runs."""

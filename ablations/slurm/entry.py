@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.running import attempt
 from ablations.running.process_lifetime import end_with_parent
+from ablations.running.signal_names import signal_name
 from ablations.running.stopping import SIGNALS
 from ablations.slurm import requeue
 from ablations.store import attempts
@@ -120,7 +121,7 @@ class _Supervisor:
 
     def _killed(self, number: int) -> int:
         """Leave the record that a killed child could not."""
-        name = signal.Signals(number).name
+        name = signal_name(number)
         if self._signals:  # asked to end before it could listen
             return attempt.EXIT_INTERRUPTED
         store = self._job.store()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import numbered, read_json, write_json
@@ -56,7 +57,8 @@ def diverged(ending: Mapping[str, Any]) -> bool:
 def record_death(folder: Path, reason: str) -> None:
     """Record the end of an attempt that could not do so itself; called by the process that saw it end."""
     if outcome(folder) is None:  # else the attempt recorded its end itself, and knows more about it
-        write_json(folder / EXIT, {"state": "failed", "reason": reason})
+        with suppress(OSError):  # a full disk: the reason is shown, and without a record the stage is tried again
+            write_json(folder / EXIT, {"state": "failed", "reason": reason})
 
 
 def give_up(folder: Path, reason: str) -> None:

@@ -11,6 +11,7 @@ from ablations.running import local
 from ablations.running.display import Lines
 from ablations.running.slots import read_gpus
 from ablations.store.artefacts import Store
+from qsd import console
 from tests.ablations import fake_stages
 
 
@@ -22,7 +23,7 @@ def main(sweep: str, runs: str, jobs: str, gpus: str | None = None) -> int:
         Lines(sys.stdout),
         int(jobs),
         table=fake_stages.HERE,
-        preload=("omegaconf", "tests.ablations.launch_fake", fake_stages.HERE),
+        preload=("omegaconf", "tests.ablations.chatty", "tests.ablations.launch_fake", fake_stages.HERE),
         gpus=read_gpus(gpus),
     )
     if result.signal is not None:
@@ -31,4 +32,4 @@ def main(sweep: str, runs: str, jobs: str, gpus: str | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    console.run(lambda: sys.exit(main(*sys.argv[1:])))

@@ -257,7 +257,8 @@ def test_the_command_is_dry_by_default(
 
 def test_what_a_living_launcher_needs_stays(plan_of: Planner, store: Store, world: Path, fake_log: Path) -> None:
     """Its sweep is none of ``sweeps/``; some stages are done, one runs, the others have not begun."""
-    (world / "sweeps" / "good.yaml").write_text(OTHER)
+    nothing_shared = "overrides: {model.resolution: 128, reward.model: aesthetic_emoji, selection.fraction: 30}\n"
+    (world / "sweeps" / "good.yaml").write_text(f"{OTHER}{nothing_shared}")
     (world / "elsewhere.yaml").write_text(SMALL)
     gate = world / "gate"
     environment = {**os.environ, "FAKE_GATE": f"select:{gate}"}
