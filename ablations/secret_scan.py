@@ -32,8 +32,14 @@ _TEXTS = {
     "a GitHub token": r"\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_\w{40,}",
     "an API key": r"\bsk-[A-Za-z0-9_-]{32,}",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "a URL with a password": r"\b[a-z][a-z0-9+.-]*://[^\s/:@'\"<>{}$]+:[^\s/:@'\"<>{}$]+@[\w.-]",
 }
-_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|JWT|COOKIE", re.IGNORECASE)
+_VARIABLE = re.compile(
+    r"SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY"
+    r"|TOKEN(?![A-Z])"  # not TOKENIZERS_PARALLELISM
+    r"|(?:^|_)(?:KEYS?|JWT|COOKIES?)(?![A-Z])",  # not MONKEY_PATCH
+    re.IGNORECASE,
+)
 _PATTERNS = {kind: re.compile(pattern.encode()) for kind, pattern in _TEXTS.items()}
 
 
@@ -45,6 +51,11 @@ def named_secret(name: str) -> bool:
 def secret_variable(name: str) -> bool:
     """True for names of environment variables whose values must not be written or passed on."""
     return _VARIABLE.search(name) is not None
+
+
+def url_with_password(text: str) -> bool:
+    """True for text with an address that has a name and a password before the host."""
+    return _PATTERNS["a URL with a password"].search(text.encode()) is not None
 
 
 def secret_in(content: bytes) -> str | None:

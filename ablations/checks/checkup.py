@@ -7,9 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ablations.checks import machine_checks
-from ablations.checks.doctor import FAIL, OK, Check, Finding
+from ablations.checks.doctor import FAIL, OK, WARN, Check, Finding
 from ablations.checks.required_files import required_files, verify
 from ablations.grid.spec import find_experiment
+from qsd.config.digest import hub_note, may_change
 from qsd.config.load import load_flat, override
 from qsd.errors import UserError
 
@@ -86,7 +87,11 @@ def _required_files(subject: Subject) -> Iterator[Finding]:
     complete = True
     for required in required_files(subject.values, subject.also):
         try:
-            yield Finding(OK, required.what, f"{required.place}: {verify(required)}")
+            found = f"{required.place}: {verify(required)}"
+            if may_change(required.place) and required.on_hub:
+                yield Finding(WARN, required.what, found, hub_note(required.field, required.place))
+            else:
+                yield Finding(OK, required.what, found)
         except UserError as error:
             complete = False
             yield Finding(FAIL, required.what, str(error))

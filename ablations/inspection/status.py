@@ -9,6 +9,7 @@ from ablations.running import precompute
 from ablations.running.display import describe
 from ablations.store.attempts import LOG, latest
 from ablations.store.divergence import notice
+from ablations.store.launchers import needed
 from ablations.store.states import (
     BLOCKED,
     DIVERGED,
@@ -67,6 +68,7 @@ def status(plan: Plan, store: Store) -> dict[str, Any]:
         "scheduler": _scheduler(stage_states),
         "states": dict(Counter(stage_states.states[key] for key in plan.nodes)),
         "cells": [_cell(cell, stage_states.states, active) for cell in plan.cells],
+        "launcher": not plan.nodes.keys().isdisjoint(needed(store)),
         "running": [entry for entry in active.values() if entry["state"] == RUNNING],
         "queued": [entry for entry in active.values() if entry["state"] in (QUEUED, UNKNOWN)],
         "diverged": ended[DIVERGED],
@@ -150,8 +152,8 @@ def _cell(cell: Cell, states: Mapping[str, str], active: Mapping[str, Mapping[st
 
 
 def alive(report: Mapping[str, Any]) -> bool:
-    """True while a stage runs, is queued, or has an unknown state."""
-    return bool(report["running"] or report["queued"])
+    """True while a stage runs, is queued, or has an unknown state, or a launcher is about to start one."""
+    return bool(report["running"] or report["queued"] or report["launcher"])
 
 
 def status_lines(report: Mapping[str, Any], most: int = _MOST_CELLS, urgent_first: bool = False) -> Iterator[str]:
@@ -159,6 +161,8 @@ def status_lines(report: Mapping[str, Any], most: int = _MOST_CELLS, urgent_firs
     counts = ", ".join(f"{report['states'][state]:,} {state}" for state in STATES if state in report["states"])
     total = sum(report["states"].values())
     yield f"{report['sweep']}@{report['experiment']}: {total:,} stages: {counts}"
+    if report["launcher"] and not report["running"]:
+        yield "a launcher is at work and no stage runs at this moment; it may still be importing the libraries"
     if report["scheduler"] == "silent":
         yield "the scheduler does not answer: stages that may have a job are shown as unknown"
     cells = sorted(report["cells"], key=_urgency) if urgent_first else report["cells"]

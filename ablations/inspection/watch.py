@@ -51,6 +51,6 @@ def _page(report: Mapping[str, Any], console: Console) -> Text:
     from rich.text import Text
 
     height, width = console.height, console.width
-    room = max(3, height - 4 - bool(report["stale"]) - 2 * min(len(report["failures"]), 3))
+    room = max(3, height - 4 - bool(report["stale"]) - report["launcher"] - 2 * min(len(report["failures"]), 3))
     lines = [line[:width] for text in status_lines(report, room, urgent_first=True) for line in text.splitlines()]
     return Text("\n".join(lines[: height - 1]))

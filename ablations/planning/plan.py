@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ablations.grid.expand import BASE, Cell, Grid, expand, fields_of, points
 from ablations.grid.primary import resolve
 from ablations.grid.spec import Sweep, find_experiment
+from qsd.config.check import schema_fields
+from qsd.config.digest import HUB, hub_note, may_change
+from qsd.config.fields import Kind
 from qsd.config.load import load_flat, override
 
 if TYPE_CHECKING:
@@ -50,10 +53,19 @@ class Plan:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What a user should know before a run: merged cells, and that there is nothing to compare."""
+        """What a user should know before a run: merged cells, nothing to compare, and names that may change content."""
         alone = len({cell.name for cell in self.trained}) == 1
         only = ("there is only the baseline; nothing to compare with it but the base model",) if alone else ()
-        return (*self.grid.notices, *only)
+        return (*self.grid.notices, *only, *self._moving_names())
+
+    def _moving_names(self) -> list[str]:
+        """A note for every hub name in a key that stands for other content once the hub's files change."""
+        locations = [name for name, info in schema_fields().items() if info.kind is Kind.LOCATION]
+        named = {
+            (name, node.meaning[name]) for node in self.nodes.values() for name in locations if name in node.meaning
+        }
+        hub = sorted((name, str(place)[len(HUB) :]) for name, place in named if str(place).startswith(HUB))
+        return [hub_note(name, place) for name, place in hub if may_change(place)]
 
     @cached_property
     def nodes(self) -> Mapping[str, StageNode]:

@@ -12,7 +12,11 @@ from qsd.errors import first_line
 from qsd.training.jsonl_log import NonFiniteLossError
 
 _CODE = Path(__file__).resolve().parents[2]
-_RUNNER = ("ablations/running/attempt.py", "ablations/running/processes.py")
+_RUNNER = (
+    "ablations/running/attempt.py",
+    "ablations/running/processes.py",
+    "ablations/running/verify_job.py",
+)
 _MOST_FRAMES = 40
 
 

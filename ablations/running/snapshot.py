@@ -1,9 +1,10 @@
 """Snapshots: the code that a launch runs, kept so that edits in the work tree do not reach queued jobs.
 
-``runs/snapshots/<id>/`` holds the packages, ``origin.json`` (commit, whether there were changes, digests of the
-untracked files), ``diff.patch`` (the changes of the packages since that commit) and ``environment.txt`` (Python and
-every installed distribution). The id is a hash of all that, so the same code in the same environment is one folder
-however often it is launched. A process that runs from it has it first on ``PYTHONPATH`` and starts Python with ``-P``.
+``runs/snapshots/<id>/`` holds the tracked files of the packages and what else their code needs, ``origin.json`` (commit,
+whether there were changes, digests of the untracked files), ``diff.patch`` (the changes of the packages since that
+commit) and ``environment.txt`` (Python and every installed distribution). The id is a hash of all that, so the same
+code in the same environment is one folder however often it is launched. A process that runs from it has it first on
+``PYTHONPATH`` and starts Python with ``-P``.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ PACKAGES = ("qsd", "ablations", "analysis")
 CODE = Path(__file__).resolve().parents[2]
 """The folder that holds the packages that run now."""
 DIFF, ENVIRONMENT = "diff.patch", "environment.txt"
-_UNTRACKED = frozenset({".py", ".typed", ".json", ".yaml", ".yml", ".toml", ".csv", ".txt", ".html", ".css", ".js"})
-"""Kinds of files that are taken although git does not know them."""
+_CODE_ENDINGS = frozenset({".py", ".typed"})
+"""Files that are taken although git does not know them; others only if the code has their name."""
 _MOST_BYTES = 16 * 1024 * 1024
 
 
@@ -83,8 +84,9 @@ def _content(root: Path) -> _Content:
     content = _Content()
     tracked, untracked = _listed(root)
     taken: list[str] = []
+    needed = _needed(root, tracked, untracked)
     for name in sorted({*tracked, *untracked}):
-        reason = _unfit(root, name, name in untracked)
+        reason = _unfit(root, name, name in untracked and name not in needed)
         if reason is None:
             content.files[name] = (root / name).read_bytes()
             taken.append(name)
@@ -120,14 +122,29 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _unfit(root: Path, name: str, untracked: bool) -> str | None:
+def _needed(root: Path, tracked: set[str], untracked: set[str]) -> set[str]:
+    """The untracked files that the code may need: modules, and files whose name stands in a module.
+
+    Notes, logs and settings of a person's own lie in work trees too, with passwords among them.
+    """
+    modules = {name for name in {*tracked, *untracked} if name.endswith(".py")}
+    others = {name: PurePosixPath(name).name.encode() for name in untracked - modules}
+    code = [(root / name).read_bytes() for name in sorted(modules) if (root / name).is_file()] if others else []
+    return {
+        name
+        for name in untracked
+        if PurePosixPath(name).suffix in _CODE_ENDINGS or any(others[name] in text for text in code)
+    }
+
+
+def _unfit(root: Path, name: str, unneeded: bool) -> str | None:
     """Why a file is not taken: "" is not worth a mention, None means that it is.
 
     Raises:
         UserError: code with a key in it; without the file the code would not run.
     """
     path = root / name
-    if not path.is_file() or (untracked and path.suffix not in _UNTRACKED):
+    if not path.is_file() or unneeded:
         return ""
     if named_secret(path.name):
         return "its name is one for keys"

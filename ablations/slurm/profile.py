@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.values import show
-from ablations.secret_scan import secret_variable
+from ablations.secret_scan import secret_variable, url_with_password
 from qsd.config.check import convert
 from qsd.config.fields import REQUIRED, execution, fields_of
 from qsd.config.load import defaults, flatten
@@ -32,9 +32,14 @@ FINISH = "finish"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
 _SET_BY_RUNNER = re.compile(
-    "account|array|chdir|constraint|cpus-per-task|dependency|error|export|gpus-per-node|hold|job-name|"
-    "kill-on-invalid-dep|mem|no-requeue|open-mode|output|parsable|partition|qos|requeue|signal|time|wait"
+    "account|array|chdir|constraint|cpus-per-task|dependency|error|export|gpus|gpus-per-(node|socket|task)|hold|"
+    "job-name|kill-on-invalid-dep|mem|nodes|no-requeue|ntasks|ntasks-per-node|open-mode|output|parsable|partition|"
+    "qos|requeue|signal|time|wait"
 )
+_INSTEAD_OF_MEM = ("mem-per-cpu", "mem-per-gpu")
+"""sbatch refuses these beside --mem."""
+_ALWAYS_TEXT = ("account",)
+"""Fields of which the text counts, also where it looks like a number: 00123 is an account."""
 
 _FREE = ("setup", "environment", "options", "resources")
 """The keys of a profile that no schema describes: lists, and mappings with keys of the site's own."""
@@ -57,7 +62,9 @@ class Resources(Placement):
 
     gpus: int = execution(REQUIRED, "GPUs per job; 0 for none", least=0, most=64)
     cpus: int = execution(REQUIRED, "cores per job", least=1, most=1024)
-    memory_gb: float = execution(REQUIRED, "main memory per job, in GiB", above=0, most=100_000)
+    memory_gb: float | None = execution(
+        REQUIRED, "main memory per job, in GiB; null leaves --mem out", above=0, most=100_000
+    )
     # A stage that needs longer is interrupted, requeued, and goes on.
     minutes: int = execution(REQUIRED, "time limit", least=1, most=60 * 24 * 60)
     gpu_type: str | None = execution(None, "the site's name of a GPU model, such as a100; null for any")
@@ -65,7 +72,8 @@ class Resources(Placement):
     def __str__(self) -> str:
         gpus = f"{self.gpus} x {self.gpu_type or 'GPU'}" if self.gpus else "no GPU"
         where = f" in {self.partition}" if self.partition else ""
-        return f"{gpus}, {self.cpus} CPUs, {self.memory_gb:g} GB, {self.minutes} min{where}"
+        memory = "" if self.memory_gb is None else f"{self.memory_gb:g} GB, "
+        return f"{gpus}, {self.cpus} CPUs, {memory}{self.minutes} min{where}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +99,8 @@ class Profile(Site):
     Attributes:
         path: the file.
         setup: shell lines before Python starts, such as ``module load cuda``.
-        environment: variables set for every job; never secrets.
+        environment: variables set for every job, as the file writes them; never secrets. ``~/`` at the beginning,
+            ``$NAME`` and ``${NAME}`` are replaced on the node.
         options: further options of sbatch, by their long names.
         default: what a job asks for whose kind of stage is not in ``stages``.
         stages: kind of stage, or ``FINISH`` -> what its jobs ask for.
@@ -151,6 +160,8 @@ def read_profile(path: Path) -> Profile:
             )
     if FINISH not in stages:
         stages[FINISH] = replace(default, gpus=0, gpu_type=None, cpus=1)
+    if "options" in nodes:
+        _refuse_twins(_mapping("options", nodes["options"]), {"default": default, **stages})
     return Profile(
         **asdict(site),
         path=path,
@@ -167,7 +178,7 @@ def _values(name: str, node: Node, schema: type, over: Mapping[str, Any] | None 
     if not isinstance(node.value, dict):
         raise node.error(f"{name} must be a mapping, not {show(node.plain())}")
     known = fields_of(schema)
-    leaves = flatten(node, schema)
+    leaves = flatten(_with_text(node), schema)
     for key, leaf in leaves.items():
         if isinstance(leaf.value, str) and not leaf.value.isprintable():  # it would be another line of sbatch's script
             raise leaf.error(f"{key} must be one line of text, not {show(leaf.value)}")
@@ -177,6 +188,29 @@ def _values(name: str, node: Node, schema: type, over: Mapping[str, Any] | None 
     if missing is not None:
         raise node.error(f"'{missing}' is missing in '{name}' ({known[missing].why})")
     return values
+
+
+def _with_text(node: Node) -> Node:
+    """The mapping with the text of ``_ALWAYS_TEXT`` in place of the numbers that it may be read as."""
+    value = {
+        name: (key, replace(leaf, value=leaf.text) if _is_number(leaf) and name in _ALWAYS_TEXT else leaf)
+        for name, (key, leaf) in node.value.items()
+    }
+    return replace(node, value=value)
+
+
+def _is_number(node: Node) -> bool:
+    return isinstance(node.value, int | float) and not isinstance(node.value, bool) and node.text is not None
+
+
+def _refuse_twins(options: Node, resources: Mapping[str, Resources]) -> None:
+    """Refuse options that sbatch does not take beside a line that the runner writes."""
+    asked = next((name for name, each in resources.items() if each.memory_gb is not None), None)
+    for name, key, _ in options.items():
+        if name in _INSTEAD_OF_MEM and asked is not None:
+            raise key.error(
+                f"sbatch takes '{name}' or --mem, not both; leave --mem out with memory_gb: null in resources.{asked}"
+            )
 
 
 def _sections(node: Node) -> dict[str, Node]:
@@ -212,7 +246,9 @@ def _environment(node: Node) -> dict[str, str]:
             raise key.error(f"'{name}' looks like a secret; a profile is no place for one (docs/slurm.md)")
         if isinstance(value.value, bool) or not isinstance(value.value, str | int | float):
             raise value.error(f"the variable {name} must be text or a number, not {show(value.plain())}")
-        variables[name] = show(value.value) if isinstance(value.value, float) else str(value.value)
+        variables[name] = value.text if value.text is not None else str(value.value)  # 12.10 is no 12.1
+        if url_with_password(variables[name]):
+            raise value.error(f"the variable {name} holds a password; a profile is no place for one (docs/slurm.md)")
     return variables
 
 

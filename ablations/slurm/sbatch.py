@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -30,6 +31,8 @@ _OF_A_JOB = (
 )
 _KEPT = ("SLURM_CONF",)
 _PATIENCE_S = 300
+_REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)")
+"""A variable of the shell in a value of the profile's environment."""
 
 
 class RefusedError(UserError):
@@ -81,7 +84,7 @@ class Sbatch:
             "chdir": str(self._root),
             "kill-on-invalid-dep": "yes",
             "requeue" if profile.requeue else "no-requeue": True,
-            **profile.options,
+            **{name: value for name, value in profile.options.items() if name != "wckey"},
         }
         if hold:
             further["hold"] = True
@@ -90,7 +93,7 @@ class Sbatch:
             "job_name": name,
             "time": resources.minutes,
             "cpus_per_task": resources.cpus,
-            "mem": f"{math.ceil(resources.memory_gb * 1024)}M",
+            "mem": None if resources.memory_gb is None else f"{math.ceil(resources.memory_gb * 1024)}M",
             "gpus_per_node": gpus if resources.gpus else None,
             "partition": resources.partition,
             "account": resources.account,
@@ -101,15 +104,30 @@ class Sbatch:
             "signal_delay_s": profile.signal_seconds,
             "setup": [*profile.setup, *self._exports()],
             "srun_args": [f"--cpus-per-task={resources.cpus}"],  # not inherited from sbatch since SLURM 22.05
+            "wckey": profile.options.get("wckey"),  # submitit's own default would be charged to "submitit"
             "additional_parameters": further,
         }
 
     def _exports(self) -> Iterator[str]:
         """After the site's own lines, which may change Python's path."""
         for variable, value in self._profile.environment.items():
-            yield f"export {variable}={shlex.quote(value)}"
+            yield f"export {variable}={expanded_on_node(value)}"
         yield f"export PYTHONPATH={shlex.quote(str(self._code))}${{PYTHONPATH:+:$PYTHONPATH}}"
         yield "export PYTHONSAFEPATH=1  # the code of this launch, not that of the current folder"
+
+
+def expanded_on_node(value: str) -> str:
+    """A word of the shell that replaces ``~/`` at the beginning, ``$NAME`` and ``${NAME}``, and nothing else.
+
+    The shell ends, and names the variable, where one of them is not set.
+    """
+    value = f"$HOME{value[1:]}" if value == "~" or value.startswith("~/") else value
+    words, end = [], 0
+    for reference in _REFERENCE.finditer(value):
+        words += [value[end : reference.start()], f'"${{{reference[1] or reference[2]}:?is not set on this node}}"']
+        end = reference.end()
+    words.append(value[end:])
+    return "".join(word if number % 2 else shlex.quote(word) for number, word in enumerate(words) if word) or "''"
 
 
 @contextlib.contextmanager

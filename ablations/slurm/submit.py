@@ -117,6 +117,9 @@ def submit(
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if missing:
         raise UserError(f"no SLURM on this machine ({missing[0]} is not found); use a login node, or --cluster local")
+    place = store.root.resolve()
+    if "%" in str(place):
+        raise UserError(f"{place}: SLURM replaces '%' in the paths of its logs; choose a folder without it (--runs)")
     cluster = query.cluster()
     if cluster is None:
         raise UserError(query.CONTROLLER_UNREACHABLE)

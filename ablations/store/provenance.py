@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
 import socket
 import subprocess
 from functools import cache
@@ -14,14 +13,42 @@ from pathlib import Path
 from typing import Any
 
 from ablations.files import read_json
-from ablations.secret_scan import secret_variable
+from ablations.secret_scan import url_with_password
 
 ORIGIN = "origin.json"
 """In a snapshot: the commit it was taken from, whether anything had changed since, and the untracked files in it."""
 PYTHON_FOLDERS = ("qsd", "ablations", "analysis", "experiments")
 """Folders of a work tree in which an untracked Python file may be part of the code that runs."""
 _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "open_clip_torch", "numpy", "pyarrow", "pillow")
-_SHOWN = re.compile(r"SLURM_\w+|OMP_\w+|CUDA_VISIBLE_DEVICES")
+_SHOWN = (
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_DYNAMIC",
+    "OMP_NUM_THREADS",
+    "OMP_PLACES",
+    "OMP_PROC_BIND",
+    "OMP_SCHEDULE",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_CLUSTER_NAME",
+    "SLURM_CPUS_ON_NODE",
+    "SLURM_CPUS_PER_TASK",
+    "SLURM_GPUS_ON_NODE",
+    "SLURM_JOB_CPUS_PER_NODE",
+    "SLURM_JOB_GPUS",
+    "SLURM_JOB_ID",
+    "SLURM_JOB_NAME",
+    "SLURM_JOB_NODELIST",
+    "SLURM_JOB_NUM_NODES",
+    "SLURM_JOB_PARTITION",
+    "SLURM_JOB_QOS",
+    "SLURM_LOCALID",
+    "SLURM_MEM_PER_CPU",
+    "SLURM_MEM_PER_NODE",
+    "SLURM_NTASKS",
+    "SLURM_PROCID",
+    "SLURM_RESTART_COUNT",
+)
+"""The variables that attempts record; sites and users put addresses and keys into others."""
 
 
 def code_state(root: Path, snapshot: str) -> dict[str, Any]:
@@ -85,12 +112,9 @@ def slurm_job() -> dict[str, Any] | None:
 
 
 def environment() -> dict[str, str]:
-    """Environment variables that decide where and how a process runs, without those whose name suggests a secret."""
-    return {
-        name: value
-        for name, value in sorted(os.environ.items())
-        if _SHOWN.fullmatch(name) and not secret_variable(name)
-    }
+    """The environment variables of a fixed list that decide where and how a process runs, as far as they are set."""
+    values = {name: os.environ[name] for name in _SHOWN if name in os.environ}
+    return {name: value for name, value in values.items() if not url_with_password(value)}
 
 
 def git_text(root: Path, *arguments: str) -> str | None:

@@ -12,6 +12,8 @@ from qsd.config.file_digest import file_digest
 from qsd.config.once_per_process import OncePerProcess
 from qsd.errors import UserError
 
+HUB = "hub:"
+"""How a hub name is marked in a key."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -50,10 +52,23 @@ def digest(path: Path) -> str:
 
 def location_digest(path: str) -> str:
     """What a location contributes to a key: a digest of local content, or ``hub:name@revision`` for a hub name."""
-    return f"hub:{path}" if is_hub_name(path) else digest(Path(path))
+    return f"{HUB}{path}" if is_hub_name(path) else digest(Path(path))
 
 
 def is_hub_name(path: str) -> bool:
     """True for ``owner/name`` or ``owner/name@revision``, unless something, or its folder, is there on this machine."""
     local = Path(path)
     return not local.exists() and _HUB_NAME.fullmatch(path) is not None and not local.parent.exists()
+
+
+def may_change(path: str) -> bool:
+    """True for a hub name that stands for other content tomorrow: without ``@revision``, or with that of a branch."""
+    return is_hub_name(path) and path.partition("@")[2] in ("", "main")
+
+
+def hub_note(field: str, path: str) -> str:
+    """What to tell about a hub name that may change."""
+    return (
+        f"{field}: {path} names no fixed revision, so results keep their keys when the hub's files change; "
+        f"write {path.partition('@')[0]}@COMMIT, with the commit that its page on the hub shows"
+    )

@@ -26,12 +26,16 @@ _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "
 
 @dataclass(frozen=True)
 class Node:
-    """A YAML value with its place; ``value`` is a scalar, a list of nodes, or a dict key -> (key node, value node)."""
+    """A YAML value with its place; ``value`` is a scalar, a list of nodes, or a dict key -> (key node, value node).
+
+    ``text`` is a scalar as it is written in the file: ``010`` and ``12.10`` are other numbers as values.
+    """
 
     value: Any
     path: str
     line: int
     column: int
+    text: str | None = None
 
     def error(self, message: str) -> UserError:
         """A UserError that begins with ``path:line:column``."""
@@ -110,7 +114,7 @@ def _convert(node: yaml.Node, shown: str, depth: int) -> Node:
     line, column = mark.line + 1, mark.column + 1
 
     def at(value: Any) -> Node:
-        return Node(value, shown, line, column)
+        return Node(value, shown, line, column, node.value if isinstance(node, yaml.ScalarNode) else None)
 
     if depth > MAX_DEPTH:
         raise at(None).error(f"nested deeper than {MAX_DEPTH} levels")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qsd.config.digest import canonical_json
+from qsd.config.check import schema_fields
+from qsd.config.digest import canonical_json, hub_note, may_change
+from qsd.config.fields import Kind
 from qsd.config.load import build, load_flat, override
 from qsd.config.yaml_nodes import parse
 from qsd.errors import UserError
@@ -41,6 +44,9 @@ def run_stage(
     """
     flat = override(load_flat(experiment), dict(assignment(setting) for setting in settings))
     folders = _inputs(stage, inputs, stage_inputs(stage, flat))
+    for name in STAGES[stage].reads(flat):
+        if schema_fields()[name].kind is Kind.LOCATION and may_change(str(flat[name])):
+            print(f"note: {hub_note(name, flat[name])}", file=sys.stderr, flush=True)
     meaning = {"meaning": stage_meaning(stage, flat), "inputs": {name: str(path) for name, path in folders.items()}}
     if launched() > 1 and STAGES[stage].processes is None:
         several = " and ".join(name for name, spec in STAGES.items() if spec.processes is not None)

@@ -17,6 +17,7 @@ from ablations.inspection import watch
 from ablations.inspection.status import status
 from ablations.planning.plan import Plan, make_plan
 from ablations.store.artefacts import Store
+from ablations.store.launchers import announced
 from ablations.store.owner import Owner
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
@@ -85,6 +86,30 @@ def test_watching_ends_when_nothing_is_alive(plan_of: Planner, store: Store, mon
     console = screen()
     monkeypatch.setattr("time.sleep", lambda _seconds: pytest.fail("it waits"))
     assert watch.watch(plan, store, console)["states"] == {"new": len(plan.nodes)}
+
+
+def test_watching_waits_for_a_launch_that_warms_up(
+    plan_of: Planner, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launcher imports libraries for half a minute before the first stage runs."""
+    plan = plan_of(SMALL)
+    launcher = announced(store, plan.nodes)
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            launcher.__exit__(None, None, None)
+
+    monkeypatch.setattr("ablations.inspection.watch.time.sleep", sleep)
+    launcher.__enter__()
+    console = screen()
+    assert watch.watch(plan, store, console)["states"] == {"new": len(plan.nodes)}
+    assert len(waits) == 4
+    assert "a launcher is at work" in output(console)
+    other = plan_of(SMALL + "overrides: {training.steps: 7}\n")
+    with announced(store, plan.nodes.keys() - other.nodes.keys()):
+        assert not status(other, store)["launcher"], "another sweep's"
 
 
 def test_watching_follows_and_fits_the_screen(plan_of: Planner, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,3 +286,26 @@ def test_an_experiment_by_path_is_missed_with_a_near_name(world: Path) -> None:
         UserError, match=r"^experiments/tyny\.yaml: no such file \(did you mean 'experiments/tiny\.yaml'\?\)$"
     ):
         load_flat(Path("experiments/tyny.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("someone/some-model", True),
+        ("someone/some-model@main", True),
+        ("someone/some-model@451f4fe16113bff5a5d2269ed5ad43b0592e9a14", False),
+        ("world/model", False),
+    ],
+)
+def test_a_hub_name_without_a_revision_is_told(place: str, told: bool, assets: Path) -> None:
+    """What the hub has under the name may change, and the key does not."""
+    file = assets / "experiments" / "tiny.yaml"
+    file.write_text(file.read_text().replace("world/model", place))
+    notes = [note for note in plan_real("good").notices if "names no fixed revision" in note]
+    assert len(notes) == told
+    assert all(note.startswith(f"model.path: {place} ") and "write someone/some-model@COMMIT" in note for note in notes)
+
+
+def plan_real(name: str) -> Plan:
+    """The plan of a sweep over the stages of the project."""
+    return make_plan(read_sweep(Path("sweeps") / f"{name}.yaml"), real_stages)

@@ -87,7 +87,9 @@ def test_a_finished_attempt_leaves_its_record(plan_of: Planner, store: Store) ->
 def test_no_key_of_the_environment_reaches_a_file(plan_of: Planner, store: Store) -> None:
     node = node_of(plan_of(SMALL), "score")
     secrets = dict.fromkeys(("WANDB_API_KEY", "HF_TOKEN", "SLURM_JWT", "SLURM_SECRET", "OMP_PASSWORD"), SECRET)
-    assert run(job_of(node, store), **secrets) == attempt.EXIT_DONE
+    address = f"mysql://slurm:{SECRET}" + "@db.example.org"
+    urls = {"SLURM_ACCOUNTING_STORAGE": address, "SLURM_JOB_NAME": address, "OMP_TOOL_LIBRARIES": f"/home/{SECRET}"}
+    assert run(job_of(node, store), **secrets, **urls) == attempt.EXIT_DONE
     files = [path for path in store.root.rglob("*") if path.is_file()]
     assert len(files) > 5
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]

@@ -33,6 +33,7 @@ KEYS = {
     "a GitHub token": "ghp_" + "x" * 36,
     "an API key": "sk-" + "y" * 40,
     "a private key": "-----BEGIN RSA PRIVATE" + " KEY-----",
+    "a URL with a password": "proxy: https://ada:" + "l0velace@proxy.example.org:3128",
 }
 
 
@@ -128,6 +129,19 @@ def test_an_untracked_python_file_alone_makes_a_snapshot_dirty(code: Path, store
     assert code_state(code, str(made.path)) == {"commit": git(code, "rev-parse", "HEAD")} | {
         name: origin(made.path)[name] for name in ("dirty", "untracked")
     }
+
+
+def test_notes_of_a_person_are_not_taken(code: Path, store: Store) -> None:
+    """They lie in the work tree, git does not know them, and no code has their name: so there may be passwords."""
+    (code / "qsd" / "notes.txt").write_text("cluster login: ada / correct horse battery staple\n")
+    (code / "qsd" / "sites.yaml").write_text("password: hunter2\n")
+    (code / "analysis" / "page.css").write_text("body {}\n")
+    (code / "analysis" / "page.py").write_text('STYLE = "page.css"\n')
+    made = take(code, store)
+    assert names(made.path) == {*USUAL, "analysis/page.css", "analysis/page.py"}
+    assert set(origin(made.path)["untracked"]) == {"analysis/page.css", "analysis/page.py"}
+    shutil.rmtree(code / ".git")
+    assert names(take(code, store).path) == {*USUAL, "analysis/page.css", "analysis/page.py"}
 
 
 def test_a_deleted_file_is_not_there(code: Path, store: Store) -> None:

@@ -54,6 +54,17 @@ MISTAKES = {
     GOOD.replace("HF_HOME", "WANDB_API_KEY"): "5:15: 'WANDB_API_KEY' looks like a secret",
     GOOD.replace("HF_HOME", "hf_token"): "5:15: 'hf_token' looks like a secret",
     GOOD.replace("HF_HOME", "MY_PASSWORD"): "5:15: 'MY_PASSWORD' looks like a secret",
+    GOOD.replace("/shared/hub", "http://ada:pw" + "@proxy:3128"): "5:24: the variable HF_HOME holds a password",
+    GOOD.replace(
+        "reservation: paper", "mem-per-cpu: 4G"
+    ): "6:11: sbatch takes 'mem-per-cpu' or --mem, not both; leave --mem out with memory_gb: null in resources.default",
+    GOOD.replace("memory_gb: 32", "memory_gb: null")
+    .replace("partition: cpu", "memory_gb: 2")
+    .replace(
+        "reservation: paper", "mem-per-gpu: 4G"
+    ): "6:11: sbatch takes 'mem-per-gpu' or --mem, not both; leave --mem out with memory_gb: null in resources.select",
+    GOOD.replace("reservation: paper", "nodes: 2"): "6:11: 'nodes' is set by the runner",
+    GOOD.replace("reservation: paper", "gpus: 2"): "6:11: 'gpus' is set by the runner",
     GOOD.replace("HF_HOME", "HF-HOME"): "5:15: 'HF-HOME' is not a name of a variable",
     GOOD.replace("/shared/hub", "[a]"): "5:24: the variable HF_HOME must be text or a number, not [a]",
     GOOD.replace("{HF_HOME: /shared/hub, THREADS: 4, RATE: 1.0}", "3"): "5:14: environment must be a mapping, not 3",
@@ -78,9 +89,20 @@ def test_stages_differ_from_the_default_only_where_they_say_so(tmp_path: Path) -
     assert (train.gpus, train.partition, train.parallel, train.minutes) == (1, "gpu", 4, 60)
     assert (select.gpus, select.partition, select.parallel, select.memory_gb) == (0, "cpu", 1, 32.0)
     assert (finish.gpus, finish.cpus) == (0, 1)
-    assert profile.environment == {"HF_HOME": "/shared/hub", "THREADS": "4", "RATE": "1"}
+    assert profile.environment == {"HF_HOME": "/shared/hub", "THREADS": "4", "RATE": "1.0"}
     assert profile.options == {"reservation": "paper", "exclusive": True}
     assert (profile.max_array_size, profile.requeue, profile.python) == (None, True, None)
+
+
+def test_numbers_are_text_where_text_is_meant(tmp_path: Path) -> None:
+    """YAML 1.1 reads 00123 as 83, 1:30 as 90 and 12.10 as 12.1."""
+    written = "CUDA_VERSION: 12.10, SITE_ID: 00123, START: 1:30, BIG: 1e6, DAY: 2024-01-01, N: 0x10, U: 1_000"
+    text = GOOD.replace("HF_HOME: /shared/hub, THREADS: 4, RATE: 1.0", f"{written}, TOKENIZERS_PARALLELISM: false_")
+    profile = read(tmp_path, text.replace("partition: gpu", "account: 00123"))
+    assert profile.account == "00123"
+    assert ", ".join(f"{name}: {value}" for name, value in profile.environment.items()) == (
+        f"{written}, TOKENIZERS_PARALLELISM: false_"
+    )
 
 
 @pytest.mark.parametrize("text, message", MISTAKES.items(), ids=range(len(MISTAKES)))

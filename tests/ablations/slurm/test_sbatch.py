@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from ablations.slurm.sbatch import clean_environment
+from ablations.secret_scan import secret_variable
+from ablations.slurm import submit as submission
+from ablations.slurm.profile import Profile, read_profile
+from ablations.slurm.sbatch import Sbatch, clean_environment, expanded_on_node
+from ablations.store.artefacts import Store
+from qsd.errors import UserError
+from tests.ablations.conftest import SMALL, Planner
+from tests.conftest import ROOT
 
 
 def test_secrets_and_the_variables_of_another_job_stay_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,3 +27,100 @@ def test_secrets_and_the_variables_of_another_job_stay_behind(monkeypatch: pytes
         assert not [name for name in hidden if name in os.environ]
         assert (os.environ["SLURM_CONF"], os.environ["HF_HOME"]) == ("x", "x")
     assert all(os.environ[name] == "x" for name in hidden)
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("TOKENIZERS_PARALLELISM", False),
+        ("MAX_TOKENS", False),
+        ("MONKEY_PATCH", False),
+        ("HF_TOKEN", True),
+        ("hftoken", True),
+        ("WANDB_API_KEY", True),
+        ("OPENAIAPIKEY", True),
+        ("SSH_KEY", True),
+        ("DBPASSWORD", True),
+        ("SLURM_JWT", True),
+        ("AWS_SECRET_ACCESS_KEY", True),
+        ("GITHUB_TOKEN_FILE", True),
+    ],
+)
+def test_secrets_are_known_by_whole_words(name: str, secret: bool) -> None:
+    assert secret_variable(name) == secret
+
+
+def script(profile: Profile, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines of the script that a submission gives to sbatch."""
+    binaries, copy = folder / "bin", folder / "script.sh"
+    binaries.mkdir()
+    for program, line in (("sbatch", f'for last; do :; done; cp "$last" {copy}; echo "Submitted batch job 7"'),):
+        (binaries / program).write_text(f"#!/bin/sh\n{line}\n")
+        (binaries / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{binaries}:{os.environ['PATH']}")
+    monkeypatch.setenv("_TEST_SLURM", "1")
+    job = Sbatch(profile, folder / "submitit", ROOT, folder)
+    job.submit(print, ["a"], "name", profile.resources("train"))
+    return copy.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("options", "memory", "present", "absent"),
+    [
+        ("{}", "48", ["--mem=49152M"], ["--wckey", "--mem-per-cpu"]),
+        ("{wckey: mine}", "48", ["--wckey=mine"], ["--wckey=submitit"]),
+        ("{mem-per-cpu: 4G}", "null", ["--mem-per-cpu=4G"], ["--mem="]),
+        ("{}", "null", [], ["--mem", "--wckey"]),
+    ],
+)
+def test_lines_that_a_site_does_not_want_can_be_left_out(
+    options: str, memory: str, present: list[str], absent: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many sites refuse a job with an unknown wckey, and sbatch one with both kinds of memory."""
+    path = tmp_path / "site.yaml"
+    path.write_text(
+        f"options: {options}\nresources:\n  default: {{gpus: 1, cpus: 8, memory_gb: {memory}, minutes: 60}}\n"
+    )
+    lines = [line for line in script(read_profile(path), tmp_path, monkeypatch) if line.startswith("#SBATCH")]
+    for text in present:
+        assert any(line.startswith(f"#SBATCH {text}") for line in lines), lines
+    for text in absent:
+        assert not any(line.startswith(f"#SBATCH {text}") for line in lines), lines
+    names = Counter(line.split()[1].partition("=")[0] for line in lines)
+    assert set(names.values()) == {1}, "no line twice"
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        ("~/hf", "/home/ada/hf"),
+        ("${SCRATCH}/x", "/scratch/a b/x"),
+        ("$SCRATCH:$HOME", "/scratch/a b:/home/ada"),
+        ('it\'s `id` "5$" $(id) a~/b', 'it\'s `id` "5$" $(id) a~/b'),
+        ("", ""),
+    ],
+)
+def test_a_node_replaces_its_own_variables_and_nothing_else(value: str, seen: str) -> None:
+    command = f'export X={expanded_on_node(value)}; printf %s "$X"'
+    environment = {"HOME": "/home/ada", "SCRATCH": "/scratch/a b", "PATH": os.environ["PATH"]}
+    shell = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=True)
+    assert shell.stdout == seen
+
+
+def test_a_variable_that_a_node_lacks_ends_the_job_by_its_name() -> None:
+    command = f"export X={expanded_on_node('$SCRATCH/x')}; echo on"
+    shell = subprocess.run(["bash", "-c", command], env={}, capture_output=True, text=True, check=False)
+    assert (shell.returncode != 0, shell.stdout) == (True, "")
+    assert "SCRATCH: is not set on this node" in shell.stderr
+
+
+def test_a_percent_sign_in_the_path_of_the_store_is_refused(
+    plan_of: Planner, store: Store, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM would write the logs of runs/50%j into runs/50123."""
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    path = world / "site.yaml"
+    path.write_text("resources: {default: {gpus: 0, cpus: 1, memory_gb: 1, minutes: 9}}\n")
+    other = Store(world / "runs 50%j", lambda *_: "")
+    with pytest.raises(UserError, match=r"runs 50%j: SLURM replaces '%' in the paths of its logs; choose .*--runs"):
+        submission.submit(plan_of(SMALL), other, read_profile(path), {}, print)
