@@ -98,9 +98,9 @@ def verify(required: RequiredFile) -> str:
     if required.field == _MODEL:
         check_folder(path, required.place)
     if required.reward:
-        from qsd.rewards.revision import files_read
+        from qsd.rewards.opening import check_files
 
-        files_read(required.reward, path)
+        check_files(required.reward, path)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     total = sum(file.stat().st_size for file in files)
     if not total:

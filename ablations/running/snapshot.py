@@ -1,10 +1,10 @@
 """Snapshots: the code that a launch runs, kept so that edits in the work tree do not reach queued jobs.
 
-``runs/snapshots/<id>/`` holds the tracked files of the packages and what else their code needs, ``origin.json`` (commit,
-whether there were changes, digests of the untracked files), ``diff.patch`` (the changes of the packages since that
-commit) and ``environment.txt`` (Python and every installed distribution). The id is a hash of all that, so the same
-code in the same environment is one folder however often it is launched. A process that runs from it has it first on
-``PYTHONPATH`` and starts Python with ``-P``.
+``runs/snapshots/<id>/`` holds the tracked files of the packages and what else their code needs, ``origin.json``
+(commit, whether there were changes, digests of the untracked files), ``diff.patch`` (the changes of the packages since
+that commit) and ``environment.txt`` (Python and every installed distribution). The id is a hash of all that, so the
+same code in the same environment is one folder however often it is launched. A process that runs from it has it first
+on ``PYTHONPATH`` and starts Python with ``-P``.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _TAG_LENGTH = 64
 _ID_LENGTH = 128
+_NAME_LENGTH = 128
+"""W&B refuses a run with a longer name or group."""
 _DIVERGED = "diverged"
 """State of a cell in ``cells.json``, and the tag of its run."""
 
@@ -107,8 +109,8 @@ def _tracked(
     seed = "base" if cell["seed"] is None else f"s{cell['seed']}"
     return TrackedRun(
         run_id=re.sub(r"[^A-Za-z0-9_-]", "-", f"{content['sweep']}-{cell['cell_id']}-{seed}")[-_ID_LENGTH:],
-        name=cell["name"] if cell["seed"] is None else f"{cell['name']} seed {cell['seed']}",
-        group=content["sweep"],
+        name=_shortened(cell["name"] if cell["seed"] is None else f"{cell['name']} seed {cell['seed']}"),
+        group=_shortened(content["sweep"]),
         job_type=cell["role"],
         tags=list(
             dict.fromkeys(
@@ -136,6 +138,14 @@ def _tracked(
             "gallery": hashlib.sha256(shown.read_bytes()).hexdigest() if shown else None,
         },
     )
+
+
+def _shortened(name: str) -> str:
+    """A name that W&B takes; those that are cut end with a digest, so that different ones stay different."""
+    if len(name) <= _NAME_LENGTH:
+        return name
+    mark = f"~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return name[: _NAME_LENGTH - len(mark)] + mark
 
 
 def _record_digest(folder: Path | None) -> str | None:

@@ -257,7 +257,7 @@ def test_published_weights_are_fetched_into_their_folder(tmp_path: Path, monkeyp
 
     def downloaded(repo: str, file: str, local_dir: Path, **_options: str) -> str:
         local_dir.mkdir(parents=True)
-        (local_dir / file).write_text(repo)
+        (local_dir / file).write_bytes(b"PK\x03\x04" + repo.encode())
         return str(local_dir / file)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", downloaded)

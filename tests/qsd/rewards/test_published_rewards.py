@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +95,73 @@ def test_without_a_network_the_message_has_the_command(tmp_path: Path, monkeypat
     assert str(caught.value).endswith(command)
     assert "no route to host" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_without_a_network_everything_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: object, **__: object) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    (tmp_path / "image_reward").mkdir()
+    with pytest.raises(UserError) as caught:
+        fetch("image_reward", tmp_path)
+    for part in (
+        "reward model 'image_reward': cannot fetch ImageReward.pt of THUDM/ImageReward, vocab.txt of google-bert/",
+        f"hf download THUDM/ImageReward ImageReward.pt --revision main --local-dir {tmp_path}/image_reward && hf ",
+        f"hf download google-bert/bert-base-uncased vocab.txt --revision main --local-dir {tmp_path}/image_reward",
+    ):
+        assert part in str(caught.value)
+    (tmp_path / "image_reward" / "ImageReward.pt").write_text("weights")
+    with pytest.raises(
+        UserError, match=r"'image_reward': cannot fetch vocab\.txt of google-bert/bert-base-uncased from"
+    ):
+        fetch("image_reward", tmp_path)
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(tmp_path: Path) -> None:
+    """The hub's own client asks for half a minute, and would begin again with the next file."""
+    script = f"""
+import http.server, os, threading
+from pathlib import Path
+os.environ["HF_HUB_OFFLINE"] = "0"
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:1"
+import huggingface_hub
+huggingface_hub.hf_hub_download = lambda *_, **__: print("the client is asked")
+from qsd.errors import UserError
+from qsd.rewards.fetch import fetch
+for name in ("hps_v2", "pickscore"):
+    try:
+        fetch(name, Path({str(tmp_path)!r}))
+    except UserError as error:
+        print(error)
+"""
+    command = [sys.executable, "-c", script]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(shown) == 2
+    assert all("http://127.0.0.1:1 cannot be reached: [Errno 111] Connection refused" in line for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a git-lfs pointer, not the weights; run 'git lfs pull'"),
+        (b"<!doctype html><title>404</title>", "no zip archive, which torch.save writes.*fetch it again"),
+        (None, "no zip archive but a bare pickle, as torch wrote before version 1.6; write it anew: python -c"),
+    ],
+)
+def test_a_torch_file_that_is_no_zip_is_called_that(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "hps_v2" / "HPS_v2_compressed.pt"
+    path.parent.mkdir()
+    if content is None:
+        torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        open_reward("hps_v2", str(tmp_path), "cpu")
+    if content is None:
+        remedy = shlex.split(str(caught.value).partition("write it anew: ")[2])
+        subprocess.run([sys.executable, *remedy[1:]], check=True)
+        assert path.read_bytes().startswith(b"PK")
 
 
 @pytest.mark.parametrize(

@@ -313,5 +313,19 @@ def test_ids_use_only_letters_that_wandb_allows(tmp_path, world):
     assert all(run.run_id.startswith("a-b-c-d--") for run in tracked_runs(tmp_path, folder, live=False))
 
 
+def test_names_and_groups_that_wandb_would_refuse_are_cut(tmp_path, world):
+    """It takes 128 characters; cells whose names differ only behind that keep different names."""
+    folder = write_sweep(tmp_path, world, name="g" * 210)
+    path = folder / "cells.json"
+    content = json.loads(path.read_text())
+    for number, cell in enumerate(content["cells"]):
+        cell["name"] = f"{'selection.fraction=10 ' * 14}{number}"
+    path.write_text(json.dumps(content))
+    runs = tracked_runs(tmp_path, folder, live=False)
+    assert {len(run.group) for run in runs} == {128}
+    assert {len(run.name) for run in runs} == {128}
+    assert len({run.name for run in runs}) == len({(run.config["name"], run.config["seed"]) for run in runs})
+
+
 def test_nested_has_no_dots():
     assert nested({"a.b": 1, "a.c": 2, "d": 3}) == {"a": {"b": 1, "c": 2}, "d": 3}
