@@ -60,10 +60,11 @@ def check_content(store: RunStore, report: Report, keys: Collection[str] | None 
     for (stage, key), record in records.items():
         folder, problems = store.artefact(stage, key), []
         if record is None:
-            problems.append("its record is missing or not readable")
-        elif (problem := store.record_problem(record, stage, key)) is not None:
+            damaged.append(Damage(folder, ("its record is missing or not readable",)))
+            continue
+        if (problem := store.record_problem(record, stage, key)) is not None:
             problems.append(problem)
-        for name, size in _sizes(record).items() if record is not None else ():
+        for name, size in _sizes(record).items():
             if (problem := file_damage(folder, record, name)) is not None:
                 problems.append(problem)
             done += size
