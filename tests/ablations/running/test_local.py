@@ -202,7 +202,8 @@ def test_a_stop_signal_ends_politely_and_the_next_run_continues(
 def test_preloading_starts_no_thread_and_no_cuda() -> None:
     """A fork of a process with threads may find their locks held for ever, and CUDA reads its devices only once."""
     code = (
-        "import importlib, os; from ablations.running.workers import PRELOAD\n"
+        "import importlib, os; from ablations.running.workers import _NO_THREAD, PRELOAD\n"
+        "os.environ |= _NO_THREAD\n"
         "for name in PRELOAD: importlib.import_module(name)\n"
         "import torch; assert not torch.cuda.is_initialized()\n"
         "print([open(f'/proc/self/task/{task}/comm').read().strip() for task in os.listdir('/proc/self/task')])"
