@@ -242,6 +242,8 @@ def test_learning_rates(world: TinyStages) -> None:
     assert rates[0] == 1.0
     assert rates == sorted(rates, reverse=True)
     assert rates[3] == pytest.approx(0.5)
+    recipe.schedule = "linear"
+    assert [learning_rate(recipe, step) for step in (4, 7, 9)] == pytest.approx([1.0, 0.5, 1 / 6])
 
 
 def test_the_stage_says_what_beta_multiplies(
