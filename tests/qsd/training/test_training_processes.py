@@ -59,6 +59,7 @@ def test_two_processes_train_as_one(world: TinyStages, tmp_path: Path) -> None:
     assert [row["steps"] for row in read_validation(one)] == [2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["dpo", "adaptive_dpo"])
 def test_uneven_shares_give_the_gradient_of_one_process(
     world: TinyStages, monkeypatch: pytest.MonkeyPatch, loss: str

@@ -29,6 +29,8 @@ from tests.qsd.training.onpolicy.onpolicy_world import (
     state_files,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_there_are_the_methods_of_the_field() -> None:
     assert METHODS == ["d3po", "ddpo", "spo", "tailorpo", "tailorpo_g"]
@@ -220,7 +222,6 @@ def test_training_prompts_that_are_evaluated_are_refused(world: TinyStages, tmp_
         stage_meaning("train", flat(world, **{**settings, "method__prompts": str(path)}))
 
 
-@pytest.mark.slow
 def test_two_real_processes_train_as_one(world: TinyStages, tmp_path: Path) -> None:
     """Started by torchrun on the CPU; the prompts of a step are shared, the sums differ in rounding alone."""
     settings = settings_for(world, "tailorpo", method__prompts_per_step=4, training__steps=3)
