@@ -7,9 +7,10 @@ from pathlib import Path
 
 from qsd.errors import UserError
 from qsd.rewards.folder import read_config
+from qsd.rewards.precomputed import STATED
 from qsd.rewards.preprocess import Preprocess
 from qsd.rewards.revision import revision
-from qsd.rewards.scorers import ENSEMBLE, REGISTRY, STATED
+from qsd.rewards.scorers import ENSEMBLE, REGISTRY
 
 
 @dataclass(frozen=True)

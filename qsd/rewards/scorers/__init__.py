@@ -25,7 +25,7 @@ class ScorerSpec:
         open: (folder with its weights, torch device name) -> scorer.
         folder: the weights' folder below ``reward.weights``.
         needs: further folders it reads, for example the CLIP below an aesthetic head; they enter its revision.
-        unit: of the score, for example ``cosine``; ``STATED``: its ``config.json`` states it.
+        unit: of the score, for example ``cosine``; ``stated``: its ``config.json`` states it.
         selects: False for a judge: it must never rank training pairs.
         preprocess: of published weights; folders that this project writes state theirs in ``config.json``.
         files: published weights on the hub; none for reward models that this project trains.
@@ -57,9 +57,6 @@ class ScorerSpec:
 
 LAION_VIT_H_14 = "OpenCLIP ViT-H/14 (LAION-2B)"
 """The backbone that HPS v2 and PickScore were both fine-tuned from."""
-
-STATED = "stated"
-"""A unit that only the folder of the reward model knows."""
 
 ENSEMBLE = "ensemble"
 """The one member that is no function of an image and a caption: it combines others over a data set."""
