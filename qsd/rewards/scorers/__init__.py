@@ -25,7 +25,7 @@ class ScorerSpec:
         open: (folder with its weights, torch device name) -> scorer.
         folder: the weights' folder below ``reward.weights``.
         needs: further folders it reads, for example the CLIP below an aesthetic head; they enter its revision.
-        unit: of the score, for example ``cosine``.
+        unit: of the score, for example ``cosine``; ``stated``: its ``config.json`` states it.
         selects: False for a judge: it must never rank training pairs.
         preprocess: of published weights; folders that this project writes state theirs in ``config.json``.
         files: published weights on the hub; none for reward models that this project trains.
@@ -35,6 +35,8 @@ class ScorerSpec:
         differentiable: whether ``score_tensor`` has gradients that reach the pixels.
         reads: the files that it reads in ``folder``, each by the names that it may have, the published one first; by
             default ``files``. Without either, every file of the folder counts for its revision.
+        scores_new_images: False where only images that are known beforehand have scores; it can be no reward of an
+            on-policy method, which scores images that it has just made.
     """
 
     open: Callable[[Path, str], Scorer]
@@ -48,6 +50,7 @@ class ScorerSpec:
     backbone: str = ""
     differentiable: Remark[bool] = True
     reads: Remark[tuple[tuple[str, ...], ...]] = ()
+    scores_new_images: Remark[bool] = True
 
     @property
     def folders(self) -> tuple[str, ...]:
