@@ -22,13 +22,15 @@ def describe(path: DataSet, reader: ReaderName = None, threads: Threads = 1) -> 
     """Print counts, problems, duplicates, resolutions and captions of a data set."""
     from qsd.data.describe import describe
     from qsd.data.opening import open_path
+    from qsd.data.readers import REGISTRY
     from qsd.progress import ShownProgress
 
     name, source = open_path(path, reader)
     with ShownProgress("describe") as report:
         description = describe(source, threads, report)
     print(f"reader            {name}")
-    for line in description.lines():
+    of_layout = REGISTRY.get(name).annotators
+    for line in description.lines(of_layout(path) if of_layout else ()):
         print(line)
 
 

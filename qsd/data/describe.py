@@ -11,7 +11,7 @@ from qsd.data.examine import examine_rows
 from qsd.data.pairs import PreferencePair, SourceRow, pair_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from qsd.data.source import PairSource
     from qsd.runtime import Report
@@ -56,8 +56,8 @@ class Description:
             if name is not None:
                 self.names[name] = uid
 
-    def lines(self) -> Iterator[str]:
-        """The description as text, one fact per line."""
+    def lines(self, annotators: Iterable[str] = ()) -> Iterator[str]:
+        """The description as text, one fact per line; ``annotators``: what the layout says of people not named in rows."""
         yield f"rows              {self.rows:,}"
         yield f"pairs             {len(self.pairs):,}"
         for reason, count in sorted(self.problems.items()):
@@ -73,7 +73,7 @@ class Description:
             most = self.annotators.most_common(1)[0][1]
             yield f"annotators        {len(self.annotators):,}, the busiest with {most:,} pairs"
         else:
-            yield "annotators        not given"
+            yield from list(annotators) or ["annotators        not given"]
 
     def _sizes(self) -> Iterator[str]:
         sizes = Counter(self.images.values())

@@ -99,6 +99,23 @@ def hpd_test(folder: Path, pairs: list[Pair]) -> Path:
     return write_list(folder / "test.json", items)
 
 
+def hpd_published(folder: Path) -> Path:
+    """Two groups in the keys and types of the published ``hpd_v2/test.json``; ``rank`` orders the mean places."""
+    opinions = {
+        "a red kite": ([0, 1, 3, 2], [[0, 1, 2, 3], [0, 1, 2, 3], [2, 1, 3, 0]]),
+        "three blue cups": ([2, 3, 1, 0], [[2, 3, 0, 1], [3, 2, 1, 0], [1, 2, 3, 0]]),
+    }
+    items = []
+    for number, (prompt, (rank, own)) in enumerate(opinions.items()):
+        names = [put(folder / "test", picture(300 + 4 * number + one)) for one in range(4)]
+        people = [
+            {"annotation": places, "user_hash": (-1) ** one * (3263872624304660318 + one)}
+            for one, places in enumerate(own)
+        ]
+        items.append({"prompt": prompt, "rank": rank, "image_path": names, "raw_annotations": people})
+    return write_list(folder / "test.json", items)
+
+
 def rankings(folder: Path, pairs: list[Pair]) -> Path:
     items = []
     for number, pair in enumerate(pairs):
