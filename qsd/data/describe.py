@@ -57,7 +57,7 @@ class Description:
                 self.names[name] = uid
 
     def lines(self, annotators: Iterable[str] = ()) -> Iterator[str]:
-        """The description as text, one fact per line; ``annotators``: what the layout says of people not named in rows."""
+        """The description as text, one fact per line; ``annotators``: what the layout says of people no row names."""
         yield f"rows              {self.rows:,}"
         yield f"pairs             {len(self.pairs):,}"
         for reason, count in sorted(self.problems.items()):

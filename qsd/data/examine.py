@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from qsd.data import text_table
 from qsd.data.images import is_readable
 from qsd.data.pairs import PreferencePair, SourceRow, image_uid, pair_id
 
@@ -22,7 +23,7 @@ REASONS = {
     "label_out_of_range": "the label is no choice between two images; see docs/data.md for what the layout allows",
     "uneven_lists": "there are not as many labels as images",
     "single_image": "a ranking of one image makes no pair",
-    "wrong_cell_count": "not as many cells as the first line has columns; put texts with commas in double quotes",
+    **text_table.PROBLEMS,
     "empty_caption": "there is no caption",
     "undecodable_caption": "the caption holds characters that are none (halves of surrogate pairs)",
     "missing_image": "no such file, or no bytes in it",

@@ -93,4 +93,9 @@ def is_text(kind: pa.DataType) -> bool:
 
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_label(kind: pa.DataType) -> bool:
+    """True if a column of this type contains text or numbers, such as ids."""
+    return is_text(kind) or is_numeric(kind)

@@ -1,6 +1,6 @@
 """Ranked groups of images for one caption: what test accuracy is measured on.
 
-* HPD v2's ``test.json``: ``{"prompt": …, "image_path": […], "rank": […], "raw_annotations": [{"annotation": […]}, …]}``;
+* HPD v2's ``test.json``: ``{"prompt": …, "image_path": […], "rank": […], "raw_annotations": [{"annotation": […]}]}``;
   ``rank`` is the order of the annotators' mean places; the annotators' own rankings may be missing.
 * ImageReward's ``test.json``: ``{"id": …, "prompt": …, "generations": […], "ranking": […]}``.
 * Any other data set of preference pairs: groups of two, ties included.

@@ -2,9 +2,10 @@
 
 ``train.json`` has choices between two images, ``{"human_preference": [1, 0], "prompt": …, "file_path": [a, b]}`` with 1
 for the preferred one and a ``user_hash`` in some editions. ``test.json`` has rankings, ``{"prompt": …, "image_path":
-[…], "rank": […]}``, lower is better; every pair of a ranking is a row, equal ranks are ties. The published ``rank`` is a
-permutation, the order of the mean places that ten people gave (``raw_annotations``, :mod:`qsd.data.annotators`). Images are looked for beside the list, and in the folder called like it (``train/`` for ``train.json``); a
-folder may be a zip archive. Source: the data description of tgxs002/HPSv2.
+[…], "rank": […]}``, lower is better; every pair of a ranking is a row, equal ranks are ties. The published ``rank`` is
+a permutation, the order of the mean places that ten people gave (``raw_annotations``, :mod:`qsd.data.annotators`).
+Images are looked for beside the list, and in the folder called like it (``train/`` for ``train.json``); a folder may be
+a zip archive. Source: the data description of tgxs002/HPSv2.
 """
 
 from __future__ import annotations
