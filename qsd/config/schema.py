@@ -29,6 +29,12 @@ class DataConfig:
         None, "reward models that made the labels; tables mark what they judge", registry="qsd.rewards.scorers"
     )
     max_rows: int | None = meaning(None, "only the first n rows of the source; null means all", least=1)
+    accept_missing_shards: bool = meaning(False, "read a folder although some of its split's shards are missing")
+    votes: str = meaning(
+        "majority",
+        "of several judgements of the same images: the majority's, a draw is a tie; or every distinct one",
+        choices=("majority", "distinct"),
+    )
     flip_fraction: float = meaning(0.0, "percent of the labels flipped on purpose, after scoring", least=0, most=100)
     relabel: str = meaning(
         "none", "scores: the image that reward.model scores higher wins; ties stay", choices=("none", "scores")

@@ -17,7 +17,7 @@ from typing import Any
 
 from qsd.data.annotators import annotations_of
 from qsd.data.image_files import ImageFiles, RefusedImageError
-from qsd.data.images import is_readable
+from qsd.data.images import image_problem
 from qsd.data.json_list import read_list
 from qsd.data.listed import check_keys, is_number, text
 from qsd.data.opening import open_path
@@ -102,8 +102,9 @@ def _group(
         files = [images.read(text(file) or "") for file in names]
     except RefusedImageError as refused:
         return Refused(name, refused.reason)
-    if not all(is_readable(file) for file in files):
-        return Refused(name, "corrupt_image")
+    problem = next((problem for file in files if (problem := image_problem(file))), None)
+    if problem:
+        return Refused(name, problem)
     return Group(name, caption, files, ranks, annotations)
 
 

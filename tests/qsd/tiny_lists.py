@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import uuid
 import zipfile
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from qsd.data.pairs import image_uid
 from tests.qsd.tiny_world import picture, write_rows
@@ -38,6 +40,13 @@ def put(folder: Path, data: bytes, name: str | None = None) -> str:
     name = name or f"{image_uid(data)}.jpg"
     (folder / name).write_bytes(data)
     return name
+
+
+def encoded(mode: str, value: float, kind: str = "PNG", size: tuple[int, int] = (6, 4), **options: Any) -> bytes:
+    """An image file of one colour in one of Pillow's modes."""
+    stream = io.BytesIO()
+    Image.new(mode, size, value).save(stream, kind, **options)
+    return stream.getvalue()
 
 
 def pack(folder: Path, inside: str = "") -> None:

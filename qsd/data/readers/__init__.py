@@ -27,6 +27,7 @@ class Reader:
         version: raised whenever the same bytes give other pairs.
         recognises: path -> whether it has this layout, for commands without ``--reader``.
         digest: path -> digest of files that belong to the data set but are not below the path; None if there are none.
+        missing: path -> what is missing of the data set, by the names of its files, or None if it is complete.
         annotators: path -> what ``qsd data describe`` says about people who are not named with the pairs; may be empty.
     """
 
@@ -34,6 +35,7 @@ class Reader:
     version: int = 1
     recognises: Callable[[Path], bool] = _never
     digest: Callable[[Path], str] | None = None
+    missing: Callable[[Path], str | None] | None = None
     annotators: Callable[[Path], Iterator[str]] | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -145,7 +146,19 @@ def outside(folder: Path, row: dict[str, Any]) -> None:
 
 
 def absolute(folder: Path, row: dict[str, Any]) -> None:
-    row["loser"] = str((folder / row["loser"]).resolve())
+    lists.put(folder.parent, picture(5), "elsewhere.jpg")
+    row["loser"] = str(folder.parent / "elsewhere.jpg")
+
+
+def piped(folder: Path, row: dict[str, Any]) -> None:
+    os.mkfifo(folder / "pipe.jpg")  # reading it would wait for ever
+    row["winner"] = "pipe.jpg"
+
+
+def circle(folder: Path, row: dict[str, Any]) -> None:
+    (folder / "a.jpg").symlink_to("b.jpg")
+    (folder / "b.jpg").symlink_to("a.jpg")
+    row["winner"] = "a.jpg"
 
 
 def linked(folder: Path, row: dict[str, Any]) -> None:
@@ -168,6 +181,13 @@ def changed(**values: Any) -> Callable[[Path, dict[str, Any]], None]:
 DAMAGE: dict[str, tuple[str, Callable[[Path, dict[str, Any]], None]]] = {
     "climbs out": ("path_outside_folder", outside),
     "absolute": ("path_outside_folder", absolute),
+    "a drive": ("path_outside_folder", changed(winner="C:\\data\\0.png")),
+    "out by backslashes": ("path_outside_folder", changed(winner="..\\elsewhere.jpg")),
+    "a pipe": ("not_a_file", piped),
+    "links in a circle": ("unreadable_image", circle),
+    "a git-lfs pointer": ("lfs_pointer", overwritten(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")),
+    "floats": ("unsupported_pixels", overwritten(lists.encoded("F", 0.5, "TIFF"))),
+    "32-bit integers": ("unsupported_pixels", overwritten(lists.encoded("I", 70_000, "TIFF"))),
     "a link out": ("path_outside_folder", linked),
     "absent": ("missing_image", changed(winner="pictures/none.jpg")),
     "a folder": ("missing_image", changed(loser="pictures")),
