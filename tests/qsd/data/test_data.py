@@ -47,6 +47,7 @@ def test_pairs_of_a_clean_file(tmp_path: Path) -> None:
         "unique_captions": 20,
         "unique_images": 20,
         "annotators": 3,
+        "votes": {"1": 20},
     }
 
 

@@ -426,7 +426,7 @@ def test_text_that_is_not_utf8_in_a_parquet_is_named(tmp_path: Path) -> None:
     broken = pa.StringArray.from_buffers(3, offsets[1], pa.py_buffer(b"\xff" * offsets[2].size))
     path = tmp_path / "set" / "mine.parquet"
     pq.write_table(table.set_column(0, "caption", broken), path)
-    with pytest.raises(UserError, match=r"mine\.parquet: not a readable parquet file \(row group 0"):
+    with pytest.raises(UserError, match=r"mine\.parquet: row 0, column 'caption': text that is not UTF-8"):
         open_path(path, "own_pairs")
 
 
