@@ -19,7 +19,7 @@ ReaderName = Annotated[str | None, typer.Option("--reader", help="Layout of the 
 MissingShards = Annotated[
     bool, typer.Option("--accept-missing-shards", help="Read a folder although some of its shards are missing.")
 ]
-Threads = Annotated[int, typer.Option(min=1, help="Threads that decode images.")]
+Threads = Annotated[int, typer.Option(min=1, max=1024, help="Threads that decode images.")]
 
 
 @app.command()

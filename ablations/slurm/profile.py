@@ -81,7 +81,9 @@ class Site(Placement):
     # A stage saves its state in this time.
     signal_seconds: int = execution(120, "warning before the time limit or preemption", least=1, most=3600)
     requeue: bool = execution(True, "whether SLURM may start a job again after preemption or the loss of its node")
-    python: str | None = execution(None, "command that starts Python on a node; null: the interpreter that submits")
+    python: str | None = execution(
+        None, "command that starts Python on a node; null: the interpreter that submits", shell=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,16 +205,16 @@ def _lines(node: Node) -> tuple[str, ...]:
 
 
 def _environment(node: Node) -> dict[str, str]:
-    """Variables and their values; names that look like secrets are refused."""
+    """Variables and their values, as they are written; names that look like secrets are refused."""
     variables: dict[str, str] = {}
     for name, key, value in _mapping("environment", node).items():
         if not _VARIABLE.fullmatch(name):
             raise key.error(f"'{name}' is not a name of a variable")
         if secret_variable(name):
             raise key.error(f"'{name}' looks like a secret; a profile is no place for one (docs/slurm.md)")
-        if isinstance(value.value, bool) or not isinstance(value.value, str | int | float):
+        if value.value is None or isinstance(value.value, list | dict):
             raise value.error(f"the variable {name} must be text or a number, not {show(value.plain())}")
-        variables[name] = show(value.value) if isinstance(value.value, float) else str(value.value)
+        variables[name] = value.text  # not what YAML makes of 12.10, 00123, 1e6 or a date
     return variables
 
 
