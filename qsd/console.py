@@ -8,11 +8,13 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from qsd.errors import UserError
+from qsd.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+NEW_LINE = "\n"
 CLOSED_PIPE = 128 + signal.SIGPIPE
 """What a shell shows of a program that ends because its output is no longer read."""
 
@@ -27,7 +29,7 @@ def run(application: Callable[[], object]) -> NoReturn:
     try:
         application()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error), keep=NEW_LINE)}", file=sys.stderr)
         status = 2
     except SystemExit as ending:
         status = ending.code

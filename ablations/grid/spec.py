@@ -17,6 +17,7 @@ from qsd.config.fields import MOST_SEED
 from qsd.config.load import flatten, is_recipe
 from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
+from qsd.printable import printable
 from qsd.registry import suggest
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def read_sweep(path: Path) -> Sweep:
     return Sweep(
         name=path.stem,
         shown=str(path),
-        question=_text(parts["question"], "question"),
+        question=printable(" ".join(_text(parts["question"], "question").split())),
         experiment=_experiment(parts["experiment"]),
         axes=axes,
         controls=_controls(parts["controls"]) if "controls" in parts else (),

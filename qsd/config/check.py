@@ -14,6 +14,7 @@ from qsd.config.fields import REQUIRED, FieldInfo, Kind, fields_of, sections_of
 from qsd.config.members import BROKEN
 from qsd.config.schema import ExperimentConfig
 from qsd.evaluation.embedding_measures import MEASURES
+from qsd.printable import is_printable
 from qsd.registry import Registry, suggest, suggest_field
 
 NO_AXES = ("seed", "adapter", "evaluation.embedder")
@@ -120,8 +121,8 @@ def _text_problem(info: FieldInfo, value: str) -> str | None:
         return f"{info.name} must not be empty"
     if "${" in value and not info.shell:
         return f"{info.name}: ${{...}} is not replaced here, in {value!r}; write out what it stands for"
-    if not _is_encodable(value):
-        return f"{info.name}: {value!r} is no text that can be written as UTF-8"
+    if not is_printable(value):
+        return f"{info.name} must be one line of printable text, not {value!r}"
     registry = registry_of(info)
     if info.registry == _REWARD_MODELS and value in MEASURES:
         return (
@@ -138,14 +139,6 @@ def _text_problem(info: FieldInfo, value: str) -> str | None:
     if info.choices and value not in info.choices:
         return f"unknown {info.name} {value!r}{suggest(value, info.choices)}; known: {', '.join(info.choices)}"
     return None
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _embedder_problem(name: str) -> str | None:

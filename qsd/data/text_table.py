@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qsd.data.lfs import pointer_hint
 from qsd.errors import UserError
 from qsd.registry import suggest
 
@@ -82,6 +83,8 @@ class TextTable:
         """
         for name in columns:
             if name not in self.header:
+                if pointer := pointer_hint(self.path):
+                    raise UserError(f"{self.path}: {pointer}")
                 have = ", ".join(self.header) or "nothing"
                 hint = "; it is separated by semicolons, save it with commas" if ";" in have else ""
                 raise UserError(

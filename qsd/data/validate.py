@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qsd.data.examine import HARMLESS, REASONS, examine_rows
 from qsd.data.pairs import PreferencePair, SourceRow
 from qsd.data.votes import Judgements
+from qsd.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,7 @@ class Validation:
         for reason, names in sorted(self.problems.items()):
             yield f"{reason}: {len(names):,} ({REASONS[reason]})"
             if reason not in HARMLESS:
-                yield from (f"  {name.encode(errors='replace').decode()}" for name in names)
+                yield from (f"  {printable(name)}" for name in names)
         yield f"{len(self.pairs):,} pairs in {self.rows:,} rows; {self._summary()}"
 
     def _summary(self) -> str:

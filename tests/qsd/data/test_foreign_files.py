@@ -226,6 +226,10 @@ def test_the_true_reason_of_an_unreadable_parquet(tmp_path: Path) -> None:
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 480000000\n")
     with pytest.raises(UserError, match=r"parquet: a git-lfs pointer instead of the file; run 'git lfs pull'"):
         open_path(path)
+    for name, reader in (("a.csv", "own_pairs"), ("a.json", "hpd_v2"), ("a.json", "image_reward")):
+        (tmp_path / name).write_bytes(path.read_bytes())
+        with pytest.raises(UserError, match="a git-lfs pointer instead of the file"):
+            open_path(tmp_path / name, reader)
     table = pa.Table.from_pylist(rows_of(3))
     offsets = pa.array([0, 1, 2, 3], pa.int32()).buffers()[1]
     broken = pa.StringArray.from_buffers(3, offsets, pa.py_buffer(b"ab\xe9"))
