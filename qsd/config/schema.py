@@ -32,8 +32,9 @@ class DataConfig:
     accept_missing_shards: bool = meaning(False, "read a folder although some of its split's shards are missing")
     votes: str = meaning(
         "majority",
-        "of several judgements of the same images: the majority's, a draw is a tie; or every distinct one",
-        choices=("majority", "distinct"),
+        "of several judgements of the same images: what the majority chose, a draw is a tie; both opinions, weighed by "
+        "their shares of the votes (soft) or by their numbers (each); or both, once each (distinct)",
+        choices=("majority", "soft", "each", "distinct"),
     )
     flip_fraction: float = meaning(0.0, "percent of the labels flipped on purpose, after scoring", least=0, most=100)
     relabel: str = meaning(

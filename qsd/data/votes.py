@@ -10,6 +10,11 @@ from qsd.data.pairs import pair_id
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+WEIGHTED = ("soft", "each")
+"""Values of ``data.votes`` that keep both opinions and weigh them."""
+WEIGHT = "vote_weight"
+"""The column of ``pairs.parquet`` with the weights, where there are any."""
+
 REASONS = {
     "repeated_vote": "another person made the same choice before: counted as a vote, and no damage",
     "outvoted": "more people chose the other image of these two: no damage",
@@ -56,6 +61,15 @@ class Judgements:
             return None
         votes = self.votes(pair_id(caption, winner, loser))
         return "drawn_vote" if votes == against else "outvoted" if votes < against else None
+
+    def weight(self, caption: str, winner: str, loser: str, votes: str) -> float:
+        """How much a choice counts in the loss: its number of votes (``each``), or their share (``soft``, in (0, 1]).
+
+        With ``soft`` the two opinions about a caption and two images together weigh 1: their loss is that of a soft
+        label, p · L(winner, loser) + (1 - p) · L(loser, winner), p the share of the votes.
+        """
+        own = self.votes(pair_id(caption, winner, loser))
+        return float(own) if votes == "each" else own / (own + self.votes(pair_id(caption, loser, winner)))
 
     def annotators(self) -> Iterator[str]:
         """The known annotators, once for each choice that they made."""

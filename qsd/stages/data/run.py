@@ -1,7 +1,7 @@
 """Stage data: every row of the source is examined once; pairs, problems and counts are written.
 
-Output: ``pairs.parquet`` (pair_id, caption, winner_uid, loser_uid, annotator_id, source_row) in the order of the
-source, ``problems.json``, ``summary.json``. Images stay where they are.
+Output: ``pairs.parquet`` (pair_id, caption, winner_uid, loser_uid, annotator_id, source_row; vote_weight where votes
+weigh) in the order of the source, ``problems.json``, ``summary.json``. Images stay where they are.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from qsd.data import votes
 from qsd.data.examine import HARMLESS, examine_rows
 from qsd.data.opening import open_source
 from qsd.data.pairs import PreferencePair
@@ -19,7 +20,7 @@ from qsd.data.problems import Problems
 from qsd.data.source import PairSource
 from qsd.data.votes import Judgements
 from qsd.errors import UserError
-from qsd.files import write_json, write_table
+from qsd.files import texts, write_json, write_table
 from qsd.runtime import StageContext
 from qsd.shards import sharded_tables
 
@@ -41,6 +42,10 @@ def run(context: StageContext) -> None:
 
     shards = sharded_tables(context.state / "rows", len(source), SHARD_ROWS, compute, context.report, "rows")
     pairs, problems, judgements = _merge(shards, config.data.votes)
+    if config.data.votes in votes.WEIGHTED:
+        columns = (texts(pairs[name]) for name in ("caption", "winner_uid", "loser_uid"))
+        weights = [judgements.weight(*choice, config.data.votes) for choice in zip(*columns, strict=True)]
+        pairs = pairs.append_column(votes.WEIGHT, pa.array(weights, pa.float64()))
     problems.check_bound(f"{config.data.path}", len(source), config.data.max_rejected_fraction, HARMLESS)
     if pairs.num_rows == 0:
         raise UserError(f"{config.data.path}: no preference pair among {len(source)} rows; {_counts(problems)}")
@@ -67,11 +72,11 @@ def _examined(source: PairSource, start: int, stop: int, threads: int) -> pa.Tab
     return pa.Table.from_pylist(records, schema=schema)
 
 
-def _merge(shards: Iterable[pa.Table], votes: str) -> tuple[pa.Table, Problems, Judgements]:
+def _merge(shards: Iterable[pa.Table], voting: str) -> tuple[pa.Table, Problems, Judgements]:
     """All pairs, the first of equal ones only and what the votes decide, all problems, and all judgements."""
     problems, judgements = Problems(), Judgements()
     first = [_first_judgements(shard, problems, judgements) for shard in shards]
-    tables = [_decided(shard, problems, judgements) if votes == "majority" else shard for shard in first]
+    tables = [_decided(shard, problems, judgements) if voting == "majority" else shard for shard in first]
     merged = pa.concat_tables([_schema().empty_table(), *(table.select(_schema().names) for table in tables)])
     order = pc.sort_indices(merged, sort_keys=[("source_row", "ascending")])
     return merged.take(order).combine_chunks(), problems, judgements

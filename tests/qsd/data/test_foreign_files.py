@@ -118,6 +118,10 @@ def test_ten_votes_on_one_pair_are_no_damage_and_the_majority_decides(tmp_path: 
     assert (summary["annotators"], summary["refused"], summary["votes"]) == (10, 0, {"3": 1, "7": 1})
     both, _, _ = run(path, "own_pairs", data__votes="distinct")
     assert [pair["source_row"] for pair in both] == [0, 7]
+    weights = [
+        [pair["vote_weight"] for pair in run(path, "own_pairs", data__votes=kind)[0]] for kind in ("soft", "each")
+    ]
+    assert weights == [[0.7, 0.3], [7, 3]]
     text = "\n".join(describe(open_path(path)[1], 1, silent).lines())
     assert "annotators        10, the busiest with 1 pairs" in text
     assert "repeated_vote       8" in text
