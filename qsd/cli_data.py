@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from qsd.errors import UserError
+
 app = typer.Typer(rich_markup_mode=None)
 
 STAGE = "data"
@@ -14,32 +16,45 @@ STAGE = "data"
 
 DataSet = Annotated[Path, typer.Argument(metavar="PATH", help="File or folder with preference pairs.")]
 ReaderName = Annotated[str | None, typer.Option("--reader", help="Layout of the data set; detected if not given.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads that decode images.")]
+MissingShards = Annotated[
+    bool, typer.Option("--accept-missing-shards", help="Read a folder although some of its shards are missing.")
+]
+Threads = Annotated[int, typer.Option(min=1, max=1024, help="Threads that decode images.")]
 
 
 @app.command()
-def describe(path: DataSet, reader: ReaderName = None, threads: Threads = 1) -> None:
+def describe(
+    path: DataSet, reader: ReaderName = None, threads: Threads = 1, accept_missing_shards: MissingShards = False
+) -> None:
     """Print counts, problems, duplicates, resolutions and captions of a data set."""
     from qsd.data.describe import describe
     from qsd.data.opening import open_path
+    from qsd.data.readers import REGISTRY
     from qsd.progress import ShownProgress
 
-    name, source = open_path(path, reader)
+    name, source = open_path(path, reader, accept_missing_shards)
     with ShownProgress("describe") as report:
         description = describe(source, threads, report)
     print(f"reader            {name}")
-    for line in description.lines():
+    of_layout = REGISTRY.get(name).annotators
+    for line in description.lines(of_layout(path) if of_layout else ()):
         print(line)
+    if not description.pairs:
+        raise UserError(
+            f"{path}: no preference pair in it; the counts above say why ('qsd data validate' names the rows)"
+        )
 
 
 @app.command()
-def validate(path: DataSet, reader: ReaderName = None, threads: Threads = 1) -> None:
+def validate(
+    path: DataSet, reader: ReaderName = None, threads: Threads = 1, accept_missing_shards: MissingShards = False
+) -> None:
     """List every problem of a data set; exit status 1 if there is one."""
     from qsd.data.opening import open_path
     from qsd.data.validate import validate
     from qsd.progress import ShownProgress
 
-    name, source = open_path(path, reader)
+    name, source = open_path(path, reader, accept_missing_shards)
     with ShownProgress("validate") as report:
         validation = validate(source, threads, report)
     for line in validation.lines():

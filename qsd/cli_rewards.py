@@ -44,7 +44,7 @@ def accuracy(
     max_refused: Annotated[float, typer.Option(min=0, max=1, help="Largest accepted share of damaged groups.")] = 0.02,
     batch: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
 ) -> None:
     """Test accuracy of reward models on human rankings, by the published protocol of the data's layout."""
     from qsd.device import prepare

@@ -9,12 +9,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from qsd.errors import UserError
+from qsd.printable import printable
 from qsd.surroundings import explained, open_closed_streams, widen_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+NEW_LINE = "\n"
 CLOSED_PIPE = 128 + signal.SIGPIPE
 """What a shell shows of a program that ends because its output is no longer read."""
 
@@ -32,7 +34,7 @@ def run(application: Callable[[], object]) -> NoReturn:
     try:
         application()
     except UserError as error:
-        _complain(str(error))
+        _complain(printable(str(error), keep=NEW_LINE))
         status = 2
     except SystemExit as ending:
         status = ending.code

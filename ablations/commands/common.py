@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qsd.config.fields import MOST_SEED
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,13 +35,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")
 Jobs = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Stages at a time (default 2, or 1 on one core); with --gpus, stages per GPU (default 1)."
+        min=1, max=1024, help="Stages at a time (default 2, or 1 on one core); with --gpus, stages per GPU (default 1)."
     ),
 ]
 Gpus = Annotated[
     str | None, typer.Option(help="Distribute the stages over these GPUs of this machine, for example 0,1.")
 ]
 RUNS = Path("runs")
+_SEED = re.compile(r"0|[1-9][0-9]*")
 
 
 def planned(
@@ -63,6 +66,8 @@ def planned(
 
 def _seeds(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise UserError(f"--seeds must be different whole numbers such as 0,1,2, not {text!r}")
+    if not all(_SEED.fullmatch(part) for part in parts) or len(set(parts)) < len(parts):
+        raise UserError(f"--seeds must be different whole numbers such as 0,1,2, without leading zeros, not {text!r}")
+    if any(len(part) > len(str(MOST_SEED)) or int(part) > MOST_SEED for part in parts):
+        raise UserError(f"--seeds: a seed must be a whole number from 0 to {MOST_SEED}, not {max(parts, key=len)[:40]}")
     return tuple(int(part) for part in parts)

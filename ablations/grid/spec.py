@@ -13,9 +13,11 @@ from ablations.grid.combinations import Group, TooManyError, combinations
 from ablations.grid.primary import Primary, read_primary
 from ablations.grid.values import REPLICATE, REPLICATE_SEEDS, axis_field, axis_value, show
 from qsd.config.check import convert, schema_fields
+from qsd.config.fields import MOST_SEED
 from qsd.config.load import flatten, is_recipe
 from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
+from qsd.printable import printable
 from qsd.registry import suggest
 
 if TYPE_CHECKING:
@@ -129,7 +131,7 @@ def read_sweep(path: Path) -> Sweep:
     return Sweep(
         name=path.stem,
         shown=str(path),
-        question=_text(parts["question"], "question"),
+        question=printable(" ".join(_text(parts["question"], "question").split())),
         experiment=_experiment(parts["experiment"]),
         axes=axes,
         controls=_controls(parts["controls"]) if "controls" in parts else (),
@@ -210,8 +212,8 @@ def _seeds(node: Node) -> tuple[int, ...]:
         raise node.error("seeds is empty; give at least one, such as [0]")
     seeds: list[int] = []
     for item in items:
-        if isinstance(item.value, bool) or not isinstance(item.value, int) or not 0 <= item.value < 2**31:
-            raise item.error(f"a seed must be a whole number from 0 to 2147483647, not {show(item.plain())}")
+        if isinstance(item.value, bool) or not isinstance(item.value, int) or not 0 <= item.value <= MOST_SEED:
+            raise item.error(f"a seed must be a whole number from 0 to {MOST_SEED}, not {show(item.plain())}")
         if item.value in seeds:
             raise item.error(f"seed {item.value} is given twice")
         seeds.append(item.value)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qsd.config.check import convert, is_axis, problem, schema_fields, unknown_key
 from qsd.config.fields import FieldInfo, Kind, sections_of
 from qsd.config.schema import ExperimentConfig
+from qsd.printable import printable
 from qsd.registry import suggest_field
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def show(value: Any) -> str:
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(show(item) for item in value)}]"
-    text = repr(value) if isinstance(value, str) and not value.strip() else str(value)
+    text = repr(value) if isinstance(value, str) and not value.strip() else printable(str(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

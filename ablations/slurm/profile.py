@@ -16,7 +16,7 @@ from ablations.secret_scan import secret_variable, url_with_password
 from qsd.config.check import convert
 from qsd.config.fields import REQUIRED, execution, fields_of
 from qsd.config.load import defaults, flatten
-from qsd.config.yaml_nodes import Node, load
+from qsd.config.yaml_nodes import Node, Unclear, load
 from qsd.errors import UserError
 from qsd.registry import suggest
 from qsd.stages.spec import STAGES
@@ -89,7 +89,9 @@ class Site(Placement):
     # A stage saves its state in this time.
     signal_seconds: int = execution(120, "warning before the time limit or preemption", least=1, most=3600)
     requeue: bool = execution(True, "whether SLURM may start a job again after preemption or the loss of its node")
-    python: str | None = execution(None, "command that starts Python on a node; null: the interpreter that submits")
+    python: str | None = execution(
+        None, "command that starts Python on a node; null: the interpreter that submits", shell=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +202,7 @@ def _with_text(node: Node) -> Node:
 
 
 def _is_number(node: Node) -> bool:
-    return isinstance(node.value, int | float) and not isinstance(node.value, bool) and node.text is not None
+    return isinstance(node.value, int | float | Unclear) and not isinstance(node.value, bool)
 
 
 def _refuse_twins(options: Node, resources: Mapping[str, Resources]) -> None:
@@ -237,16 +239,16 @@ def _lines(node: Node) -> tuple[str, ...]:
 
 
 def _environment(node: Node) -> dict[str, str]:
-    """Variables and their values; names that look like secrets are refused."""
+    """Variables and their values, as they are written; names that look like secrets are refused."""
     variables: dict[str, str] = {}
     for name, key, value in _mapping("environment", node).items():
         if not _VARIABLE.fullmatch(name):
             raise key.error(f"'{name}' is not a name of a variable")
         if secret_variable(name):
             raise key.error(f"'{name}' looks like a secret; a profile is no place for one (docs/slurm.md)")
-        if isinstance(value.value, bool) or not isinstance(value.value, str | int | float):
+        if value.value is None or isinstance(value.value, list | dict):
             raise value.error(f"the variable {name} must be text or a number, not {show(value.plain())}")
-        variables[name] = value.text if value.text is not None else str(value.value)  # 12.10 is no 12.1
+        variables[name] = value.text  # not what YAML makes of 12.10, 00123, 1e6 or a date
         if url_with_password(variables[name]):
             raise value.error(f"the variable {name} holds a password; a profile is no place for one (docs/slurm.md)")
     return variables

@@ -17,7 +17,7 @@ _LEGEND_OF = {"*": r"**Bold and \***:"}
 
 def to_markdown(document: Document) -> str:
     """The whole document: splits in order, one table per scorer, then the legend and the origin of the numbers."""
-    parts = [f"# {document.title}", document.question, _text(document.origin)]
+    parts = [f"# {_escaped(document.title)}", _words(document.question), _text(document.origin)]
     if document.status:
         parts.append(f"**{_escaped(document.status)}.**")
     if document.missing:
@@ -29,7 +29,7 @@ def to_markdown(document: Document) -> str:
 
 def _section(section: Section, level: int) -> list[str]:
     """Its parts, which are to be separated by empty lines."""
-    parts = [f"{'#' * level} {section.title}", *(_block(block) for block in section.blocks)]
+    parts = [f"{'#' * level} {_escaped(section.title)}", *(_block(block) for block in section.blocks)]
     return [*parts, *(part for inner in section.sections for part in _section(inner, level + 1))]
 
 
@@ -75,6 +75,12 @@ def _span(span: Span) -> str:
 def _escaped(text: str) -> str:
     """Text in which Markdown sees no sign of its own."""
     return _SPECIAL.sub(r"\\\1", text)
+
+
+def _words(text: str) -> str:
+    """An author's own words as one paragraph: no HTML, no link, no image, and no heading or list at its beginning."""
+    words = _escaped(text).replace("[", r"\[")
+    return f"\\{words}" if words[:1] in set("#>+-=~") else words
 
 
 def _line(cells: list[str]) -> str:

@@ -86,4 +86,4 @@ def _formatted(value: Any) -> str:
     """A setting's value in Markdown."""
     if isinstance(value, list):
         return ", ".join(f"`{item}`" for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value).replace("<", "&lt;").replace("|", "&#124;")

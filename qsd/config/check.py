@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import math
 import operator
+import os
 import types
 import typing
 from typing import Any
 
-from qsd.config.fields import FieldInfo, Kind, fields_of, sections_of
+from qsd.config.fields import REQUIRED, FieldInfo, Kind, fields_of, sections_of
 from qsd.config.members import BROKEN
 from qsd.config.schema import ExperimentConfig
 from qsd.evaluation.embedding_measures import MEASURES
+from qsd.printable import is_printable
 from qsd.registry import Registry, suggest, suggest_field
 
 NO_AXES = ("seed", "adapter", "evaluation.embedder")
@@ -57,8 +59,10 @@ def problem(info: FieldInfo, value: Any) -> str | None:
 
 
 def convert(info: FieldInfo, value: Any) -> Any:
-    """A checked value in the field's own type: whole numbers become floats where the field is a float."""
+    """A checked value in the field's own type: a whole number as a float where the field is one, ``~`` as the home."""
     allowed, _ = _allowed(info.type)
+    if info.kind is Kind.LOCATION and isinstance(value, str) and value.startswith("~"):
+        return os.path.expanduser(value)  # noqa: PTH111 (a text, and stays one)
     return float(value) if allowed is float and value is not None else value
 
 
@@ -84,7 +88,11 @@ def _list_problem(info: FieldInfo, inner: type, value: Any) -> str | None:
 
 
 def _scalar_problem(info: FieldInfo, allowed: type, value: Any) -> str | None:
-    wrong_type = f"{info.name} must be {_TYPE_NAMES[allowed]}, not {value!r}"
+    wrong_type = f"{info.name} must be {_TYPE_NAMES[allowed]}, not {_shown(value)}"
+    if allowed is str and isinstance(value, bool | int | float):
+        wrong_type += "; put it in quotes"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
+        return f"{info.name} is a number of {len(_shown(value))} digits; that is too large"
     if isinstance(value, bool) != (allowed is bool):
         return wrong_type
     if allowed is float and isinstance(value, int):
@@ -100,9 +108,21 @@ def _scalar_problem(info: FieldInfo, allowed: type, value: Any) -> str | None:
     return None
 
 
+def _shown(value: Any) -> str:
+    """A value for messages; a number of thousands of digits is not written out."""
+    try:
+        return repr(value)
+    except ValueError:  # Python refuses to write an integer of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
 def _text_problem(info: FieldInfo, value: str) -> str | None:
-    if not value.strip():
+    if not value.strip() or value == REQUIRED:
         return f"{info.name} must not be empty"
+    if "${" in value and not info.shell:
+        return f"{info.name}: ${{...}} is not replaced here, in {value!r}; write out what it stands for"
+    if not is_printable(value):
+        return f"{info.name} must be one line of printable text, not {value!r}"
     registry = registry_of(info)
     if info.registry == _REWARD_MODELS and value in MEASURES:
         return (
@@ -138,9 +158,14 @@ def _range_problem(info: FieldInfo, value: float) -> str | None:
     )
     if all(limit is None or holds(value, limit) for _, limit, holds in limits):
         return None
-    bounds = [f"{word} {limit:g}" for word, limit, _ in limits if limit is not None]
+    bounds = [f"{word} {_written(limit)}" for word, limit, _ in limits if limit is not None]
     unit = " (percent of the pairs)" if info.name == "selection.fraction" else ""
-    return f"{info.name} must be {' and '.join(bounds)}{unit}, not {value:g}"
+    return f"{info.name} must be {' and '.join(bounds)}{unit}, not {_written(value)}"
+
+
+def _written(number: float) -> str:
+    """A number for messages; whole ones with all their digits."""
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def is_axis(info: FieldInfo) -> bool:

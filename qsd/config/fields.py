@@ -21,6 +21,10 @@ REQUIRED = "???"
 """OmegaConf's mark of a value that must be given."""
 
 
+MOST_SEED = 2**31 - 1
+"""The largest seed that every generator of random numbers takes."""
+
+
 class Kind(Enum):
     """What a field does to the identity of a result."""
 
@@ -47,6 +51,8 @@ class FieldInfo:
     below: float | None = None
     least: float | None = None
     most: float | None = None
+    shell: bool = False
+    """True for a command that a shell reads, in which ${…} has a meaning."""
     needed: str = ""
     """``pairs`` or ``on-policy``: methods of that kind must be given the field, the others do not read it."""
 

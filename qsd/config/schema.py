@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from qsd.config.fields import REQUIRED, execution, location, meaning
+from qsd.config.fields import MOST_SEED, REQUIRED, execution, location, meaning
 from qsd.config.members import MemberSection
 
 
@@ -29,6 +29,13 @@ class DataConfig:
         None, "reward models that made the labels; tables mark what they judge", registry="qsd.rewards.scorers"
     )
     max_rows: int | None = meaning(None, "only the first n rows of the source; null means all", least=1)
+    accept_missing_shards: bool = meaning(False, "read a folder although some of its split's shards are missing")
+    votes: str = meaning(
+        "majority",
+        "of several judgements of the same images: what the majority chose, a draw is a tie; both opinions, weighed by "
+        "their shares of the votes (soft) or by their numbers (each); or both, once each (distinct)",
+        choices=("majority", "soft", "each", "distinct"),
+    )
     flip_fraction: float = meaning(0.0, "percent of the labels flipped on purpose, after scoring", least=0, most=100)
     relabel: str = meaning(
         "none", "scores: the image that reward.model scores higher wins; ties stay", choices=("none", "scores")
@@ -63,8 +70,10 @@ class RewardConfig:
     )
     weights: str = execution(REQUIRED, "folder with one folder per reward model; revisions enter keys by digest")
     batch_size: int = execution(256, "images per forward pass", least=1)
-    workers: int = execution(2, "threads that decode and resize images ahead of the model", least=1)
-    shards: int = execution(1, "processes or SLURM jobs that share the pass over the images of pairs", least=1)
+    workers: int = execution(2, "threads that decode and resize images ahead of the model", least=1, most=1024)
+    shards: int = execution(
+        1, "processes or SLURM jobs that share the pass over the images of pairs", least=1, most=10_000
+    )
 
 
 @dataclass
@@ -141,7 +150,7 @@ class LoraConfig:
 class TrainingConfig:
     """The recipe of fine-tuning."""
 
-    steps: int = meaning(REQUIRED, "optimiser steps (budget steps)", least=1)
+    steps: int = meaning(REQUIRED, "optimiser steps (budget steps)", least=1, most=100_000_000)
     budget: str = meaning(
         "steps", "equal for all cells: the steps, or the passes over their pairs", choices=("steps", "epochs")
     )
@@ -184,10 +193,10 @@ class TrainingConfig:
 class GenerationConfig:
     """Images of a cell for evaluation."""
 
-    steps: int = meaning(50, "denoising steps", least=1)
+    steps: int = meaning(50, "denoising steps", least=1, most=1000)
     guidance_scale: float = meaning(7.5, "classifier-free guidance; 1 switches it off", least=1)
     images_per_prompt: int = meaning(1, "initial noises per prompt", least=1)
-    seed: int = meaning(0, "of the initial noise, the same for every cell", least=0)
+    seed: int = meaning(0, "of the initial noise, the same for every cell", least=0, most=MOST_SEED)
     precision: str = meaning("fp32", "of the denoiser; the latents are always fp32", choices=("fp32", "bf16"))
     batch_size: int = execution(64, "images per pipeline call", least=1)
 
@@ -234,7 +243,11 @@ class ExperimentConfig:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    seed: int = meaning(0, "of training: adapter initialisation, data order, draws, stochastic selection", least=0)
+    seed: int = meaning(
+        0, "of training: adapter initialisation, data order, draws, stochastic selection", least=0, most=MOST_SEED
+    )
     adapter: str = meaning("trained", "none is the untouched base model", choices=("trained", "none"))
     device: str = execution("auto", "auto, cpu, cuda or cuda:N")
-    threads: int = execution(1, "CPU threads per process; fixed, so that results do not depend on the machine", least=1)
+    threads: int = execution(
+        1, "CPU threads per process; fixed, so that results do not depend on the machine", least=1, most=1024
+    )

@@ -1,11 +1,13 @@
 """Safe YAML with positions: every value knows its line and column, so every mistake can name its place.
 
 Anchors, aliases, merge keys, custom tags, duplicate keys, tabs and oversized files are refused: an experiment or a
-sweep needs none of them, and without them a file means what it shows.
+sweep needs none of them, and without them a file means what it shows. For the same reason the numbers that YAML 1.1
+reads in its own way (``010`` is 8, ``0x10`` is 16, ``1_000`` is 1000) are neither numbers nor text here: ``Unclear``.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +26,40 @@ _LOADER = yaml.SafeLoader
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 
 
+_UNCLEAR = re.compile(r"[-+]?(0[0-9_]+(\.[0-9_]*)?|0[box][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?)")
+
+
+@dataclass(frozen=True)
+class Unclear:
+    """A scalar such as ``00123``, of which YAML 1.1 makes another number than it shows; no field takes it.
+
+    It is shown in messages as it is written, with what to write instead.
+    """
+
+    text: str
+
+    def __repr__(self) -> str:
+        written = self.text if len(self.text) <= 24 else f"{self.text[:21]}..."
+        return f"{written} (write a plain number, or put it in quotes)"
+
+
 @dataclass(frozen=True)
 class Node:
-    """A YAML value with its place; ``value`` is a scalar, a list of nodes, or a dict key -> (key node, value node).
+    """A YAML value with its place.
 
-    ``text`` is a scalar as it is written in the file: ``010`` and ``12.10`` are other numbers as values.
+    Attributes:
+        value: a scalar, a list of nodes, or a dict key -> (key node, value node).
+        path: the file, as messages show it.
+        line: from 1.
+        column: from 1.
+        text: a scalar as it is written in the file, without quotation marks.
     """
 
     value: Any
     path: str
     line: int
     column: int
-    text: str | None = None
+    text: str = ""
 
     def error(self, message: str) -> UserError:
         """A UserError that begins with ``path:line:column``."""
@@ -82,10 +106,14 @@ def load(path: Path, shown_as: str | None = None) -> Node:
 def parse(text: str, shown: str) -> Node:
     """Parse YAML text; ``shown`` is the file name used in messages. Raises like :func:`load`."""
     try:
+        depth = 0
         for event in yaml.parse(text, Loader=_LOADER):
             mark = event.start_mark
             assert mark is not None, event
             place = f"{shown}:{mark.line + 1}:{mark.column + 1}"
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH + 1:  # here and not below: the parser takes minutes for thousands of open brackets
+                raise UserError(f"{place}: nested deeper than {MAX_DEPTH} levels")
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise UserError(f"{place}: anchors and aliases are not used here; write the value out")
         root = yaml.compose(text, Loader=_LOADER)
@@ -95,6 +123,9 @@ def parse(text: str, shown: str) -> Node:
         problem = error.problem or "not valid YAML"
         if "'\\t'" in problem:
             problem = "a tab; indent with spaces"
+        if problem.startswith("mapping values are not allowed"):
+            name = text.splitlines()[mark.line].partition(":")[0].strip() if mark else ""
+            problem = f"{problem}: a colon inside of text; put the {name or 'text'} in quotes"
         raise UserError(f"{where}: {problem}") from error
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
@@ -113,8 +144,8 @@ def _convert(node: yaml.Node, shown: str, depth: int) -> Node:
     mark = node.start_mark
     line, column = mark.line + 1, mark.column + 1
 
-    def at(value: Any) -> Node:
-        return Node(value, shown, line, column, node.value if isinstance(node, yaml.ScalarNode) else None)
+    def at(value: Any, written: str = "") -> Node:
+        return Node(value, shown, line, column, written)
 
     if depth > MAX_DEPTH:
         raise at(None).error(f"nested deeper than {MAX_DEPTH} levels")
@@ -135,19 +166,29 @@ def _convert(node: yaml.Node, shown: str, depth: int) -> Node:
         return at([_convert(child, shown, depth + 1) for child in node.value])
     if node.tag not in _PLAIN_TAGS:
         if node.tag == "tag:yaml.org,2002:timestamp":
-            return at(node.value)
+            return at(node.value, node.value)
         raise at(None).error(
             f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed; only plain values are"
         )
     assert isinstance(node, yaml.ScalarNode), node
+    return at(_scalar(node, at(None)), node.value)
+
+
+def _scalar(node: yaml.ScalarNode, place: Node) -> Any:
+    """The value of a scalar; ``place`` is where it stands, for messages."""
+    if any("\ud800" <= character <= "\udfff" for character in node.value):
+        raise place.error("half of a surrogate pair; write the character itself")
     try:
-        return at(_number(node))
-    except (ValueError, OverflowError) as error:
-        raise at(None).error(f"{node.value!r} is not a readable value") from error
+        return _number(node)
+    except (ValueError, OverflowError, IndexError, KeyError, AttributeError) as error:
+        written = node.value if len(node.value) <= 40 else f"{node.value[:37]}..."
+        raise place.error(f"{written!r} is not a readable value") from error
 
 
 def _number(node: yaml.ScalarNode) -> Any:
     """A scalar by the safe constructor; ``1e-4`` counts as a number, which YAML 1.1 reads as text, ``1:30`` as text."""
+    if (node.style is None or not node.tag.endswith(":str")) and _UNCLEAR.fullmatch(node.value):
+        return Unclear(node.value)
     value = yaml.constructor.SafeConstructor().construct_object(node)
     if isinstance(value, int | float) and ":" in node.value:
         return node.value

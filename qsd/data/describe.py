@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qsd.data.examine import examine_rows
+from qsd.data.images import SIDEWAYS, orientation
 from qsd.data.pairs import PreferencePair, SourceRow, pair_id
+from qsd.data.votes import Judgements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from qsd.data.source import PairSource
     from qsd.runtime import Report
@@ -28,6 +30,7 @@ class Description:
 
     rows: int = 0
     pairs: set[str] = field(default_factory=set)
+    judgements: Judgements = field(default_factory=Judgements)
     opposite: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     images: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -41,14 +44,15 @@ class Description:
         if not isinstance(result, PreferencePair):
             self.problems[result[1]] += 1
             return
-        if result.pair_id in self.pairs:
-            self.problems["duplicate_pair"] += 1
+        repeated = self.judgements.add(result.pair_id, result.annotator_id)
+        if repeated != "duplicate_pair" and result.annotator_id is not None:
+            self.annotators[result.annotator_id] += 1
+        if repeated:
+            self.problems[repeated] += 1
             return
         self.pairs.add(result.pair_id)
         self.opposite += pair_id(result.caption, result.loser_uid, result.winner_uid) in self.pairs
         self.captions[result.caption] += 1
-        if result.annotator_id is not None:
-            self.annotators[result.annotator_id] += 1
         sides = ((result.winner_uid, row.winner, row.winner_name), (result.loser_uid, row.loser, row.loser_name))
         for uid, data, name in sides:
             if uid not in self.images and data:
@@ -56,14 +60,14 @@ class Description:
             if name is not None:
                 self.names[name] = uid
 
-    def lines(self) -> Iterator[str]:
-        """The description as text, one fact per line."""
+    def lines(self, annotators: Iterable[str] = ()) -> Iterator[str]:
+        """The description as text, one fact per line; ``annotators``: what the layout says of people no row names."""
         yield f"rows              {self.rows:,}"
         yield f"pairs             {len(self.pairs):,}"
         for reason, count in sorted(self.problems.items()):
             yield f"  {reason:<19} {count:,}"
         if self.opposite:
-            yield f"  opposite opinions   {self.opposite:,} (same caption and images, other winner)"
+            yield f"  opposite opinions   {self.opposite:,} (same caption and images, other winner; data.votes decides)"
         yield f"unique images     {len(self.images):,} in {2 * len(self.pairs):,} places"
         if copies := len(self.names) - len(set(self.names.values())):
             yield f"  copies              {copies:,} (same content under another name)"
@@ -73,7 +77,7 @@ class Description:
             most = self.annotators.most_common(1)[0][1]
             yield f"annotators        {len(self.annotators):,}, the busiest with {most:,} pairs"
         else:
-            yield "annotators        not given"
+            yield from list(annotators) or ["annotators        not given"]
 
     def _sizes(self) -> Iterator[str]:
         sizes = Counter(self.images.values())
@@ -107,4 +111,6 @@ def describe(source: PairSource, threads: int, report: Report) -> Description:
 def _size(data: bytes) -> tuple[int, int]:
     from PIL import Image
 
-    return Image.open(io.BytesIO(data)).size
+    image = Image.open(io.BytesIO(data))
+    width, height = image.size
+    return (height, width) if orientation(image) in SIDEWAYS else (width, height)

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from qsd.data.images import is_readable
+from qsd.data import text_table, votes
+from qsd.data.images import image_problem
 from qsd.data.pairs import PreferencePair, SourceRow, image_uid, pair_id
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from qsd.data.source import PairSource
 
-HARMLESS = ("tie",)
+HARMLESS = ("tie", *votes.REASONS)
 """Reasons that are no damage: they do not count against ``data.max_rejected_fraction``."""
 
 REASONS = {
@@ -22,15 +23,20 @@ REASONS = {
     "label_out_of_range": "the label is no choice between two images; see docs/data.md for what the layout allows",
     "uneven_lists": "there are not as many labels as images",
     "single_image": "a ranking of one image makes no pair",
-    "wrong_cell_count": "not as many cells as the first line has columns; put texts with commas in double quotes",
+    **text_table.PROBLEMS,
     "empty_caption": "there is no caption",
     "undecodable_caption": "the caption holds characters that are none (halves of surrogate pairs)",
     "missing_image": "no such file, or no bytes in it",
-    "path_outside_folder": "the path is absolute, or leads out of the data folder by .. or by a link",
-    "unreadable_image": "the file is there and cannot be read: its rights, the disk, or an encrypted archive",
+    "path_outside_folder": "the path leads out of the data folder: absolute (also C:\\), by .. or by a link",
+    "unreadable_image": "the file is there and cannot be read: its rights, the disk, links in a circle, or encryption",
+    "not_a_file": "a pipe, a device or a socket, which is not read",
+    "too_large": "the file has more than 256 MiB, also unpacked from an archive",
+    "lfs_pointer": "a git-lfs pointer instead of the image; run 'git lfs pull' where the data was cloned",
     "corrupt_image": "the file is damaged, cut off, or no image",
+    "unsupported_pixels": "32-bit or floating-point pixels, of which no range is known; save it with 8 or 16 bits",
     "identical_images": "winner and loser are the same file content",
     "duplicate_pair": "the same caption, winner and loser came before",
+    **votes.REASONS,
 }
 """Reason why a row is no pair -> its explanation."""
 
@@ -52,9 +58,7 @@ def problem_of(row: SourceRow) -> str | None:
         return "missing_image"
     if row.winner == row.loser:  # before decoding, which is slow
         return "identical_images"
-    if not is_readable(row.winner) or not is_readable(row.loser):
-        return "corrupt_image"
-    return None
+    return image_problem(row.winner) or image_problem(row.loser)
 
 
 def _is_encodable(caption: str) -> bool:

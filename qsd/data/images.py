@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from typing import TYPE_CHECKING, Protocol
 
+from qsd.data.lfs import is_pointer
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,11 +17,26 @@ if TYPE_CHECKING:
     from qsd.data.source import PairSource
 
 
+_ORIENTATION = 0x0112
+"""The EXIF tag that says how a camera was held."""
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations that exchange width and height."""
+_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+_UNKNOWN_RANGE = ("I", "F")
+"""Pillow's modes of 32-bit integers and of floats: nothing in the file says which numbers are black and white."""
+
+
+class PixelRangeError(ValueError):
+    """Raised for pixels whose range is not known, so that no 8-bit image can be made of them."""
+
+
 def decode(data: bytes) -> Image.Image:
-    """An image file as RGB; alpha is dropped, as in the official Diffusion-DPO code.
+    """An image file as RGB, upright; alpha is dropped, as in the official Diffusion-DPO code.
+
+    The EXIF orientation is applied, and 16-bit gray is scaled from 0 … 65535 to 0 … 255.
 
     Raises:
-        ValueError: damaged, truncated, absurdly large, or no image.
+        ValueError: damaged, truncated, absurdly large, no image, or (``PixelRangeError``) of unknown range.
     """
     from PIL import Image
 
@@ -27,15 +44,22 @@ def decode(data: bytes) -> Image.Image:
         with warnings.catch_warnings():
             # Pillow only warns of sizes up to twice its limit; a pair is not worth a gigabyte of pixels.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            image = Image.open(io.BytesIO(data))
+            image.load()
+            return _eight_bits(upright(image)).convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"not a readable image: {error}") from None
 
 
-def is_readable(data: bytes) -> bool:
-    """True when the whole file decodes. JPEGs are decoded at an eighth of their size, which reads every byte."""
+def image_problem(data: bytes) -> str | None:
+    """Why a file is no usable image: ``corrupt_image``, ``unsupported_pixels`` or ``lfs_pointer``; None if it is one.
+
+    The whole file is decoded. JPEGs are decoded at an eighth of their size, which reads every byte.
+    """
     from PIL import Image
 
+    if is_pointer(data):
+        return "lfs_pointer"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -43,8 +67,49 @@ def is_readable(data: bytes) -> bool:
             image.draft("RGB", (1, 1))  # no effect on other formats, which are decoded in full
             image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return False
-    return True
+        return "corrupt_image"
+    return "unsupported_pixels" if image.mode in _UNKNOWN_RANGE else None
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says that it is to be seen; as it is where that is missing or damaged."""
+    from PIL import Image
+
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    turn = turns.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1, upright, where it is missing or damaged."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error):  # a damaged block of metadata
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The same picture in 8 bits where Pillow would cut off all above 255."""
+    if image.mode in _UNKNOWN_RANGE:
+        raise PixelRangeError(
+            "not a usable image: 32-bit or floating-point pixels, of which no range is known; save it with 8 or 16 bits"
+        )
+    if image.mode not in _SIXTEEN_BITS:
+        return image
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(image).astype(np.uint32)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
 class ImageSource(Protocol):

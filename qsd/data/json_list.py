@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from qsd.data.lfs import pointer_hint
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def read_list(path: Path, kind: type[dict[str, Any]] | type[str]) -> Iterator[An
 def _items(path: Path, text: _Text, kind: type[dict[str, Any]] | type[str]) -> Iterator[Any]:
     wanted = "objects {…}" if kind is dict else "texts"
     if text.peek() != "[":
-        raise UserError(f"{path}:{text.line}: must be a JSON list of {wanted}")
+        raise UserError(f"{path}:{text.line}: {pointer_hint(path) or f'must be a JSON list of {wanted}'}")
     text.skip()
     if text.peek() == "]":
         return

@@ -41,17 +41,34 @@ def open_source(config: DataConfig) -> PairSource:
     Raises:
         UserError: the path does not exist, or is not in the layout of the reader.
     """
+    check_complete(config.reader, Path(config.path), config.accept_missing_shards)
     source = REGISTRY.get(config.reader).open(Path(config.path))
     return source if config.max_rows is None else FirstRows(source, config.max_rows)
 
 
-def open_path(path: Path, reader: str | None = None) -> tuple[str, PairSource]:
+def check_complete(reader: str, path: Path, accept: bool) -> None:
+    """Refuse a data set of which shards are missing, unless they are accepted.
+
+    Raises:
+        UserError: with their number and names.
+    """
+    missing = REGISTRY.get(reader).missing
+    text = None if accept or missing is None else missing(path)
+    if text:
+        raise UserError(
+            f"{path}: {text}; fetch them again, or accept what is there with data.accept_missing_shards=true "
+            "(--accept-missing-shards of 'qsd data')"
+        )
+
+
+def open_path(path: Path, reader: str | None = None, accept_missing_shards: bool = False) -> tuple[str, PairSource]:
     """The reader's name and the opened source; without ``reader``, the one that recognises the path.
 
     Raises:
         UserError: the path does not exist, is not readable, or is recognised by no reader or by several.
     """
     name = reader or _recognised(path)
+    check_complete(name, path, accept_missing_shards)
     return name, REGISTRY.get(name).open(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qsd.data.lfs import pointer_hint
 from qsd.errors import UserError, reason
 
 if TYPE_CHECKING:
@@ -32,7 +33,21 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
+        if hint := pointer_hint(path):
+            raise UserError(f"{path}: {hint}") from None
         raise damaged(path, error, "footer") from None
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """The parquet files of a folder, or of its folder ``data`` where a download from the hub puts them, by name.
+
+    Hidden files, such as the ``._name`` that a Mac adds to each file of an archive, are passed over.
+    """
+    for place in (folder, folder / "data"):
+        files = [file for file in place.glob("*.parquet") if file.is_file() and not file.name.startswith(".")]
+        if files:
+            return sorted(files)
+    return []
 
 
 def damaged(path: Path, error: Exception, where: str) -> UserError:
@@ -53,11 +68,25 @@ def stream(
     number = first
     try:
         for batch in file.iter_batches(rows, row_groups=[group], columns=list(columns), use_threads=False):
-            values = batch.to_pylist()
+            try:
+                values = batch.to_pylist()
+            except UnicodeDecodeError:
+                raise UserError(f"{path}: {_undecodable(batch, number)}; write it again as UTF-8") from None
             number += len(values)
             yield values
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise damaged(path, error, f"row group {group}, after row {number}") from None
+
+
+def _undecodable(batch: pa.RecordBatch, first: int) -> str:
+    """Row and column of the first text that is not UTF-8; ``first`` is the number of the batch's first row."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        for number, value in enumerate(column, start=first):
+            try:
+                value.as_py()
+            except UnicodeDecodeError as error:
+                return f"row {number}, column '{name}': text that is not UTF-8 (byte 0x{error.object[error.start]:02x})"
+    return f"after row {first}: text that is not UTF-8"
 
 
 def check_columns(path: Path, schema: pa.Schema, columns: Mapping[str, Column]) -> None:
@@ -77,7 +106,22 @@ def is_bytes(kind: pa.DataType) -> bool:
     """True if a column of this type contains bytes."""
     import pyarrow as pa
 
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def is_image(kind: pa.DataType) -> bool:
+    """True if a column of this type contains image files: bytes, or the ``{bytes, path}`` of datasets' ``Image()``."""
+    import pyarrow as pa
+
+    if not pa.types.is_struct(kind):
+        return is_bytes(kind)
+    return kind.get_field_index("bytes") >= 0 and is_bytes(kind.field("bytes").type)
+
+
+def image_file(value: Any) -> bytes | None:
+    """The bytes in a cell of a column that fits :func:`is_image`."""
+    content: bytes | None = value["bytes"] if isinstance(value, dict) else value
+    return content
 
 
 def is_numeric(kind: pa.DataType) -> bool:
@@ -93,4 +137,9 @@ def is_text(kind: pa.DataType) -> bool:
 
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_label(kind: pa.DataType) -> bool:
+    """True if a column of this type contains text or numbers, such as ids."""
+    return is_text(kind) or is_numeric(kind)

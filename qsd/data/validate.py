@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from qsd.data.examine import HARMLESS, REASONS, examine_rows
 from qsd.data.pairs import PreferencePair, SourceRow
+from qsd.data.votes import Judgements
+from qsd.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +23,7 @@ class Validation:
 
     rows: int = 0
     pairs: set[str] = field(default_factory=set)
+    judgements: Judgements = field(default_factory=Judgements)
     problems: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -38,8 +41,8 @@ class Validation:
         self.rows += 1
         if not isinstance(result, PreferencePair):
             reason = result[1]
-        elif result.pair_id in self.pairs:
-            reason = "duplicate_pair"
+        elif repeated := self.judgements.add(result.pair_id, result.annotator_id):
+            reason = repeated
         else:
             self.pairs.add(result.pair_id)
             return
@@ -51,7 +54,7 @@ class Validation:
         for reason, names in sorted(self.problems.items()):
             yield f"{reason}: {len(names):,} ({REASONS[reason]})"
             if reason not in HARMLESS:
-                yield from (f"  {name.encode(errors='replace').decode()}" for name in names)
+                yield from (f"  {printable(name)}" for name in names)
         yield f"{len(self.pairs):,} pairs in {self.rows:,} rows; {self._summary()}"
 
     def _summary(self) -> str:

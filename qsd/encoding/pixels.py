@@ -9,6 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+_MOST_SIDES = 4
+"""A longer picture is cut before it is resized, with the same result up to rounding."""
+
 
 def to_pixels(images: Sequence[Image.Image], resolution: int) -> Tensor:
     """RGB images -> fp32 [B, 3, R, R] in [-1, 1]: shorter side to R (bilinear), centre crop."""
@@ -20,7 +23,12 @@ def square(image: Image.Image, resolution: int) -> Image.Image:
     """The middle of an image, `resolution` pixels wide and high."""
     scale = resolution / min(image.size)
     width, height = (max(resolution, round(side * scale)) for side in image.size)
+    left, top = (width - resolution) // 2, (height - resolution) // 2
+    if max(width, height) > _MOST_SIDES * resolution:
+        # A picture of 1500 x 1 would become 1.2 GB before all but its middle is cut off.
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + resolution) * across, (top + resolution) * down)
+        return image.resize((resolution, resolution), Image.Resampling.BILINEAR, box=box)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - resolution) // 2, (height - resolution) // 2
     return image.crop((left, top, left + resolution, top + resolution))

@@ -1,13 +1,18 @@
-"""The prompts of an evaluation: a CSV or parquet file with prompt_id, caption, split; or a folder of style lists."""
+"""The prompts of an evaluation: a table with prompt_id, caption and split; prompts alone; or a folder of style lists.
+
+Tables are CSV, tab-separated (``.tsv``) or parquet. Prompts alone are a ``.txt`` with one on each line, a table whose
+only column is ``caption``, or PartiPrompts as published (``Prompt``, ``Category``, ``Challenge``, ``Note``): all of
+them are in the split ``evaluation``, and their ids are their places, from 00000.
+"""
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsd.config.once_per_process import OncePerProcess
+from qsd.data.text_table import PROBLEMS, TextTable, text_lines
 from qsd.errors import UserError
 from qsd.registry import suggest
 
@@ -17,6 +22,11 @@ if TYPE_CHECKING:
     from qsd.config.schema import EvaluationConfig
 
 COLUMNS = ("prompt_id", "caption", "split")
+ONLY_SPLIT = "evaluation"
+"""The split of the prompts of a file that has no splits."""
+_PARTI = "Prompt"
+_CAPTIONS = ("caption", _PARTI)
+_STREAMED_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ def read_splits(
     """The first prompts of every wanted split, in the order of the file.
 
     Args:
-        path: CSV, parquet, or folder of style lists.
+        path: table, text file with a prompt on each line, or folder of style lists.
         wanted: names of splits.
         most: prompts of each split; None: all.
         field: that names the file, for messages.
@@ -61,7 +71,7 @@ def read_splits(
     lines_by_id: dict[str, int] = {}
     splits: set[str] = set()
     for line, row in _rows(path, field):
-        prompt = Prompt(*(str(row[column] or "").strip() for column in COLUMNS))
+        prompt = Prompt(*(str(row[column]).strip() for column in COLUMNS))
         if not prompt.prompt_id or not prompt.caption:
             empty = "caption" if prompt.prompt_id else "prompt_id"
             raise UserError(f"{path}:{line}: the {empty} is empty")
@@ -85,25 +95,70 @@ def read_splits(
 
 
 def _rows(path: Path, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows with their line number (CSV) or row number (parquet, lists), from 1."""
+    """Rows with their line number (text files) or row number (parquet, style lists), from 1."""
     if path.is_dir():
         yield from enumerate(_of_styles(path), start=1)
-        return
-    if not path.is_file():
+    elif not path.is_file():
         raise UserError(f"{path}: no such file; set {field} to a CSV with {', '.join(COLUMNS)}")
-    if path.suffix == ".parquet":
-        from qsd.files import read_table
+    elif path.suffix == ".parquet":
+        yield from _of_parquet(path)
+    elif path.suffix == ".txt":
+        yield from _numbered((line, text) for line, text in text_lines(path) if text.strip())
+    else:
+        yield from _of_table(path)
 
-        yield from enumerate(read_table(path, list(COLUMNS)).to_pylist(), start=1)
+
+def _of_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    from qsd.data.parquet import check_columns, is_label, is_text, open_parquet, stream
+
+    file, number = open_parquet(path), 0
+    alone = file.schema_arrow.names == ["caption"]
+    columns = ("caption",) if alone else COLUMNS
+    needed = {name: (is_text, "text") if name == "caption" else (is_label, "text or a number") for name in columns}
+    check_columns(path, file.schema_arrow, needed)
+    for group in range(file.metadata.num_row_groups):
+        for batch in stream(file, path, group, columns, _STREAMED_ROWS, number):
+            for row in batch:
+                values = {name: "" if value is None else value for name, value in row.items()}
+                yield number + 1, {**_alone(number), **values} if alone else values
+                number += 1
+
+
+def _of_table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of a CSV or a file with tabs: with all three columns, or with a column of prompts and no id nor split."""
+    table = TextTable(path)
+    alone = next((name for name in _CAPTIONS if name in table.header), None)
+    if alone and not {"prompt_id", "split"} & set(table.header) and (alone == _PARTI or len(table.header) == 1):
+        place = table.header.index(alone)
+        yield from _numbered((line, cells[place]) for line, cells in _good_rows(path, table))
         return
-    with path.open(encoding="utf-8-sig", newline="") as stream:  # a spreadsheet may put a byte order mark first
-        reader = csv.DictReader(stream)
-        try:
-            _check_columns(path, reader.fieldnames or ())
-            for row in reader:
-                yield reader.line_num, row
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{path}:{reader.line_num + 1}: no CSV in UTF-8 ({error}); save it as such") from None
+    table.require(COLUMNS)
+    for line, cells in _good_rows(path, table):
+        yield line, dict(zip(table.header, cells, strict=True))
+
+
+def _good_rows(path: Path, table: TextTable) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Line and cells of every row; a prompt that is read wrong would be another prompt, so a bad row is an error."""
+    for row in table.rows():
+        if row.problem:
+            count = f"{row.count} cells instead of {len(table.header)}: " if row.count else ""
+            raise UserError(f"{path}:{row.line}: {count}{PROBLEMS[row.problem]}")
+        if any("\n" in cell for cell in row.cells):
+            raise UserError(
+                f"{path}:{row.line}: a line break inside quotation marks; is one of them missing? Write each prompt on "
+                "one line"
+            )
+        yield row.line, row.cells
+
+
+def _numbered(captions: Iterable[tuple[int, str]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of a file that has prompts only: the place in the file, from 0, is the id."""
+    for number, (line, caption) in enumerate(captions):
+        yield line, {**_alone(number), "caption": caption}
+
+
+def _alone(number: int) -> dict[str, Any]:
+    return {"prompt_id": f"{number:05d}", "split": ONLY_SPLIT}
 
 
 def _of_styles(folder: Path) -> Iterator[dict[str, Any]]:
@@ -116,9 +171,3 @@ def _of_styles(folder: Path) -> Iterator[dict[str, Any]]:
     for style, captions in read_styles(folder, styles).items():
         for number, caption in enumerate(captions):
             yield {"prompt_id": f"{style}/{number:05d}", "caption": caption, "split": style}
-
-
-def _check_columns(path: Path, present: Iterable[str]) -> None:
-    missing = [column for column in COLUMNS if column not in present]
-    if missing:
-        raise UserError(f"{path}:1: column {missing[0]!r} is missing; needed: {', '.join(COLUMNS)}")

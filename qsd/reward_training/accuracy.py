@@ -1,6 +1,7 @@
 """Test accuracy of scores against human rankings, by the protocols under which reward models are published.
 
-Ranks are lower for better images and may be averaged over annotators; scores are higher for better images.
+Ranks are lower for better images; scores are higher for better images. HPD v2's published rank is the order of the
+annotators' mean places, other lists have the means themselves.
 """
 
 from __future__ import annotations
@@ -28,16 +29,15 @@ def ranking_accuracy(scores: Numbers, ranks: Numbers) -> float:
     return float(1.0 - discordant / _count(ranks))
 
 
-def strict_accuracy(scores: Numbers, ranks: Numbers) -> float | None:
-    """The accuracy on ImageReward's test set: the share of the pairs of unequal rank that are scored right.
+def strict_counts(scores: Numbers, ranks: Numbers) -> tuple[int, int]:
+    """(Pairs scored right, pairs) among the pairs of unequal rank of a group; equal scores are wrong.
 
-    Equal ranks are left out, equal scores are wrong. None for a group with equal ranks only.
-    Source: tgxs002/HPSv2 ``training/train.py`` (calc_ImageReward).
+    The accuracy on ImageReward's test set is made of them in two ways, which differ where groups differ in size:
+    ImageReward's own test adds up the counts of all groups; HPS v2's table averages the groups' shares.
+    Source: THUDM/ImageReward ``src/test.py``; tgxs002/HPSv2 ``training/train.py`` (calc_ImageReward).
     """
     unequal = [(i, j) for i, j in _pairs(ranks) if ranks[i] != ranks[j]]
-    if not unequal:
-        return None
-    return float(sum((scores[i] - scores[j]) * (ranks[i] - ranks[j]) < 0 for i, j in unequal) / len(unequal))
+    return sum(bool((scores[i] - scores[j]) * (ranks[i] - ranks[j]) < 0) for i, j in unequal), len(unequal)
 
 
 def tied_accuracy(probabilities: Numbers, labels: Numbers, threshold: float) -> float:
@@ -66,10 +66,11 @@ def chance(ranks: Numbers) -> float:
     return 1.0 - 0.5 * (_count(ranks) - ties(ranks)) / _count(ranks)
 
 
-def against_the_mean(annotations: Sequence[Numbers], ranks: Numbers) -> float:
-    """Accuracy of one annotator's ranking against the published mean rank, averaged over the annotators.
+def against_the_rank(annotations: Sequence[Numbers], ranks: Numbers) -> float:
+    """Accuracy of one annotator's ranking against the group's rank, averaged over the annotators.
 
-    The mean holds the annotator's own ranking, which flatters; compare :func:`against_the_others`.
+    The rank is made of all annotators' rankings, the own one included, which flatters; compare
+    :func:`against_the_others`.
     """
     return float(np.mean([ranking_accuracy(-np.asarray(own, dtype=np.float64), ranks) for own in annotations]))
 

@@ -26,6 +26,7 @@ from qsd.data.listed import ListedPairs
 from qsd.data.pairs import PreferencePair, SourceRow
 from qsd.data.problems import Problems
 from qsd.data.source import PairSource
+from qsd.data.votes import Judgements
 from qsd.draws import epoch_order, uniforms
 from qsd.errors import UserError
 from qsd.files import read_table, texts, write_table
@@ -84,15 +85,14 @@ def examined(source: PairSource, config: ChoicesConfig, ties: bool, threads: int
     Raises:
         UserError: no choice, or more damaged rows than the bound allows.
     """
-    problems, seen, rows = Problems(), set[str](), list[dict[str, object]]()
+    problems, seen, rows = Problems(), Judgements(), list[dict[str, object]]()
     for number, (row, choice, tie) in enumerate(examined_rows(source, ties, threads)):
         report(number + 1, len(source), "rows")
         if not isinstance(choice, PreferencePair):
             problems.add(choice[1], choice[0])
-        elif choice.pair_id in seen:
-            problems.add("duplicate_pair", row.name)
+        elif repeated := seen.add(choice.pair_id, choice.annotator_id):
+            problems.add(repeated, row.name)
         else:
-            seen.add(choice.pair_id)
             rows.append({**vars(choice), "tie": tie})
     bound = config.max_rejected_fraction
     problems.check_bound(config.path, len(source), bound, HARMLESS, "choices.max_rejected_fraction")

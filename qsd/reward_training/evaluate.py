@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qsd.data.annotators import agreement
 from qsd.data.images import decode
 from qsd.data.problems import Problems
 from qsd.errors import UserError
@@ -17,7 +18,7 @@ from qsd.rewards.scorer import Scorer
 
 PROTOCOLS = {
     "hps_v2": "1 - strictly discordant pairs / all pairs, mean over groups; equal ranks are right",
-    "image_reward": "share of the pairs of unequal rank scored right, mean over groups; equal scores are wrong",
+    "image_reward": "share of the pairs of unequal rank scored right; equal scores are wrong",
     "pairs": "1 for right, 1/2 where exactly one of label and prediction is a tie, 0 else, mean over pairs",
 }
 """The published protocols; sources in :mod:`qsd.reward_training.accuracy`."""
@@ -49,22 +50,50 @@ class Labels:
         """What a random order reaches by HPS v2's accuracy on average."""
         return float(np.mean([accuracy.chance(ranks) for ranks in self.ranks]))
 
-    def annotators(self) -> tuple[float, float] | None:
-        """(One annotator against the mean of all, against the mean of the others), or None without annotations."""
+    def annotators(self) -> Annotators | None:
+        """What single annotators reach, mean over the groups with at least two; None without such groups."""
         several = [(own, ranks) for own, ranks in zip(self.annotations, self.ranks, strict=True) if len(own) > 1]
         if not several:
             return None
         others = [value for own, _ in several if (value := accuracy.against_the_others(own)) is not None]
-        return float(np.mean([accuracy.against_the_mean(own, ranks) for own, ranks in several])), float(np.mean(others))
+        another = [value for own, _ in several if (value := agreement(own)) is not None]
+        return Annotators(
+            against_rank=float(np.mean([accuracy.against_the_rank(own, ranks) for own, ranks in several])),
+            against_others=float(np.mean(others)),
+            against_another=float(np.mean(another)),
+        )
+
+
+@dataclass(frozen=True)
+class Annotators:
+    """Accuracy of one annotator by HPS v2's protocol, in [0, 1]: the human ceilings of a data set.
+
+    Attributes:
+        against_rank: against the group's rank, which is made of all annotators, the own ranking included.
+        against_others: against the mean place that the other annotators gave.
+        against_another: against one other annotator.
+    """
+
+    against_rank: float
+    against_others: float
+    against_another: float
 
 
 @dataclass(frozen=True)
 class Result:
-    """Accuracy of one reward model, in [0, 1], and the pairs of images to which it gave equal scores."""
+    """Accuracy of one reward model, in [0, 1], and the pairs of images to which it gave equal scores.
+
+    Attributes:
+        accuracy: by the protocol; of ``image_reward`` that over all pairs, as ImageReward's own test counts.
+        equal_scores: pairs of images with equal scores.
+        groups: how many groups there are.
+        over_groups: of ``image_reward``: the mean over groups, as HPS v2's table counts; None otherwise.
+    """
 
     accuracy: float
     equal_scores: int
     groups: int
+    over_groups: float | None = None
 
 
 def scored(
@@ -113,18 +142,20 @@ def result(
     Raises:
         UserError: groups that the protocol does not know: of more than two images, or with equal ranks only.
     """
+    groups = list(zip(scores, labels.ranks, strict=True))
+    over_groups: float | None = None
     if protocol == "pairs":
         value = _pairs_accuracy(scorer, scores, labels, threshold)
+    elif protocol == "hps_v2":
+        value = float(np.mean([accuracy.ranking_accuracy(own, ranks) for own, ranks in groups]))
     else:
-        group_accuracy: Callable[..., float | None] = (
-            accuracy.ranking_accuracy if protocol == "hps_v2" else accuracy.strict_accuracy
-        )
-        values = [group_accuracy(own, ranks) for own, ranks in zip(scores, labels.ranks, strict=True)]
-        defined = [one for one in values if one is not None]
-        if not defined:
+        counts = [accuracy.strict_counts(own, ranks) for own, ranks in groups]
+        unequal = [(right, pairs) for right, pairs in counts if pairs]
+        if not unequal:
             raise UserError(f"protocol {protocol}: all ranks are equal")
-        value = float(np.mean(defined))
-    return Result(value, sum(accuracy.ties(own) for own in scores), len(scores))
+        value = sum(right for right, _ in unequal) / sum(pairs for _, pairs in unequal)
+        over_groups = float(np.mean([right / pairs for right, pairs in unequal]))
+    return Result(value, sum(accuracy.ties(own) for own in scores), len(scores), over_groups)
 
 
 def best_threshold(scorer: Scorer, scores: Sequence[NDArray[np.float64]], labels: Labels) -> float:

@@ -1,7 +1,7 @@
 """Ranked groups of images for one caption: what test accuracy is measured on.
 
-* HPD v2's ``test.json``: ``{"prompt": …, "image_path": […], "rank": […], "raw_annotations": [{"rank": […]}, …]}``;
-  ``rank`` is the mean over the annotators, whose own rankings may be missing.
+* HPD v2's ``test.json``: ``{"prompt": …, "image_path": […], "rank": […], "raw_annotations": [{"annotation": […]}]}``;
+  ``rank`` is the order of the annotators' mean places; the annotators' own rankings may be missing.
 * ImageReward's ``test.json``: ``{"id": …, "prompt": …, "generations": […], "ranking": […]}``.
 * Any other data set of preference pairs: groups of two, ties included.
 
@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qsd.data.annotators import annotations_of
 from qsd.data.image_files import ImageFiles, RefusedImageError
-from qsd.data.images import is_readable
+from qsd.data.images import image_problem
 from qsd.data.json_list import read_list
 from qsd.data.listed import check_keys, is_number, text
 from qsd.data.opening import open_path
@@ -82,7 +83,7 @@ def read_groups(path: Path, reader: str | None = None, threads: int = 1) -> Iter
     for number, item in enumerate(read_list(path, dict)):
         check_keys(path, number, item, needed)
         caption, names, ranks = (item[key] for key in needed)
-        annotations = [shown.get("rank") for shown in item.get("raw_annotations") or [] if isinstance(shown, dict)]
+        annotations = annotations_of(path, number, item) if layout == "hps_v2" else []
         yield _group(f"item-{number}", caption, names or [], ranks or [], annotations, images)
 
 
@@ -101,8 +102,9 @@ def _group(
         files = [images.read(text(file) or "") for file in names]
     except RefusedImageError as refused:
         return Refused(name, refused.reason)
-    if not all(is_readable(file) for file in files):
-        return Refused(name, "corrupt_image")
+    problem = next((problem for file in files if (problem := image_problem(file))), None)
+    if problem:
+        return Refused(name, problem)
     return Group(name, caption, files, ranks, annotations)
 
 

@@ -10,8 +10,9 @@ from qsd.reward_training.evaluate import PROTOCOLS, Labels, Result
 _TESTED = {
     "accuracy": "the trained reward model",
     "ceiling": "the reward model that simulated the annotators: the ceiling",
-    "one_annotator_against_mean": "one annotator against the mean rank of all, own ranking included",
-    "one_annotator_against_others": "one annotator against the mean rank of the others",
+    "one_annotator_against_rank": "one annotator against the rank of all, own ranking included",
+    "one_annotator_against_others": "one annotator against the mean place given by the others",
+    "one_annotator_against_another": "one annotator against another",
     "chance": "a random order, on average",
 }
 
@@ -39,14 +40,26 @@ def accuracy_lines(results: Mapping[str, Result], labels: Labels, protocol: str)
     yield f"{len(labels.ranks):,} groups, {labels.pairs:,} pairs in them, {labels.ties:,} of equal rank"
     for reason, names in sorted(labels.problems.ids.items()):
         yield f"  left out, {reason}: {len(names):,} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-    yield f"{'reward model':<20}{'accuracy':>9}  equal scores"
-    for name, result in sorted(results.items(), key=lambda item: -item[1].accuracy):
-        yield f"{name:<20}{result.accuracy:9.2%}  {result.equal_scores:,}"
+    yield from _accuracies(results)
     if protocol != "hps_v2":
         return
     yield f"{'a random order':<20}{labels.chance():9.2%}  (mean)"
     annotators = labels.annotators()
     if annotators is not None:
-        mean, others = annotators
-        yield f"{'one annotator':<20}{mean:9.2%}  against the mean rank of all, own ranking included"
-        yield f"{'':<20}{others:9.2%}  against the mean rank of the others"
+        yield f"{'one annotator':<20}{annotators.against_rank:9.2%}  against the rank of all, own ranking included"
+        yield f"{'':<20}{annotators.against_others:9.2%}  against the mean place given by the others"
+        yield f"{'':<20}{annotators.against_another:9.2%}  against another annotator"
+
+
+def _accuracies(results: Mapping[str, Result]) -> Iterator[str]:
+    """The table of reward models, the best first."""
+    ordered = sorted(results.items(), key=lambda item: -item[1].accuracy)
+    if all(result.over_groups is None for _, result in ordered):
+        yield f"{'reward model':<20}{'accuracy':>9}  equal scores"
+        for name, result in ordered:
+            yield f"{name:<20}{result.accuracy:9.2%}  {result.equal_scores:,}"
+        return
+    yield "over pairs: all groups' pairs together, as ImageReward's own test; over groups: mean, as HPS v2's table"
+    yield f"{'reward model':<20}{'over pairs':>11}{'over groups':>13}  equal scores"
+    for name, result in ordered:
+        yield f"{name:<20}{result.accuracy:11.2%}{result.over_groups or 0.0:13.2%}  {result.equal_scores:,}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from qsd.config.fields import REQUIRED, execution, location, meaning
+from qsd.config.fields import MOST_SEED, REQUIRED, execution, location, meaning
 from qsd.config.schema import SCHEDULES
 
 
@@ -80,7 +80,7 @@ class LayersConfig:
 class OptimiserConfig:
     """AdamW: settings and length of the training."""
 
-    steps: int = meaning(REQUIRED, "optimiser steps", least=1)
+    steps: int = meaning(REQUIRED, "optimiser steps", least=1, most=100_000_000)
     batch: int = meaning(REQUIRED, "choices per optimiser step, over all processes", least=1)
     learning_rate: float = meaning(REQUIRED, "peak rate", above=0)
     schedule: str = meaning(
@@ -131,7 +131,9 @@ class RewardTrainingConfig:
     layers: LayersConfig = field(default_factory=LayersConfig)
     training: OptimiserConfig = field(default_factory=OptimiserConfig)
     test: TestConfig = field(default_factory=TestConfig)
-    seed: int = meaning(0, "of the order of choices, the folds, and dropout where there is any", least=0)
+    seed: int = meaning(
+        0, "of the order of choices, the folds, and dropout where there is any", least=0, most=MOST_SEED
+    )
     device: str = execution("auto", "auto, cpu, cuda or cuda:N")
-    threads: int = execution(1, "CPU threads per process; images are decoded by as many", least=1)
+    threads: int = execution(1, "CPU threads per process; images are decoded by as many", least=1, most=1024)
     kept_images: int = execution(4096, "preprocessed images held in memory", least=0)

@@ -127,7 +127,7 @@ def tested(config: RewardTrainingConfig, scorer: Scorer) -> dict[str, float]:
     test = {"groups": float(len(labels.ranks)), "accuracy": accuracy, "chance": labels.chance()}
     test["left_out"] = float(labels.problems.count())
     if (annotators := labels.annotators()) is not None:
-        test["one_annotator_against_mean"], test["one_annotator_against_others"] = annotators
+        test |= {f"one_annotator_{name}": value for name, value in vars(annotators).items()}
     if config.test.ceiling is not None:
         test["ceiling"] = accuracy_of(open_reward(config.test.ceiling, config.test.weights or "", "cpu"))[0]
     return test

@@ -55,6 +55,22 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
         "'baseline' is missing; for example  baseline: {quality.metric: product}",
     ),
     "no seeds": (HEAD + AXES + "baseline: {quality.metric: product}\n", "1:1", "'seeds' is missing"),
+    "question with a colon": (whole(question="question: does x: y?"), "1:17", "put the question in quotes"),
+    "octal seed": (
+        whole(seeds="seeds: [1, 010]"),
+        "5:12",
+        "a seed must be a whole number from 0 to 2147483647, not 010 (",
+    ),
+    "octal value": (
+        whole(axes="axes: {lora.rank: [4, 010]}", baseline="baseline: {lora.rank: 4}"),
+        "3:23",
+        "lora.rank must be a whole number, not 010 (write a plain number",
+    ),
+    "interpolation": (
+        whole(axes='axes: {data.path: ["${x}", b]}', baseline="baseline: {data.path: b}"),
+        "3:20",
+        "data.path: ${...} is not replaced here, in '${x}'",
+    ),
     "question is a number": (whole(question="question: 3"), "1:11", "question must be text, not 3"),
     "question is empty": (whole(question='question: ""'), "1:11", "question must be text"),
     "question is null": (whole(question="question:"), "1:10", "question must be text, not null"),
@@ -254,12 +270,12 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "override out of range": (
         whole(overrides="overrides:\n  training.steps: 0"),
         "7:19",
-        "training.steps must be at least 1, not 0",
+        "training.steps must be at least 1 and at most 100000000, not 0",
     ),
     "nested override out of range": (
         whole(overrides="overrides:\n  training:\n    steps: -5"),
         "8:12",
-        "training.steps must be at least 1, not -5",
+        "training.steps must be at least 1 and at most 100000000, not -5",
     ),
     "override of an axis": (
         whole(overrides="overrides: {quality.metric: difference}"),

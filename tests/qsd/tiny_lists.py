@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import uuid
 import zipfile
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from qsd.data.pairs import image_uid
 from tests.qsd.tiny_world import picture, write_rows
@@ -38,6 +40,13 @@ def put(folder: Path, data: bytes, name: str | None = None) -> str:
     name = name or f"{image_uid(data)}.jpg"
     (folder / name).write_bytes(data)
     return name
+
+
+def encoded(mode: str, value: float, kind: str = "PNG", size: tuple[int, int] = (6, 4), **options: Any) -> bytes:
+    """An image file of one colour in one of Pillow's modes."""
+    stream = io.BytesIO()
+    Image.new(mode, size, value).save(stream, kind, **options)
+    return stream.getvalue()
 
 
 def pack(folder: Path, inside: str = "") -> None:
@@ -96,6 +105,23 @@ def hpd_test(folder: Path, pairs: list[Pair]) -> Path:
         }
         for pair in pairs
     ]
+    return write_list(folder / "test.json", items)
+
+
+def hpd_published(folder: Path) -> Path:
+    """Two groups in the keys and types of the published ``hpd_v2/test.json``; ``rank`` orders the mean places."""
+    opinions = {
+        "a red kite": ([0, 1, 3, 2], [[0, 1, 2, 3], [0, 1, 2, 3], [2, 1, 3, 0]]),
+        "three blue cups": ([2, 3, 1, 0], [[2, 3, 0, 1], [3, 2, 1, 0], [1, 2, 3, 0]]),
+    }
+    items = []
+    for number, (prompt, (rank, own)) in enumerate(opinions.items()):
+        names = [put(folder / "test", picture(300 + 4 * number + one)) for one in range(4)]
+        people = [
+            {"annotation": places, "user_hash": (-1) ** one * (3263872624304660318 + one)}
+            for one, places in enumerate(own)
+        ]
+        items.append({"prompt": prompt, "rank": rank, "image_path": names, "raw_annotations": people})
     return write_list(folder / "test.json", items)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qsd.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from qsd.data.source import PairSource
@@ -27,12 +27,16 @@ class Reader:
         version: raised whenever the same bytes give other pairs.
         recognises: path -> whether it has this layout, for commands without ``--reader``.
         digest: path -> digest of files that belong to the data set but are not below the path; None if there are none.
+        missing: path -> what is missing of the data set, by the names of its files, or None if it is complete.
+        annotators: path -> what ``qsd data describe`` says about people who are not named with the pairs; may be empty.
     """
 
     open: Callable[[Path], PairSource]
     version: int = 1
     recognises: Callable[[Path], bool] = _never
     digest: Callable[[Path], str] | None = None
+    missing: Callable[[Path], str | None] | None = None
+    annotators: Callable[[Path], Iterator[str]] | None = None
 
 
 REGISTRY: Registry[Reader] = Registry("data reader", "qsd.data.readers", "READER")

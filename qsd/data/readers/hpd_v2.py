@@ -2,15 +2,17 @@
 
 ``train.json`` has choices between two images, ``{"human_preference": [1, 0], "prompt": …, "file_path": [a, b]}`` with 1
 for the preferred one and a ``user_hash`` in some editions. ``test.json`` has rankings, ``{"prompt": …, "image_path":
-[…], "rank": […]}`` with the mean rank of several people, lower is better; every pair of a ranking is a row, equal ranks
-are ties. Images are looked for beside the list, and in the folder called like it (``train/`` for ``train.json``); a
-folder may be a zip archive. Source: the data description of tgxs002/HPSv2.
+[…], "rank": […]}``, lower is better; every pair of a ranking is a row, equal ranks are ties. The published ``rank`` is
+a permutation, the order of the mean places that ten people gave (``raw_annotations``, :mod:`qsd.data.annotators`).
+Images are looked for beside the list, and in the folder called like it (``train/`` for ``train.json``); a folder may be
+a zip archive. Source: the data description of tgxs002/HPSv2.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qsd.data.annotators import annotator_lines
 from qsd.data.image_files import ImageFiles
 from qsd.data.json_list import read_list
 from qsd.data.listed import Listed, ListedPairs, check_keys, ranked, shown, text
@@ -69,4 +71,9 @@ def _recognises(path: Path) -> bool:
     return "human_preference" in first or ("prompt_id" not in first and {"image_path", "rank"} <= first.keys())
 
 
-READER = Reader(open=open_hpd, recognises=_recognises, digest=lambda path: open_hpd(path).digest())
+READER = Reader(
+    open=open_hpd,
+    recognises=_recognises,
+    digest=lambda path: open_hpd(path).digest(),
+    annotators=annotator_lines,
+)

@@ -6,15 +6,14 @@ out of the file's folder is refused.
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 from qsd.data.image_files import ImageFiles
 from qsd.data.listed import Listed, ListedPairs, shown, text
 from qsd.data.parquet import check_columns, is_text, open_parquet, stream
 from qsd.data.readers import Reader
+from qsd.data.text_table import TextTable
 from qsd.errors import UserError
-from qsd.registry import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,43 +32,19 @@ def open_own_pairs(path: Path) -> ListedPairs:
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no such file or folder"
         raise UserError(f"{path}: {what}; give a CSV or parquet file with {', '.join(COLUMNS)}")
-    rows = _parquet_rows(path) if path.suffix == ".parquet" else _csv_rows(path)
+    rows = _parquet_rows(path) if path.suffix == ".parquet" else _text_rows(path)
     return ListedPairs(path, rows, ImageFiles(path.parent))
 
 
-def _csv_rows(path: Path) -> Iterator[Listed]:
-    try:
-        opened = path.open(encoding="utf-8-sig", newline="")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
-    with opened as stream_:
-        lines = csv.reader(stream_, strict=True)
-        line = 1
-        try:
-            header = next(lines, [])
-            _check_header(path, header)
-            for cells in lines:
-                line = lines.line_num
-                if not cells:
-                    continue
-                if len(cells) != len(header):
-                    yield Listed(f"line-{line}", None, problem="wrong_cell_count")
-                    continue
-                yield _row(f"line-{line}", dict(zip(header, cells, strict=True)))
-        except csv.Error as error:
-            raise UserError(f"{path}:{lines.line_num}: not readable as CSV: {error}") from None
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: after line {line}: not UTF-8 ({error.reason}); save it as UTF-8") from None
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    for name in COLUMNS:
-        if name not in header:
-            have = ", ".join(header) or "nothing"
-            raise UserError(f"{path}:1: column '{name}'{suggest(name, header)} is missing; the first line has {have}")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise UserError(f"{path}:1: column '{twice[0]}' is there twice")
+def _text_rows(path: Path) -> Iterator[Listed]:
+    table = TextTable(path)
+    table.require(COLUMNS)
+    for row in table.rows():
+        name = f"line-{row.line}"
+        if row.problem:
+            yield Listed(name, None, problem=row.problem)
+        else:
+            yield _row(name, dict(zip(table.header, row.cells, strict=True)))
 
 
 def _parquet_rows(path: Path) -> Iterator[Listed]:
@@ -97,7 +72,7 @@ def _row(name: str, row: dict[str, Any]) -> Listed:
 def _recognises(path: Path) -> bool:
     if path.suffix == ".parquet":
         return path.is_file() and "winner" in open_parquet(path).schema_arrow.names
-    return path.suffix == ".csv"
+    return path.suffix in (".csv", ".tsv")
 
 
 READER = Reader(open=open_own_pairs, recognises=_recognises, digest=lambda path: open_own_pairs(path).digest())

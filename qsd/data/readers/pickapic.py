@@ -1,9 +1,10 @@
 """Pick-a-Pic's layout: parquet with ``jpg_0``, ``jpg_1`` (file bytes), ``label_0`` and ``caption``.
 
 ``label_0`` is 1 when ``jpg_0`` was preferred, 0 when ``jpg_1`` was, 0.5 for a tie. ``ranking_id`` names a row in
-problems, ``user_id`` the annotator, ``image_0_uid`` and ``image_1_uid`` the images, where they exist. A folder is one
-split: all its ``*.parquet`` in the order of their names. Source: Pick-a-Pic v1 and v2 as read by
-SalesforceAIResearch/DiffusionDPO ``train.py``.
+problems, ``user_id`` the annotator, ``image_0_uid`` and ``image_1_uid`` the images, where they exist. Images are bytes,
+or the ``{bytes, path}`` of datasets' ``Image()``. A folder is one split: all its ``*.parquet``, or those of its folder
+``data``, in the order of their names. Source: Pick-a-Pic v1 and v2 as read by SalesforceAIResearch/DiffusionDPO
+``train.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qsd.data.pairs import SourceRow
-from qsd.data.parquet import check_columns, is_bytes, is_numeric, is_text, open_parquet, stream
+from qsd.data.parquet import (
+    check_columns,
+    image_file,
+    is_image,
+    is_numeric,
+    is_text,
+    open_parquet,
+    parquet_files,
+    stream,
+)
 from qsd.data.readers import Reader
 from qsd.errors import UserError
 
@@ -26,15 +36,16 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _REQUIRED = {
-    "jpg_0": (is_bytes, "image bytes"),
-    "jpg_1": (is_bytes, "image bytes"),
+    "jpg_0": (is_image, "image bytes"),
+    "jpg_1": (is_image, "image bytes"),
     "label_0": (is_numeric, "0, 0.5 or 1"),
     "caption": (is_text, "text"),
 }
 _OPTIONAL = ("ranking_id", "user_id", "image_0_uid", "image_1_uid")
 _STREAMED_ROWS = 16
 _KEPT_BATCHES = 4
-_SPLIT = re.compile(r"(?P<split>.+)-\d{5}-of-\d{5}(-\w+)?\.parquet")
+_SHOWN = 3
+_SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(-\w+)?\.parquet")
 _HUB_NAME = re.compile(r"[\w-]+/[\w.-]+(@[\w.-]+)?")
 
 Row = dict[str, Any]
@@ -135,10 +146,10 @@ def _files(path: Path) -> list[Path]:
                 f"hf download --repo-type dataset {path} --local-dir FOLDER"
             )
         raise UserError(f"{path}: no such file or folder; data.path names the preference pairs")
-    files = sorted(path.glob("*.parquet"))
+    files = parquet_files(path)
     if not files:
         raise UserError(f"{path}: no *.parquet in this folder")
-    splits = sorted({found["split"] for file in files if (found := _SPLIT.fullmatch(file.name))})
+    splits = sorted({found["split"] for file in files if (found := _SHARD.fullmatch(file.name))})
     if len(splits) > 1:
         raise UserError(
             f"{path}: holds the splits {', '.join(splits)}, and a folder is read as one; "
@@ -147,8 +158,22 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
+def _missing_shards(path: Path) -> str | None:
+    """What is missing of the split in a folder, by the names of its shards."""
+    present: dict[tuple[str, int], set[int]] = {}
+    for file in parquet_files(path) if path.is_dir() else []:
+        if shard := _SHARD.fullmatch(file.name):
+            present.setdefault((shard["split"], int(shard["total"])), set()).add(int(shard["number"]))
+    for (split, total), numbers in present.items():
+        if missing := [number for number in range(total) if number not in numbers]:
+            names = ", ".join(f"{split}-{number:05d}-of-{total:05d}" for number in missing[:_SHOWN])
+            more = ", …" if len(missing) > _SHOWN else ""
+            return f"{len(missing)} of {total} shards {'is' if len(missing) == 1 else 'are'} missing ({names}{more})"
+    return None
+
+
 def _recognises(path: Path) -> bool:
-    if path.suffix != ".parquet" and not (path.is_dir() and any(path.glob("*.parquet"))):
+    if path.suffix != ".parquet" and not (path.is_dir() and parquet_files(path)):
         return False
     return "jpg_0" in open_parquet(_files(path)[0]).schema_arrow.names
 
@@ -162,8 +187,8 @@ def _row(number: int, values: Row) -> SourceRow:
         number=number,
         name=f"row-{number}" if ranking is None else f"row-{number}/ranking-{ranking}",
         caption=values.get("caption"),
-        winner=values[f"jpg_{winner}"],
-        loser=values[f"jpg_{loser}"],
+        winner=image_file(values[f"jpg_{winner}"]),
+        loser=image_file(values[f"jpg_{loser}"]),
         annotator=None if annotator is None else str(annotator),
         problem=problem,
         winner_name=_name(values.get(f"image_{winner}_uid")),
@@ -175,4 +200,4 @@ def _name(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-READER = Reader(open=PickAPic, recognises=_recognises)
+READER = Reader(open=PickAPic, recognises=_recognises, missing=_missing_shards)

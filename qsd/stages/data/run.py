@@ -1,7 +1,7 @@
 """Stage data: every row of the source is examined once; pairs, problems and counts are written.
 
-Output: ``pairs.parquet`` (pair_id, caption, winner_uid, loser_uid, annotator_id, source_row) in the order of the
-source, ``problems.json``, ``summary.json``. Images stay where they are.
+Output: ``pairs.parquet`` (pair_id, caption, winner_uid, loser_uid, annotator_id, source_row; vote_weight where votes
+weigh) in the order of the source, ``problems.json``, ``summary.json``. Images stay where they are.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from qsd.data import votes
 from qsd.data.examine import HARMLESS, examine_rows
 from qsd.data.opening import open_source
 from qsd.data.pairs import PreferencePair
 from qsd.data.problems import Problems
 from qsd.data.source import PairSource
+from qsd.data.votes import Judgements
 from qsd.errors import UserError
-from qsd.files import write_json, write_table
+from qsd.files import texts, write_json, write_table
 from qsd.runtime import StageContext
 from qsd.shards import sharded_tables
 
@@ -39,12 +41,16 @@ def run(context: StageContext) -> None:
         return _examined(source, start, stop, config.threads)
 
     shards = sharded_tables(context.state / "rows", len(source), SHARD_ROWS, compute, context.report, "rows")
-    pairs, problems = _merge(shards)
+    pairs, problems, judgements = _merge(shards, config.data.votes)
+    if config.data.votes in votes.WEIGHTED:
+        columns = (texts(pairs[name]) for name in ("caption", "winner_uid", "loser_uid"))
+        weights = [judgements.weight(*choice, config.data.votes) for choice in zip(*columns, strict=True)]
+        pairs = pairs.append_column(votes.WEIGHT, pa.array(weights, pa.float64()))
     problems.check_bound(f"{config.data.path}", len(source), config.data.max_rejected_fraction, HARMLESS)
     if pairs.num_rows == 0:
         raise UserError(f"{config.data.path}: no preference pair among {len(source)} rows; {_counts(problems)}")
     problems.write(context.output / "problems.json")
-    write_json(context.output / "summary.json", _summary(pairs, problems, len(source)))
+    write_json(context.output / "summary.json", _summary(pairs, problems, judgements, len(source)))
     write_table(context.output / "pairs.parquet", pairs)
 
 
@@ -66,33 +72,49 @@ def _examined(source: PairSource, start: int, stop: int, threads: int) -> pa.Tab
     return pa.Table.from_pylist(records, schema=schema)
 
 
-def _merge(shards: Iterable[pa.Table]) -> tuple[pa.Table, Problems]:
-    """All pairs, the first of equal ones only, and all problems."""
-    problems, seen, tables = Problems(), set[str](), [_schema().empty_table()]
-    for shard in shards:
-        keep = []
-        columns = (shard[name].to_pylist() for name in ("pair_id", "name", "problem"))
-        for pair_id, name, problem in zip(*columns, strict=True):
-            # Duplicates are known only across shards, so they are found here and not when a row is examined.
-            reason = problem or ("duplicate_pair" if pair_id in seen else None)
-            if reason:
-                problems.add(reason, name)
-            else:
-                seen.add(pair_id)
-            keep.append(reason is None)
-        tables.append(shard.filter(pa.array(keep, pa.bool_())).select(_schema().names))
-    merged = pa.concat_tables(tables)
+def _merge(shards: Iterable[pa.Table], voting: str) -> tuple[pa.Table, Problems, Judgements]:
+    """All pairs, the first of equal ones only and what the votes decide, all problems, and all judgements."""
+    problems, judgements = Problems(), Judgements()
+    first = [_first_judgements(shard, problems, judgements) for shard in shards]
+    tables = [_decided(shard, problems, judgements) if voting == "majority" else shard for shard in first]
+    merged = pa.concat_tables([_schema().empty_table(), *(table.select(_schema().names) for table in tables)])
     order = pc.sort_indices(merged, sort_keys=[("source_row", "ascending")])
-    return merged.take(order).combine_chunks(), problems
+    return merged.take(order).combine_chunks(), problems, judgements
+
+
+def _first_judgements(shard: pa.Table, problems: Problems, judgements: Judgements) -> pa.Table:
+    """The rows of a shard that make a pair which no row before made.
+
+    Duplicates and votes are known only across shards, so they are found here and not when a row is examined.
+    """
+    keep = []
+    columns = (shard[name].to_pylist() for name in ("pair_id", "annotator_id", "name", "problem"))
+    for pair_id, annotator, name, problem in zip(*columns, strict=True):
+        reason = problem or judgements.add(pair_id, annotator)
+        if reason:
+            problems.add(reason, name)
+        keep.append(reason is None)
+    return shard.filter(pa.array(keep, pa.bool_()))
+
+
+def _decided(shard: pa.Table, problems: Problems, judgements: Judgements) -> pa.Table:
+    """The pairs of a shard whose winner has the majority of the votes."""
+    keep = []
+    columns = (shard[name].to_pylist() for name in ("caption", "winner_uid", "loser_uid", "name"))
+    for caption, winner, loser, name in zip(*columns, strict=True):
+        lost = judgements.lost(caption, winner, loser)
+        if lost:
+            problems.add(lost, name)
+        keep.append(lost is None)
+    return shard.filter(pa.array(keep, pa.bool_()))
 
 
 def _counts(problems: Problems) -> str:
     return ", ".join(f"{reason} {len(ids)}" for reason, ids in sorted(problems.ids.items())) or "no rows"
 
 
-def _summary(pairs: pa.Table, problems: Problems, rows: int) -> dict[str, Any]:
+def _summary(pairs: pa.Table, problems: Problems, judgements: Judgements, rows: int) -> dict[str, Any]:
     images = pa.chunked_array([*pairs["winner_uid"].chunks, *pairs["loser_uid"].chunks])
-    annotators = pc.count_distinct(pairs["annotator_id"]).as_py()
     return {
         "rows": rows,
         "pairs": pairs.num_rows,
@@ -100,5 +122,6 @@ def _summary(pairs: pa.Table, problems: Problems, rows: int) -> dict[str, Any]:
         "refused": problems.count(HARMLESS),
         "unique_captions": pc.count_distinct(pairs["caption"]).as_py(),
         "unique_images": pc.count_distinct(images).as_py(),
-        "annotators": annotators,
+        "annotators": len(set(judgements.annotators())),
+        "votes": {str(votes): choices for votes, choices in sorted(judgements.counts().items())},
     }

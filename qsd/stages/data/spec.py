@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsd.config.once_per_process import OncePerProcess
+from qsd.data.opening import check_complete
 from qsd.data.readers import REGISTRY
 from qsd.stages.select.spec import LABEL_CHANGES
 from qsd.stages.stage_spec import Compute, Rehearsal, StageCost, StageSpec, Work, member_code, section
@@ -20,7 +21,12 @@ def _reads(_values: Values) -> tuple[str, ...]:
 
 
 def _extra(values: Values) -> dict[str, Any]:
-    """The reader's code, and a digest of image files that its path does not cover."""
+    """The reader's code, and a digest of image files that its path does not cover.
+
+    Raises:
+        UserError: shards are missing, so that the plan stops and not its first stage.
+    """
+    check_complete(values["data.reader"], Path(values["data.path"]), values["data.accept_missing_shards"])
     code = member_code("data.reader", REGISTRY, values["data.reader"])
     images = _images_digest(values["data.reader"], values["data.path"])
     return {**code, "data.images": images} if images else code
@@ -45,6 +51,7 @@ def _compute(_values: Values, pairs: float, _processes: int, _sizes: ModelSizes)
 STAGE = StageSpec(
     help="Read the preference pairs and refuse damaged rows.",
     entry="qsd.stages.data.run:run",
+    version=2,
     reads=_reads,
     extra=_extra,
     cost=StageCost(_work, _compute),

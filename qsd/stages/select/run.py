@@ -7,6 +7,8 @@ score_gap), ``summary.json``, ``problems.json``.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from qsd.config.schema import SelectionConfig
 from qsd.data import label_noise
 from qsd.data.distinct import distinct
 from qsd.data.problems import Problems
+from qsd.data.votes import WEIGHT
 from qsd.draws import uniforms
 from qsd.errors import UserError
 from qsd.files import read_table, texts, write_json, write_table
@@ -58,6 +61,8 @@ def run(context: StageContext) -> None:
     uniform = _uniform(pair_ids, config.seed, "selection", strategy.stochastic)
     candidates = Candidates(values, pair_ids, uniform, _stratum(pairs, config.selection, strategy.uses_strata))
     chosen = strategy.function(candidates, config.selection)
+    if WEIGHT in pairs.schema.names:
+        chosen = replace(chosen, weights=chosen.weights * pairs[WEIGHT].take(chosen.rows).to_numpy())
     rows, weights = chosen.rows, chosen.weights
     _check(rows, weights, len(values), config.selection.strategy)
     table = {

@@ -122,6 +122,32 @@ def test_unknown_cluster_and_seeds(world: Path, capsys: pytest.CaptureFixture[st
     assert "--seeds must be different whole numbers" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ("0,00", "without leading zeros, not '0,00'"),
+        ("1,1", "different whole numbers"),
+        ("\u0661", "different whole numbers"),
+        ("2147483648", "from 0 to 2147483647, not 2147483648"),
+        ("9" * 5000, f"from 0 to 2147483647, not {'9' * 40}\n"),
+    ],
+)
+def test_seeds_on_the_command_line_are_checked_like_those_of_a_file(
+    world: Path, capsys: pytest.CaptureFixture[str], seeds: str, message: str
+) -> None:
+    assert ablate("plan", "good", "--seeds", seeds) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_control_characters_of_a_question_are_escaped(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (world / "sweeps" / "good.yaml").read_text()
+    changed = re.sub(r"question:.*", lambda _: r'question: "does\n it \x1b[31m work \u202e?"', text)
+    (world / "sweeps" / "odd.yaml").write_text(changed)
+    assert read_sweep(Path("sweeps/odd.yaml")).question == r"does it \x1b[31m work \u202e?"
+    assert ablate("plan", "\x1b[31m") == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
 def test_mistake_in_the_experiment_is_named_there(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (world / "experiments" / "tiny.yaml").read_text().replace("steps: 3", "steps: many")
     (world / "experiments" / "tiny.yaml").write_text(text)

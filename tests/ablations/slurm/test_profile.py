@@ -46,6 +46,10 @@ MISTAKES = {
     GOOD.replace("partition: gpu", "requeue: maybe"): "1:10: requeue must be true or false, not 'maybe'",
     GOOD.replace("partition: gpu", "max_submit: 1"): "1:13: max_submit must be at least 2 and at most",
     GOOD.replace("partition: gpu", "python: 3"): "1:9: python must be text, not 3",
+    GOOD.replace(
+        "partition: gpu", "account: 00123"
+    ): "1:10: account must be text, not 00123 (write a plain number, or put",
+    GOOD.replace("partition: gpu", "account: 123"): "1:10: account must be text, not 123; put it in quotes",
     GOOD.replace("parallel: 4", "parallel: 0"): "2:11: parallel must be at least 1 and at most",
     GOOD.replace('["module load cuda"]', "module load"): "4:8: setup must be a list of shell lines, not module load",
     GOOD.replace("module load cuda", " "): "4:9: a line of setup must be one line of text",
@@ -102,6 +106,17 @@ def test_numbers_are_text_where_text_is_meant(tmp_path: Path) -> None:
     assert profile.account == "00123"
     assert ", ".join(f"{name}: {value}" for name, value in profile.environment.items()) == (
         f"{written}, TOKENIZERS_PARALLELISM: false_"
+    )
+
+
+def test_variables_have_the_text_that_is_written(tmp_path: Path) -> None:
+    written = (
+        "CUDA_VERSION: 12.10, SITE_ID: 00123, START: 1:30, BIG: 1e6, D: 2024-01-01, N: 0x10, U: 1_000, F: yes, "
+        'H: "${SCRATCH}/x", Q: "012"'
+    )
+    profile = read(tmp_path, GOOD.replace("HF_HOME: /shared/hub, THREADS: 4, RATE: 1.0", written))
+    assert list(profile.environment.values()) == (
+        ["12.10", "00123", "1:30", "1e6", "2024-01-01", "0x10", "1_000", "yes", "${SCRATCH}/x", "012"]
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from analysis.data.load import load
@@ -145,3 +147,18 @@ def test_failures_of_one_reason_are_one_line(tmp_path):
     document, _ = built(tmp_path, world)
     failures = [line for line in document.missing if line.startswith("failed")]
     assert failures == ["failed: metric=difference seeds 0, 1, metric=winner_only seed 1: train failed: out of memory"]
+
+
+@pytest.mark.parametrize(
+    ("question", "written"),
+    [
+        ("does <script>alert(1)</script> run?", r"does \<script>alert(1)\</script> run?"),
+        ("![x](http://a/b.png) `a` |", r"!\[x](http://a/b.png) \`a\` \|"),
+        ("# why?", r"\# why?"),
+    ],
+)
+def test_the_words_of_a_question_are_no_markup(tmp_path, world, question, written):
+    document, _ = built(tmp_path, world)
+    text = to_markdown(dataclasses.replace(document, question=question, title="<b> on x"))
+    assert f"\n\n{written}\n\n" in text
+    assert text.startswith("# \\<b> on x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,20 @@ def experiment_text(values: dict[str, Any]) -> str:
         ("1: 2", "e.yaml:1:1: a key must be text, not 1"),
         ("a: '\x01'", "e.yaml:1:1: a character that YAML does not allow"),
         ("a: " + "[" * 50 + "]" * 50, "e.yaml:1:"),
-        ("a: b: c", "e.yaml:1:5: mapping values are not allowed here"),
+        ("a: b: c", "e.yaml:1:5: mapping values are not allowed here: a colon inside of text; put the a in quotes"),
+        (
+            "b: 1\nquestion: does x: y?",
+            "e.yaml:2:17: mapping values are not allowed here: a colon inside of text; put the q",
+        ),
+        ("a: " + "[" * 100_000, "e.yaml:1:24: nested deeper than 20 levels"),
+        ("- " * 20_000 + "a", "e.yaml:1:43: nested deeper than 20 levels"),
+        ('a: !!int ""', "e.yaml:1:4: '' is not a readable value"),
+        ('a: !!float ""', "e.yaml:1:4: '' is not a readable value"),
+        ('a: !!bool "x"', "e.yaml:1:4: 'x' is not a readable value"),
+        (f"a: {'9' * 5000}", f"e.yaml:1:4: '{'9' * 37}...' is not a readable value"),
+        ('a: "\\ud83d"', "e.yaml:1:4: half of a surrogate pair; write the character itself"),
+        ('"\\ud83d": 1', "e.yaml:1:1: half of a surrogate pair"),
+        ("010: 1", "e.yaml:1:1: a key must be text, not 010 (write a plain number, or put it in quotes)"),
         ("a: 'open", "e.yaml:1:9: found unexpected end of stream"),
         ("a: 1\n---\nb: 2", "e.yaml:2:1: but found another document"),
     ],
@@ -87,6 +101,30 @@ def test_any_text_parses_or_is_a_user_error(text: str) -> None:
         ("reward: {model: x}", "e.yaml:10:10: 'reward.model' is given twice (first on line 3)"),
         ("seed: null", "e.yaml:10:7: seed must be a whole number, not null"),
         ("data.reader: ''", "e.yaml:10:14: data.reader must not be empty"),
+        (
+            "lora.rank: 010",
+            "e.yaml:10:12: lora.rank must be a whole number, not 010 (write a plain number, or put it in q",
+        ),
+        ("lora.rank: !!int '010'", "e.yaml:10:12: lora.rank must be a whole number, not 010"),
+        ("lora.rank: 0x10", "e.yaml:10:12: lora.rank must be a whole number, not 0x10"),
+        ("lora.rank: 1_6", "e.yaml:10:12: lora.rank must be a whole number, not 1_6"),
+        ("lora.alpha: 019", "e.yaml:10:13: lora.alpha must be a number, not 019"),
+        (
+            "tracking.project: 00123",
+            "e.yaml:10:19: tracking.project must be text, not 00123 (write a plain number, or put",
+        ),
+        ("tracking.project: 123", "e.yaml:10:19: tracking.project must be text, not 123; put it in quotes"),
+        ("evaluation.splits: [no]", "e.yaml:10:20: evaluation.splits must be text, not False; put it in quotes"),
+        (
+            "evaluation.splits: ['${seed}']",
+            "e.yaml:10:20: evaluation.splits: ${...} is not replaced here, in '${seed}'",
+        ),
+        ("encode.scope: ???", "e.yaml:10:15: encode.scope must not be empty"),
+        (f"lora.alpha: 1{'0' * 400}", "e.yaml:10:13: lora.alpha is a number of 401 digits"),
+        (f"seed: 1{'0' * 23}", "e.yaml:10:7: seed is a number of 24 digits; that is too large"),
+        ("seed: 2147483648", "e.yaml:10:7: seed must be at least 0 and at most 2147483647, not 2147483648"),
+        ("threads: 100000000", "e.yaml:10:10: threads must be at least 1 and at most 1024, not 100000000"),
+        ("reward.shards: 1000000", "e.yaml:10:16: reward.shards must be at least 1 and at most 10000, not 1000000"),
     ],
 )
 def test_wrong_values_are_named_with_their_place(tmp_path: Path, line: str, expected: str) -> None:
@@ -115,6 +153,33 @@ def test_yaml_exponents_are_numbers(tmp_path: Path) -> None:
     path = tmp_path / "e.yaml"
     path.write_text(experiment_text({**REQUIRED, "training.learning_rate": 1}).replace(": 1\n", ": 1e-4\n"))
     assert load_flat(path)["training.learning_rate"] == 1e-4
+
+
+def test_a_home_folder_is_expanded_and_a_quoted_number_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    path = tmp_path / "e.yaml"
+    values = {**REQUIRED, "model.path": "~/model", "tracking.project": "00123", "evaluation.splits": ["1_0"]}
+    path.write_text(experiment_text(values))
+    flat = load_flat(path)
+    assert (flat["model.path"], flat["tracking.project"]) == ("/home/somebody/model", "00123")
+    assert override(flat, {"data.path": "~/pairs"})["data.path"] == "/home/somebody/pairs"
+    assert build(flat).evaluation.splits == ["1_0"]
+
+
+def test_deep_brackets_are_refused_at_once() -> None:
+    """The parser takes minutes for them; it must not be asked for more than the levels that are allowed."""
+    begin = time.process_time()
+    with pytest.raises(UserError, match="nested deeper"):
+        parse("a: " + "[" * 400_000, "e.yaml")
+    many = time.process_time() - begin
+    assert many < 20 * max(0.01, _seconds_of("a: " + "[" * 400))
+
+
+def _seconds_of(text: str) -> float:
+    begin = time.process_time()
+    with pytest.raises(UserError):
+        parse(text, "e.yaml")
+    return time.process_time() - begin
 
 
 def test_typed_configuration_round_trip(tmp_path: Path) -> None:

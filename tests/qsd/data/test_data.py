@@ -47,6 +47,7 @@ def test_pairs_of_a_clean_file(tmp_path: Path) -> None:
         "unique_captions": 20,
         "unique_images": 20,
         "annotators": 3,
+        "votes": {"1": 20},
     }
 
 
@@ -81,7 +82,6 @@ def test_damage_is_counted_by_reason_and_listed_by_id(tmp_path: Path, name: str)
 def test_the_first_of_equal_pairs_is_kept(tmp_path: Path) -> None:
     rows = good_rows(4)
     rows[1] = dict(rows[0], ranking_id=7)
-    rows[2] = dict(rows[0], label_0=1 - rows[0]["label_0"], ranking_id=8)  # the opposite opinion is another pair
     pairs, problems, _ = run(write_rows(tmp_path / "pairs.parquet", rows), tmp_path / "out")
     assert problems == {"duplicate_pair": {"count": 1, "ids": ["row-1/ranking-7"]}}
     assert [pair["source_row"] for pair in pairs] == [0, 2, 3]

@@ -62,6 +62,14 @@ def test_resolutions_captions_and_annotators_are_told(tmp_path: Path) -> None:
     assert "annotators        1, the busiest with 8 pairs" in text
 
 
+def test_annotators_of_rankings_are_counted_with_their_agreement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert qsd(monkeypatch, "data", "describe", lists.hpd_published(tmp_path)) == 0
+    printed = capsys.readouterr().out
+    assert "annotators        3, 3 per group on 2 groups\n  agreement           55.56% (one annotator" in printed
+
+
 def test_validate_lists_what_is_wrong_and_exits_with_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsd import cli_rewards
+from qsd.data.annotators import agreement
 from qsd.data.problems import Problems
 from qsd.errors import UserError
 from qsd.reward_training import accuracy
 from qsd.reward_training.evaluate import Labels, best_threshold, result, scored
 from qsd.reward_training.groups import Group, Refused, protocol_of, read_groups
+from qsd.reward_training.report import accuracy_lines
 from tests.qsd import tiny_choices, tiny_lists
 from tests.qsd.tiny_world import picture, write_rewards
 
@@ -36,10 +38,21 @@ def test_equal_scores_count_as_listed() -> None:
 
 
 def test_image_reward_accuracy_by_hand() -> None:
-    assert accuracy.strict_accuracy([3, 2, 1], [1, 2, 3]) == 1.0
-    assert accuracy.strict_accuracy([3, 3, 1], [1, 2, 3]) == pytest.approx(2 / 3), "equal scores are wrong"
-    assert accuracy.strict_accuracy([3, 1, 2], [1, 2, 2]) == 1.0, "equal ranks are left out"
-    assert accuracy.strict_accuracy([3, 1], [2, 2]) is None
+    assert accuracy.strict_counts([3, 2, 1], [1, 2, 3]) == (3, 3)
+    assert accuracy.strict_counts([3, 3, 1], [1, 2, 3]) == (2, 3), "equal scores are wrong"
+    assert accuracy.strict_counts([3, 1, 2], [1, 2, 2]) == (2, 2), "equal ranks are left out"
+    assert accuracy.strict_counts([3, 1], [2, 2]) == (0, 0)
+
+
+def test_image_reward_accuracy_is_over_pairs_and_hps_table_over_groups() -> None:
+    labels = Labels([[1, 2], [1, 2, 3], [1, 1]], [[], [], []], Problems())
+    scores = [np.array([0.0, 1.0]), np.array([2.0, 1.0, 0.0]), np.array([0.0, 1.0])]
+    found = result(Fixed({}), scores, labels, "image_reward")  # type: ignore[arg-type]
+    assert found.accuracy == pytest.approx(3 / 4), "three of four pairs, all groups together"
+    assert found.over_groups == pytest.approx(1 / 2), "one group wrong, one right, one without unequal ranks"
+    lines = list(accuracy_lines({"fixed": found}, labels, "image_reward"))
+    assert any("over pairs" in line and "over groups" in line and "equal scores" in line for line in lines)
+    assert any("75.00%" in line and "50.00%" in line for line in lines)
 
 
 def test_pickscore_accuracy_by_hand() -> None:
@@ -63,7 +76,7 @@ def test_published_forms_agree(data: st.DataObject) -> None:
         told += ranks[i] != ranks[j]
         right += (ranks[i] > ranks[j] and scores[i] < scores[j]) or (ranks[i] < ranks[j] and scores[i] > scores[j])
     assert accuracy.ranking_accuracy(scores, ranks) == pytest.approx(1 - inversions / (count * (count - 1) / 2))
-    assert accuracy.strict_accuracy(scores, ranks) == (pytest.approx(right / told) if told else None)
+    assert accuracy.strict_counts(scores, ranks) == (right, told)
 
 
 @pytest.mark.parametrize("ranks", [[1, 2, 3], [1, 1, 2, 3], [2, 2, 2], [1.25, 2.5, 3.75, 2.5]])
@@ -75,10 +88,24 @@ def test_chance_is_the_mean_over_all_orders(ranks: list[float]) -> None:
 def test_annotators_by_hand() -> None:
     people = [[1, 2, 3], [1, 2, 3], [3, 2, 1]]
     mean = [5 / 3, 2, 7 / 3]
-    assert accuracy.against_the_mean(people, mean) == pytest.approx((1 + 1 + 0) / 3)
+    assert accuracy.against_the_rank(people, mean) == pytest.approx((1 + 1 + 0) / 3)
     # The others of the first are one each way, a tie everywhere, so all right; of the last two alike, so all wrong.
     assert accuracy.against_the_others(people) == pytest.approx((1 + 1 + 0) / 3)
     assert accuracy.against_the_others(people[:1]) is None
+    # Of three pairs of people two disagree on every pair of images.
+    assert agreement(people) == pytest.approx(1 / 3)
+    assert agreement(people[:1]) is None
+
+
+@given(st.data())
+def test_agreement_is_the_accuracy_of_one_annotator_against_another(data: st.DataObject) -> None:
+    count = data.draw(st.integers(2, 5))
+    places = st.permutations(range(count))
+    people = data.draw(st.lists(places, min_size=2, max_size=5))
+    against = [
+        accuracy.ranking_accuracy([-place for place in one], other) for one, other in itertools.combinations(people, 2)
+    ]
+    assert agreement(people) == pytest.approx(np.mean(against))
 
 
 class Fixed:
@@ -173,6 +200,31 @@ def test_ties_among_pairs_are_read_with_their_images(tmp_path: Path) -> None:
     assert [group.ranks for group in groups if isinstance(group, Group)] == [[1, 2], [1, 1], [1, 2]]
 
 
+def test_the_published_list_of_hpd_v2_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Keys and types as published: places from 0 under ``annotation``, hashes as signed integers, a permutation."""
+    path = tiny_lists.hpd_published(tmp_path)
+    first, second = (group for group in read_groups(path) if isinstance(group, Group))
+    assert first.annotations == [[0, 1, 2, 3], [0, 1, 2, 3], [2, 1, 3, 0]]
+    assert (first.ranks, second.ranks) == ([0, 1, 3, 2], [2, 3, 1, 0])
+    weights = write_rewards(tmp_path / "rewards")
+    cli_rewards.accuracy(["clip_emoji"], path, weights, device="cpu")
+    printed = capsys.readouterr().out
+    assert "2 groups, 12 pairs in them, 0 of equal rank" in printed
+    assert "one annotator          75.00%  against the rank of all" in printed
+    assert "55.56%  against another annotator" in printed
+
+
+@pytest.mark.parametrize(("people", "message"), [([{"ranks": [1]}], "'annotation' or 'rank'; it has ranks"), ({}, "")])
+def test_annotations_of_another_layout_are_refused_with_their_keys(
+    tmp_path: Path, people: object, message: str
+) -> None:
+    path = tiny_choices.write_groups(tmp_path, count=2)
+    items = json.loads(path.read_text())
+    path.write_text(json.dumps([items[0], {**items[1], "raw_annotations": people}]))
+    with pytest.raises(UserError, match=f"item 1: .*{message}"):
+        list(read_groups(path))
+
+
 def test_the_command_prints_all_that_bounds_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = write_rewards(tmp_path / "rewards")
     path = tiny_choices.write_groups(tmp_path / "data", count=3)
@@ -184,7 +236,9 @@ def test_the_command_prints_all_that_bounds_accuracy(tmp_path: Path, capsys: pyt
         "judge_emoji ",
         "a random order",
         "one annotator",
-        "against the mean rank of the others",
+        "against the rank of all",
+        "against the mean place given by the others",
+        "against another annotator",
     ):
         assert words in printed
     pairs = tiny_lists.hpd_train(tmp_path / "pairs", tiny_lists.some_pairs(4))

@@ -322,7 +322,10 @@ def test_kept_images_are_the_images(world: Path, tmp_path: Path, kept: int) -> N
     [
         ("base: {path: x}\nloss:\n  name: hsp\n", "3:9: unknown loss of choices 'hsp' (did you mean 'hps'?)"),
         ("base: {path: x}\ntraining:\n  stesp: 4\n", "3:3: unknown key 'training.stesp' (did you mean"),
-        ("base: {path: x}\ntraining: {steps: 0}\n", "2:19: training.steps must be at least 1, not 0"),
+        (
+            "base: {path: x}\ntraining: {steps: 0}\n",
+            "2:19: training.steps must be at least 1 and at most 100000000, not 0",
+        ),
         ("base: {path: x, family: clap}\n", "1:25: unknown family of reward models 'clap'"),
         ("base: {path: x}\n", "1:1: 'choices.path' is missing"),
     ],

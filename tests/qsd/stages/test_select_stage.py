@@ -56,6 +56,18 @@ def run(world: Path, name: str = "out", **settings: Any) -> tuple[list[dict[str,
     return rows, json.loads((world / name / "summary.json").read_text())
 
 
+def test_votes_weigh_the_pairs_that_are_selected(world: Path) -> None:
+    path = world / "data" / "pairs.parquet"
+    plain, _ = run(world, "plain", selection__strategy="loss_weighting")
+    pairs = pq.read_table(path)
+    votes = [float(1 + row % 4) for row in range(COUNT)]
+    pq.write_table(pairs.append_column("vote_weight", pa.array(votes)), path)
+    weighed, _ = run(world, "weighed", selection__strategy="loss_weighting")
+    of = dict(zip(pairs["pair_id"].to_pylist(), votes, strict=True))
+    assert [row["pair_id"] for row in weighed] == [row["pair_id"] for row in plain]
+    assert [row["weight"] for row in weighed] == [row["weight"] * of[row["pair_id"]] for row in plain]
+
+
 def test_the_files_of_a_selection(world: Path) -> None:
     rows, summary = run(world, selection__fraction=20)
     scores = pq.read_table(world / "score" / "scores.parquet").to_pandas()
