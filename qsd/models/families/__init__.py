@@ -249,6 +249,18 @@ class Family(ABC):
 
     # ── The adapter ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def original_names(self, layers: Sequence[str], network_config: Mapping[str, Any]) -> dict[str, str]:
+        """Names of the network's layers in its authors' code, where other programs' adapters use them.
+
+        Args:
+            layers: dotted names in diffusers.
+            network_config: the content of the network's ``config.json``.
+
+        Returns:
+            Dotted name there -> dotted name in diffusers; empty where no other names are in use.
+        """
+        return {}
+
     def save_adapter(
         self, folder: Path, layers: Mapping[str, Tensor], metadata: Mapping[str, Any], weight_name: str
     ) -> None:

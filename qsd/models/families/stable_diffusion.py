@@ -95,6 +95,13 @@ class StableDiffusion(Family):
             numbers = 0
         return numbers or self.cost.caption_numbers
 
+    def original_names(self, layers: Sequence[str], network_config: Mapping[str, Any]) -> dict[str, str]:
+        """Names as in ``input_blocks.4.1.…``, which kohya's programs use for SDXL."""
+        from qsd.adapters.block_names import original_names
+
+        count = network_config.get("layers_per_block")
+        return original_names(layers, count) if isinstance(count, int) else {}
+
     def make_pipeline(self, path: str, index: Mapping[str, Any], parts: Mapping[str, Any]) -> Any:
         """diffusers' pipeline with DDIM on the model's own noise schedule."""
         import diffusers
