@@ -34,10 +34,12 @@ class Header:
 
     Attributes:
         shapes: name -> shape of every tensor.
+        dtypes: name -> its type by the format's name, such as ``F16``.
         metadata: texts beside them.
     """
 
     shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
     metadata: dict[str, str]
 
 
@@ -60,11 +62,12 @@ def read_header(path: Path) -> Header:
             entries = json.loads(stream.read(length))
         metadata = entries.pop("__metadata__", {})
         shapes = {name: tuple(int(side) for side in entry["shape"]) for name, entry in entries.items()}
+        dtypes = {name: str(entry["dtype"]) for name, entry in entries.items()}
         end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
         numbers = {name: math.prod(shape) for name, shape in shapes.items()}
         for name, entry in entries.items():
             begin, stop = entry["data_offsets"]
-            if (stop - begin) * 8 < numbers[name] * _bits(str(entry["dtype"])):
+            if (stop - begin) * 8 < numbers[name] * _bits(dtypes[name]):
                 raise ValueError(f"{name} has less data than its shape")
         metadata = {str(name): str(value) for name, value in metadata.items()}
     except FileNotFoundError:
@@ -76,7 +79,28 @@ def read_header(path: Path) -> Header:
     if size != 8 + length + end:
         what = "truncated" if size < 8 + length + end else "damaged"
         raise UserError(f"{path}: {what}: {size} bytes, its header says {8 + length + end}; copy or fetch it again")
-    return Header(shapes, metadata)
+    return Header(shapes, dtypes, metadata)
+
+
+def check_types(file: Path, header: Header, but_for: tuple[str, ...] = ()) -> None:
+    """Refuse weights that are whole or complex numbers: a quantised model, or a damaged one.
+
+    Args:
+        file: for the message.
+        header: of the file.
+        but_for: endings of names of tensors that may be anything.
+
+    Raises:
+        UserError: with the names of the tensors.
+    """
+    wrong = [
+        name
+        for name, dtype in header.dtypes.items()
+        if not dtype.startswith(("F", "BF")) and not name.endswith(but_for or ("\0",))
+    ]
+    if wrong:
+        kinds = ", ".join(sorted({header.dtypes[name] for name in wrong}))
+        raise UserError(f"{file}: {len(wrong)} tensors are {kinds} instead of floating point ({listed(wrong)})")
 
 
 def check_names(

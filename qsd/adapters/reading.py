@@ -19,7 +19,7 @@ from qsd.adapters.layouts import Place, place_of, refused_kind
 from qsd.adapters.locate import PEFT_CONFIG, AdapterFiles
 from qsd.adapters.scale import PeftSettings, read_metadata, read_peft_config
 from qsd.errors import UserError
-from qsd.weights import check_finite, listed, read_header
+from qsd.weights import check_finite, check_types, listed, read_header
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def read_adapter(files: AdapterFiles, layers: Layers) -> dict[str, LoraLayer]:
     """
     file = files.weights
     header = read_header(file)
+    check_types(file, header)
     places = _places(file, list(header.shapes), layers)
     settings = [read_metadata(header.metadata, layers.network, str(file))]
     settings += [read_peft_config(files.config)] if files.config else []

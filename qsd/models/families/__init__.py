@@ -128,6 +128,14 @@ class Family(ABC):
         """The folders with weights."""
         return (self.network, "vae", *(text.encoder for text in self.texts))
 
+    def required_settings(self, folder: str) -> tuple[str, ...]:
+        """Settings that the configuration of a part must state; where they are missing a library takes its default.
+
+        Args:
+            folder: of the part.
+        """
+        return ()
+
     # ── The network and its process ──────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
