@@ -14,6 +14,7 @@ from qsd.config.fields import Kind
 from qsd.errors import UserError
 from qsd.models.files import check_folder
 from qsd.models.files import download as fetch_model
+from qsd.models.folder_checks import check_model, check_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -96,7 +97,9 @@ def verify(required: RequiredFile) -> str:
     if not path.exists():
         raise UserError(f"{required.place}: no such file or folder; {required.remedy}")
     if required.field == _MODEL:
+        check_place(required.place)
         check_folder(path, required.place)
+        check_model(required.place)
     if required.reward:
         from qsd.rewards.opening import check_files
 

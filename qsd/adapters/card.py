@@ -8,6 +8,7 @@ from typing import Any
 
 from qsd.adapters.facts import AdapterFacts
 from qsd.adapters.licences import licence_of
+from qsd.adapters.locate import KOHYA_FILE
 from qsd.files import write_bytes
 
 FILE = "README.md"
@@ -59,6 +60,8 @@ def _use(facts: AdapterFacts) -> Iterator[str]:
     yield f'pipeline = {facts.pipeline}.from_pretrained("{base}"{pinned})'
     yield 'pipeline.load_lora_weights("FOLDER OF THIS FILE")'
     yield "```"
+    yield ""
+    yield f"`{KOHYA_FILE}` is the same adapter for programs of kohya's layout, such as ComfyUI and AUTOMATIC1111."
 
 
 def _training(facts: AdapterFacts) -> Iterator[str]:

@@ -90,7 +90,6 @@ class Generated:
     """
 
     def __init__(self, flat: Flat, prompts: Path, adapter: Path | None) -> None:
-        from qsd.config.digest import digest
         from qsd.config.load import override
         from qsd.stages.spec import stage_meaning
 
@@ -106,8 +105,8 @@ class Generated:
                 "generation.images_per_prompt": 1,
             },
         )
-        adapter_digest = {"adapter.digest": digest(_weights(adapter))} if adapter else {}
-        self.meaning = {**stage_meaning("generate", self._flat), **adapter_digest}
+        digests = _digests(adapter) if adapter else {}
+        self.meaning = {**stage_meaning("generate", self._flat), **digests}
 
     def make(self, output: Path, report: Report) -> None:
         """Run stage generate into ``output/images``."""
@@ -175,10 +174,11 @@ class Files:
         return images
 
 
-def _weights(adapter: Path) -> Path:
-    from qsd.models.adapter import FILE
+def _digests(adapter: Path) -> dict[str, str]:
+    """Digests of the adapter's weights, and of PEFT's settings if it has some."""
+    from qsd.adapters.locate import find_adapter
+    from qsd.config.digest import digest
 
-    for folder in (adapter / "adapter", adapter):
-        if (folder / FILE).is_file():
-            return folder / FILE
-    raise UserError(f"--adapter {adapter}: has no {FILE}, nor has a folder adapter in it; use the result of qsd train")
+    files = find_adapter(adapter)
+    settings = {"adapter.config.digest": digest(files.config)} if files.config else {}
+    return {"adapter.digest": digest(files.weights), **settings}

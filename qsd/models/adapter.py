@@ -13,15 +13,17 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from peft import LoraConfig as PeftConfig
 from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
 from torch import nn
 
+from qsd.adapters.kohya import kohya_metadata, kohya_tensors
+from qsd.adapters.locate import FILE, KOHYA_FILE
 from qsd.config.schema import EQUAL_STEP_RANK, LoraConfig
 from qsd.files import atomic
 from qsd.models.families import Family
 from qsd.models.local_checks import match_targets
 
 NAME = "default"
-FILE = "pytorch_lora_weights.safetensors"
 
 
 def add_adapter(network: ModelMixin, lora: LoraConfig, seed: int, family: Family) -> dict[str, nn.Parameter]:
@@ -73,13 +75,18 @@ def save_adapter(
     """Write ``folder/pytorch_lora_weights.safetensors`` for ``load_lora_weights`` of the family's stock pipeline.
 
     Rank, alpha and targets are in the file's metadata, without which a loader would take alpha = rank; ``facts`` are
-    put beside them. The file is put in place in one step; equal adapters with equal facts give equal bytes.
+    put beside them. The same adapter is written once more as ``kohya.safetensors``, for programs that read no metadata.
+    Each file is put in place in one step; equal adapters with equal facts give equal bytes.
     """
     layers = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(network, adapter_name=NAME).items()}
-    metadata = {"r": lora.rank, "lora_alpha": effective_alpha(lora), "target_modules": sorted(lora.targets)}
+    alpha = effective_alpha(lora)
+    metadata = {"r": lora.rank, "lora_alpha": alpha, "target_modules": sorted(lora.targets)}
     with atomic(folder / FILE) as temporary:
         family.save_adapter(folder, layers, metadata, temporary.name)
         _complete_metadata(temporary, facts or {})
+    with atomic(folder / KOHYA_FILE) as temporary:
+        save_file(kohya_tensors(layers, alpha, family.network), temporary, {"format": "pt"})
+        _complete_metadata(temporary, {**(facts or {}), **kohya_metadata(lora.rank, alpha)})
     return folder / FILE
 
 

@@ -11,9 +11,10 @@ import transformers
 from torch import Tensor
 
 from qsd.errors import UserError
-from qsd.models.families import Conditioning, Family, TextTower
+from qsd.models.families import Conditioning, Family, TextPart, TextTower
 from qsd.models.precision import torch_type
 from qsd.models.source import family_of, load_part, load_weights
+from qsd.vocabulary import check_tokenizer_rows
 
 
 @dataclass
@@ -81,6 +82,25 @@ def load_text_encoder(path: str, device: torch.device) -> TextEncoder:
             getattr(transformers, name) for name in (part.tokenizer_class, part.encoder_class)
         )
         tokenizer = load_part(tokenizer_class.from_pretrained, path, subfolder=part.tokenizer)
-        model: Any = load_weights(encoder_class.from_pretrained, path, part.encoder, dtype=torch.float32)
+        # Without the last option transformers refuses tensors of another shape without their names.
+        options = {"dtype": torch.float32, "ignore_mismatched_sizes": True}
+        model: Any = load_weights(encoder_class.from_pretrained, path, part.encoder, **options)
+        _check_tower(path, part, tokenizer, model)
         towers.append(TextTower(tokenizer, model.requires_grad_(False).eval().to(device)))
     return TextEncoder(towers, device, family)
+
+
+def _check_tower(path: str, part: TextPart, tokenizer: Any, model: Any) -> None:
+    """Refuse a tokenizer that does not belong to its text model, also in a model from the hub.
+
+    Raises:
+        UserError: as ``check_vocabulary``, or captions that would be longer than the model's positions.
+    """
+    place = f"model.path {path}: {part.tokenizer}"
+    check_tokenizer_rows(tokenizer, model.get_input_embeddings().num_embeddings, place)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and not 1 <= tokenizer.model_max_length <= positions:
+        raise UserError(
+            f"{place}: model_max_length is {tokenizer.model_max_length}, but {part.encoder} has {positions} positions; "
+            "set it in tokenizer_config.json"
+        )

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qsd.errors import UserError
-from qsd.models.adapter import FILE
 from qsd.models.decoder import decoded
 from qsd.models.denoiser import load_network
 from qsd.models.encoders import TextEncoder, load_image_encoder, load_text_encoder
@@ -33,17 +31,15 @@ def load_pipeline(
     Args:
         path: folder, or hub name with @revision.
         device: where it computes.
-        adapter: folder with ``pytorch_lora_weights.safetensors``; None is the untouched base model.
+        adapter: folder with an adapter of any known layout; None is the untouched base model.
         precision: of the network's weights; the adapter is merged in fp32 before they are cast.
         vae_precision: of the VAE. Text models are always fp32.
 
     Raises:
-        UserError: nothing to load there, a pipeline of no known family, or the adapter is missing or does not fit.
+        UserError: nothing to load there, a pipeline of no known family, or an adapter that cannot be used.
     """
     index = load_index(path)
     family = family_in(index, path)
-    if adapter is not None and not (adapter / FILE).is_file():
-        raise UserError(f"{adapter / FILE}: the adapter is missing; run the train stage again")
     network: Any = (
         load_network(family, path, precision) if adapter is None else load_merged(family, path, adapter, precision)
     )

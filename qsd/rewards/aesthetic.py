@@ -51,6 +51,9 @@ def fold(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
             f"{', '.join(map(str, PUBLISHED))}; with activations between them it is no affine map, and not supported"
         )
     prefixes = [f"layers.{number}." for number in numbers] or [""]
+    surplus = sorted(set(state) - {f"{prefix}{part}" for prefix in prefixes for part in ("weight", "bias")})
+    if surplus:
+        raise UserError(f"aesthetic head: tensor {surplus[0]} is not known")
     try:
         weight, bias = (state[f"{prefixes[0]}{part}"].double() for part in ("weight", "bias"))
         for prefix in prefixes[1:]:
@@ -58,9 +61,12 @@ def fold(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
             weight, bias = layer @ weight, layer @ bias + state[f"{prefix}bias"].double()
     except KeyError as error:
         raise UserError(f"aesthetic head: tensor {error} is missing") from None
-    except RuntimeError:
+    except (RuntimeError, IndexError):
         shapes = [tuple(state[f"{prefix}weight"].shape) for prefix in prefixes]
         raise UserError(f"aesthetic head: layers of shapes {shapes} do not chain") from None
+    if weight.ndim != 2 or bias.shape != weight.shape[:1]:
+        shapes = [tuple(state[f"{prefix}weight"].shape) for prefix in prefixes]
+        raise UserError(f"aesthetic head: layers of shapes {shapes} do not chain")
     if weight.shape[0] != 1:
         raise UserError(f"aesthetic head: the last layer gives {weight.shape[0]} numbers instead of one")
     return weight.to(torch.float32), bias.to(torch.float32)
@@ -97,7 +103,10 @@ def open_scorer(folder: Path, device: str = "cpu") -> AestheticScorer:
     Raises:
         UserError: a missing or damaged file, or a head that does not fit the CLIP's embedding.
     """
-    clip_folder = folder / read_config(folder, ("clip",))["clip"]
+    below = read_config(folder, ("clip",))["clip"]
+    if not isinstance(below, str):
+        raise UserError(f"{folder / 'config.json'}: clip is {below!r}; it must be the name of a folder")
+    clip_folder = folder / below
     return on_clip(clip.open_scorer(clip_folder, device), clip_folder, folder / "head.safetensors")
 
 

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from qsd.errors import UserError
+from qsd.errors import UserError, reason
 from qsd.rewards.blip import Blip, BlipSize
-from qsd.rewards.folder import load_weights, read_config, save_weights
+from qsd.rewards.folder import load_weights, open_tokenizer, read_config, save_weights
 from qsd.rewards.preprocess import Preprocess
+from qsd.vocabulary import check_tokenizer_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,8 +109,6 @@ def read(folder: Path) -> tuple[BlipReward, BlipFolder, CLIPTokenizer]:
     Raises:
         UserError: a missing or damaged file, a field that is missing or out of range, or weights that do not fit.
     """
-    from transformers import CLIPTokenizer
-
     config = read_config(folder, ("blip", "head", "preprocess", "tokens", "mean", "std", "tokenizer"))
     path = folder / "config.json"
     try:
@@ -118,16 +117,21 @@ def read(folder: Path) -> tuple[BlipReward, BlipFolder, CLIPTokenizer]:
         raise UserError(f"{path}: blip: {str(error).removeprefix('BlipSize.__init__() ')}") from None
     tokens, mean, std = (_number(path, config, name) for name in ("tokens", "mean", "std"))
     about = BlipFolder(Preprocess.from_config(config["preprocess"]), tokens, mean, std, config["tokenizer"])
-    words = folder / about.tokenizer
-    if not words.is_dir():
-        raise UserError(f"{words}: the reward model's tokenizer is missing")
-    tokenizer = CLIPTokenizer.from_pretrained(words, local_files_only=True)
+    if not isinstance(about.tokenizer, str):
+        raise UserError(f"{path}: tokenizer is {about.tokenizer!r}; it must be the name of a folder")
+    tokenizer = open_tokenizer(folder / about.tokenizer)
+    if not all(type(value) is int and value > 0 for value in asdict(size).values()):
+        raise UserError(f"{path}: blip has fields that are no whole numbers above 0")
     if not (0 < about.tokens <= size.positions and about.std > 0 and len(tokenizer) <= size.vocabulary):
         raise UserError(
             f"{path}: tokens {about.tokens} must be 1 to blip.positions {size.positions}, std {about.std} above 0, and "
             f"the tokenizer's {len(tokenizer)} tokens at most blip.vocabulary {size.vocabulary}"
         )
-    model = BlipReward(size, config["head"])
+    check_tokenizer_rows(tokenizer, size.vocabulary, str(folder / about.tokenizer))
+    try:
+        model = BlipReward(size, config["head"])
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise UserError(f"{path}: blip and head make no network ({reason(error)})") from None
     load_weights(folder / "model.safetensors", model)
     return model, about, tokenizer
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from qsd.errors import UserError, reason
-from qsd.rewards.folder import read_weights
+from qsd.rewards.folder import COUNTS, read_weights
+from qsd.weights import check_finite, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -27,21 +28,23 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     run any code when it is read: only torch's reader for plain tensors is used.
 
     Raises:
-        UserError: the file is damaged, or has anything but tensors and plain values.
+        UserError: the file is damaged, has anything but tensors and plain values, or numbers that are not finite.
     """
     if path.suffix == ".safetensors":
         return read_weights(path)
-    import pickle
-
     import torch
 
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged pickle fails in any way
         raise UserError(f"{path}: not a checkpoint of tensors ({reason(error)}); fetch it again") from None
     state = found.get("state_dict", found) if isinstance(found, dict) else found
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{path}: not a checkpoint of tensors; is it the file that was published?")
+    whole = [name for name, tensor in state.items() if not tensor.is_floating_point() and not name.endswith(COUNTS)]
+    if whole:
+        raise UserError(f"{path}: {len(whole)} tensors are no floating point numbers ({listed(whole)})")
+    check_finite(str(path), state.items())
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
 

@@ -18,9 +18,9 @@ import json
 from typing import TYPE_CHECKING, Any, Literal
 
 from qsd.config.digest import digest
-from qsd.errors import UserError
+from qsd.errors import UserError, reason
 from qsd.rewards.bpe import tokenize_with
-from qsd.rewards.folder import load_weights, read_config, save_weights
+from qsd.rewards.folder import load_weights, open_tokenizer, read_config, save_weights
 from qsd.rewards.pixel_scorer import PixelScorer
 from qsd.rewards.preprocess import Preprocess
 
@@ -34,13 +34,18 @@ if TYPE_CHECKING:
 
     from qsd.rewards.bpe import Tokenize
 
+_FROM_THE_HUB = ("hf_", "timm_")
+"""How fields of open_clip's configurations begin that name a network of another library."""
+
 
 def create(model_cfg: dict[str, Any], seed: int = 0) -> CLIP:
     """A randomly initialised open_clip CLIP; the same ``model_cfg`` and ``seed`` give the same weights.
 
     Raises:
-        UserError: a field that open_clip does not know, or one that is missing.
+        UserError: a field that open_clip does not know, one that is missing, one for which it would ask the hub, or a
+            value that makes no network.
     """
+    _check_offline(model_cfg)
     import torch
     from open_clip.model import CLIP
 
@@ -48,8 +53,25 @@ def create(model_cfg: dict[str, Any], seed: int = 0) -> CLIP:
         torch.manual_seed(seed)
         try:
             return CLIP(**model_cfg)
-        except TypeError as error:
-            raise UserError(f"model_cfg is not an open_clip model configuration: {error}") from None
+        except MemoryError:
+            raise
+        except Exception as error:  # open_clip trusts the values, and fails in as many ways as they can be wrong
+            raise UserError(f"model_cfg is not an open_clip model configuration: {reason(error)}") from None
+
+
+def _check_offline(model_cfg: Any) -> None:
+    """Refuse towers that open_clip would fetch: another revision there would be another reward model.
+
+    Raises:
+        UserError: with the name of the field.
+    """
+    towers = model_cfg if isinstance(model_cfg, dict) else {}
+    for tower, settings in towers.items():
+        fields = settings if isinstance(settings, dict) else {tower: settings}
+        for field, value in fields.items():
+            if field.startswith(_FROM_THE_HUB) and value:
+                place = "model_cfg" if fields is not settings else f"model_cfg.{tower}"
+                raise UserError(f"{place}.{field} is {value!r}: its network would come from the hub")
 
 
 def save(
@@ -160,14 +182,10 @@ def open_scorer(folder: Path, device: str = "cpu") -> ClipScorer:
     Raises:
         UserError: a missing or damaged file, or weights that do not fit ``model_cfg``.
     """
-    from transformers import CLIPTokenizer
-
     config = read_config(folder, ("model_cfg", "preprocess"))
     model = create(config["model_cfg"])
     load_weights(folder / "model.safetensors", model)
-    if not (folder / "tokenizer").is_dir():
-        raise UserError(f"{folder / 'tokenizer'}: the scorer's tokenizer is missing")
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    tokenizer = open_tokenizer(folder / "tokenizer")
     check_tokenizer(tokenizer, config["model_cfg"])
     preprocess = Preprocess.from_config(config["preprocess"])
     return ClipScorer(folder.name, digest(folder)[:12], model.to(device), preprocess, tokenize_with(tokenizer))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from qsd.config.digest import digest
+from qsd.errors import UserError, reason
 from qsd.rewards import bpe
 from qsd.rewards.checkpoint import filled, first_of, read_checkpoint
 from qsd.rewards.clip import ClipScorer, create
@@ -81,7 +82,12 @@ def transformers_layout(
         UserError: no such file, or tensors that do not fit the architecture.
     """
     path = first_of(folder, ("model.safetensors", "pytorch_model.bin"))
-    model = _model(model_cfg, to_open_clip(read_checkpoint(path)), path).to(device)
+    state = read_checkpoint(path)
+    try:
+        converted = to_open_clip(state)
+    except (RuntimeError, IndexError) as error:
+        raise UserError(f"{path}: query, key and value do not fit together ({reason(error)})") from None
+    model = _model(model_cfg, converted, path).to(device)
     return ClipScorer(folder.name, digest(folder)[:12], model, preprocess, tokenize, unit)
 
 

@@ -102,6 +102,8 @@ def put(scorer: ClipScorer, trained: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         UserError: a tensor that it does not have, or of another shape; ``path`` is where they were read.
     """
+    if not trained:
+        raise UserError(f"{path}: has no tensors; the folder would score as the CLIP below it")
     shapes = {name: tensor.shape for name, tensor in scorer.model.state_dict().items()}
     for name, tensor in trained.items():
         if shapes.get(name) != tensor.shape:
@@ -114,6 +116,8 @@ def _base(folder: Path, fields: Any) -> Base:
         base = Base(**fields)
     except TypeError:
         raise UserError(f"{folder / 'config.json'}: base must have folder, layout, file, architecture") from None
+    if not all(value is None or isinstance(value, str) for value in vars(base).values()):
+        raise UserError(f"{folder / 'config.json'}: base must have texts for folder, layout, file, architecture")
     if base.folder != folder.parent.joinpath(base.folder).name:
         raise UserError(f"{folder / 'config.json'}: base.folder {base.folder!r} must be the name of a folder beside")
     return base

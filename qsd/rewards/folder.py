@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from qsd.errors import UserError
+from qsd.errors import UserError, reason
+from qsd.weights import check_finite, check_names, check_types, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
+    from transformers import CLIPTokenizer
+
+COUNTS = ("position_ids", "num_batches_tracked")
+"""Endings of tensors of reward models that are whole numbers."""
 
 
 def read_config(folder: Path, required: tuple[str, ...]) -> dict[str, Any]:
@@ -21,13 +26,17 @@ def read_config(folder: Path, required: tuple[str, ...]) -> dict[str, Any]:
         UserError: the file is missing, not JSON, or lacks one of the ``required`` keys.
     """
     path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; a scorer's folder has config.json and its weights")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; a scorer's folder has config.json and its weights") from None
+    except (OSError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({reason(error)})") from None
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON: {error}") from None
-    missing = [key for key in required if not isinstance(config, dict) or key not in config]
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: {', '.join(required) or 'its fields'} missing: not a JSON object")
+    missing = [key for key in required if key not in config]
     if missing:
         raise UserError(f"{path}: {', '.join(missing)} missing")
     return dict(config)
@@ -51,17 +60,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file, floating point ones as fp32.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: the file is missing or damaged, or has numbers that are not finite.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: the scorer's weights are missing")
+    check_types(path, read_header(path), COUNTS)
     try:
         state = load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: damaged weights ({error})") from None
+    check_finite(str(path), state.items())
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
 
@@ -71,8 +82,28 @@ def load_weights(path: Path, model: nn.Module) -> None:
     Raises:
         UserError: missing file, missing or surplus tensors, or wrong shapes.
     """
+    state, wanted = read_weights(path), model.state_dict()
+    misshapen = [
+        f"{name} {tuple(tensor.shape)} for {tuple(wanted[name].shape)}"
+        for name, tensor in state.items()
+        if name in wanted and tensor.shape != wanted[name].shape
+    ]
+    place = f"{path}: the weights do not fit config.json"
+    check_names(place, wanted.keys() - state, state.keys() - wanted, misshapen)
+    model.load_state_dict(state, strict=True)
+
+
+def open_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The CLIP tokenizer in a folder on this machine.
+
+    Raises:
+        UserError: no folder, or no tokenizer in it.
+    """
+    from transformers import CLIPTokenizer
+
+    if not folder.is_dir():
+        raise UserError(f"{folder}: the scorer's tokenizer is missing")
     try:
-        model.load_state_dict(read_weights(path), strict=True)
-    except RuntimeError as error:
-        first = str(error).split("\n")[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"{path}: the weights do not fit config.json: {first}") from None
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the library trusts the files, and fails in as many ways as they can be damaged
+        raise UserError(f"{folder}: damaged tokenizer ({type(error).__name__}: {reason(error)})") from None

@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qsd.config.digest import digest, hash_of
-from qsd.errors import UserError
+from qsd.errors import UserError, reason
 from qsd.rewards.pixel_scorer import PixelScorer
 from qsd.rewards.preprocess import Preprocess
 
@@ -94,6 +94,7 @@ def open_scorer(folder: Path, device: str = "cpu", size: BlipSize | None = None)
     from qsd.rewards.aesthetic import fold
     from qsd.rewards.blip import Blip, BlipSize
     from qsd.rewards.checkpoint import filled, first_of, read_checkpoint
+    from qsd.vocabulary import check_tokenizer_rows
 
     path = first_of(folder, ("ImageReward.pt",))
     tokenizer = _tokenizer(first_of(folder, ("vocab.txt",)))
@@ -102,7 +103,11 @@ def open_scorer(folder: Path, device: str = "cpu", size: BlipSize | None = None)
         raise UserError(
             f"{folder / 'vocab.txt'}: {len(tokenizer)} tokens with BLIP's two, the model has {size.vocabulary}"
         )
+    check_tokenizer_rows(tokenizer, size.vocabulary, str(folder / "vocab.txt"))
     state = read_checkpoint(path)
+    unknown = sorted(name for name in state if not name.startswith(("blip.", "mlp.")))
+    if unknown:
+        raise UserError(f"{path}: not the published layout: {unknown[0]} is not known ({len(unknown)} unknown)")
     below = {
         name.removeprefix("blip."): tensor
         for name, tensor in state.items()
@@ -145,7 +150,10 @@ def _tokenizer(vocabulary: Path) -> BertTokenizer:
     """BERT's lower-casing tokenizer with BLIP's two further tokens, which ImageReward never uses."""
     from transformers import BertTokenizer
 
-    words = vocabulary.read_text(encoding="utf-8").splitlines()
+    try:
+        words = vocabulary.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{vocabulary}: damaged ({reason(error)}); fetch it again") from None
     tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(words)})
     tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
     return tokenizer

@@ -68,8 +68,8 @@ def unit_of(name: str, weights: str) -> str:
 
 def _stated(folder: Path) -> Preprocess:
     config = read_config(folder, ())
-    if "clip" in config:
-        return _stated(folder / config["clip"])
+    if isinstance(below := config.get("clip"), str):
+        config = read_config(folder / below, ())
     if "preprocess" not in config:
         raise UserError(f"{folder / 'config.json'}: preprocess missing")
     return Preprocess.from_config(config["preprocess"])

@@ -53,6 +53,8 @@ class Preprocess:
                 raise UserError(f"preprocess.{name} is {value!r}; it must be {known[0]!r} or {known[1]!r}")
         if self.size <= 0 or any(len(values) != 3 for values in (self.mean, self.std)):
             raise UserError("preprocess needs size > 0, three means and three standard deviations")
+        if not all(value > 0 and value < float("inf") for value in self.std):
+            raise UserError("preprocess.std must be three finite numbers above 0")
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Preprocess:
@@ -61,13 +63,13 @@ class Preprocess:
         Raises:
             UserError: an unknown or missing field, or a value out of range.
         """
-        fields = dict(config)
-        for name in ("mean", "std"):
-            if name in fields:
-                fields[name] = tuple(float(value) for value in fields[name])
         try:
+            fields = dict(config)
+            for name in ("mean", "std"):
+                if name in fields:
+                    fields[name] = tuple(float(value) for value in fields[name])
             return cls(**fields)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise UserError(f"preprocess: {str(error).removeprefix('Preprocess.__init__() ')}") from None
 
     def pixels(self, images: Sequence[Image.Image | Tensor]) -> Tensor:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ablations.grid.spec import read_sweep
 from ablations.planning.plan import Plan, make_plan
 from ablations.store.artefacts import Store
+from qsd.models.families.stable_diffusion import FAMILY
 from tests.ablations import fake_stages
 from tests.conftest import ROOT
 
@@ -53,12 +56,18 @@ def write_assets(world: Path) -> None:
 
 
 def write_model(folder: Path, parts: tuple[str, ...] = ("unet", "vae", "text_encoder")) -> None:
-    """What a look at a diffusers folder looks for."""
-    folder.mkdir(exist_ok=True)
-    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    """What a look at a diffusers folder looks for: settings, a tokenizer of one token, and weights of one number."""
+    files: dict[str, Any] = {"model_index.json": {"_class_name": "StableDiffusionPipeline"}}
+    for part in ("unet", "vae", "text_encoder", "scheduler"):
+        name = "scheduler_config.json" if part == "scheduler" else "config.json"
+        files[f"{part}/{name}"] = dict.fromkeys(FAMILY.required_settings(part), 1)
+    files["tokenizer/tokenizer.json"] = {"model": {"type": "WordLevel", "vocab": {"a": 0}}}
+    for place, content in files.items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text(json.dumps(content))
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     for part in parts:
-        (folder / part).mkdir()
-        (folder / part / "model.safetensors").write_text(part)
+        (folder / part / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
 
 
 def write_world(folder: Path) -> None:

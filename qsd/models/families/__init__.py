@@ -128,6 +128,14 @@ class Family(ABC):
         """The folders with weights."""
         return (self.network, "vae", *(text.encoder for text in self.texts))
 
+    def required_settings(self, folder: str) -> tuple[str, ...]:
+        """Settings that the configuration of a part must state; where they are missing a library takes its default.
+
+        Args:
+            folder: of the part.
+        """
+        return ()
+
     # ── The network and its process ──────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
@@ -248,6 +256,18 @@ class Family(ABC):
         return False
 
     # ── The adapter ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def original_names(self, layers: Sequence[str], network_config: Mapping[str, Any]) -> dict[str, str]:
+        """Names of the network's layers in its authors' code, where other programs' adapters use them.
+
+        Args:
+            layers: dotted names in diffusers.
+            network_config: the content of the network's ``config.json``.
+
+        Returns:
+            Dotted name there -> dotted name in diffusers; empty where no other names are in use.
+        """
+        return {}
 
     def save_adapter(
         self, folder: Path, layers: Mapping[str, Tensor], metadata: Mapping[str, Any], weight_name: str

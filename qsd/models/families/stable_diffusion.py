@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from qsd.models.process import DiffusionProcess
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
+_BLOCKS = ("act_fn", "block_out_channels", "down_block_types", "layers_per_block", "norm_num_groups", "up_block_types")
+_SETTINGS = {
+    "unet": (*_BLOCKS, "attention_head_dim", "cross_attention_dim", "flip_sin_to_cos", "freq_shift", "in_channels"),
+    "vae": (*_BLOCKS, "latent_channels"),
+    "scheduler": ("beta_end", "beta_schedule", "beta_start", "num_train_timesteps"),
+}
+_TEXT_SETTINGS = (
+    "hidden_act",
+    "hidden_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "vocab_size",
+)
 
 
 class StableDiffusion(Family):
@@ -37,6 +51,10 @@ class StableDiffusion(Family):
         encoder_passes=1.5,
         assumed_from=0.0,
     )
+
+    def required_settings(self, folder: str) -> tuple[str, ...]:
+        """What the published models state."""
+        return _TEXT_SETTINGS if folder.startswith("text_encoder") else _SETTINGS.get(folder, ())
 
     def network_class(self) -> type[ModelMixin]:
         """diffusers' UNet, for text as for text and sizes."""
@@ -94,6 +112,13 @@ class StableDiffusion(Family):
         except (OSError, ValueError, KeyError, TypeError):
             numbers = 0
         return numbers or self.cost.caption_numbers
+
+    def original_names(self, layers: Sequence[str], network_config: Mapping[str, Any]) -> dict[str, str]:
+        """Names as in ``input_blocks.4.1.…``, which kohya's programs use for SDXL."""
+        from qsd.adapters.block_names import original_names
+
+        count = network_config.get("layers_per_block")
+        return original_names(layers, count) if isinstance(count, int) else {}
 
     def make_pipeline(self, path: str, index: Mapping[str, Any], parts: Mapping[str, Any]) -> Any:
         """diffusers' pipeline with DDIM on the model's own noise schedule."""

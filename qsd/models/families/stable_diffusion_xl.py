@@ -31,6 +31,10 @@ class StableDiffusionXL(StableDiffusion):
         assumed_from=1024.0,
     )
 
+    def required_settings(self, folder: str) -> tuple[str, ...]:
+        """Also the scale of the latents: the default is Stable Diffusion's."""
+        return (*super().required_settings(folder), *(("scaling_factor",) if folder == "vae" else ()))
+
     def added_conditioning(
         self, noisy: Tensor, conditioning: Conditioning, pixels_per_latent: int
     ) -> dict[str, Tensor] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -56,16 +55,10 @@ def all_wanted(config: ExperimentConfig) -> list[Wanted]:
 
 def _open(context: StageContext, device: torch.device) -> Generator:
     config = context.config
-    adapter = _adapter(context.inputs["train"]) if config.adapter == "trained" else None
+    adapter = context.inputs["train"] if config.adapter == "trained" else None
     precision = config.generation.precision
     pipeline = load_pipeline(config.model.path, device, adapter, precision, config.model.vae_precision)
     return Generator(pipeline, config, device)
-
-
-def _adapter(train: Path) -> Path:
-    """The adapter in an artefact of stage train; by hand, the folder given may be the adapter's own."""
-    inner = train / "adapter"
-    return inner if inner.is_dir() else train
 
 
 def _make(

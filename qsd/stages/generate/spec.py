@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from qsd.evaluation.prompts import check_prompts
+from qsd.models.folder_checks import check_texts
 from qsd.models.local_checks import check_resolution
 from qsd.stages.stage_spec import BatchField, Compute, Rehearsal, StageCost, StageSpec, Work, section
 
@@ -32,6 +33,7 @@ def _extra(values: Values) -> dict[str, Any]:
     Raises:
         UserError: as ``qsd.evaluation.prompts.read_splits``, or a resolution that the model cannot have.
     """
+    check_texts(values["model.path"])
     check_resolution(values["model.path"], values["model.resolution"])
     splits, most = tuple(values["evaluation.splits"]), values["evaluation.prompts_per_split"]
     check_prompts(values["evaluation.prompts"], splits, most)

@@ -305,7 +305,7 @@ def test_mistakes_are_one_line_and_exit_code_two(
         ((), f"fetch them: qsd fetch hps_v2.1 --weights {world.root}/rewards"),
         (("--scorer", "judge"), "did you mean 'judge_emoji'?"),
         (("--scorer", "aesthetic_emoji"), "its unit is aesthetic; the benchmark is in hundredths of cosine"),
-        ((*judge, "--adapter", tmp_path), "has no pytorch_lora_weights.safetensors"),
+        ((*judge, "--adapter", tmp_path), "pytorch_lora_weights.safetensors: the adapter is missing"),
         ((*judge, "--adapter", tmp_path, "--images", tmp_path), "give only one of the two"),
         ((*judge, "--prompts", tmp_path / "few"), "no prompts of style 'concept-art'; it has anime"),
         ((*judge, "--prompts", tmp_path / "odd"), "noto: 15 images make no 10 equal groups"),

@@ -8,12 +8,15 @@ import diffusers
 import pytest
 import torch
 
+from qsd.adapters.locate import find_adapter
+from qsd.adapters.reading import read_adapter
 from qsd.config.schema import LoraConfig
 from qsd.errors import UserError
 from qsd.models.adapter import FILE, add_adapter, save_adapter
 from qsd.models.denoiser import load_network
 from qsd.models.families.stable_diffusion import FAMILY
-from qsd.models.merge import adapted_layers, load_merged, loader_words
+from qsd.models.merge import adaptable_layers, load_merged, loader_words
+from tests.conftest import ROOT
 from tests.qsd import tiny_pipeline
 
 if TYPE_CHECKING:
@@ -70,9 +73,23 @@ def test_merging_layer_by_layer_is_merging_a_whole_unet_in_fp32(tmp_path: Path, 
     assert {name.split(".")[-2] for name in changed} == {"to_q", "to_k", "to_v", "0", "proj", "2", "conv1", "proj_in"}
 
 
+def test_the_emoji_models_weights_are_peft_s_bit_for_bit(tmp_path: Path) -> None:
+    """Images with the project's own adapters stay as they were when peft merged them."""
+    model = ROOT / "experiments" / "emoji" / "assets" / "model"
+    unet = diffusers.UNet2DConditionModel.from_pretrained(model, subfolder="unet", dtype=torch.float32)
+    adapter = random_adapter(tmp_path / "adapter", unet)
+    state = load_merged(FAMILY, str(model), adapter, "fp32").state_dict()
+    unet = diffusers.UNet2DConditionModel.from_pretrained(model, subfolder="unet", dtype=torch.float32)
+    unet.load_lora_adapter(adapter, weight_name=FILE, prefix="unet")
+    unet.fuse_lora()
+    unet.unload_lora()
+    assert all(torch.equal(state[name], tensor) for name, tensor in unet.state_dict().items())
+
+
 def test_only_adapted_layers_are_read_in_fp32(tmp_path: Path) -> None:
     folder = tiny_pipeline.save(tmp_path / "model")
-    names = loader_words(adapted_layers(random_adapter(tmp_path / "adapter", tiny_pipeline.unet())))
+    adapter = find_adapter(random_adapter(tmp_path / "adapter", tiny_pipeline.unet()))
+    names = loader_words(read_adapter(adapter, adaptable_layers(FAMILY, str(folder))))
     assert names == ["conv1", "net", "proj", "proj_in", "to_k", "to_out", "to_q", "to_v"]
     unet = load_network(FAMILY, str(folder), "bf16", exact=["to_q", "conv1"])
     exact = {name for name, parameter in unet.named_parameters() if parameter.dtype == torch.float32}
@@ -87,6 +104,6 @@ def test_an_adapter_for_other_layers_is_refused(tmp_path: Path) -> None:
     adapter = random_adapter(tmp_path / "adapter", larger)
     folder = tiny_pipeline.save(tmp_path / "model")
     with pytest.raises(
-        UserError, match=r"\d+ layers are not of model\.path .*, such as unet\..*transformer_blocks\.1\."
+        UserError, match=r"\d+ of \d+ tensors .*for layers that model\.path .* does not have: .*transformer_blocks\.1\."
     ):
         load_merged(FAMILY, str(folder), adapter, "fp32")

@@ -46,7 +46,7 @@ def test_a_stopped_training_ends_in_the_same_bytes(
         world.run(train, tmp_path, report=stop_after(stopped_at), **SETTINGS)
     world.run(train, tmp_path, **SETTINGS)
     assert files(tmp_path) == uninterrupted
-    outgoing = {"adapter/README.md", "adapter/pytorch_lora_weights.safetensors"}
+    outgoing = {f"adapter/{name}" for name in ("README.md", "pytorch_lora_weights.safetensors", "kohya.safetensors")}
     assert set(uninterrupted) == outgoing | {"metrics.jsonl", "summary.json"}
 
 

@@ -1,0 +1,132 @@
+"""A model's folder, checked whole before anything is loaded: what is missing or damaged is named, in one line.
+
+The libraries fill what they miss with defaults, with random weights or with a tokenizer of two tokens, or fail with an
+error about something else. Only JSON and the headers of weights are read; no torch is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qsd.config.once_per_process import OncePerProcess
+from qsd.errors import UserError, reason
+from qsd.models.families import INDEX, Family, family_in
+from qsd.vocabulary import check_tokenizer_files
+from qsd.weights import check_types, read_header
+
+_SCHEDULER = "scheduler"
+_WEIGHTS = ".safetensors"
+CONSTANTS = ("position_ids",)
+"""Endings of tensors that old versions of the libraries stored though they are no weights."""
+_CHECKPOINTS = (_WEIGHTS, ".ckpt", ".pt", ".bin", ".gguf")
+
+
+def check_place(path: str) -> None:
+    """Refuse a file as a model.
+
+    Raises:
+        UserError: ``path`` is a file; of a checkpoint in one file, the message says how to convert it.
+    """
+    if not Path(path).is_file():
+        return
+    if path.endswith(_CHECKPOINTS):
+        raise UserError(
+            f"model.path {path}: a single-file checkpoint; convert it to a folder with diffusers: "
+            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER), for SDXL "
+            "StableDiffusionXLPipeline, and set model.path to the folder"
+        )
+    raise UserError(f"model.path {path}: a file; it must be a folder in diffusers' layout, or a hub name")
+
+
+@OncePerProcess
+def check_texts(path: str) -> None:
+    """Check the tokenizers of a model's folder against its text models; nothing for a hub name or an incomplete folder.
+
+    Raises:
+        UserError: as ``check_place``, a pipeline of no known family, or a tokenizer that is missing or does not fit.
+    """
+    check_place(path)
+    folder = Path(path)
+    if not (folder / INDEX).is_file():
+        return
+    for text in family_in(read_object(folder / INDEX), path).texts:
+        if (folder / text.encoder / "config.json").is_file():
+            check_tokenizer_files(folder / text.tokenizer, folder / text.encoder)
+
+
+@OncePerProcess
+def check_model(path: str) -> None:
+    """Check all that is read of a model's folder; nothing for a hub name.
+
+    Raises:
+        UserError: a folder, a setting or weights that are missing or damaged, or a tokenizer of another model.
+    """
+    check_place(path)
+    folder = Path(path)
+    if not folder.is_dir():
+        return
+    if not (folder / INDEX).is_file():
+        raise UserError(f"{path}: not a diffusers model: {INDEX} is missing; check model.path")
+    family = family_in(read_object(folder / INDEX), path)
+    for part in family.folders:
+        if not (folder / part).is_dir():
+            raise UserError(f"model.path {path}: its folder {part} is missing; copy or fetch the whole model again")
+    for part in (*family.weight_folders, _SCHEDULER):
+        _check_settings(folder / part, family)
+    for part in family.weight_folders:
+        _check_weights(folder / part)
+        if (folder / part / "adapter_config.json").exists():
+            raise UserError(f"{folder / part}: has an adapter_config.json, an adapter of its own; merge it first")
+    for text in family.texts:
+        check_tokenizer_files(folder / text.tokenizer, folder / text.encoder)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object in a file.
+
+    Raises:
+        UserError: no readable file, or no JSON object.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a readable JSON file ({reason(error)}); copy or fetch it again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a JSON object; copy or fetch it again")
+    return content
+
+
+def _check_settings(folder: Path, family: Family) -> None:
+    """Refuse settings for which the library would take a default of another model."""
+    file = folder / ("scheduler_config.json" if folder.name == _SCHEDULER else "config.json")
+    settings = read_object(file)
+    missing = [name for name in family.required_settings(folder.name) if settings.get(name) is None]
+    if missing:
+        raise UserError(f"{file}: {', '.join(missing)} missing; copy or fetch it again")
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse weights that are not there whole."""
+    files = sorted(file for file in folder.glob(f"*{_WEIGHTS}") if _is_read(file.name))
+    for index in folder.glob(f"*{_WEIGHTS}.index.json"):
+        shards = read_object(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+            raise UserError(f"{index}: no weight_map of tensors and files; copy or fetch it again")
+        missing = sorted({name for name in shards.values() if not (folder / name).is_file()})
+        if missing:
+            raise UserError(f"{index}: {', '.join(missing)} missing; copy or fetch it again")
+    if not files:
+        raise UserError(f"{folder}: no weights (*{_WEIGHTS}); fetch them, or set model.path")
+    for file in files:
+        header = read_header(file)
+        if not header.shapes:
+            raise UserError(f"{file}: has no tensors; copy or fetch it again")
+        check_types(file, header, CONSTANTS)
+
+
+def _is_read(name: str) -> bool:
+    """False for variants such as ``non_ema``, which lie beside the weights that are read."""
+    variant = name.removesuffix(_WEIGHTS).partition(".")[2].partition("-")[0]
+    return variant in ("", "fp16")
