@@ -44,7 +44,10 @@ def run(context: StageContext) -> None:
     pairs, problems, judgements = _merge(shards, config.data.votes)
     if config.data.votes in votes.WEIGHTED:
         columns = (texts(pairs[name]) for name in ("caption", "winner_uid", "loser_uid"))
-        weights = [judgements.weight(*choice, config.data.votes) for choice in zip(*columns, strict=True)]
+        weights = [
+            judgements.weight(caption, winner, loser, config.data.votes)
+            for caption, winner, loser in zip(*columns, strict=True)
+        ]
         pairs = pairs.append_column(votes.WEIGHT, pa.array(weights, pa.float64()))
     problems.check_bound(f"{config.data.path}", len(source), config.data.max_rejected_fraction, HARMLESS)
     if pairs.num_rows == 0:
