@@ -16,7 +16,7 @@ from ablations.secret_scan import secret_variable, url_with_password
 from qsd.config.check import convert
 from qsd.config.fields import REQUIRED, execution, fields_of
 from qsd.config.load import defaults, flatten
-from qsd.config.yaml_nodes import Node, Unclear, load
+from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
 from qsd.registry import suggest
 from qsd.stages.spec import STAGES
@@ -38,8 +38,6 @@ _SET_BY_RUNNER = re.compile(
 )
 _INSTEAD_OF_MEM = ("mem-per-cpu", "mem-per-gpu")
 """sbatch refuses these beside --mem."""
-_ALWAYS_TEXT = ("account",)
-"""Fields of which the text counts, also where it looks like a number: 00123 is an account."""
 
 _FREE = ("setup", "environment", "options", "resources")
 """The keys of a profile that no schema describes: lists, and mappings with keys of the site's own."""
@@ -180,7 +178,7 @@ def _values(name: str, node: Node, schema: type, over: Mapping[str, Any] | None 
     if not isinstance(node.value, dict):
         raise node.error(f"{name} must be a mapping, not {show(node.plain())}")
     known = fields_of(schema)
-    leaves = flatten(_with_text(node), schema)
+    leaves = flatten(node, schema)
     for key, leaf in leaves.items():
         if isinstance(leaf.value, str) and not leaf.value.isprintable():  # it would be another line of sbatch's script
             raise leaf.error(f"{key} must be one line of text, not {show(leaf.value)}")
@@ -190,19 +188,6 @@ def _values(name: str, node: Node, schema: type, over: Mapping[str, Any] | None 
     if missing is not None:
         raise node.error(f"'{missing}' is missing in '{name}' ({known[missing].why})")
     return values
-
-
-def _with_text(node: Node) -> Node:
-    """The mapping with the text of ``_ALWAYS_TEXT`` in place of the numbers that it may be read as."""
-    value = {
-        name: (key, replace(leaf, value=leaf.text) if _is_number(leaf) and name in _ALWAYS_TEXT else leaf)
-        for name, (key, leaf) in node.value.items()
-    }
-    return replace(node, value=value)
-
-
-def _is_number(node: Node) -> bool:
-    return isinstance(node.value, int | float | Unclear) and not isinstance(node.value, bool)
 
 
 def _refuse_twins(options: Node, resources: Mapping[str, Resources]) -> None:

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+FILES = {
+    "hps_v2.1": ["HPS_v2.1_compressed.pt"],
+    "pickscore": ["model.safetensors"],
+    "image_reward": ["ImageReward.pt", "vocab.txt"],
+    "aesthetic_v2": ["aesthetic-model.pth"],
+    "clip_score": ["model.safetensors"],
+}
+"""The published files that each folder of weights needs."""
+
+
 @pytest.fixture
 def place(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's folder with the recipes, forty pairs, the benchmark's prompts and something for every scorer."""
@@ -34,7 +44,8 @@ def place(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for scorer in ("hps_v2.1", "pickscore", "image_reward", "aesthetic_v2", "clip_score"):
         for folder in REGISTRY.get(scorer).folders:
             (tmp_path / "weights" / folder).mkdir(parents=True, exist_ok=True)
-            (tmp_path / "weights" / folder / "file").write_text(scorer)
+            for name in FILES[folder]:
+                (tmp_path / "weights" / folder / name).write_text(scorer)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

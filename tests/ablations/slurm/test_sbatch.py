@@ -93,16 +93,16 @@ def test_lines_that_a_site_does_not_want_can_be_left_out(
 @pytest.mark.parametrize(
     ("value", "seen"),
     [
-        ("~/hf", "/home/ada/hf"),
+        ("~/hf", "/people/ada/hf"),
         ("${SCRATCH}/x", "/scratch/a b/x"),
-        ("$SCRATCH:$HOME", "/scratch/a b:/home/ada"),
+        ("$SCRATCH:$HOME", "/scratch/a b:/people/ada"),
         ('it\'s `id` "5$" $(id) a~/b', 'it\'s `id` "5$" $(id) a~/b'),
         ("", ""),
     ],
 )
 def test_a_node_replaces_its_own_variables_and_nothing_else(value: str, seen: str) -> None:
     command = f'export X={expanded_on_node(value)}; printf %s "$X"'
-    environment = {"HOME": "/home/ada", "SCRATCH": "/scratch/a b", "PATH": os.environ["PATH"]}
+    environment = {"HOME": "/people/ada", "SCRATCH": "/scratch/a b", "PATH": os.environ["PATH"]}
     shell = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=True)
     assert shell.stdout == seen
 

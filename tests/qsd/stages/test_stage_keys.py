@@ -32,8 +32,9 @@ def values(tmp_path: Path) -> Flat:
     for name in ("clip_emoji", "aesthetic_emoji", "judge_emoji"):
         (tmp_path / "weights" / name).mkdir(parents=True)
         (tmp_path / "weights" / name / "w").write_text(name)
-    for name in ("pairs", "model"):
-        (tmp_path / name).write_text(name)
+    (tmp_path / "pairs").write_text("pairs")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("model")
     (tmp_path / "prompts").write_text("prompt_id,caption,split\na,an apple,evaluation\nb,a bee,seen\n")
     return {
         **defaults(),
