@@ -104,7 +104,7 @@ def delete(store: Store, item: Item) -> bool:
     if item.key and claim is None:
         return False
     if claim is not None and item.key in needed(store):
-        claim.release()
+        claim.forget()
         return False
     trash = store.root / _TRASH / secrets.token_hex(8)
     trash.parent.mkdir(exist_ok=True)

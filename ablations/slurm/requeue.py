@@ -68,7 +68,7 @@ def wanted(signals: Sequence[int]) -> bool:
         return False
     state = job_state(this_job["job"])
     if state is None:  # without an answer, a SIGTERM may be a cancellation: rather end than come back uncalled for
-        return signal.SIGTERM not in signals
+        return signal.SIGTERM not in signals and signal.SIGHUP not in signals
     return state.state == "RUNNING"
 
 

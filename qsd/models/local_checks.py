@@ -12,9 +12,10 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qsd.config.digest import is_hub_name
 from qsd.config.once_per_process import OncePerProcess
 from qsd.errors import UserError
-from qsd.models.families import family_in, read_index
+from qsd.models.families import INDEX, family_in, read_index
 from qsd.registry import suggest
 
 if TYPE_CHECKING:
@@ -98,12 +99,27 @@ def count_numbers(file: Path) -> int:
 
 @OncePerProcess
 def _family(path: str) -> Family | None:
-    """The family of a model's folder; None for a hub name, or without an index.
+    """The family of a folder, or of a hub name that was downloaded before; None if there is no readable index.
 
     Raises:
         UserError: a pipeline of no known family.
     """
     try:
-        return family_in(read_index(Path(path)), path)
+        return family_in(read_index(_downloaded(path) if is_hub_name(path) else Path(path)), path)
     except (OSError, ValueError):
         return None
+
+
+def _downloaded(name: str) -> Path:
+    """The folder of a hub name in the hub's cache on this machine.
+
+    Raises:
+        FileNotFoundError: it was not downloaded.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, _, revision = name.partition("@")
+    index = try_to_load_from_cache(repository, INDEX, revision=revision or None)
+    if not isinstance(index, str):
+        raise FileNotFoundError(name)
+    return Path(index).parent

@@ -94,3 +94,18 @@ def test_the_plan_refuses_it_without_torch(tmp_path: Path, override: str, messag
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert message in done.stdout
     assert done.stdout.endswith("\n[]\n")
+
+
+def test_a_downloaded_model_of_another_class_is_refused_by_its_hub_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the first stage that loads it, after the whole data set was read."""
+    revision = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+    folder = tmp_path / "models--owner--name" / "snapshots" / revision
+    folder.mkdir(parents=True)
+    (folder / "model_index.json").write_text('{"_class_name": "PixArtAlphaPipeline"}')
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"owner/name@451f.*PixArtAlphaPipeline, which is not supported"):
+        check_resolution(f"owner/name@{revision}", 64)
+    check_resolution("owner/another@main", 64)
