@@ -150,4 +150,5 @@ def _snapshot(required: RequiredFile, download: bool) -> str:
         ) from None
     if required.field == _MODEL:
         check_folder(Path(folder), required.place)
+        check_model(str(folder))
     return f"downloaded to {folder}"

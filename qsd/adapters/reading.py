@@ -170,7 +170,10 @@ def _layer(
     if not all(_close(scale, next(iter(scales.values()))) for scale in scales.values()):
         text = ", ".join(f"{scale:g} ({place})" for place, scale in scales.items())
         raise UserError(f"{file}: several scales of {name}: {text}; leave the right one")
-    return LoraLayer(down.reshape(shapes[0]), up.reshape(shapes[1]), next(iter(scales.values()), 1.0))
+    scale = next(iter(scales.values()), 1.0)
+    if scale == 0:
+        raise UserError(f"{file}: alpha of {name} is 0: the adapter would change nothing")
+    return LoraLayer(down.reshape(shapes[0]), up.reshape(shapes[1]), scale)
 
 
 def _same(tensor: Tensor, shape: tuple[int, ...]) -> bool:

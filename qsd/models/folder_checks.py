@@ -12,7 +12,7 @@ from typing import Any
 
 from qsd.config.once_per_process import OncePerProcess
 from qsd.errors import UserError, reason
-from qsd.models.families import INDEX, Family, family_in
+from qsd.models.families import INDEX, Family, families, family_in
 from qsd.vocabulary import check_tokenizer_files
 from qsd.weights import check_types, read_header
 
@@ -32,10 +32,10 @@ def check_place(path: str) -> None:
     if not Path(path).is_file():
         return
     if path.endswith(_CHECKPOINTS):
+        classes = " or ".join(family.pipeline for family in families())
         raise UserError(
             f"model.path {path}: a single-file checkpoint; convert it to a folder with diffusers: "
-            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER), for SDXL "
-            "StableDiffusionXLPipeline, and set model.path to the folder"
+            f"CLASS.from_single_file(FILE).save_pretrained(FOLDER), CLASS being {classes}, and set model.path to FOLDER"
         )
     raise UserError(f"model.path {path}: a file; it must be a folder in diffusers' layout, or a hub name")
 
@@ -70,11 +70,14 @@ def check_model(path: str) -> None:
     if not (folder / INDEX).is_file():
         raise UserError(f"{path}: not a diffusers model: {INDEX} is missing; check model.path")
     family = family_in(read_object(folder / INDEX), path)
-    for part in family.folders:
+    # A family that requires no settings of a schedule has a process of its own.
+    parts = [part for part in family.folders if part != _SCHEDULER or family.required_settings(part)]
+    for part in parts:
         if not (folder / part).is_dir():
             raise UserError(f"model.path {path}: its folder {part} is missing; copy or fetch the whole model again")
     for part in (*family.weight_folders, _SCHEDULER):
-        _check_settings(folder / part, family)
+        if part in parts:
+            _check_settings(folder / part, family)
     for part in family.weight_folders:
         _check_weights(folder / part)
         if (folder / part / "adapter_config.json").exists():

@@ -20,7 +20,7 @@ from qsd.config.digest import digest, hash_of
 from qsd.errors import UserError
 from qsd.rewards import clip
 from qsd.rewards.checkpoint import read_checkpoint
-from qsd.rewards.folder import read_config, save_weights
+from qsd.rewards.folder import named_folder, read_config, save_weights
 from qsd.rewards.pixel_scorer import PixelScorer
 
 if TYPE_CHECKING:
@@ -103,10 +103,7 @@ def open_scorer(folder: Path, device: str = "cpu") -> AestheticScorer:
     Raises:
         UserError: a missing or damaged file, or a head that does not fit the CLIP's embedding.
     """
-    below = read_config(folder, ("clip",))["clip"]
-    if not isinstance(below, str):
-        raise UserError(f"{folder / 'config.json'}: clip is {below!r}; it must be the name of a folder")
-    clip_folder = folder / below
+    clip_folder = named_folder(folder, read_config(folder, ("clip",)), "clip")
     return on_clip(clip.open_scorer(clip_folder, device), clip_folder, folder / "head.safetensors")
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from qsd.errors import UserError, reason
 from qsd.rewards.blip import Blip, BlipSize
-from qsd.rewards.folder import load_weights, open_tokenizer, read_config, save_weights
+from qsd.rewards.folder import load_weights, named_folder, open_tokenizer, read_config, save_weights
 from qsd.rewards.preprocess import Preprocess
 from qsd.vocabulary import check_tokenizer_rows
 
@@ -117,9 +117,7 @@ def read(folder: Path) -> tuple[BlipReward, BlipFolder, CLIPTokenizer]:
         raise UserError(f"{path}: blip: {str(error).removeprefix('BlipSize.__init__() ')}") from None
     tokens, mean, std = (_number(path, config, name) for name in ("tokens", "mean", "std"))
     about = BlipFolder(Preprocess.from_config(config["preprocess"]), tokens, mean, std, config["tokenizer"])
-    if not isinstance(about.tokenizer, str):
-        raise UserError(f"{path}: tokenizer is {about.tokenizer!r}; it must be the name of a folder")
-    tokenizer = open_tokenizer(folder / about.tokenizer)
+    tokenizer = open_tokenizer(named_folder(folder, config, "tokenizer"))
     if not all(type(value) is int and value > 0 for value in asdict(size).values()):
         raise UserError(f"{path}: blip has fields that are no whole numbers above 0")
     if not (0 < about.tokens <= size.positions and about.std > 0 and len(tokenizer) <= size.vocabulary):

@@ -12,6 +12,7 @@ two with the checkpoint's ``file`` in that folder and its ``architecture``.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,17 @@ from qsd.rewards.clip import ClipScorer
 from qsd.rewards.clip import open_scorer as open_own
 from qsd.rewards.folder import read_config, save_weights
 from qsd.rewards.preprocess import Preprocess
+from qsd.weights import check_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from torch import Tensor
 
 WEIGHTS = "trained.safetensors"
+_BLOCK = re.compile(r"(?:visual\.)?transformer\.resblocks\.(\d+)\.")
+_BEHIND = ("visual.proj", "visual.ln_post.", "text_projection", "ln_final.")
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,10 @@ def open_scorer(folder: Path, device: str = "cpu") -> ClipScorer:
     config = read_config(folder, ("base", "preprocess"))
     base = _base(folder, config["base"])
     scorer = base.open(folder.parent, Preprocess.from_config(config["preprocess"]))
-    put(scorer, read_checkpoint(folder / WEIGHTS), folder / WEIGHTS)
+    trained = read_checkpoint(folder / WEIGHTS)
+    put(scorer, trained, folder / WEIGHTS)
+    missing = missing_tensors(trained, [name for name, _ in scorer.model.named_parameters()])
+    check_names(str(folder / WEIGHTS), missing, ())
     revision = hash_of([digest(folder), digest(folder.parent / base.folder)])[:12]
     scorer.model.to(device)
     return ClipScorer(folder.name, revision, scorer.model, scorer.preprocess, scorer.tokenize)
@@ -109,6 +116,31 @@ def put(scorer: ClipScorer, trained: Mapping[str, Tensor], path: Path) -> None:
         if shapes.get(name) != tensor.shape:
             raise UserError(f"{path}: {name} {tuple(tensor.shape)} does not fit the CLIP below it; another base?")
     scorer.model.load_state_dict(dict(trained), strict=False)
+
+
+def missing_tensors(trained: Collection[str], parameters: Collection[str]) -> list[str]:
+    """Tensors that a training would have stored beside those that are there.
+
+    Training takes the last blocks of a tower with all that comes behind them, or the whole tower, and the logit scale
+    (``qsd.reward_training.layers``). A file with less has lost something, and would score as half of a training.
+
+    Args:
+        trained: names in the file.
+        parameters: names of all parameters of the CLIP.
+    """
+    wanted = {"logit_scale"}
+    for image in (True, False):
+        tower = {name: _depth(name) for name in parameters if name.startswith("visual.") is image}
+        depths = [tower[name] for name in trained if name in tower and name != "logit_scale"]
+        wanted |= {name for name, depth in tower.items() if depths and depth >= min(depths)}
+    return sorted(wanted - set(trained))
+
+
+def _depth(name: str) -> float:
+    """The number of a parameter's block; -1 before the blocks, and infinite behind them."""
+    if match := _BLOCK.match(name):
+        return int(match[1])
+    return float("inf") if name.startswith(_BEHIND) else -1
 
 
 def _base(folder: Path, fields: Any) -> Base:

@@ -42,6 +42,17 @@ def read_config(folder: Path, required: tuple[str, ...]) -> dict[str, Any]:
     return dict(config)
 
 
+def named_folder(folder: Path, config: Mapping[str, Any], field: str) -> Path:
+    """The folder that a field of ``folder/config.json`` names, relative to ``folder``.
+
+    Raises:
+        UserError: the field is no text.
+    """
+    if not isinstance(config[field], str):
+        raise UserError(f"{folder / 'config.json'}: {field} is {config[field]!r}; it must be the name of a folder")
+    return folder / str(config[field])
+
+
 def save_weights(path: Path, state: Mapping[str, Tensor], half: bool) -> None:
     """Write tensors as safetensors, floating point ones as fp16 when ``half``, through a temporary file."""
     import torch
@@ -102,7 +113,7 @@ def open_tokenizer(folder: Path) -> CLIPTokenizer:
     from transformers import CLIPTokenizer
 
     if not folder.is_dir():
-        raise UserError(f"{folder}: the scorer's tokenizer is missing")
+        raise UserError(f"{folder}: the tokenizer is missing")
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the library trusts the files, and fails in as many ways as they can be damaged

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qsd.errors import UserError
-from qsd.rewards.folder import read_config
+from qsd.rewards.folder import named_folder, read_config
 from qsd.rewards.precomputed import STATED
 from qsd.rewards.preprocess import Preprocess
 from qsd.rewards.revision import revision
@@ -68,8 +68,8 @@ def unit_of(name: str, weights: str) -> str:
 
 def _stated(folder: Path) -> Preprocess:
     config = read_config(folder, ())
-    if isinstance(below := config.get("clip"), str):
-        config = read_config(folder / below, ())
+    if "clip" in config:
+        config = read_config(named_folder(folder, config, "clip"), ())
     if "preprocess" not in config:
         raise UserError(f"{folder / 'config.json'}: preprocess missing")
     return Preprocess.from_config(config["preprocess"])

@@ -43,7 +43,7 @@ def write(folder: Path, architecture: Architecture, dtype: torch.dtype) -> None:
     names = ("text_encoder", "text_encoder_2")
     kinds: tuple[Any, ...] = (CLIPTextModel, CLIPTextModelWithProjection)
     for number, settings in enumerate(architecture.texts):
-        words = byte_tokenizer(TOKENS)
+        words = byte_tokenizer(TOKENS, VOCABULARY)
         words.save_pretrained(folder / ("tokenizer" if number == 0 else "tokenizer_2"))
         config = CLIPTextConfig(
             vocab_size=VOCABULARY,

@@ -112,6 +112,8 @@ def test_the_card_of_simulated_labels_says_so(trained: Path) -> None:
     assert "base_model" not in head, "a local folder is no name on the hub"
     assert "**The preference labels are simulated**" in card
     assert "| `lora.rank` | 3 |" in card
+    assert "`kohya.safetensors` is the same adapter for programs of kohya's layout" in card
+    assert (trained / "kohya.safetensors").is_file()
     assert "12 preference pairs" in card
     assert re.search(r"^- \d+ trained parameters$", card, re.MULTILINE)
 

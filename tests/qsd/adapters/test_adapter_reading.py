@@ -27,6 +27,7 @@ from qsd.models.merge import adaptable_layers, load_merged
 from qsd.models.pipeline import load_pipeline
 from tests.qsd import tiny_pipeline
 from tests.qsd.adapters import layouts
+from tests.qsd.models.damages import damage
 from tests.qsd.models.smallest import smallest
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def test_a_peft_file_renamed_without_its_config_is_refused(
         ({"init_lora_weights": "pissa"}, "init_lora_weights 'pissa' changes the base model's weights"),
         ({"peft_type": "LOHA"}, "peft_type LOHA is not supported"),
         ({"r": 9}, "rank 9 for .*, whose tensors have rank 3"),
+        ({"lora_alpha": 0}, "is 0: the adapter would change nothing"),
         ({"r": "four"}, "no numbers for rank and alpha"),
         ({"lora_alpha": None}, "no numbers for rank and alpha"),
         ({"alpha_pattern": {"(": 3}}, "is no pattern of layers' names"),
@@ -382,3 +384,30 @@ def test_what_goes_out_reads_back(model: Path, tmp_path: Path, unet: Any) -> Non
     (tmp_path / "kohya" / "kohya.safetensors").write_bytes(content)
     assert_equal(merged(model, tmp_path / "kohya"), merged(model, tmp_path / "both"))
     assert len(load_file(tmp_path / "kohya" / "kohya.safetensors")) % 3 == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100))
+def test_random_damages_are_one_line_or_change_nothing(
+    layers: Layers, tmp_path: Path, halves: layouts.Halves, seed: int
+) -> None:
+    folder = layouts.write(tmp_path / "whole", *layouts.diffusers(halves))
+    if seed % 2:
+        tensors = {name.replace("unet.", "base_model.model.", 1): tensor for name, tensor in _stored(folder).items()}
+        folder = layouts.write(tmp_path / "peft", tensors, name="adapter_model.safetensors")
+        settings = {"peft_type": "LORA", "r": layouts.RANK, "lora_alpha": layouts.ALPHA, "target_modules": ["to_q"]}
+        (folder / "adapter_config.json").write_text(json.dumps(settings))
+    whole = read(layers, folder)
+    done, message = damage(folder, seed), ""
+    try:
+        damaged = read(layers, folder)
+    except UserError as error:
+        message = str(error)
+    assert "\n" not in message, done
+    if not message:
+        assert list(damaged) == list(whole), done
+        assert all(torch.equal(damaged[name].delta(), whole[name].delta()) for name in whole), done
+
+
+def _stored(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / FILE)

@@ -61,7 +61,8 @@ def _as_loop(path: Path, _: random.Random) -> None:
 
 
 def _swap(path: Path, chance: random.Random) -> None:
-    top = next(parent for parent in path.parents if (parent / "model_index.json").is_file() or parent.name == "folder")
+    tops = [parent for parent in path.parents if (parent / "model_index.json").is_file()]
+    top = tops[0] if tops else path.parent
     other = chance.choice(sorted(file for file in top.rglob(f"*{path.suffix}") if file.is_file()))
     content = other.read_bytes()
     other.write_bytes(path.read_bytes())

@@ -211,7 +211,7 @@ def _with_unknown_resize(folder: Path) -> None:
     "damage, message",
     [
         (_without_weights, "weights are missing"),
-        (_with_truncated_weights, "damaged weights"),
+        (_with_truncated_weights, "truncated"),
         (_with_other_width, r"do not fit config\.json"),
         (_with_unknown_field, "widht"),
         (_with_unknown_resize, "preprocess.resize is 'longer'"),
