@@ -157,18 +157,14 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         _require(path, table.column_names)
         yield from enumerate(table.select(COLUMNS).to_pylist(), start=1)
         return
-    import csv
+    from qsd.data.text_table import PROBLEMS, TextTable
 
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream, strict=True)
-        _require(path, reader.fieldnames or ())
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    raise UserError(f"{path}:{reader.line_num}: not {len(reader.fieldnames or ())} cells")
-                yield reader.line_num, row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{path}:{reader.line_num + 1}: {error}") from None
+    text = TextTable(path)
+    _require(path, text.header)
+    for row in text.rows():
+        if row.problem:
+            raise UserError(f"{path}:{row.line}: {PROBLEMS[row.problem]}")
+        yield row.line, dict(zip(text.header, row.cells, strict=True))
 
 
 def _require(path: Path, columns: Iterable[str]) -> None:
