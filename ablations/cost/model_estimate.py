@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ablations.cost.pair_counts import BYTES_PER_PIXEL
 from qsd.config.digest import is_hub_name
 from qsd.errors import UserError
-from qsd.models.families import INDEX, Family, families, family_in, read_index
+from qsd.models.families import Family, families, family_in, read_index
+from qsd.models.folder_checks import downloaded
 from qsd.models.local_checks import count_numbers
 from qsd.stages.spec import STAGES
 
@@ -150,13 +151,7 @@ def _family_in(folder: Path) -> Family | None:
 @cache
 def _folder(path: str) -> Path | None:
     """The folder of a model on this machine: a hub name's where it was downloaded, else None."""
-    if not is_hub_name(path):
-        return Path(path)
-    from huggingface_hub import try_to_load_from_cache
-
-    name, _, revision = path.partition("@")
-    index = try_to_load_from_cache(name, INDEX, revision=revision or None)
-    return Path(index).parent if isinstance(index, str) else None
+    return downloaded(path) if is_hub_name(path) else Path(path)
 
 
 @cache

@@ -1,1 +1,1 @@
-"""What goes out with a trained adapter: facts inside its file, a model card beside it."""
+"""LoRA adapters as files: the layouts that are read and written, the facts inside a file, the model card beside it."""

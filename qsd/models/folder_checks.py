@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from qsd.config.digest import is_hub_name
 from qsd.config.once_per_process import OncePerProcess
 from qsd.errors import UserError, reason
 from qsd.models.families import INDEX, Family, families, family_in
@@ -42,18 +43,24 @@ def check_place(path: str) -> None:
 
 @OncePerProcess
 def check_texts(path: str) -> None:
-    """Check the tokenizers of a model's folder against its text models; nothing for a hub name or an incomplete folder.
+    """Check the class of a model and its tokenizers against its text models, for planning.
+
+    Args:
+        path: a folder; or a hub name, of which what was downloaded is checked. Nothing is said of what is not there.
 
     Raises:
         UserError: as ``check_place``, a pipeline of no known family, or a tokenizer that is missing or does not fit.
     """
     check_place(path)
-    folder = Path(path)
+    folder, local = Path(path), True
+    if not folder.is_dir() and is_hub_name(path):
+        folder, local = downloaded(path) or folder, False
     if not (folder / INDEX).is_file():
         return
     for text in family_in(read_object(folder / INDEX), path).texts:
-        if (folder / text.encoder / "config.json").is_file():
-            check_tokenizer_files(folder / text.tokenizer, folder / text.encoder)
+        tokenizer, encoder = folder / text.tokenizer, folder / text.encoder
+        if (encoder / "config.json").is_file() and (local or tokenizer.is_dir()):
+            check_tokenizer_files(tokenizer, encoder)
 
 
 @OncePerProcess
@@ -84,6 +91,15 @@ def check_model(path: str) -> None:
             raise UserError(f"{folder / part}: has an adapter_config.json, an adapter of its own; merge it first")
     for text in family.texts:
         check_tokenizer_files(folder / text.tokenizer, folder / text.encoder)
+
+
+def downloaded(name: str) -> Path | None:
+    """The folder on this machine of a model that was downloaded under a hub name; no network is asked."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, _, revision = name.partition("@")
+    found = try_to_load_from_cache(repository, INDEX, revision=revision or None)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def read_object(path: Path) -> dict[str, Any]:

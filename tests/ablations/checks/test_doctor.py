@@ -54,6 +54,15 @@ def test_all_is_well(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "ok    data.path" in capsys.readouterr().out
 
 
+def test_a_tokenizer_without_its_vocabulary_fails(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Doctor said ok, and every caption got the same ids."""
+    (whole / "world" / "model" / "tokenizer" / "tokenizer.json").unlink()
+    assert ablate("doctor", "--experiment", "tiny") == 1
+    output = capsys.readouterr().out
+    assert "FAIL  model.path" in output or "fail  model.path" in output
+    assert "no vocabulary: neither tokenizer.json nor" in output
+
+
 def test_what_is_missing_fails_with_its_remedy(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (whole / "world" / "model" / "model_index.json").unlink()
     (whole / "world" / "scorers" / "clip_emoji" / "weights").unlink()

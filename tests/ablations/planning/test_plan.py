@@ -211,7 +211,7 @@ def test_what_decides_is_stated_or_the_first_scorer_that_took_no_part(plan_of: P
         (f"{PROMPTS}a,again,seen\n", "{}", "world/prompts.csv:5: prompt_id 'a' occurs twice (first in line 2)"),
         (f"{PROMPTS}d,,seen\n", "{}", "world/prompts.csv:5: the caption is empty"),
         (PROMPTS.encode() + b"d,caf\xe9,seen\n", "{}", "world/prompts.csv:"),
-        (b"\xff\xfe" + PROMPTS.encode("utf-16-le"), "{}", "world/prompts.csv:1: no CSV in UTF-8"),
+        (b"\xff\xfe" + PROMPTS.encode("utf-16-le"), "{}", "world/prompts.csv:1: UTF-16; save it as UTF-8"),
     ],
     ids=["split", "header", "duplicate", "empty", "latin-1", "utf-16"],
 )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from torch import nn
 
 from qsd.errors import UserError
+from qsd.models.folder_checks import check_texts
 from qsd.models.local_checks import check_resolution, check_targets, count_numbers, tensor_shapes
 from tests.qsd import tiny_pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[3]
 EMOJI = ROOT / "experiments/emoji/assets/model"
@@ -77,6 +83,61 @@ except UserError as error:
     print(error)
 print([name for name in ("torch", "diffusers", "peft", "safetensors") if name in sys.modules])
 """
+
+
+def _without_vocabulary(folder: Path) -> str:
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    return str(folder)
+
+
+def _without_tokenizer(folder: Path) -> str:
+    shutil.rmtree(folder / "tokenizer")
+    return str(folder)
+
+
+def _of_another_class(folder: Path) -> str:
+    (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    return str(folder)
+
+
+def _in_one_file(folder: Path) -> str:
+    return str((folder / "unet" / "diffusion_pytorch_model.safetensors").rename(folder / "sd.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_without_vocabulary, "no vocabulary: neither tokenizer.json nor vocab.json and merges.txt"),
+        (_without_tokenizer, "tokenizer: the tokenizer is missing; copy or fetch the whole model again"),
+        (_of_another_class, "names the pipeline FluxPipeline, which is not supported"),
+        (_in_one_file, "a single-file checkpoint; convert it to a folder with diffusers"),
+    ],
+)
+def test_the_plan_refuses_a_model_with_a_hole_without_torch(
+    tmp_path: Path, change: Callable[[Path], str], message: str
+) -> None:
+    path = change(Path(shutil.copytree(EMOJI, tmp_path / "model")))
+    sweep = tmp_path / "tried.yaml"
+    sweep.write_text(f"{SWEEP}overrides: {{model.path: {path}}}\n")
+    command = [sys.executable, "-c", PLAN, str(sweep)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert message in done.stdout
+    assert done.stdout.endswith("\n[]\n")
+
+
+def test_a_downloaded_model_of_another_class_is_refused_by_its_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its data are decoded; the index lies in the hub's cache."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--someone--some-model" / "snapshots" / ("c" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(UserError, match="names the pipeline FluxPipeline"):
+        check_texts(f"someone/some-model@{'c' * 40}")
+    check_texts("someone/some-model@v2")
 
 
 @pytest.mark.parametrize(
