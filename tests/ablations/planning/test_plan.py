@@ -210,8 +210,8 @@ def test_what_decides_is_stated_or_the_first_scorer_that_took_no_part(plan_of: P
         (PROMPTS.replace("split", "part"), "{}", "world/prompts.csv:1: column 'split' is missing"),
         (f"{PROMPTS}a,again,seen\n", "{}", "world/prompts.csv:5: prompt_id 'a' occurs twice (first in line 2)"),
         (f"{PROMPTS}d,,seen\n", "{}", "world/prompts.csv:5: the caption is empty"),
-        (PROMPTS.encode() + b"d,caf\xe9,seen\n", "{}", "world/prompts.csv:"),
-        (b"\xff\xfe" + PROMPTS.encode("utf-16-le"), "{}", "world/prompts.csv:1: no CSV in UTF-8"),
+        (PROMPTS.encode() + b"d,caf\xe9,seen\n", "{}", "world/prompts.csv:5: not UTF-8 (byte 0xe9"),
+        (b"\xff\xfe" + PROMPTS.encode("utf-16-le"), "{}", "world/prompts.csv:1: UTF-16; save it as UTF-8"),
     ],
     ids=["split", "header", "duplicate", "empty", "latin-1", "utf-16"],
 )

@@ -94,7 +94,7 @@ def test_distinct_work_is_done_once(
     rows[8] = dict(rows[0], label_0=1 - rows[0]["label_0"])
     rows[9] = dict(rows[0], caption="another")
     path = write_rows(tmp_path / "pairs.parquet", rows)
-    data.run(context(config(path, tmp_path), tmp_path / "data"))
+    data.run(context(config(path, tmp_path, data__votes="distinct"), tmp_path / "data"))
     scorer = Counting()
     monkeypatch.setattr("qsd.scoring.compute.open_reward", lambda *_: scorer)
     given = config(path, world / "rewards", reward__batch_size=3)
