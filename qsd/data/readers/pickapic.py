@@ -1,39 +1,34 @@
 """Pick-a-Pic's layout: parquet with ``jpg_0``, ``jpg_1`` (file bytes), ``label_0`` and ``caption``.
 
-``label_0`` is 1 when ``jpg_0`` was preferred, 0 when ``jpg_1`` was, 0.5 for a tie. ``ranking_id`` names a row in
-problems, ``user_id`` the annotator, ``image_0_uid`` and ``image_1_uid`` the images, where they exist. Images are bytes,
-or the ``{bytes, path}`` of datasets' ``Image()``. A folder is one split: all its ``*.parquet``, or those of its folder
-``data``, in the order of their names. Source: Pick-a-Pic v1 and v2 as read by SalesforceAIResearch/DiffusionDPO
-``train.py``.
+``label_0`` is 1 when ``jpg_0`` was preferred, 0 when ``jpg_1`` was, 0.5 for a tie; a row whose ``has_label`` is false
+is no pair. ``ranking_id`` names a row in problems, ``user_id`` the annotator, ``image_0_uid`` and ``image_1_uid`` the
+images, where they exist. Images are bytes, or the ``{bytes, path}`` of datasets' ``Image()``. A folder is one split:
+all its ``*.parquet``, or those of its folder ``data``, in the order of their names. Source: Pick-a-Pic v1 and v2 as
+read by SalesforceAIResearch/DiffusionDPO ``train.py``.
 """
 
 from __future__ import annotations
 
-import bisect
 import re
-from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from qsd.data.image_rows import ImageRows, RowLayout
 from qsd.data.pairs import SourceRow
 from qsd.data.parquet import (
-    check_columns,
     image_file,
     is_image,
     is_numeric,
     is_text,
     open_parquet,
     parquet_files,
-    stream,
 )
 from qsd.data.readers import Reader
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    import pyarrow.parquet as pq
+    from qsd.data.image_rows import Row
 
 _REQUIRED = {
     "jpg_0": (is_image, "image bytes"),
@@ -41,98 +36,19 @@ _REQUIRED = {
     "label_0": (is_numeric, "0, 0.5 or 1"),
     "caption": (is_text, "text"),
 }
-_OPTIONAL = ("ranking_id", "user_id", "image_0_uid", "image_1_uid")
-_STREAMED_ROWS = 16
-_KEPT_BATCHES = 4
+_OPTIONAL = ("has_label", "ranking_id", "user_id", "image_0_uid", "image_1_uid")
 _SHOWN = 3
 _SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(-\w+)?\.parquet")
 _HUB_NAME = re.compile(r"[\w-]+/[\w.-]+(@[\w.-]+)?")
 
-Row = dict[str, Any]
 
+def open_pickapic(path: Path) -> ImageRows:
+    """The rows of a file, or of all files of a split in a folder.
 
-@dataclass(frozen=True)
-class _Group:
-    """One row group: its file, its place in it, and its first row in the whole source."""
-
-    path: Path
-    index: int
-    start: int
-    rows: int
-
-
-class PickAPic:
-    """A :class:`qsd.data.source.PairSource` over parquet files; a few batches of rows are in memory at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._groups: list[_Group] = []
-        self._batches: OrderedDict[int, list[Row]] = OrderedDict()
-        self._forward: tuple[int, Iterator[tuple[int, list[Row]]]] | None = None
-        self._opened: tuple[Path, pq.ParquetFile] | None = None
-        total = 0
-        for file in _files(path):
-            metadata = self._file(file).metadata
-            check_columns(file, self._file(file).schema_arrow, _REQUIRED)
-            for index in range(metadata.num_row_groups):
-                rows = metadata.row_group(index).num_rows
-                self._groups.append(_Group(file, index, total, rows))
-                total += rows
-        self._total = total
-        self._starts = [group.start for group in self._groups]
-
-    def __len__(self) -> int:
-        return self._total
-
-    def rows(self, start: int, stop: int) -> Iterator[SourceRow]:
-        """See :meth:`qsd.data.source.PairSource.rows`."""
-        for group in self._groups:
-            if group.start + group.rows <= start or group.start >= stop:
-                continue
-            for first, batch in self._stream(group, (*_REQUIRED, *_OPTIONAL)):
-                for number, values in enumerate(batch, first):
-                    if start <= number < stop:
-                        yield _row(number, values)
-
-    def image_bytes(self, number: int) -> tuple[bytes, bytes]:
-        """See :meth:`qsd.data.source.PairSource.image_bytes`."""
-        if not 0 <= number < self._total:
-            raise UserError(f"source row {number}: the data set has {self._total} rows; run the data stage again")
-        place = bisect.bisect_right(self._starts, number) - 1
-        row = _row(number, self._values(place, number))
-        if row.problem or not row.winner or not row.loser:
-            raise UserError(f"{self._groups[place].path}: row {number} is no pair any more; run the data stage again")
-        return row.winner, row.loser
-
-    def _values(self, place: int, number: int) -> Row:
-        """One row. Going forward reads on; going back beyond the kept batches reads the row group again."""
-        for first, batch in self._batches.items():
-            if first <= number < first + len(batch):
-                return batch[number - first]
-        newest = next(reversed(self._batches), number + 1)
-        if self._forward is None or self._forward[0] != place or number < newest:
-            self._forward = (place, self._stream(self._groups[place], ("jpg_0", "jpg_1", "label_0")))
-        for first, batch in self._forward[1]:
-            self._batches[first] = batch
-            self._batches.move_to_end(first)
-            if len(self._batches) > _KEPT_BATCHES:
-                self._batches.popitem(last=False)
-            if number < first + len(batch):
-                return batch[number - first]
-        path = self._groups[place].path
-        raise UserError(f"{path}: row {number} is not there any more; run the data stage again")
-
-    def _stream(self, group: _Group, wanted: tuple[str, ...]) -> Iterator[tuple[int, list[Row]]]:
-        """(number of the first row, rows) of a row group, batch by batch."""
-        file, first = self._file(group.path), group.start
-        columns = [name for name in wanted if name in file.schema_arrow.names]
-        for batch in stream(file, group.path, group.index, columns, _STREAMED_ROWS, first):
-            yield first, batch
-            first += len(batch)
-
-    def _file(self, path: Path) -> pq.ParquetFile:
-        if self._opened is None or self._opened[0] != path:
-            self._opened = (path, open_parquet(path))
-        return self._opened[1]
+    Raises:
+        UserError: nothing there, several splits, or not in this layout.
+    """
+    return ImageRows(_files(path), _LAYOUT)
 
 
 def _files(path: Path) -> list[Path]:
@@ -181,6 +97,8 @@ def _recognises(path: Path) -> bool:
 def _row(number: int, values: Row) -> SourceRow:
     label = values["label_0"]
     problem = {0.0: None, 1.0: None, 0.5: "tie"}.get(label, "label_out_of_range")
+    if values.get("has_label") is False:  # the label of such a row is 0 and means nothing
+        problem = "no_label"
     ranking, annotator = values.get("ranking_id"), values.get("user_id")
     winner, loser = ("0", "1") if label == 1 else ("1", "0")
     return SourceRow(
@@ -200,4 +118,5 @@ def _name(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-READER = Reader(open=PickAPic, recognises=_recognises, missing=_missing_shards)
+_LAYOUT = RowLayout(_REQUIRED, _OPTIONAL, ("jpg_0", "jpg_1", "label_0"), _row)
+READER = Reader(open=open_pickapic, recognises=_recognises, missing=_missing_shards)

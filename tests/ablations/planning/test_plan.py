@@ -210,7 +210,7 @@ def test_what_decides_is_stated_or_the_first_scorer_that_took_no_part(plan_of: P
         (PROMPTS.replace("split", "part"), "{}", "world/prompts.csv:1: column 'split' is missing"),
         (f"{PROMPTS}a,again,seen\n", "{}", "world/prompts.csv:5: prompt_id 'a' occurs twice (first in line 2)"),
         (f"{PROMPTS}d,,seen\n", "{}", "world/prompts.csv:5: the caption is empty"),
-        (PROMPTS.encode() + b"d,caf\xe9,seen\n", "{}", "world/prompts.csv:"),
+        (PROMPTS.encode() + b"d,caf\xe9,seen\n", "{}", "world/prompts.csv:5: not UTF-8 (byte 0xe9"),
         (b"\xff\xfe" + PROMPTS.encode("utf-16-le"), "{}", "world/prompts.csv:1: UTF-16; save it as UTF-8"),
     ],
     ids=["split", "header", "duplicate", "empty", "latin-1", "utf-16"],
@@ -278,7 +278,7 @@ def test_a_recipe_is_no_experiment(world: Path, capsys: pytest.CaptureFixture[st
 
 def test_every_file_of_experiments_is_an_experiment_or_a_recipe() -> None:
     recipes = {path.stem for path in (ROOT / "experiments").glob("*.yaml") if is_recipe(path)}
-    assert recipes == {"hps_emoji", "hps_v2", "image_reward_emoji", "pick_emoji", "pickscore"}
+    assert recipes == {"hps_emoji", "hps_v2", "image_reward_emoji", "pick_emoji"}
 
 
 def test_an_experiment_by_path_is_missed_with_a_near_name(world: Path) -> None:
@@ -286,26 +286,3 @@ def test_an_experiment_by_path_is_missed_with_a_near_name(world: Path) -> None:
         UserError, match=r"^experiments/tyny\.yaml: no such file \(did you mean 'experiments/tiny\.yaml'\?\)$"
     ):
         load_flat(Path("experiments/tyny.yaml"))
-
-
-@pytest.mark.parametrize(
-    ("place", "told"),
-    [
-        ("someone/some-model", True),
-        ("someone/some-model@main", True),
-        ("someone/some-model@451f4fe16113bff5a5d2269ed5ad43b0592e9a14", False),
-        ("world/model", False),
-    ],
-)
-def test_a_hub_name_without_a_revision_is_told(place: str, told: bool, assets: Path) -> None:
-    """What the hub has under the name may change, and the key does not."""
-    file = assets / "experiments" / "tiny.yaml"
-    file.write_text(file.read_text().replace("world/model", place))
-    notes = [note for note in plan_real("good").notices if "names no fixed revision" in note]
-    assert len(notes) == told
-    assert all(note.startswith(f"model.path: {place} ") and "write someone/some-model@COMMIT" in note for note in notes)
-
-
-def plan_real(name: str) -> Plan:
-    """The plan of a sweep over the stages of the project."""
-    return make_plan(read_sweep(Path("sweeps") / f"{name}.yaml"), real_stages)

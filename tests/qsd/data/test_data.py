@@ -11,7 +11,7 @@ import pytest
 from qsd.data.describe import describe
 from qsd.data.images import PairImages, decode, pair_image_number
 from qsd.data.pairs import image_uid, pair_id
-from qsd.data.readers.pickapic import PickAPic
+from qsd.data.readers.pickapic import open_pickapic
 from qsd.errors import UserError
 from qsd.runtime import silent
 from qsd.stages.data import run as data
@@ -176,7 +176,7 @@ def test_an_interrupted_stage_goes_on_where_it_was(tmp_path: Path, monkeypatch: 
 
 def test_images_are_found_again_by_row(tmp_path: Path) -> None:
     rows = good_rows(20)
-    source = PickAPic(write_rows(tmp_path / "pairs.parquet", rows, group=3))
+    source = open_pickapic(write_rows(tmp_path / "pairs.parquet", rows, group=3))
     images = PairImages(source)
     for number in (19, 0, 7, 7, 12):
         winner, loser = ("jpg_0", "jpg_1") if rows[number]["label_0"] == 1 else ("jpg_1", "jpg_0")
@@ -191,7 +191,7 @@ def test_images_are_found_again_by_row(tmp_path: Path) -> None:
 def test_a_source_that_changed_is_noticed(tmp_path: Path) -> None:
     rows = good_rows(2)
     rows[1]["label_0"] = 0.5
-    images = PairImages(PickAPic(write_rows(tmp_path / "pairs.parquet", rows)))
+    images = PairImages(open_pickapic(write_rows(tmp_path / "pairs.parquet", rows)))
     with pytest.raises(UserError, match="row 1 is no pair any more"):
         images.image(pair_image_number(1, "winner"))
 
@@ -211,7 +211,7 @@ def test_description(tmp_path: Path) -> None:
     rows = good_rows(9)
     rows[4]["label_0"] = 0.5
     rows[8] = dict(rows[0])
-    text = "\n".join(describe(PickAPic(write_rows(tmp_path / "pairs.parquet", rows)), 1, silent).lines())
+    text = "\n".join(describe(open_pickapic(write_rows(tmp_path / "pairs.parquet", rows)), 1, silent).lines())
     for line in ("rows              9", "pairs             7", "tie                 1", "duplicate_pair      1"):
         assert line in text
     assert "words               4 to 4" in text

@@ -161,6 +161,29 @@ def test_images_as_datasets_writes_them_are_read(tmp_path: Path) -> None:
     assert run(tmp_path / "views.parquet", "pickapic")[0] == plain
 
 
+def test_own_pairs_may_have_their_images_in_the_table(tmp_path: Path) -> None:
+    own = [
+        {
+            "caption": row["caption"],
+            "winner": {"bytes": row["jpg_0"], "path": "0.png"},
+            "loser": {"bytes": row["jpg_1"]},
+        }
+        for row in rows_of()
+    ]
+    path = tmp_path / "own.parquet"
+    pq.write_table(pa.Table.from_pylist(own), path)
+    assert open_path(path)[0] == "own_pairs"
+    assert run(path, "own_pairs")[0] == run(write_rows(tmp_path / "plain.parquet", rows_of()), "pickapic")[0]
+    assert open_path(path)[1].image_bytes(1) == (picture(1), picture(101))
+
+
+def test_rows_that_nobody_labelled_are_no_pairs_and_no_damage(tmp_path: Path) -> None:
+    rows = [{**row, "has_label": number != 1, "label_0": float(number != 1)} for number, row in enumerate(rows_of())]
+    pairs, problems, _ = run(write_rows(tmp_path / "a.parquet", rows), "pickapic", data__max_rejected_fraction=0)
+    assert [pair["source_row"] for pair in pairs] == [0, 2, 3]
+    assert problems["no_label"]["count"] == 1
+
+
 def test_the_folder_that_a_download_from_the_hub_leaves_is_read(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     (folder / "data").mkdir(parents=True)
