@@ -115,6 +115,7 @@ def open_tokenizer(folder: Path) -> CLIPTokenizer:
     if not folder.is_dir():
         raise UserError(f"{folder}: the tokenizer is missing")
     try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        return tokenizer
     except Exception as error:  # the library trusts the files, and fails in as many ways as they can be damaged
         raise UserError(f"{folder}: damaged tokenizer ({type(error).__name__}: {reason(error)})") from None
