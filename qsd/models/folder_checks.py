@@ -49,9 +49,11 @@ def check_texts(path: str) -> None:
         path: a folder; or a hub name, of which what was downloaded is checked. Nothing is said of what is not there.
 
     Raises:
-        UserError: as ``check_place``, a pipeline of no known family, or a tokenizer that is missing or does not fit.
+        UserError: a checkpoint in one file, a pipeline of no known family, or a tokenizer that is missing or does not
+            fit.
     """
-    check_place(path)
+    if path.endswith(_CHECKPOINTS):
+        check_place(path)
     folder, local = Path(path), True
     if not folder.is_dir() and is_hub_name(path):
         folder, local = downloaded(path) or folder, False
