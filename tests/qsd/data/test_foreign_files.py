@@ -265,6 +265,12 @@ def test_the_true_reason_of_an_unreadable_parquet(tmp_path: Path) -> None:
         run(path, "pickapic")
 
 
+def test_a_ranking_without_its_id_is_named(tmp_path: Path) -> None:
+    path = lists.write_list(tmp_path / "test.json", [{"prompt": "a", "generations": [], "ranking": []}])
+    with pytest.raises(UserError, match=r"item 0: 'id' \(a name\) is missing; it has prompt, generations, ranking"):
+        open_path(path, "image_reward")
+
+
 def test_a_data_set_without_a_pair_ends_describe_with_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
