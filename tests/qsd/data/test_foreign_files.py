@@ -258,6 +258,10 @@ def test_the_true_reason_of_an_unreadable_parquet(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="a git-lfs pointer instead of the file"):
             open_path(tmp_path / name, reader)
     table = pa.Table.from_pylist(rows_of(3))
+    pq.write_table(table, path)
+    path.write_bytes(path.read_bytes().replace(b"caption", b"capti\xe5n"))
+    with pytest.raises(UserError, match="not a readable parquet file"):
+        open_path(path, "pickapic")
     offsets = pa.array([0, 1, 2, 3], pa.int32()).buffers()[1]
     broken = pa.StringArray.from_buffers(3, offsets, pa.py_buffer(b"ab\xe9"))
     pq.write_table(table.set_column(table.schema.get_field_index("caption"), "caption", broken), path)
