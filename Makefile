@@ -65,7 +65,7 @@ check: ## lint, types, and the tests that are not slow: before every commit: [AR
 	$(SETUP)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers 2
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow" --ignore tests/slurm $(ARGS)
 
 test: ## all tests, four at a time, since many wait for other processes: [ARGS=]
@@ -99,7 +99,7 @@ lint: ## ruff: rules and format
 
 types: ## mypy, strict
 	$(SETUP)
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers 2
 
 lock: ## update requirements.lock after a change in pyproject.toml; UPGRADE=1 takes the newest versions
 	$(SETUP)

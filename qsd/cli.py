@@ -103,6 +103,7 @@ def fetch(
 
 app.command("train-reward")(cli_rewards.train_reward)
 app.command()(cli_rewards.accuracy)
+app.command("export-images")(cli_rewards.export_images)
 
 
 def main() -> None:

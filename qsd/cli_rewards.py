@@ -73,3 +73,18 @@ def accuracy(
         results[name] = result(scorer, scores, labels, protocol_name, threshold)
     for line in accuracy_lines(results, labels, protocol_name):
         print(line)
+
+
+def export_images(
+    place: Annotated[Path, typer.Argument(metavar="PATH", help="Preference pairs, or a result of the generate stage.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for images/ and requests.csv; continued.")],
+    reader: Annotated[str | None, typer.Option(help="Layout of preference pairs; detected if not given.")] = None,
+) -> None:
+    """Write out images and captions for a judge that runs elsewhere (reward model `precomputed`)."""
+    from qsd.progress import ShownProgress
+    from qsd.rewards.export import TABLE
+    from qsd.rewards.export import export_images as export
+
+    with ShownProgress("export-images") as report:
+        images, items = export(place, reader, out, report)
+    print(f"{images:,} images, {items:,} to score: {out / TABLE}")

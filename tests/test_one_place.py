@@ -108,6 +108,7 @@ def test_a_loss_with_a_setting_is_one_file_and_its_setting_an_axis(own_loss: Pat
     assert {cell["loss.mapo_scale"] for cell in cells} == {None}, "another loss's setting"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "message"),
     [

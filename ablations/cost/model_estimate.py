@@ -109,9 +109,11 @@ def has_gpu(device: str) -> bool:
 
 
 def _scorer_flop(weights: str, name: str) -> float:
-    """Of one image; 0 for a reward model without weights, whose arithmetic on pixels costs less than their decoding."""
+    """Of one image; 0 where no network scores: what is then done with the pixels costs less than their decoding."""
     from qsd.rewards.scorers import REGISTRY
 
+    if not REGISTRY.get(name).scores_new_images:
+        return 0.0
     folders = [str(Path(weights) / folder) for folder in REGISTRY.get(name).folders]
     parameters = sum(_parameters(Path(folder)) or UNKNOWN_SCORER for folder in folders)
     return 2.0 * parameters * SCORER_POSITIONS["small" if parameters < 50_000_000 else "large"]

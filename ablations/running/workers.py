@@ -35,8 +35,12 @@ PRELOAD = (
     "diffusers.models.unets.unet_2d_condition",
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
     "open_clip.model",
+    "pandas",
+    "pyarrow.dataset",
 )
-"""What the stages of ``qsd`` import. None of these starts a thread; pyarrow would, and is quick to import."""
+"""What the stages of ``qsd`` import. None of these starts a thread (``_NO_THREAD``)."""
+_NO_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""pyarrow's allocator would start one when it is imported, and a fork must not be made with threads."""
 EXIT_UNKNOWN = 255
 """``multiprocessing``'s exit status of a process whose fork server is gone: the kernel has killed the process too."""
 _OWN = ("ablations.running.fork_server", "ablations.running.workers", "ablations.cli")
@@ -59,7 +63,8 @@ class Workers:
     """
 
     def __init__(self, preload: Sequence[str], threads: int) -> None:
-        self._limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        pools = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        self._limits = pools | _NO_THREAD
         self._context = get_context("forkserver")
         self._running: dict[int, ForkServerProcess] = {}
         self._context.set_forkserver_preload([*_OWN, *preload])

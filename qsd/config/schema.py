@@ -114,6 +114,9 @@ class LossConfig(MemberSection):
     name: str = meaning("dpo", "the loss", registry="qsd.losses")
 
 
+SCHEDULES = ("constant", "cosine", "linear")
+"""Of a learning rate after its warm-up."""
+
 EQUAL_STEP_RANK = 16
 """The rank at which ``lora.scaling`` makes no difference."""
 
@@ -154,7 +157,7 @@ class TrainingConfig:
     epochs: float = meaning(1.0, "passes over the selected pairs (budget epochs)", above=0)
     pairs_per_step: int = meaning(0, "pairs that one optimiser step averages over", needed="pairs", least=1)
     learning_rate: float = meaning(REQUIRED, "peak rate of AdamW", above=0)
-    schedule: str = meaning("constant", "after the warm-up", choices=("constant", "cosine"))
+    schedule: str = meaning("constant", "after the warm-up; the others end at zero", choices=SCHEDULES)
     warmup_steps: int = meaning(0, "steps of linear warm-up", least=0)
     weight_decay: float = meaning(0.01, "of AdamW on the adapter", least=0)
     max_grad_norm: float = meaning(1.0, "gradient clipping by global norm", above=0)

@@ -105,8 +105,8 @@ class ChoicesMethod(Method):
         return torch.stack([loss * factor, correct / preferred, margin / preferred])
 
     def after_update(self) -> None:
-        """Some families clamp a weight."""
-        self.model.after_step()
+        """Some families bound a weight."""
+        self.model.after_step(self.config.loss.max_logit_scale)
 
     def further_columns(self, done: int) -> dict[str, float]:
         """Accuracy on the held-out choices, every ``training.validate_steps``."""
@@ -168,7 +168,7 @@ def recipe_of(training: OptimiserConfig) -> Recipe:
         training.max_grad_norm,
         betas=(training.beta1, training.beta2),
         eps=training.eps,
-        decay_matrices_only=True,
+        decay_matrices_only=training.decayed == "matrices",
         kind="parameter",
     )
     return Recipe(optimizer, training.checkpoint_steps, training.checkpoint_seconds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from qsd.config.fields import MOST_SEED, REQUIRED, execution, location, meaning
+from qsd.config.schema import SCHEDULES
 
 
 @dataclass
@@ -56,6 +57,11 @@ class ObjectiveConfig:
         "hps: the published loss sums over a GPU's pairs and averages over GPUs; null sums over the batch",
         least=1,
     )
+    max_logit_scale: float | None = meaning(
+        100.0,
+        "family clip: factor of the cosine, at most, after each step; null: no bound, as published PickScore",
+        above=0,
+    )
 
 
 @dataclass
@@ -77,9 +83,16 @@ class OptimiserConfig:
     steps: int = meaning(REQUIRED, "optimiser steps", least=1, most=100_000_000)
     batch: int = meaning(REQUIRED, "choices per optimiser step, over all processes", least=1)
     learning_rate: float = meaning(REQUIRED, "peak rate", above=0)
-    schedule: str = meaning("cosine", "after the warm-up: to zero, or constant", choices=("constant", "cosine"))
+    schedule: str = meaning(
+        "cosine", "after the warm-up: to zero along a cosine or a line, or constant", choices=SCHEDULES
+    )
     warmup_steps: int = meaning(0, "steps of linear warm-up", least=0)
-    weight_decay: float = meaning(0.0, "on matrices; none on norms, biases, vectors and the logit scale", least=0)
+    weight_decay: float = meaning(0.0, "of AdamW", least=0)
+    decayed: str = meaning(
+        "matrices",
+        "what weight_decay is for; matrices leaves out norms, biases, vectors and the logit scale",
+        choices=("matrices", "all"),
+    )
     beta1: float = meaning(0.9, "of AdamW", least=0, most=1)
     beta2: float = meaning(0.98, "of AdamW", least=0, most=1)
     eps: float = meaning(1e-6, "of AdamW", above=0)

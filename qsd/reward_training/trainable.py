@@ -43,8 +43,8 @@ class TrainableReward(nn.Module, ABC):
             UserError: the model has fewer blocks.
         """
 
-    def after_step(self) -> None:
-        """Called after each optimiser step, for example to clamp a weight; nothing by default."""
+    def after_step(self, max_logit_scale: float | None) -> None:
+        """Called after each optimiser step, to bound the factor of the cosine where there is one."""
         return
 
     @abstractmethod

@@ -30,17 +30,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LAYER = re.compile(r"layers\.(\d+)\.weight")
+PUBLISHED = (0, 2, 4, 6, 7)
+"""The published head's linear layers by their number; between them is dropout alone. The same repository has a variant
+with ReLU between its layers, numbered otherwise, which is no affine map."""
 
 
 def fold(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """A chain of linear layers as one: (weight (1, D), bias (1,)), fp32, multiplied out in fp64.
 
     Raises:
-        UserError: no linear layers, shapes that do not chain, or an output that is not one number.
+        UserError: no linear layers, others than the published ones, shapes that do not chain, or an output that is not
+            one number.
     """
     import torch
 
     numbers = sorted(int(match[1]) for name in state if (match := _LAYER.fullmatch(name)))
+    if numbers and tuple(numbers) != PUBLISHED:
+        raise UserError(
+            f"aesthetic head: its linear layers are number {', '.join(map(str, numbers))}, those of the published head "
+            f"{', '.join(map(str, PUBLISHED))}; with activations between them it is no affine map, and not supported"
+        )
     prefixes = [f"layers.{number}." for number in numbers] or [""]
     try:
         weight, bias = (state[f"{prefixes[0]}{part}"].double() for part in ("weight", "bias"))

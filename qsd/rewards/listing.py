@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qsd.errors import UserError
 from qsd.rewards.folder import read_config
+from qsd.rewards.precomputed import STATED
 from qsd.rewards.preprocess import Preprocess
 from qsd.rewards.revision import revision
 from qsd.rewards.scorers import ENSEMBLE, REGISTRY
@@ -35,13 +36,13 @@ def listing(weights: Path) -> list[Listed]:
         if name == ENSEMBLE:
             lines.append(Listed(name, spec.unit, spec.selects, None, "of reward.members"))
             continue
-        size = spec.preprocess.size if spec.preprocess else None
+        size, unit = (spec.preprocess.size if spec.preprocess else None), spec.unit
         try:
             found = revision(name, str(weights))
-            size = preprocess_of(name, str(weights)).size
+            size, unit = preprocess_of(name, str(weights)).size, unit_of(name, str(weights))
         except UserError:
             found = None
-        lines.append(Listed(name, spec.unit, spec.selects, size, found))
+        lines.append(Listed(name, unit, spec.selects, size, found))
     return lines
 
 
@@ -53,6 +54,16 @@ def preprocess_of(name: str, weights: str) -> Preprocess:
     """
     spec = REGISTRY.get(name)
     return spec.preprocess or _stated(Path(weights) / spec.folder)
+
+
+def unit_of(name: str, weights: str) -> str:
+    """The unit of a reward model's scores.
+
+    Raises:
+        UserError: its folder has to state it, and has no readable config.json that does.
+    """
+    spec = REGISTRY.get(name)
+    return str(read_config(Path(weights) / spec.folder, ("unit",))["unit"]) if spec.unit == STATED else spec.unit
 
 
 def _stated(folder: Path) -> Preprocess:

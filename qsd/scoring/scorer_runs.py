@@ -12,10 +12,9 @@ import torch
 from qsd.config.digest import canonical_json, hash_of
 from qsd.config.schema import RewardConfig
 from qsd.rewards.clip import ClipScorer
-from qsd.rewards.listing import preprocess_of
+from qsd.rewards.listing import preprocess_of, unit_of
 from qsd.rewards.preprocess import Preprocess
 from qsd.rewards.revision import revision
-from qsd.rewards.scorers import REGISTRY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +91,7 @@ def column_of(name: str, reward: RewardConfig) -> ScorerRun:
     """
     return ScorerRun(
         name=name,
-        unit=REGISTRY.get(name).unit,
+        unit=unit_of(name, reward.weights),
         revision=revision(name, reward.weights),
         weights=reward.weights,
         preprocess=preprocess_of(name, reward.weights),

@@ -24,12 +24,14 @@ class LearningRateSchedule(Protocol):
 
 
 def learning_rate(schedule: LearningRateSchedule, step: int) -> float:
-    """The rate of step 0, 1, …: linear warm-up to the peak, then constant, or a cosine that ends at zero."""
+    """The rate of step 0, 1, …: linear warm-up to the peak, then constant, or a cosine or a line that ends at zero."""
     if step < schedule.warmup_steps:
         return schedule.learning_rate * (step + 1) / schedule.warmup_steps
     if schedule.schedule == "constant":
         return schedule.learning_rate
     done = (step - schedule.warmup_steps) / max(1, schedule.steps - schedule.warmup_steps)
+    if schedule.schedule == "linear":
+        return schedule.learning_rate * (1 - done)
     return schedule.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 

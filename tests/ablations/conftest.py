@@ -61,14 +61,25 @@ def write_model(folder: Path, parts: tuple[str, ...] = ("unet", "vae", "text_enc
         (folder / part / "model.safetensors").write_text(part)
 
 
+def write_world(folder: Path) -> None:
+    """An experiment and a sweep."""
+    for name, text in (("experiments/tiny.yaml", EXPERIMENT), ("sweeps/good.yaml", SWEEP)):
+        (folder / name).parent.mkdir()
+        (folder / name).write_text(text)
+
+
+def plan_text(text: str, name: str) -> Plan:
+    """Plan a sweep given as text over the cheap stages, in the current folder."""
+    path = Path("sweeps") / f"{name}.yaml"
+    path.write_text(textwrap.dedent(text))
+    return make_plan(read_sweep(path), fake_stages)
+
+
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder of a test: ``experiments/tiny.yaml``, ``sweeps/`` and what the experiment's paths name."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "tiny.yaml").write_text(EXPERIMENT)
-    (tmp_path / "sweeps").mkdir()
-    (tmp_path / "sweeps" / "good.yaml").write_text(SWEEP)
+    write_world(tmp_path)
     return tmp_path
 
 
@@ -77,9 +88,7 @@ def plan_of(world: Path) -> Planner:
     """Plan a sweep given as text over the cheap stages."""
 
     def plan(text: str = SWEEP, name: str = "a") -> Plan:
-        path = Path("sweeps") / f"{name}.yaml"
-        path.write_text(textwrap.dedent(text))
-        return make_plan(read_sweep(path), fake_stages)
+        return plan_text(text, name)
 
     return plan
 
@@ -99,6 +108,11 @@ def assets(world: Path) -> Path:
 @pytest.fixture
 def fake_log(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the cheap stages note what they do."""
-    monkeypatch.setenv("FAKE_LOG", str(world / "events"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    set_log(monkeypatch, world / "events")
     return world / "events"
+
+
+def set_log(patch: pytest.MonkeyPatch, log: Path) -> None:
+    """What processes of the cheap stages need."""
+    patch.setenv("FAKE_LOG", str(log))
+    patch.setenv("PYTHONPATH", str(ROOT))

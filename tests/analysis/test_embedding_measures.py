@@ -22,6 +22,8 @@ from qsd.errors import UserError
 from qsd.evaluation.embeddings import Embeddings, read_embeddings, write_embeddings
 from tests.analysis.synthetic import Cell, World, seal, stage_keys, write_sweep
 
+pytestmark = pytest.mark.slow
+
 MEASURED = ["judge", "aesthetic", "clip_emoji", "distance_to_base", "diversity"]
 
 
@@ -151,7 +153,6 @@ def test_the_figure_has_no_panel_for_a_distance_minus_the_base_model(measured):
     assert "not evaluated" not in [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
-@pytest.mark.slow
 def test_written_tables_hold_the_measures_and_follow_the_embeddings(tmp_path, world):
     folder = write_sweep(tmp_path, world)
     write(tmp_path, folder)

@@ -95,6 +95,7 @@ def test_rows_are_read_back_and_csv_names_the_origin(tmp_path, world):
     assert [part.split(":")[0] for part in short["baseline_by_seed"].split()] == ["0", "1"]
 
 
+@pytest.mark.slow
 def test_differences_are_those_of_the_scores(tmp_path, world):
     """Mean of the cell minus mean of the reference, straight from the long table."""
     results = load(tmp_path, write_sweep(tmp_path, world))
@@ -190,6 +191,7 @@ def test_up_to_date_follows_inputs_and_outputs(tmp_path, world):
     assert not up_to_date(tmp_path, folder)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_has_only_begun(tmp_path):
     """No base model yet, one cell of two: dashes, no crash, nothing made up."""
     cells = [
@@ -268,6 +270,7 @@ def test_new_selections_make_the_tables_old(tmp_path, world):
     assert not up_to_date(tmp_path, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["only the base model", "only the baseline", "only what diverged"])
 def test_a_sweep_with_nothing_to_compare_is_reported_all_the_same(tmp_path, kept):
     world = usual_world(prompts={"evaluation": 12}, pictures=False)

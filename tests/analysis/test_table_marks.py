@@ -14,6 +14,8 @@ from analysis.report import write
 from analysis.statistics.build_rows import build_rows
 from tests.analysis.synthetic import Cell, World, usual_world, write_sweep
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world():
@@ -25,7 +27,6 @@ def lines_of(text, cell):
     return [line for line in text.split("trained on")[0].splitlines() if line.split()[:1] == [cell]]
 
 
-@pytest.mark.slow
 def test_marks_are_of_the_primary_scorer_and_the_others_are_exploratory(tmp_path):
     """A large true effect is marked, by * under the primary scorer and by ° elsewhere; no effect is not."""
     cells = [
@@ -73,7 +74,6 @@ def test_one_seed_has_no_mark_and_says_why(tmp_path):
     assert row.versus_baseline.estimate is None
 
 
-@pytest.mark.slow
 def test_a_diverged_seed_is_a_result_and_never_averaged_away(tmp_path, world):
     world.cells[1].diverged = (1,)
     folder = write_sweep(tmp_path, world)
@@ -101,7 +101,6 @@ def test_a_diverged_baseline_leaves_nothing_to_mark_against_it(tmp_path, world):
     assert all(row.versus_base.mark is not None for row in rows)
 
 
-@pytest.mark.slow
 def test_a_partial_table_says_what_is_missing_and_marks_only_whole_cells(tmp_path, world):
     world.cells[1].failed = (2,)
     world.cells[2].absent = (0, 1, 2)

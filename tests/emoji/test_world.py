@@ -90,6 +90,7 @@ def test_choices_are_in_the_layout_of_hpd() -> None:
         assert set(group["image_path"]) <= files
 
 
+@pytest.mark.slow
 def test_cut_tokenizer_agrees_with_the_full_one() -> None:
     from open_clip.tokenizer import SimpleTokenizer
     from transformers import CLIPTokenizer
@@ -117,6 +118,7 @@ def test_captions(name: str, expected: str) -> None:
     assert captions.caption(name, "noto") == f"{expected}, noto style"
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_damage_grows_with_severity_and_is_nothing_at_zero(seed: int) -> None:
     images = torch.rand((4, 3, 16, 16), generator=torch.Generator().manual_seed(seed)) * 2 - 1

@@ -145,6 +145,7 @@ for _ in range(200):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_file_and_a_reader_sees_one_of_both(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), letter]) for letter in "ab"]

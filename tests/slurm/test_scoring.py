@@ -17,6 +17,7 @@ from ablations.store.launches import launches
 from qsd.config.load import build
 from qsd.stages import spec as stages
 from qsd.stages.score import run as score
+from tests.ablations.conftest import PROMPTS
 from tests.qsd import tiny_world
 from tests.slurm.one_node import OneNode
 from tests.slurm.watch import command, logs, wait_for_end
@@ -36,7 +37,7 @@ def test_an_array_of_score_processes(slurm: OneNode, world: Path, profile: Profi
     tiny_world.write_rewards(world / "world" / "scorers")
     tiny_world.write_rows(world / "world" / "pairs", tiny_world.good_rows(40))
     (world / "world" / "model").mkdir()
-    (world / "world" / "prompts.csv").write_text("prompt_id,caption,split\n")
+    (world / "world" / "prompts.csv").write_text(PROMPTS)
     path = world / "sweeps" / "models.yaml"
     path.write_text(SWEEP)
     plan = make_plan(read_sweep(path), stages)

@@ -282,9 +282,14 @@ def family_named(pipeline: str, place: str) -> Family:
         place: what names it, for the message.
 
     Raises:
-        UserError: no family is of that class.
+        UserError: no family is of that class, or two are.
     """
-    known = {family.pipeline: family for family in families()}
+    known: dict[str, Family] = {}
+    for family in families():
+        if family.pipeline in known:
+            both = " and ".join(type(one).__module__ for one in (known[family.pipeline], family))
+            raise UserError(f"{both} are both for {family.pipeline}; a pipeline's class has one family")
+        known[family.pipeline] = family
     if pipeline not in known:
         raise UserError(
             f"{place} names the pipeline {pipeline}, which is not supported{suggest(pipeline, known)}; "

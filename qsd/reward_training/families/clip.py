@@ -18,8 +18,6 @@ from qsd.rewards import delta
 from qsd.rewards.clip import ClipScorer
 from qsd.rewards.preprocess import Preprocess
 
-LARGEST_LOGIT_SCALE = math.log(100)
-
 
 class ClipReward(TrainableReward):
     """A CLIP in training.
@@ -53,10 +51,11 @@ class ClipReward(TrainableReward):
         """See :func:`qsd.reward_training.layers.choose_layers`."""
         choose_layers(self.clip, image_blocks, text_blocks)
 
-    def after_step(self) -> None:
-        """Clamp the logit scale to at most ln 100, as HPS v2 and CLIP do."""
-        with torch.no_grad():
-            self.clip.logit_scale.clamp_(max=LARGEST_LOGIT_SCALE)
+    def after_step(self, max_logit_scale: float | None) -> None:
+        """Clamp the logit scale to at most ln ``max_logit_scale``; HPS v2 and CLIP have 100, PickScore no bound."""
+        if max_logit_scale is not None:
+            with torch.no_grad():
+                self.clip.logit_scale.clamp_(max=math.log(max_logit_scale))
 
     def save(self, folder: Path) -> None:
         """Write the trained tensors alone, as fp16, and round those in memory; see :mod:`qsd.rewards.delta`."""

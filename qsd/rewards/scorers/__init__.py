@@ -25,7 +25,7 @@ class ScorerSpec:
         open: (folder with its weights, torch device name) -> scorer.
         folder: the weights' folder below ``reward.weights``.
         needs: further folders it reads, for example the CLIP below an aesthetic head; they enter its revision.
-        unit: of the score, for example ``cosine``.
+        unit: of the score, for example ``cosine``; ``stated``: its ``config.json`` states it.
         selects: False for a judge: it must never rank training pairs.
         preprocess: of published weights; folders that this project writes state theirs in ``config.json``.
         files: published weights on the hub; none for reward models that this project trains.
@@ -33,6 +33,8 @@ class ScorerSpec:
         backbone: the pretrained network that it is, sits on or was fine-tuned from, where other reward models share it;
             their scores are correlated, so tables mark them. Empty: it shares no network.
         differentiable: whether ``score_tensor`` has gradients that reach the pixels.
+        scores_new_images: False where only images that are known beforehand have scores; it can be no reward of an
+            on-policy method, which scores images that it has just made.
     """
 
     open: Callable[[Path, str], Scorer]
@@ -45,6 +47,7 @@ class ScorerSpec:
     version: int = 1
     backbone: str = ""
     differentiable: Remark[bool] = True
+    scores_new_images: Remark[bool] = True
 
     @property
     def folders(self) -> tuple[str, ...]:

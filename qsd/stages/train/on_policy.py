@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qsd.errors import UserError
 from qsd.rewards.scorers import ENSEMBLE
+from qsd.rewards.scorers import REGISTRY as SCORERS
 from qsd.stages.stage_spec import Compute, Work, member_code
 from qsd.training.methods import REGISTRY, method_of
 
@@ -42,7 +44,7 @@ def extra(values: Values) -> dict[str, Any]:
 
     Raises:
         UserError: training prompts that are also watched or evaluated, more trained steps than there are, or a reward
-            model without weights.
+            model without weights or without scores of new images.
     """
     from qsd.rewards.ensemble import members_of
     from qsd.rewards.revision import revision
@@ -52,7 +54,15 @@ def extra(values: Values) -> dict[str, Any]:
     _passes(values)  # refuses an impossible placement of the trained steps
     names = members_of(values["reward.model"], values["reward.members"])
     watchers = (values["method.watchers"] or []) if values["method.watched_prompts"] else []
-    revisions = {name: revision(name, values["reward.weights"]) for name in dict.fromkeys((*names, *watchers))}
+    scoring = tuple(dict.fromkeys((*names, *watchers)))
+    for name in scoring:
+        if not SCORERS.get(name).scores_new_images:
+            field = "method.watchers" if name not in names else "reward.model" if names == [name] else "reward.members"
+            raise UserError(
+                f"{field} {name}: it has scores of stored images only, and method {values['method.name']} makes new "
+                "ones; use another reward model"
+            )
+    revisions = {name: revision(name, values["reward.weights"]) for name in scoring}
     code = method_of(values).code()
     return {**member_code("method", REGISTRY, values["method.name"]), "method.code": code, "revisions": revisions}
 

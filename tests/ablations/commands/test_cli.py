@@ -53,6 +53,7 @@ def probe(arguments: list[str], heavy: tuple[str, ...]) -> tuple[float, str]:
     return float(seconds), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", HELPS)
 def test_help_is_quick_and_imports_nothing_heavy(arguments: list[str], yardstick: float) -> None:
     attempts = [probe(arguments, HEAVY) for _ in range(3)]
@@ -79,6 +80,7 @@ print([name for name in ("torch", "pandas", "wandb", "matplotlib", "pyarrow", "o
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read_first", [0, 10], ids=["at once", "after some bytes"])
 @pytest.mark.parametrize("arguments", [["plan", "demo"], ["cells", "large_grid"], ["plan", "--help"]], ids=" ".join)
 def test_a_closed_pipe_ends_a_command_quietly(arguments: list[str], read_first: int) -> None:
@@ -134,6 +136,7 @@ def test_table_before_the_run_says_what_to_do(world: Path, capsys: pytest.Captur
     assert lines[train + 1 : train + 3] == ["    not run yet", "    no train has been finished in this store"]
 
 
+@pytest.mark.slow
 def test_explain_names_the_field_that_differs(plan_of: Planner, store: Store, fake_log: Path) -> None:
     run_plan(
         plan_of("question: q\nexperiment: tiny\naxes: {lora.rank: [4]}\nbaseline: {lora.rank: 4}\nseeds: [0]\n"), store
@@ -157,6 +160,7 @@ def test_explain_names_the_field_that_differs(plan_of: Planner, store: Store, fa
     assert find_cell(plan, cell.label) is cell
 
 
+@pytest.mark.slow
 def test_explain_tells_a_damaged_artefact(plan_of: Planner, store: Store, fake_log: Path) -> None:
     plan = plan_of(SMALL)
     run_plan(plan, store)
@@ -169,6 +173,7 @@ def test_explain_tells_a_damaged_artefact(plan_of: Planner, store: Store, fake_l
     assert run_plan(plan, store).ran == 1, "only the damaged stage is made anew; what was made from it is still valid"
 
 
+@pytest.mark.slow
 def test_status_tells_failures_and_running_stages(plan_of: Planner, store: Store, fake_log: Path) -> None:
     plan = plan_of(
         "question: q\nexperiment: tiny\naxes: {loss.beta: [100, 666]}\nbaseline: {loss.beta: 100}\nseeds: [0]\n"

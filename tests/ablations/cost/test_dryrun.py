@@ -17,6 +17,8 @@ from tests.ablations import fake_stages
 from tests.ablations.conftest import Planner
 from tests.ablations.local_run import PRELOAD, events
 
+pytestmark = pytest.mark.slow
+
 SHAPES = """
 question: q
 experiment: tiny

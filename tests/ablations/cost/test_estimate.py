@@ -179,6 +179,7 @@ def test_only_the_newest_records_are_read(plan_of: Planner, store: Store, monkey
     assert len(read) == 4 * timings.MOST_READ
 
 
+@pytest.mark.slow
 def test_what_a_real_run_left_is_used(plan_of: Planner, store: Store, fake_log: Path) -> None:
     run_plan(plan_of(SMALL), store)
     plan = plan_of(SMALL.replace("seeds: [0]", "seeds: [0, 1]"), "more")

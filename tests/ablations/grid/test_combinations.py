@@ -105,6 +105,7 @@ def excluded(point: dict[str, Any], sweep: Sweep) -> bool:
     return any(all(name in point and point[name] in entry[name] for name in entry) for entry in sweep.exclude)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(grids(conditional=False))
 def test_the_number_of_cells_is_the_product_minus_the_exclusions(sweep: Sweep) -> None:
@@ -120,6 +121,7 @@ def test_the_number_of_cells_is_the_product_minus_the_exclusions(sweep: Sweep) -
     assert sum(point.is_baseline for point in points(sweep)) == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(grids(conditional=True))
 def test_conditional_axes_collapse(sweep: Sweep) -> None:
@@ -177,6 +179,7 @@ WRITTEN: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10**6))
 def test_the_order_of_keys_in_the_file_changes_no_stage(world: Path, seed: int) -> None:
@@ -210,6 +213,7 @@ print(json.dumps([[cell.cell_id, *(node.key for node in cell.stages.values())] f
 """
 
 
+@pytest.mark.slow
 def test_a_field_added_with_a_default_changes_no_key() -> None:
     """Every section of the schema gets one, as if a later version had it; all keys of a shipped sweep stay."""
     found = [

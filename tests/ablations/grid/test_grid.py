@@ -196,6 +196,7 @@ def test_remembered_function_is_called_once_per_combination_that_it_reads() -> N
     assert len(calls) == 3 + 1
 
 
+@pytest.mark.slow
 def test_every_shipped_sweep_is_sound() -> None:
     from ablations.grid.spec import read_sweep
 

@@ -18,6 +18,7 @@ from tests.ablations.command import ablate
 from tests.ablations.malformed import MALFORMED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MALFORMED)
 def test_mistake_is_named_with_its_place(name: str, world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, place, message = MALFORMED[name]

@@ -28,6 +28,7 @@ def test_the_end_of_a_long_file(tmp_path: Path) -> None:
     assert tail(path, 9)[-1] == "ok"
 
 
+@pytest.mark.slow
 def test_the_stage_that_is_meant(plan_of: Planner, store: Store, fake_log: Path) -> None:
     plan = plan_of(faulty(610))
     good, bad = plan.cells[0], plan.cells[1]

@@ -84,6 +84,7 @@ def test_configuration_stages_code_and_machines(
     assert "torch: 2.9.0 | 2.10.0  (train)" in output
 
 
+@pytest.mark.slow
 def test_a_cell_is_no_different_from_itself(plan_of: Planner, store: Store, fake_log: Path) -> None:
     plan = plan_of(TEXT)
     run_plan(plan, store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ablations.store.scheduler import JobState
 from ablations.store.states import states
 from tests.ablations import fake_stages
 from tests.ablations.command import ablate
-from tests.ablations.conftest import EXPERIMENT, SMALL, Planner, write_assets
+from tests.ablations.conftest import EXPERIMENT, SMALL, Planner, plan_text, set_log, write_assets, write_world
 from tests.ablations.kill import tree
 from tests.ablations.local_run import run_plan
 
@@ -34,14 +35,27 @@ OTHER = SMALL.replace("quality.metric: [product, difference]", "lora.rank: [4, 1
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where two sweeps were run."""
+    folder = tmp_path_factory.mktemp("ran")
+    write_world(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        set_log(patch, folder / "events")
+        store = Store(Path("runs"), fake_stages.key_of)
+        for plan in (plan_text(SMALL, "kept"), plan_text(OTHER, "gone")):
+            run_plan(plan, store)
+            write_cells(plan, store, None)
+    return folder
+
+
 @pytest.fixture
-def finished(plan_of: Planner, store: Store, fake_log: Path, world: Path) -> tuple[Plan, Plan]:
+def finished(ran: Path, plan_of: Planner, store: Store, world: Path) -> tuple[Plan, Plan]:
     """Two sweeps that were run; the file of the second is gone."""
     (world / "sweeps" / "good.yaml").unlink()
     kept, gone = plan_of(SMALL, "kept"), plan_of(OTHER, "gone")
-    for plan in (kept, gone):
-        run_plan(plan, store)
-        write_cells(plan, store, None)
+    shutil.copytree(ran / "runs", store.root)
     Path("sweeps/gone.yaml").unlink()
     return kept, gone
 

@@ -112,6 +112,7 @@ def launched(world: Path, fake_log: Path) -> subprocess.Popen[str]:
 LONG = SMALL + "overrides: {training.steps: 100}\n"
 
 
+@pytest.mark.slow
 def test_cancel_ends_the_local_run(plan_of: Planner, store: Store, world: Path, fake_log: Path) -> None:
     plan = plan_of(LONG)
     process = launched(world, fake_log)
@@ -126,6 +127,7 @@ def test_cancel_ends_the_local_run(plan_of: Planner, store: Store, world: Path, 
     assert list(cancel(plan, store)) == ["nothing of this sweep runs or waits"]
 
 
+@pytest.mark.slow
 def test_cancel_of_a_cell_leaves_what_others_need(plan_of: Planner, store: Store, world: Path, fake_log: Path) -> None:
     plan = plan_of(LONG)
     process = launched(world, fake_log)

@@ -102,6 +102,7 @@ def test_a_mistake_of_the_user_is_described(plan_of: Planner, store: Store) -> N
     assert error["frames"] == [], "the runner's own frames tell nothing"
 
 
+@pytest.mark.slow
 def test_the_frames_of_a_fault_name_the_code_not_the_line(plan_of: Planner, store: Store) -> None:
     node = node_of(plan_of(SMALL), "score")
     output = store.partial("score", node.key)
@@ -216,6 +217,7 @@ def test_a_damaged_adjustment_is_told(plan_of: Planner, store: Store) -> None:
     assert ending(store, node)["reason"].endswith("not an adjustment; delete it and retry again")
 
 
+@pytest.mark.slow
 def test_a_job_that_means_something_else_by_now_is_refused(plan_of: Planner, store: Store) -> None:
     node = node_of(plan_of(SMALL), "encode")
     path = job_of(node, store)
@@ -229,6 +231,7 @@ def test_a_job_that_means_something_else_by_now_is_refused(plan_of: Planner, sto
     assert ending(store, node)["reason"].startswith("encode: launched as version 3, but the code is of version 1")
 
 
+@pytest.mark.slow
 def test_a_data_file_edited_after_the_launch_is_refused(plan_of: Planner, store: Store, world: Path) -> None:
     """The project's own stages: the key holds a digest of the file behind the path."""
     (world / "world").mkdir()

@@ -21,6 +21,8 @@ from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.faults import FAULTS, faulty
 from tests.ablations.local_run import PRELOAD
 
+pytestmark = pytest.mark.slow
+
 DIVERGES, FAILS = 608, 610
 REASON = "training diverged: loss is nan at step 3; lower training.learning_rate"
 ENDED = {
@@ -68,7 +70,6 @@ def test_after_a_failure_and_a_divergence_there_is_a_table(
     assert "608" not in error
 
 
-@pytest.mark.slow
 def test_failures_of_one_cause_are_one_group(
     plan_of: Planner, store: Store, fake_log: Path, tables: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,7 +83,6 @@ def test_failures_of_one_cause_are_one_group(
     assert lines[-1] == "2 stages failed; the same command tries them again"
 
 
-@pytest.mark.slow
 def test_a_divergence_alone_is_no_failure_and_the_next_run_makes_no_attempt(
     plan_of: Planner, store: Store, fake_log: Path, tables: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,7 +125,6 @@ def test_where_nothing_is_evaluated_the_failure_is_what_is_said(
         write_cells(plan, store, None, least=1)
 
 
-@pytest.mark.slow
 def test_a_table_that_can_not_be_made_does_not_hide_the_failures(
     plan_of: Planner, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,7 @@ def outcome(store: Store, node: StageNode) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_status_says_whether_the_stage_is_done(job: Job, node: StageNode, store: Store) -> None:
     assert start(job).wait(60) == 0
     assert store.is_done(node.stage, node.key)
@@ -63,6 +64,7 @@ def test_a_failed_stage_fails_its_job(plan_of: Planner, store: Store) -> None:
     assert outcome(store, node)["state"] == "failed"
 
 
+@pytest.mark.slow
 def test_it_waits_for_another_process_and_then_does_the_work(job: Job, node: StageNode, store: Store) -> None:
     claim = store.claims.take(node.key)
     assert claim is not None
@@ -76,6 +78,7 @@ def test_it_waits_for_another_process_and_then_does_the_work(job: Job, node: Sta
     assert store.is_done(node.stage, node.key)
 
 
+@pytest.mark.slow
 def test_asked_to_end_while_it_waits_it_ends_undone(job: Job, node: StageNode, store: Store) -> None:
     claim = store.claims.take(node.key)
     process = start(job)
@@ -189,6 +192,7 @@ def test_a_stage_that_stands_still_is_found_out(
     assert requeue.stuck(job) is None, "a new submission starts with a clean sheet"
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_in_submitits_folder_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Job
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.ablations.kill import Kill, run_with_kills, tree
 from tests.ablations.tiny_project import ROOT, make_project
 
-KILLS = 20
+KILLS = 6
 RESULTS = ("cells.json", "table.csv", "table.md", "effects.png", "gallery.png")
 COMMAND = [sys.executable, "-m", "ablations.cli", "run", "small"]
 ENV = {"PYTHONPATH": str(ROOT)}
@@ -60,8 +60,8 @@ def test_killed_at_random_instants_the_result_is_the_same(
     draw = random.Random(everything)
     # Spread over the run by the stages that are done, not by time: the last kills too meet a run that is under way.
     kills: list[Kill] = []
-    for number in range(KILLS // 2):
-        least = number * len(stages(calm / "runs")) * 4 // 5 // (KILLS // 2)
+    for number in range(KILLS):
+        least = number * len(stages(calm / "runs")) * 4 // 5 // KILLS
         kills += run_with_kills(
             COMMAND,
             [draw.uniform(0, 0.05) * work],
@@ -78,7 +78,7 @@ def test_killed_at_random_instants_the_result_is_the_same(
     folder, expected = (base / "runs" / "sweeps" / "small@tiny" for base in (root, calm))
     for name in RESULTS:
         assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
-    assert len(kills) == KILLS // 2, "the kills must hit a run that is under way"
+    assert len(kills) == KILLS, "the kills must hit a run that is under way"
     tries, done = len(attempts(root / "runs")), len(stages(root / "runs"))
     assert tries <= done + 2 * len(kills), "each kill interrupts two stages at most"
     assert all(count == 1 for count in ends(root / "runs").values()), "a completed stage is not repeated"

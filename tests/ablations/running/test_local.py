@@ -26,8 +26,9 @@ from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.kill import tree
 from tests.ablations.local_run import ENV, PRELOAD, ROOT, command, events, run_plan
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_every_stage_runs_once_and_the_second_run_none(plan_of: Planner, store: Store, fake_log: Path) -> None:
     plan = plan_of(SMALL)
     result = run_plan(plan, store)
@@ -41,7 +42,6 @@ def test_every_stage_runs_once_and_the_second_run_none(plan_of: Planner, store: 
     assert not list(Path("runs/claims").iterdir()), "no claim is left"
 
 
-@pytest.mark.slow
 def test_artefacts_hold_no_time_host_or_path(plan_of: Planner, store: Store, fake_log: Path) -> None:
     run_plan(plan_of(SMALL), store, jobs=1)
     first = tree(Path("runs/artefacts"))
@@ -140,7 +140,6 @@ def test_no_more_attempts_at_once_than_jobs(plan_of: Planner, store: Store, worl
     assert display.most == 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("each", [1, 2])
 def test_every_attempt_has_a_gpu_and_no_gpu_has_more_than_its_share(
     each: int, plan_of: Planner, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
@@ -172,7 +171,6 @@ def test_gpus_are_checked_and_neighbouring_slots_differ() -> None:
             read_gpus(text)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_signal_ends_politely_and_the_next_run_continues(
     number: signal.Signals, plan_of: Planner, store: Store, world: Path, fake_log: Path, monkeypatch: pytest.MonkeyPatch
@@ -198,11 +196,11 @@ def test_a_stop_signal_ends_politely_and_the_next_run_continues(
     assert steps[f"run train/{interrupted[0]}"] == 2
 
 
-@pytest.mark.slow
 def test_preloading_starts_no_thread_and_no_cuda() -> None:
     """A fork of a process with threads may find their locks held for ever, and CUDA reads its devices only once."""
     code = (
-        "import importlib, os; from ablations.running.workers import PRELOAD\n"
+        "import importlib, os; from ablations.running.workers import _NO_THREAD, PRELOAD\n"
+        "os.environ |= _NO_THREAD\n"
         "for name in PRELOAD: importlib.import_module(name)\n"
         "import torch; assert not torch.cuda.is_initialized()\n"
         "print([open(f'/proc/self/task/{task}/comm').read().strip() for task in os.listdir('/proc/self/task')])"

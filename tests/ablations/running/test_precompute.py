@@ -31,6 +31,8 @@ from tests.ablations.kill import tree
 from tests.ablations.local_run import PRELOAD
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 MODELS = """\
 question: q
 experiment: tiny
@@ -92,7 +94,6 @@ def test_only_what_is_left_is_worked_on(plan_of: Planner, store: Store, fake_log
     assert {line.split()[1] for line in notes(fake_log, "ahead")} == {"aesthetic_emoji"}
 
 
-@pytest.mark.slow
 def test_its_failure_costs_nothing_but_time(
     plan_of: Planner,
     store: Store,
@@ -131,7 +132,6 @@ def wait_for(condition: object, what: str) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.slow
 def test_status_shows_it_cancel_ends_it_and_gc_frees_what_it_left(
     plan_of: Planner, store: Store, fake_log: Path, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

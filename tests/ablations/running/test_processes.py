@@ -31,6 +31,8 @@ from tests.ablations.flat_values import FLAT
 from tests.ablations.kill import is_alive
 from tests.ablations.local_run import events
 
+pytestmark = pytest.mark.slow
+
 PRELOAD = ("omegaconf", "pytest", "torch.distributed", fake_stages.HERE)
 ONE = SMALL.replace("[product, difference]", "[product]").replace("controls", "#").replace("  - {sel", "#  - {sel")
 TRAIN = "overrides: {training.steps: 8, training.processes: 2}\n"
@@ -110,7 +112,6 @@ def test_both_work_and_the_record_counts_both(workers: Workers, store: Store, no
     assert not [pid for pid in processes(fake_log) if is_alive(pid)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("told", "reason", "kind", "cause"),
     [
@@ -198,7 +199,6 @@ def test_two_such_attempts_at_once_do_not_meet(
     assert all(store.is_done(each.stage, each.key) for each in nodes)
 
 
-@pytest.mark.slow
 def test_the_local_runner_gives_each_process_a_gpu(plan_of: Planner, store: Store, fake_log: Path) -> None:
     """Two processes on two of three GPUs; the third is for stages that need but one."""
     plan: Plan = plan_of(SMALL + "overrides: {training.processes: 2}\n")
@@ -243,7 +243,6 @@ def test_places_are_taken_on_different_gpus() -> None:
     assert environment([{}]) == {}
 
 
-@pytest.mark.slow
 def test_how_many_processes_a_training_has() -> None:
     count = spec.STAGES["train"].processes
     assert count is not None

@@ -197,6 +197,7 @@ def test_two_launchers_at_once_make_one(code: Path, store: Store, monkeypatch: p
     assert [path.name for path in made.path.parent.iterdir()] == [made.id]
 
 
+@pytest.mark.slow
 def test_an_edit_after_the_launch_does_not_change_what_runs(plan_of: Planner, store: Store, world: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(CODE / package, world / package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -50,6 +50,7 @@ def ended(plan_of: Planner, store: Store, fake_log: Path) -> Plan:
     return plan
 
 
+@pytest.mark.slow
 def test_a_divergence_is_recorded_as_a_fact_and_has_its_own_state(ended: Plan, store: Store) -> None:
     (key,), (failed,) = trainings(ended, "beta=608"), trainings(ended, "beta=610")
     ending = outcome(store.attempts("train", key) / "1")
@@ -113,6 +114,7 @@ def test_a_retry_must_ask_for_it_by_cause_or_by_cell(ended: Plan, store: Store) 
     assert (len(result.diverged), result.failures) == (1, [])
 
 
+@pytest.mark.slow
 def test_a_retry_of_what_failed_before_a_divergence_leaves_the_divergence(ended: Plan, store: Store) -> None:
     """The input of a diverged training is gone and failed since: with it, the training is not tried again."""
     cell = find_cell(ended, "beta=608")
@@ -124,6 +126,7 @@ def test_a_retry_of_what_failed_before_a_divergence_leaves_the_divergence(ended:
     assert cell.stages["train"].key not in keys
 
 
+@pytest.mark.slow
 def test_another_sweep_with_the_same_training_does_not_try_it_either(
     ended: Plan, plan_of: Planner, store: Store
 ) -> None:

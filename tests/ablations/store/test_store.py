@@ -235,6 +235,7 @@ def _compete(folder: Path, name: int, rounds: int, barrier: Any) -> None:
             claim.forget()
 
 
+@pytest.mark.slow
 def test_racing_processes_never_work_on_one_stage_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(6)

@@ -139,6 +139,7 @@ def test_a_replicate_with_too_few_numbers_fails_with_the_reason(tmp_path, world)
     assert rows["metric=difference", "judge"].complete
 
 
+@pytest.mark.slow
 def test_no_more_than_a_tenth_of_the_images_is_lost_to_all(tmp_path, world):
     """Each of many replicates lacks another 2 %: those that lost most take no part, instead of all prompts going."""
     cells = [Cell(f"c{number}", seeds=(0,), reward_model=None) for number in range(40)]

@@ -51,6 +51,7 @@ def test_a_long_training_keeps_two_hundred_rows_with_both_ends(steps):
     assert max(gaps, default=1) - min(gaps, default=1) <= 1
 
 
+@pytest.mark.slow
 def test_the_file_of_a_long_sweep_stays_small(tmp_path):
     """Four cells of 5,000 steps: 10 columns of 200 numbers with six digits each."""
     cells = [Cell(name, seeds=(0,)) for name in "abcd"]

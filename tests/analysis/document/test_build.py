@@ -40,6 +40,7 @@ def world():
     return usual_world(prompts={"evaluation": 12, "seen": 4}, pictures=False)
 
 
+@pytest.mark.slow
 def test_every_cell_of_the_result_table_carries_its_numbers(tmp_path, world):
     document, rows = built(tmp_path, world)
     scorer = document.splits[0].sections[0]
@@ -62,6 +63,7 @@ def test_every_cell_of_the_result_table_carries_its_numbers(tmp_path, world):
             assert difference.marks == ("*" if comparison.marked else "")
 
 
+@pytest.mark.slow
 def test_anchors_are_unique_and_tables_have_captions(tmp_path, world):
     document, _ = built(tmp_path, world)
     tables = tables_of(document)
@@ -71,6 +73,7 @@ def test_anchors_are_unique_and_tables_have_captions(tmp_path, world):
     assert len(tables) == 2 * 3 + 2
 
 
+@pytest.mark.slow
 def test_every_sign_in_a_table_is_explained(tmp_path, world):
     world.cells[1].absent = (2,)
     world.cells[2].effect = 3.0
@@ -92,6 +95,7 @@ def test_one_seed_explains_no_mark(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_figures_are_named_and_text_alone_leaves_them_out(tmp_path, world):
     figures = [FigureReference("effects", "Differences.", ("png", "svg"))]
     document, _ = built(tmp_path, world, figures)

@@ -17,8 +17,9 @@ from analysis.report import write
 from analysis.statistics.build_rows import build_rows
 from tests.analysis.synthetic import Cell, World, usual_world, write_sweep
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 @pytest.mark.parametrize("scorers", [1, 5])
 def test_effects_figure_is_drawn_for_any_number_of_scorers(tmp_path, scorers):
     names = {f"scorer_{number}": ("unit", 1.0) for number in range(scorers)}
@@ -48,7 +49,6 @@ def fits(drawing):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 16, 40])
 def test_labels_of_any_length_fit(tmp_path, count):
     cells = [Cell(f"{LONG},number={number}", seeds=(0,)) for number in range(count)]

@@ -155,6 +155,7 @@ def test_coverage_over_new_prompts_and_new_seeds(seeds, seed_deviation, most):
     assert 0.93 <= held / count <= most
 
 
+@pytest.mark.slow
 def test_prompts_alone_would_not_cover():
     """What decided marks before: with seed variance, the interval over prompts misses every fourth effect."""
     rng = np.random.default_rng(3)

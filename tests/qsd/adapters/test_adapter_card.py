@@ -75,6 +75,7 @@ def metadata(folder: Path) -> dict[str, str]:
         return dict(stored.metadata())
 
 
+@pytest.mark.slow
 def test_the_file_says_where_it_comes_from(world: TinyStages, trained: Path) -> None:
     found = metadata(trained)
     digests = {

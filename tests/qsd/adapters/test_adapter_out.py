@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.qsd.tiny_stages import TinyStages
 
+pytestmark = pytest.mark.slow
+
 GUIDANCE, STEPS, SEED = 4.0, 3, 5
 RECIPE = {
     "training__steps": 3,

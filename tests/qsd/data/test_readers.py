@@ -210,6 +210,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table, damage", CASES)
 def test_damage_in_own_pairs_is_named(tmp_path: Path, table: str, damage: str) -> None:
     reason, change = DAMAGE[damage]

@@ -123,6 +123,7 @@ def test_reward_models_that_open_as_a_clip_are_those_with_embeddings(tmp_path: P
         "image_reward",
         "image_reward_emoji",
         "jpeg_size",
+        "precomputed",
         "texture",
     }
 

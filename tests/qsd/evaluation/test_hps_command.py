@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from tests.qsd.tiny_stages import TinyStages
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENT = """\
 data: {{path: {root}/pairs.parquet}}
 model: {{path: {root}/model, resolution: 32}}

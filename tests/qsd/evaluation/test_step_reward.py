@@ -289,6 +289,7 @@ def test_the_base_model_is_measured_on_the_scale_of_a_training(
         torch.testing.assert_close(found[0][name], tensor)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_in_the_same_bytes(
     world: TinyStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,6 +325,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
     assert state_files(tmp_path / "out") == state_files(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_other_settings_do_not_continue(
     world: TinyStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,6 +72,7 @@ def test_images_of_a_prompt_and_of_other_seeds_differ(world: TinyStages, base_im
     assert np.abs(images["p1", 0] - pixels(other)["p1", 0]).max() > 10
 
 
+@pytest.mark.slow
 def test_the_adapter_changes_images_and_a_fresh_one_does_not(
     world: TinyStages, base_images: Path, tmp_path: Path
 ) -> None:

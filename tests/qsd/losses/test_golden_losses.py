@@ -21,6 +21,8 @@ from tests.qsd import tiny_stages
 if TYPE_CHECKING:
     from tests.qsd.tiny_stages import TinyStages
 
+pytestmark = pytest.mark.slow
+
 FILE = Path(__file__).parents[1] / "golden" / "losses.json"
 STEPS = 20
 

@@ -45,6 +45,7 @@ def settings_for(name: str, count: int, normalizer: str) -> LossConfig:
 CASES = [(name, "step") for name in REGISTRY.names()] + [("adaptive_dpo", other) for other in ("micro_batch", "none")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "normalizer"), CASES)
 @settings(max_examples=40)
 @given(rows=ROWS)

@@ -34,10 +34,14 @@ def test_other_classes_are_refused_with_the_known_ones(index: dict[str, object])
         family_in(index, "someone/model")
 
 
-def test_two_families_do_not_share_a_pipeline() -> None:
-    names = [family.pipeline for family in families()]
-    assert len(set(names)) == len(names)
-    assert [family_named(name, "a test") for name in names] == families()
+def test_two_families_do_not_share_a_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = families()
+    assert [family_named(family.pipeline, "a test") for family in known] == known
+    own = type("Own", (type(known[0]),), {"__module__": "qsd.models.families.own"})()
+    monkeypatch.setattr("qsd.models.families.families", lambda: [*known, own])
+    message = f"^qsd.models.families.stable_diffusion and qsd.models.families.own are both for {SD}; a pipeline's class"
+    with pytest.raises(UserError, match=message):
+        family_named(XL, "a test")
 
 
 def test_a_plan_asks_the_families_without_heavy_libraries() -> None:

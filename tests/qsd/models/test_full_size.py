@@ -34,6 +34,7 @@ def test_a_part_of_another_size_is_not_written(tmp_path: Path) -> None:
         write.write(tmp_path, wrong, torch.float32)
 
 
+@pytest.mark.slow
 def test_the_stock_pipeline_draws_the_projects_picture(world: TinyStages, tmp_path: Path) -> None:
     """What the script finds at full size: the difference is rounding with the adapter, and more without."""
     write.write(tmp_path / "model", smallest("sdxl"), torch.bfloat16)

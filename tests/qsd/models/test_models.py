@@ -42,6 +42,7 @@ def forward(made: Engine[PairsMethod], unet: object) -> Tensor:
     return output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [None, 1.0, 8.0])
 def test_a_stock_pipeline_loads_the_adapter(world: TinyStages, tmp_path: Path, alpha: float | None) -> None:
     """With alpha unlike rank too: the scale is in the file's metadata."""
@@ -60,6 +61,7 @@ def test_a_stock_pipeline_loads_the_adapter(world: TinyStages, tmp_path: Path, a
     assert not any("lora" in name for name, _ in merged.unet.named_parameters())
 
 
+@pytest.mark.slow
 def test_the_adapters_file_is_deterministic_and_says_no_path(world: TinyStages, tmp_path: Path) -> None:
     files = []
     for place in ("a", "b"):
@@ -74,6 +76,7 @@ def test_the_adapters_file_is_deterministic_and_says_no_path(world: TinyStages, 
     assert metadata == {"unet.r": 2, "unet.lora_alpha": 2.0, "unet.target_modules": sorted(ALL_LAYERS)}
 
 
+@pytest.mark.slow
 def test_the_adapters_start_is_a_function_of_the_seed(world: TinyStages) -> None:
     def start(seed: int) -> Tensor:
         unet = tiny_pipeline.unet()

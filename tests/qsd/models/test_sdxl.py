@@ -83,6 +83,7 @@ def test_the_unet_is_told_size_and_crop(folder: Path, stock: Any) -> None:
     assert (ours - theirs(64, 64)).abs().max() > 1e-5
 
 
+@pytest.mark.slow
 def test_guidance_leads_away_from_what_the_stock_pipeline_takes(world: TinyStages, tmp_path: Path) -> None:
     """Zeros, or the encoded empty text, as the model's folder says; the two give unlike images."""
     images = {}
@@ -117,6 +118,7 @@ def test_the_vae_in_bf16_is_near_fp32(folder: Path) -> None:
         assert 0 < (one - other).abs().max() < 0.05 * one.abs().max()
 
 
+@pytest.mark.slow
 def test_stages_compute_in_the_precision_that_they_are_told(world: TinyStages, folder: Path, tmp_path: Path) -> None:
     """bf16 changes latents and images a little; each of the two fields by itself."""
     settings = {"model__path": str(folder), "evaluation__prompts_per_split": 1, "adapter": "none"}
@@ -182,6 +184,7 @@ def test_models_of_other_kinds_are_refused(tmp_path: Path, file: str, changes: d
     refused(tiny_pipeline.save_xl(tmp_path / "model"), file, changes, message)
 
 
+@pytest.mark.slow
 def test_half_files_are_read_where_there_are_no_others(tmp_path: Path, folder: Path) -> None:
     place = tmp_path / "model"
     tiny_pipeline.pipeline_xl().to(torch.float16).save_pretrained(place, variant="fp16")

@@ -75,6 +75,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 def test_a_third_family_is_trained_and_drawn_with(toy_world: TinyStages, model: Path, tmp_path: Path) -> None:
     """Encode, train, train again with a stop in between, generate with the adapter and without."""
     settings = {"model__path": str(model), "evaluation__prompts_per_split": 1, **TARGETS}

@@ -183,6 +183,7 @@ def test_normalisations_keep_the_order_whatever_the_order_of_rows(
     np.testing.assert_array_equal(function(values[shuffled], ONE_PROMPT[: len(values)]), result[shuffled])
 
 
+@pytest.mark.slow
 @given(values=arrays(np.float64, st.integers(1, 200), elements=st.integers(-5, 5).map(float)))
 def test_shares_below_are_average_ranks(values: np.ndarray) -> None:
     np.testing.assert_array_equal(share_below(values), (rankdata(values, method="average") - 0.5) / len(values))

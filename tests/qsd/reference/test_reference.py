@@ -22,6 +22,8 @@ from tests.qsd import tiny_world
 from tests.qsd.tiny_stages import TinyStages, pair_ids, select, trainer
 from tests.qsd.training.stopping import StoppedError, files, stop_after
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SETTINGS = {"training__steps": 3, "training__pairs_per_step": 8, "training__micro_batch": 3}
 

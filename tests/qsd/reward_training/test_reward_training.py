@@ -166,11 +166,43 @@ def test_a_resnet_is_refused(world: Path, tmp_path: Path) -> None:
         tiny_choices.run(world, tmp_path / "out", base={"path": str(tmp_path / "resnet")})
 
 
-def test_the_logit_scale_stays_below_a_hundred(world: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bound", [100.0, 20.0, None])
+def test_the_logit_scale_stays_below_its_bound(world: Path, tmp_path: Path, bound: float | None) -> None:
+    model = open_clip(BaseConfig(path=str(world / "rewards" / "base")))
+    model.choose_layers(0, 0)
+    with torch.no_grad():
+        model.clip.logit_scale.fill_(9.0)
+    model.after_step(bound)
+    assert float(model.clip.logit_scale.detach().exp()) == pytest.approx(bound or math.exp(9))
+
+
+def test_a_training_applies_the_bound(world: Path, tmp_path: Path) -> None:
     training = {"learning_rate": 3.0, "steps": 3}
-    tiny_choices.run(world, tmp_path / "out", training=training, test={"path": None})
+    tiny_choices.run(world, tmp_path / "out", training=training, test={"path": None}, loss={"max_logit_scale": 5.0})
     scale = load_file(tmp_path / "out" / "reward" / delta.WEIGHTS)["logit_scale"]
-    assert float(scale) <= math.log(100) + 1e-2
+    assert float(scale) <= math.log(5) + 1e-2
+
+
+def test_all_parameters_decay_where_the_recipe_says_so(world: Path) -> None:
+    model = open_clip(BaseConfig(path=str(world / "rewards" / "base")))
+    model.choose_layers(1, 0)
+    before = {name: parameter.detach().clone() for name, parameter in model.trained().items()}
+    recipe = recipe_of(
+        OptimiserConfig(steps=1, batch=1, learning_rate=0.1, schedule="constant", weight_decay=0.5, decayed="all")
+    )
+    optimizer = Optimizer(model.trained(), recipe.optimizer)
+    for parameter in model.trained().values():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(0)
+    for name, parameter in model.trained().items():
+        assert torch.equal(parameter.detach(), before[name] * (1 - 0.1 * 0.5)), name
+
+
+def test_the_published_recipes_are_read() -> None:
+    hps, pick = (read_recipe(ROOT / "experiments" / f"{name}.yaml") for name in ("hps_v2", "pickscore"))
+    fields = ("loss.max_logit_scale", "training.decayed", "training.weight_decay", "training.schedule")
+    assert [hps[name] for name in fields] == [100.0, "matrices", 0.35, "cosine"]
+    assert [pick[name] for name in fields] == [None, "all", 0.3, "linear"]
 
 
 # ── choices ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -27,6 +27,8 @@ from tests.qsd.tiny_choices import STEPS
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = Path(".state") / "checkpoint.safetensors"
 
 

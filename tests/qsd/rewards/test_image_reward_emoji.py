@@ -28,6 +28,8 @@ from tests.qsd.tiny_pipeline import tokenizer
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 SIZE = BlipSize(32, 16, 16, 3, 2, 8, 2, 2, 16, len(tokenizer()), 16)
 HEAD = (12, 8, 6, 4)
 CAPTIONS = ["a croissant", "a rather long caption that is cut", "b", ""]

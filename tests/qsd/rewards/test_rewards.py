@@ -23,6 +23,7 @@ from tests.qsd.tiny_pipeline import tokenizer
 from tests.qsd.tiny_world import SIZE, clip_config, picture, write_clip, write_rewards
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 SHAPES = [(SIZE, SIZE), (SIZE, 2 * SIZE), (3 * SIZE, SIZE), (17, 9), (1, 1), (301, 7)]
@@ -126,23 +127,39 @@ def test_an_aesthetic_head_by_hand(tmp_path: Path) -> None:
     assert scorer.unit == "aesthetic"
 
 
-def test_a_chain_of_linear_layers_is_one_affine_map() -> None:
+def head(numbers: Sequence[int], widths: Sequence[int]) -> tuple[torch.nn.Sequential, dict[str, torch.Tensor]]:
+    """Linear layers of these widths, and their tensors under these numbers."""
     torch.manual_seed(0)
-    widths = (8, 6, 4, 1)
     layers = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
     state = {
-        f"layers.{2 * place}.{part}": getattr(layer, part).detach()
-        for place, layer in enumerate(layers)
+        f"layers.{number}.{part}": getattr(layer, part).detach()
+        for number, layer in zip(numbers, layers, strict=True)
         for part in ("weight", "bias")
     }
+    return torch.nn.Sequential(*layers), state
+
+
+def test_a_chain_of_linear_layers_is_one_affine_map() -> None:
+    chain, state = head(aesthetic.PUBLISHED, (8, 7, 6, 5, 4, 1))
     weight, bias = aesthetic.fold(state)
     inputs = torch.randn(5, 8)
     with torch.no_grad():
-        torch.testing.assert_close(torch.nn.Sequential(*layers)(inputs), inputs @ weight.T + bias)
-    with pytest.raises(UserError, match="gives 4 numbers instead of one"):
-        aesthetic.fold({name: value for name, value in state.items() if not name.startswith("layers.4")})
+        torch.testing.assert_close(chain(inputs), inputs @ weight.T + bias)
+    with pytest.raises(UserError, match="gives 2 numbers instead of one"):
+        aesthetic.fold(head(aesthetic.PUBLISHED, (8, 7, 6, 5, 4, 2))[1])
     with pytest.raises(UserError, match="do not chain"):
-        aesthetic.fold({name: value for name, value in state.items() if not name.startswith("layers.2")})
+        aesthetic.fold({**state, "layers.4.weight": torch.zeros(5, 5)})
+    with pytest.raises(UserError, match="number 0, 2, 4, 6, those of the published head 0, 2, 4, 6, 7"):
+        aesthetic.fold({name: value for name, value in state.items() if not name.startswith("layers.7")})
+
+
+@pytest.mark.parametrize("numbers", [(0, 3, 6, 9, 11), (0, 2, 4, 6, 8), (0, 1, 2, 3, 4)])
+def test_a_head_with_activations_is_not_folded(numbers: tuple[int, ...]) -> None:
+    """The variant with ReLU has its linear layers at other places; folded, its scores would be another function."""
+    with pytest.raises(
+        UserError, match=f"its linear layers are number {', '.join(map(str, numbers))}, .* no affine map"
+    ):
+        aesthetic.fold(head(numbers, (8, 7, 6, 5, 4, 1))[1])
 
 
 def test_tokenizers_that_would_be_misread_are_refused() -> None:

@@ -104,6 +104,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return files
 
 
+@pytest.mark.slow
 def test_each_image_is_decoded_once_for_two_reward_models(world: Path, tmp_path: Path, decoded: list[bytes]) -> None:
     compute_scores(work_of(world, tmp_path / "shared"), columns_of(world, *BOTH), silent)
     assert len(decoded) == len(set(decoded)) == ROWS
@@ -111,6 +112,7 @@ def test_each_image_is_decoded_once_for_two_reward_models(world: Path, tmp_path:
     assert len(decoded) == ROWS, "stages that find all shards read no image"
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_images(world: Path, tmp_path: Path, decoded: list[bytes]) -> None:
     """One after the other here: the first does its half and then helps, so nothing is left for the second."""
     configs = [settings(world, name) for name in BOTH]
@@ -245,6 +247,7 @@ def test_two_processes_killed_and_started_again_give_the_same_bytes(world: Path,
     assert finished(world, shared, tmp_path / "out") == alone(world)
 
 
+@pytest.mark.slow
 def test_models_that_do_not_fit_together_get_a_pass_each(
     world: Path, tmp_path: Path, decoded: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +307,7 @@ def test_a_column_is_told_apart_by_all_that_moves_its_bits(world: Path, monkeypa
     assert column.folder != before
 
 
+@pytest.mark.slow
 def test_bf16_moves_scores_and_is_compared_with_fp32(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

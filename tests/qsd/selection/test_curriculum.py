@@ -84,6 +84,7 @@ def test_the_stream_begins_with_the_best_and_ends_with_all(world: TinyStages, tm
     assert [counts[pair] for pair in ids] == [4, 4, 4, 4, 2, 2, 2, 2]
 
 
+@pytest.mark.slow
 def test_a_resumed_curriculum_needs_the_step_alone(world: TinyStages, tmp_path: Path) -> None:
     growing = opened(world, tmp_path / "select", [0, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
     straight = batches(growing, [0, 1, 2, 3, 4, 5])

@@ -65,6 +65,7 @@ def test_every_strategy_is_tested_here() -> None:
     assert sorted({name.split()[0] for name in ALL}) == REGISTRY.names()
 
 
+@pytest.mark.slow
 @given(values=few_values, fraction=st.floats(0.1, 100), data=st.data())
 @pytest.mark.parametrize("name", ALL)
 def test_the_order_of_rows_does_not_matter(
@@ -159,6 +160,7 @@ def drawn(config: SelectionConfig, quality: np.ndarray, uniform: np.ndarray) -> 
     return run(Candidates(quality, ids, uniform, np.zeros(len(quality), dtype=np.int64)), config)
 
 
+@pytest.mark.slow
 def test_weighted_sampling_draws_with_the_stated_odds() -> None:
     """One of two pairs, Q = ±1: z = ±1, so the better one is drawn with probability e / (e + 1/e)."""
     quality, config = np.array([1.0, -1.0]), settings("weighted_sampling", 50)
@@ -169,6 +171,7 @@ def test_weighted_sampling_draws_with_the_stated_odds() -> None:
     assert better / draws == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / draws))
 
 
+@pytest.mark.slow
 def test_draws_with_replacement_have_the_stated_odds_and_are_independent() -> None:
     """Half of the draws of 8 pairs in 4,000 trials: the mean weight of each is 4 p, the variance that of a binomial."""
     rng, trials = np.random.default_rng(0), 4_000

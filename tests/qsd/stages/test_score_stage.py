@@ -149,6 +149,7 @@ def test_missing_weights_are_named(world: Path, tmp_path: Path) -> None:
         score.run(context(given, tmp_path / "out", data=world / "data"))
 
 
+@pytest.mark.slow
 def test_stopped_and_continued_gives_the_same_bytes(world: Path, tmp_path: Path) -> None:
     """By hand, where shards are kept beside the result; ``test_scoring`` kills processes that share a folder."""
     run(world, tmp_path / "whole", reward__batch_size=2)

@@ -268,6 +268,7 @@ def test_draws_with_replacement_are_told(world: Path) -> None:
     assert summary["effective_pairs"] < summary["kept"]
 
 
+@pytest.mark.slow
 def test_many_pairs_take_little_time_and_memory(tmp_path: Path, yardstick: float) -> None:
     """A fifth of the million that ``make bench-select`` measures; bounds that only another order of growth exceeds."""
     spec = importlib.util.spec_from_file_location("bench_selection", ROOT / "scripts" / "bench" / "selection.py")

@@ -118,6 +118,7 @@ def test_execution_fields_change_no_key(values: Flat) -> None:
             assert keys(values) == keys({**values, name: other}), name
 
 
+@pytest.mark.slow
 def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> None:
     """No option does nothing: each field is read by a stage under some member."""
     training_prompts = tmp_path / "training_prompts.csv"

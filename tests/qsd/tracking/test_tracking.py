@@ -146,6 +146,7 @@ def expected_name(seed):
     return f"metric=product seed {seed}"
 
 
+@pytest.mark.slow
 def test_nothing_new_sends_nothing_and_does_not_import_wandb(tmp_path, sweep):
     project_sweep(tmp_path, sweep, "offline")
     before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*")}

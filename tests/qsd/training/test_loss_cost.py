@@ -46,6 +46,7 @@ def test_a_loss_needs_the_loser_exactly_if_its_gradient_is_not_zero(name: str) -
     assert (gradient is not None and gradient.abs().max().item() > 0) is loss.needs_loser
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "micro_batch"),
     [*((name, PAIRS) for name in REGISTRY.names()), *((name, PAIRS // 2) for name in ("dpo", "sft", *COUPLED))],
@@ -72,6 +73,7 @@ def test_the_loop_makes_the_passes_that_are_declared(
     assert len(seen) + backward == expected.calls * PAIRS // micro_batch
 
 
+@pytest.mark.slow
 def test_counted_operations_are_in_the_ratios_of_the_passes(world: TinyStages) -> None:
     """Within 10 %: an adapter costs operations, too, and the first layers take no backward pass."""
     cases = {"dpo": PAIRS, "sft": PAIRS, "orpo": PAIRS, "kto": PAIRS // 2, "adaptive_dpo": PAIRS}
@@ -86,6 +88,7 @@ def test_counted_operations_are_in_the_ratios_of_the_passes(world: TinyStages) -
     assert operations["sft"] < operations["orpo"] < operations["dpo"] < operations["kto"] < operations["adaptive_dpo"]
 
 
+@pytest.mark.slow
 def test_sft_reports_the_losers_that_it_does_not_train_on(world: TinyStages, monkeypatch: pytest.MonkeyPatch) -> None:
     """And takes the steps that it would take with them in the batch."""
 

@@ -19,6 +19,8 @@ from tests.qsd.models.smallest import RESOLUTION, smallest
 from tests.qsd.tiny_stages import TinyStages
 from tests.qsd.training.onpolicy.onpolicy_world import columns, settings_for
 
+pytestmark = pytest.mark.slow
+
 
 def config(world: TinyStages, **settings: Any) -> ExperimentConfig:
     """TailorPO on the tiny world."""
@@ -54,7 +56,6 @@ def test_another_update_is_refused(world: TinyStages, monkeypatch: pytest.Monkey
         same_results(method, PlainLoop(method), 0)
 
 
-@pytest.mark.slow
 def test_the_ratio_decides(
     world: TinyStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,7 +106,6 @@ def test_parts_inside_parts_are_counted_once(monkeypatch: pytest.MonkeyPatch) ->
     assert seconds == {**dict.fromkeys(PARTS, 0.0), REST: 3.0, RANKING: 2.0, SCORING: 1.0, GUIDANCE: 3.0}
 
 
-@pytest.mark.slow
 def test_the_parts_of_random_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The architectures of SD1.5 and of a ViT-H scorer, few and narrow."""
     monkeypatch.setitem(on_policy_subject.ARCHITECTURES, "sd15", smallest("sd15"))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 from tests.qsd.training.stopping import StoppedError, files, stop_after
 
+pytestmark = pytest.mark.slow
+
 STEPS = 12
 SETTINGS = {"training__steps": STEPS, "training__caption_dropout": 0.3, "training__checkpoint_steps": 4}
 

@@ -85,6 +85,7 @@ def test_every_trainable_parameter_moves(world: TinyStages) -> None:
     assert all(not torch.equal(before[name], value) for name, value in state_of(made).items())
 
 
+@pytest.mark.slow
 def test_reference_errors_do_not_change_in_training(world: TinyStages) -> None:
     made = trainer(world)
     _, before = first_errors(made)
@@ -105,6 +106,7 @@ def test_the_adapter_is_on_again_after_an_exception(world: TinyStages) -> None:
     assert all(parameter.requires_grad for parameter in made.method.parameters.values())
 
 
+@pytest.mark.slow
 def test_the_micro_batch_does_not_change_the_update(world: TinyStages) -> None:
     updates = []
     for micro in (1, 3, 8):
@@ -116,6 +118,7 @@ def test_the_micro_batch_does_not_change_the_update(world: TinyStages) -> None:
             torch.testing.assert_close(other[name], value, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_the_mean_of_the_pairs_gradients(world: TinyStages) -> None:
     """AdamW hides the scale of a gradient, so the norm is compared."""
     norms = []
@@ -125,6 +128,7 @@ def test_the_gradient_is_the_mean_of_the_pairs_gradients(world: TinyStages) -> N
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["dpo", "sft"])
 def test_four_pairs_are_learnt(world: TinyStages, tmp_path: Path, loss: str) -> None:
     few = world.with_inputs(select=select(tmp_path / "select", pair_ids(world)[:4]))
@@ -156,6 +160,7 @@ def test_sft_spares_the_reference_pass(world: TinyStages, monkeypatch: pytest.Mo
     assert means[3:].isnan().all()
 
 
+@pytest.mark.slow
 def test_weights_multiply_the_loss_and_are_normalised(world: TinyStages, tmp_path: Path) -> None:
     ids = pair_ids(world)
     equal = trainer(world)
@@ -227,6 +232,7 @@ def test_an_unknown_target_is_named_with_a_near_one(world: TinyStages) -> None:
         trainer(world, lora__targets=["to_k", "to_qq"])
 
 
+@pytest.mark.slow
 def test_divergence_stops_with_the_step(world: TinyStages, tmp_path: Path) -> None:
     with pytest.raises(NonFiniteLossError, match="at step 1") as caught:
         world.run(train, tmp_path, training__learning_rate=1e30)
@@ -242,8 +248,11 @@ def test_learning_rates(world: TinyStages) -> None:
     assert rates[0] == 1.0
     assert rates == sorted(rates, reverse=True)
     assert rates[3] == pytest.approx(0.5)
+    recipe.schedule = "linear"
+    assert [learning_rate(recipe, step) for step in (4, 7, 9)] == pytest.approx([1.0, 0.5, 1 / 6])
 
 
+@pytest.mark.slow
 def test_the_stage_says_what_beta_multiplies(
     world: TinyStages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,6 +262,7 @@ def test_the_stage_says_what_beta_multiplies(
     assert (summary["beta"], summary["effective_beta"], summary["pairs"]) == (3000.0, 1500.0, 12)
 
 
+@pytest.mark.slow
 def test_golden_loss_curve(world: TinyStages, tmp_path: Path) -> None:
     """Twenty steps on the tiny model. A change here is a change of every result: raise the stage's version."""
     world.run(train, tmp_path, training__steps=20, training__caption_dropout=0.2, training__warmup_steps=5)

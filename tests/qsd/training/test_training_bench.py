@@ -21,6 +21,8 @@ from scripts.bench.training_ways import WAYS, Ways, prepare_artefacts
 from tests.qsd import tiny_pipeline
 from tests.qsd.models.smallest import RESOLUTION, smallest
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 KINDS = {"sd": tiny_pipeline.save, "sdxl": tiny_pipeline.save_xl}
 

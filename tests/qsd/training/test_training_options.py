@@ -23,6 +23,8 @@ from qsd.training.prefetch import Prefetched, moved
 from tests.qsd.tiny_stages import TinyStages, pair_ids, select, trainer
 from tests.qsd.training.stopping import StoppedError, files, stop_after
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def few(world: TinyStages, tmp_path: Path) -> TinyStages:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from qsd.errors import UserError
+from qsd.stages.train import run as train
 from qsd.training.metrics import read_validation
 from qsd.training.processes import Processes
 from tests.qsd.tiny_stages import TinyStages, pair_ids, select, trainer
@@ -51,13 +52,14 @@ def test_two_processes_train_as_one(world: TinyStages, tmp_path: Path) -> None:
     """Gloo on the CPU, a coupled loss, averages, validation: with the same micro-batches even the same bytes."""
     few = world.with_inputs(select=select(tmp_path / "select", pair_ids(world)[:7]))
     settings = {**SETTINGS, "loss__name": "adaptive_dpo", "training__ema": 0.9}
-    one = by_hand(few, tmp_path / "one", 1, **settings)
+    one = few.run(train, tmp_path / "one", **settings)
     two = by_hand(few, tmp_path / "two", 2, **settings)
     assert files(two) == files(one)
     assert {"metrics.jsonl", "validation.jsonl"} < set(files(one))
     assert [row["steps"] for row in read_validation(one)] == [2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["dpo", "adaptive_dpo"])
 def test_uneven_shares_give_the_gradient_of_one_process(
     world: TinyStages, monkeypatch: pytest.MonkeyPatch, loss: str

@@ -26,6 +26,7 @@ def test_steps_by_hand(pairs: int, epochs: float, expected: int) -> None:
     assert steps_of(training, pairs) == 120
 
 
+@pytest.mark.slow
 def test_equal_epochs_train_a_smaller_selection_for_fewer_steps(world: TinyStages, tmp_path: Path) -> None:
     ids, told = pair_ids(world), {}
     for kept in (4, 10):
@@ -38,6 +39,7 @@ def test_equal_epochs_train_a_smaller_selection_for_fewer_steps(world: TinyStage
     assert told == {4: ("epochs", 2, 2.0), 10: ("epochs", 5, 2.0)}
 
 
+@pytest.mark.slow
 def test_equal_steps_see_a_smaller_selection_more_often(world: TinyStages, tmp_path: Path) -> None:
     smaller = world.with_inputs(select=select(tmp_path / "select", pair_ids(world)[:4]))
     out = smaller.run(train, tmp_path / "out")

@@ -64,6 +64,7 @@ def found(made: Engine[PairsMethod], world: TinyStages, **settings: Any) -> Any:
     return detect(made.method.denoiser, made.method.averages, stream, made.method.config, {})
 
 
+@pytest.mark.slow
 def test_flipped_pairs_change_places_in_the_stream_and_keep_their_draws(world: TinyStages, noisy: TinyStages) -> None:
     clean, turned = trainer(world).method.stream, trainer(noisy, **NOISE).method.stream
     ours, theirs = (stream.batch(0, len(stream), trainer(world).method.device) for stream in (clean, turned))
@@ -84,6 +85,7 @@ def test_an_untrained_adapter_knows_nothing(noisy: TinyStages) -> None:
     assert judged.areas() == {"metric": 0.5, "minus_d": 0.5, "minus_score_gap": None}
 
 
+@pytest.mark.slow
 def test_d_is_that_of_the_trained_model_on_the_flipped_label(noisy: TinyStages) -> None:
     made = trainer(noisy, **NOISE)
     for step in range(4):
@@ -110,6 +112,7 @@ def test_a_loss_without_averages_has_no_metric(noisy: TinyStages) -> None:
     assert judged.areas()["metric"] is None
 
 
+@pytest.mark.slow
 def test_what_is_written(world: TinyStages, noisy: TinyStages, tmp_path: Path) -> None:
     made = trainer(noisy, **NOISE)
     made.step(0)

@@ -77,6 +77,7 @@ def emoji() -> tuple[torch.Tensor, list[str]]:
     return mean, [row["caption"] for row in rows]
 
 
+@pytest.mark.slow
 def test_the_reward_is_that_of_the_pictures_of_the_pipeline(emoji: tuple[torch.Tensor, list[str]]) -> None:
     sample, captions = emoji
     path = str(EMOJI / "model")

@@ -29,6 +29,8 @@ from tests.qsd.training.onpolicy.onpolicy_world import (
     state_files,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_there_are_the_methods_of_the_field() -> None:
     assert METHODS == ["d3po", "ddpo", "spo", "tailorpo", "tailorpo_g"]
@@ -220,16 +222,12 @@ def test_training_prompts_that_are_evaluated_are_refused(world: TinyStages, tmp_
         stage_meaning("train", flat(world, **{**settings, "method__prompts": str(path)}))
 
 
-@pytest.mark.slow
 def test_two_real_processes_train_as_one(world: TinyStages, tmp_path: Path) -> None:
     """Started by torchrun on the CPU; the prompts of a step are shared, the sums differ in rounding alone."""
-    rows = {}
-    for count in (1, 2):
-        folder = tmp_path / str(count)
-        settings = settings_for(world, "tailorpo", method__prompts_per_step=4, training__steps=3)
-        out = by_hand(world, folder, count, inputs=(), **settings)
-        rows[count] = read_metrics(out)
-    for one, two in zip(rows[1], rows[2], strict=True):
+    settings = settings_for(world, "tailorpo", method__prompts_per_step=4, training__steps=3)
+    alone = read_metrics(world.with_inputs().run(train, tmp_path / "one", **settings))
+    together = read_metrics(by_hand(world, tmp_path / "two", 2, inputs=(), **settings))
+    for one, two in zip(alone, together, strict=True):
         assert {key: one[key] for key in ("passes", "trained_passes", "scored", "not_finite", "used")} == {
             key: two[key] for key in ("passes", "trained_passes", "scored", "not_finite", "used")
         }

@@ -52,6 +52,7 @@ def drawn(sampler: Sampler, prompts: Prompts) -> torch.Tensor:
     return latents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 @pytest.mark.parametrize("eta", [0.3, 1.0])
