@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.cost.pair_counts import UNKNOWN_PAIRS, count_pairs, pairs_by_size, true_pairs, true_selected
 from qsd.config.check import schema_fields
 from qsd.errors import UserError
+from qsd.evaluation.prompts import read_splits
 from qsd.selection.strategies import REGISTRY as STRATEGIES
 from qsd.stages.spec import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from ablations.cost.pair_counts import Limited
     from ablations.store.artefacts import Store
@@ -132,12 +132,9 @@ def of_this_version(values: Mapping[str, Any]) -> bool:
     return schema_fields().keys() >= {name for name in values if name.startswith("loss.")}
 
 
-def _prompts(path: Path, splits: Iterable[str], per_split: int | None) -> int:
-    """The prompts of a CSV, at least one; any other file is not read for this."""
+def _prompts(path: Path, splits: Sequence[str], per_split: int | None) -> int:
+    """The prompts of an evaluation, at least one; a usual number where they cannot be read."""
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            listed = [row.get("split") for row in csv.DictReader(stream)]
-        counts = [listed.count(split) for split in splits]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        counts = [UNKNOWN_PROMPTS for _ in splits]
-    return max(1, sum(count if per_split is None else min(count, per_split) for count in counts))
+        return max(1, len(read_splits(path, splits, per_split)))
+    except UserError:
+        return len(splits) * (UNKNOWN_PROMPTS if per_split is None else min(UNKNOWN_PROMPTS, per_split))

@@ -144,7 +144,7 @@ def check_keys(path: Path, number: int, item: dict[str, Any], needed: dict[str, 
     Raises:
         UserError: with the item's number, from 0.
     """
-    words = {str: "text", list: "a list", int: "a number"}
+    words = {str: "text", list: "a list", int: "a number", object: "a name"}
     for key, kind in needed.items():
         if key not in item:
             have = ", ".join(list(item)[:8]) or "nothing"

@@ -32,7 +32,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
     try:
         return pq.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: in the name of a column
         if hint := pointer_hint(path):
             raise UserError(f"{path}: {hint}") from None
         raise damaged(path, error, "footer") from None
@@ -74,7 +74,7 @@ def stream(
                 raise UserError(f"{path}: {_undecodable(batch, number)}; write it again as UTF-8") from None
             number += len(values)
             yield values
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise damaged(path, error, f"row group {group}, after row {number}") from None
 
 

@@ -258,11 +258,21 @@ def test_the_true_reason_of_an_unreadable_parquet(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="a git-lfs pointer instead of the file"):
             open_path(tmp_path / name, reader)
     table = pa.Table.from_pylist(rows_of(3))
+    pq.write_table(table, path)
+    path.write_bytes(path.read_bytes().replace(b"caption", b"capti\xe5n"))
+    with pytest.raises(UserError, match="not a readable parquet file"):
+        open_path(path, "pickapic")
     offsets = pa.array([0, 1, 2, 3], pa.int32()).buffers()[1]
     broken = pa.StringArray.from_buffers(3, offsets, pa.py_buffer(b"ab\xe9"))
     pq.write_table(table.set_column(table.schema.get_field_index("caption"), "caption", broken), path)
     with pytest.raises(UserError, match=r"row 2, column 'caption': text that is not UTF-8 \(byte 0xe9\)"):
         run(path, "pickapic")
+
+
+def test_a_ranking_without_its_id_is_named(tmp_path: Path) -> None:
+    path = lists.write_list(tmp_path / "test.json", [{"prompt": "a", "generations": [], "ranking": []}])
+    with pytest.raises(UserError, match=r"item 0: 'id' \(a name\) is missing; it has prompt, generations, ranking"):
+        open_path(path, "image_reward")
 
 
 def test_a_data_set_without_a_pair_ends_describe_with_an_error(
