@@ -24,6 +24,19 @@ CONSTANTS = ("position_ids",)
 _CHECKPOINTS = (_WEIGHTS, ".ckpt", ".pt", ".bin", ".gguf")
 
 
+_FLAGS = frozenset({
+    "center_input_sample", "clip_sample", "flip_sin_to_cos", "force_upcast", "mid_block_add_attention",
+    "rescale_betas_zero_snr", "resnet_skip_time_act", "set_alpha_to_one", "thresholding", "upcast_attention",
+    "use_linear_projection", "use_post_quant_conv", "use_quant_conv",
+})  # fmt: skip
+"""Settings of which the libraries take any value for true or false."""
+_NUMBERS = frozenset({
+    "beta_end", "beta_start", "downsample_padding", "freq_shift", "layer_norm_eps", "mid_block_scale_factor",
+    "norm_eps", "resnet_out_scale_factor", "sample_max_value", "scaling_factor", "shift_factor", "steps_offset",
+})  # fmt: skip
+"""Settings that the libraries take unseen, and compute with only when a network runs."""
+
+
 def check_place(path: str) -> None:
     """Refuse a file as a model.
 
@@ -126,6 +139,12 @@ def _check_settings(folder: Path, family: Family) -> None:
     missing = [name for name in family.required_settings(folder.name) if settings.get(name) is None]
     if missing:
         raise UserError(f"{file}: {', '.join(missing)} missing; copy or fetch it again")
+    for name, value in settings.items():
+        flag = isinstance(value, bool)
+        if value is not None and name in _FLAGS and not flag:
+            raise UserError(f"{file}: {name} is {value!r}; it must be true or false")
+        if value is not None and name in _NUMBERS and (flag or not isinstance(value, int | float)):
+            raise UserError(f"{file}: {name} is {value!r}; it must be a number")
 
 
 def _check_weights(folder: Path) -> None:

@@ -38,6 +38,8 @@ HEAD = (1024, 128, 64, 16)
 """Inner widths of ImageReward's MLP."""
 
 _DROPOUT = (0.2, 0.2, 0.1)
+_LARGEST = 3.4e38
+"""Of fp32."""
 
 
 class BlipReward(nn.Module):
@@ -138,4 +140,6 @@ def _number(path: Path, config: dict[str, Any], name: str) -> Any:
     value = config[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or (name == "tokens" and int(value) != value):
         raise UserError(f"{path}: {name} is {value!r}; it must be {'a whole' if name == 'tokens' else 'a'} number")
+    if not abs(value) < _LARGEST:
+        raise UserError(f"{path}: {name} is {value!r}; rewards are computed in fp32, which has no such number")
     return value

@@ -200,6 +200,20 @@ def test_a_setting_whose_default_is_another_models_is_missed(
         load(model)
 
 
+@pytest.mark.parametrize(
+    ("file", "setting", "value", "message"),
+    [
+        ("scheduler/scheduler_config.json", "set_alpha_to_one", [[1]], "it must be true or false"),
+        ("unet/config.json", "mid_block_scale_factor", {}, "it must be a number"),
+        ("tokenizer/tokenizer_config.json", "model_max_length", -1, "model_max_length is -1"),
+    ],
+)
+def test_a_setting_of_another_type_is_refused(model: Path, file: str, setting: str, value: Any, message: str) -> None:
+    edit(model / file, lambda content: content.update({setting: value}))
+    with pytest.raises(UserError, match=message):
+        load(model)
+
+
 def test_sdxl_must_state_the_scale_of_its_latents(tmp_path: Path) -> None:
     folder = tiny_pipeline.save_xl(tmp_path / "model")
     check_model(str(folder))
