@@ -240,10 +240,10 @@ def test_a_data_file_edited_after_the_launch_is_refused(plan_of: Planner, store:
     pairs = world / "world" / "pairs"
     pairs.write_text("as launched")
     values = dict(node_of(plan_of(SMALL), "score").values)
-    from qsd.stages.spec import stage_key, stage_meaning
+    from qsd.stages.spec import STAGES, stage_key, stage_meaning
 
     meaning = stage_meaning("data", values)
-    node = StageNode("data", stage_key("data", values, {}), 1, meaning, {}, values)
+    node = StageNode("data", stage_key("data", values, {}), STAGES["data"].version, meaning, {}, values)
     job = job_of(node, store, "qsd.stages.spec")
     pairs.write_text("edited since")
     assert run(job) == attempt.EXIT_FAILED
