@@ -103,7 +103,8 @@ def test_a_rehearsal_measures_and_extrapolates(
     trains = [row for row in found["shapes"] if row["stage"] == "train"]
     assert [row["full_stages"] for row in trains] == [4] * 4
     for row in trains:
-        assert row["full_seconds"] == pytest.approx(50, rel=0.5), "500 steps of 0.1 s, judged by 3"
+        # From above by no time: on a busy machine a step takes longer than it sleeps.
+        assert row["full_seconds"] > 0.9 * 50, "500 steps of 0.1 s, judged by 3"
         assert row["max_rss_bytes"] > 1e6
         assert row["max_cuda_bytes"] is None
         assert not row["at_most"]

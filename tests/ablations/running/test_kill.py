@@ -15,7 +15,7 @@ import pytest
 from tests.ablations.kill import Kill, run_with_kills, tree
 from tests.ablations.tiny_project import ROOT, make_project
 
-KILLS = 6
+KILLS = 4
 RESULTS = ("cells.json", "table.csv", "table.md", "effects.png", "gallery.png")
 COMMAND = [sys.executable, "-m", "ablations.cli", "run", "small"]
 ENV = {"PYTHONPATH": str(ROOT)}
