@@ -25,7 +25,7 @@ def run(application: Callable[[], object]) -> NoReturn:
     """Call the body of a command and exit.
 
     A closed pipe is not an error to report: a reader such as ``head`` may stop reading before the end. A full or
-    read-only disk, and a folder of somebody else, are told in one line as a mistake is.
+    read-only disk, and another user's folder, are reported in one line as a mistake is.
     """
     open_closed_streams()
     widen_streams()

@@ -1,4 +1,4 @@
-"""What surrounds a command and is no mistake in it: closed or narrow output, full disks, folders of somebody else."""
+"""What surrounds a command and is no mistake in it: closed or narrow output, full disks, folders of another user."""
 
 from __future__ import annotations
 

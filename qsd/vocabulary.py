@@ -121,7 +121,7 @@ def check_tokenizer_files(tokenizer: Path, encoder: Path) -> None:
     try:
         rows = json.loads((encoder / "config.json").read_bytes())["vocab_size"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return  # what is wrong with it is told where the text model is checked
+        return  # what is wrong with it is reported where the text model is checked
     vocabulary = read_vocabulary(tokenizer)
     if vocabulary is not None and isinstance(rows, int):
         check_vocabulary(vocabulary, rows, str(tokenizer))

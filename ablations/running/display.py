@@ -137,7 +137,7 @@ class Lines(_Messages):
         self._reached: dict[str, tuple[int, str]] = {}
 
     def say(self, line: str) -> None:
-        """Write one line now; a run goes on where nobody can read its lines any more."""
+        """Write one line now; a run continues where its lines can no longer be read."""
         try:
             print(line, file=self._stream, flush=True)
         except OSError as error:  # a closed pipe or terminal, a full disk

@@ -16,7 +16,7 @@ from pathlib import Path
 REMEMBERED_BYTES = 256 * 1024 * 1024
 """Smaller files are read each time: reading them takes less than a second."""
 _NOTED_BYTES = 4 * 1024**3
-"""From this size on, a person who waits is told what is read."""
+"""From this size on, the terminal shows what is read."""
 _SETTLED_S = 2.0
 """A file that was changed so recently may change again without another time: some disks keep only whole seconds."""
 

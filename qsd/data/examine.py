@@ -20,7 +20,7 @@ HARMLESS = ("tie", "no_label", *votes.REASONS)
 
 REASONS = {
     "tie": "both images were liked equally: no pair, and no damage",
-    "no_label": "nobody chose between the two images (has_label is false): no pair, and no damage",
+    "no_label": "no choice was made between the two images (has_label is false): no pair, and no damage",
     "label_out_of_range": "the label is no choice between two images; see docs/data.md for what the layout allows",
     "uneven_lists": "there are not as many labels as images",
     "single_image": "a ranking of one image makes no pair",

@@ -1,4 +1,4 @@
-"""Scores from a file: (digest of the image, caption) -> score, whoever computed them.
+"""Scores from a file: (digest of the image, caption) -> score, computed by any program.
 
 Folder::
 

@@ -31,7 +31,7 @@ def check_torch_file(path: Path) -> None:
         raise UserError(f"{path}: a git-lfs pointer, not the weights; run 'git lfs pull' there, or fetch the file")
     if begin.startswith(_PICKLE):
         raise UserError(
-            f"{path}: no zip archive but a bare pickle, as torch wrote before version 1.6; write it anew: python -c "
+            f"{path}: no zip archive but a bare pickle, as torch wrote before version 1.6; save it again: python -c "
             f"\"import torch; torch.save(torch.load('{path}', 'cpu', weights_only=True), '{path}')\""
         )
     raise UserError(

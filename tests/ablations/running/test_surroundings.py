@@ -145,7 +145,7 @@ def test_a_disk_that_takes_no_more(options: str, message: str, plan_of: Planner,
     (world / "runs").mkdir()
     mount = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o {options} none {world}/runs && exec "$@"', "sh"]
     if os.geteuid() or subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a disk")
+        pytest.skip("waits for root: only root can mount a disk")
     process = subprocess.run(
         [*mount, *command()], cwd=world, env={**os.environ, **ENV}, capture_output=True, text=True, timeout=120
     )

@@ -134,7 +134,7 @@ def test_a_real_process_under_hidepid_counts_as_alive(options: str) -> None:
     """This very test's, looked at by another user who does not see it."""
     mount = ["unshare", "-m", "sh", "-c", f'mount -t proc -o {options} proc /proc && exec "$@"', "sh"]
     if os.geteuid() or subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount /proc")
+        pytest.skip("waits for root: only root can mount /proc")
     here = json.dumps(Owner.here().fields())
     command = [*mount, sys.executable, "-c", _AS_ANOTHER_USER, here]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

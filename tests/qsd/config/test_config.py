@@ -155,13 +155,13 @@ def test_yaml_exponents_are_numbers(tmp_path: Path) -> None:
 
 
 def test_a_home_folder_is_expanded_and_a_quoted_number_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/place/of/somebody")
+    monkeypatch.setenv("HOME", "/place/of/ada")
     path = tmp_path / "e.yaml"
     values = {**REQUIRED, "model.path": "~/model", "tracking.project": "00123", "evaluation.splits": ["1_0"]}
     path.write_text(experiment_text(values))
     flat = load_flat(path)
-    assert (flat["model.path"], flat["tracking.project"]) == ("/place/of/somebody/model", "00123")
-    assert override(flat, {"data.path": "~/pairs"})["data.path"] == "/place/of/somebody/pairs"
+    assert (flat["model.path"], flat["tracking.project"]) == ("/place/of/ada/model", "00123")
+    assert override(flat, {"data.path": "~/pairs"})["data.path"] == "/place/of/ada/pairs"
     assert build(flat).evaluation.splits == ["1_0"]
 
 

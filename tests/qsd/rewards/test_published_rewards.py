@@ -146,7 +146,7 @@ for name in ("hps_v2", "pickscore"):
     [
         (b"version https://git-lfs.github.com/spec/v1\noid", "a git-lfs pointer, not the weights; run 'git lfs pull'"),
         (b"<!doctype html><title>404</title>", "no zip archive, which torch.save writes.*fetch it again"),
-        (None, "no zip archive but a bare pickle, as torch wrote before version 1.6; write it anew: python -c"),
+        (None, "no zip archive but a bare pickle, as torch wrote before version 1.6; save it again: python -c"),
     ],
 )
 def test_a_torch_file_that_is_no_zip_is_called_that(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -159,7 +159,7 @@ def test_a_torch_file_that_is_no_zip_is_called_that(tmp_path: Path, content: byt
     with pytest.raises(UserError, match=message) as caught:
         open_reward("hps_v2", str(tmp_path), "cpu")
     if content is None:
-        remedy = shlex.split(str(caught.value).partition("write it anew: ")[2])
+        remedy = shlex.split(str(caught.value).partition("save it again: ")[2])
         subprocess.run([sys.executable, *remedy[1:]], check=True)
         assert path.read_bytes().startswith(b"PK")
 
