@@ -60,7 +60,9 @@ def write_model(folder: Path, parts: tuple[str, ...] = ("unet", "vae", "text_enc
     files: dict[str, Any] = {"model_index.json": {"_class_name": "StableDiffusionPipeline"}}
     for part in ("unet", "vae", "text_encoder", "scheduler"):
         name = "scheduler_config.json" if part == "scheduler" else "config.json"
-        files[f"{part}/{name}"] = dict.fromkeys(FAMILY.required_settings(part), 1)
+        files[f"{part}/{name}"] = {
+            setting: True if setting == "flip_sin_to_cos" else 1 for setting in FAMILY.required_settings(part)
+        }
     files["tokenizer/tokenizer.json"] = {"model": {"type": "WordLevel", "vocab": {"a": 0}}}
     for place, content in files.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)

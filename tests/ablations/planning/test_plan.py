@@ -278,7 +278,7 @@ def test_a_recipe_is_no_experiment(world: Path, capsys: pytest.CaptureFixture[st
 
 def test_every_file_of_experiments_is_an_experiment_or_a_recipe() -> None:
     recipes = {path.stem for path in (ROOT / "experiments").glob("*.yaml") if is_recipe(path)}
-    assert recipes == {"hps_emoji", "hps_v2", "image_reward_emoji", "pick_emoji"}
+    assert recipes == {"hps_emoji", "hps_v2", "image_reward_emoji", "pick_emoji", "pickscore"}
 
 
 def test_an_experiment_by_path_is_missed_with_a_near_name(world: Path) -> None:
