@@ -1,4 +1,7 @@
-"""Invariants 3 and 4 at scale on cheap stages: a hundred kills cost only time, and two launchers share the work."""
+"""Invariants 3 and 4 at scale on cheap stages: kills only cost time, and two launchers share the work.
+
+``KILLS=100 make test ARGS=tests/ablations/running/test_kills_and_races.py`` kills more often than a usual test run.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,15 @@ from tests.ablations.conftest import SMALL, SWEEP, Planner
 from tests.ablations.kill import random_instants, run_with_kills, tree
 from tests.ablations.local_run import ENV, command, events, run_plan
 
-KILLS = 100
-EARLY = 20
+KILLS = int(os.environ.get("KILLS", "40"))
+EARLY = KILLS // 5
 """So many of them at any instant from the start of Python on; the others hit stages in work."""
-ROUNDS = 6
+ROUNDS = 3
 STEPS = 130
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_end_in_the_same_bytes(plan_of: Planner, store: Store, world: Path, fake_log: Path) -> None:
+def test_many_kills_end_in_the_same_bytes(plan_of: Planner, store: Store, world: Path, fake_log: Path) -> None:
     plan = plan_of(SMALL + f"overrides: {{training.steps: {STEPS}}}\n")
     run_plan(plan, store)
     undisturbed = tree(Path("runs/artefacts"))

@@ -27,7 +27,7 @@ from qsd.stages import spec
 from tests.ablations.kill import tree
 from tests.ablations.tiny_project import make_project
 
-STEPS = 120
+STEPS = 80
 SWEEP = f"""\
 question: Does a stop change anything?
 experiment: tiny
