@@ -110,7 +110,7 @@ def small(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("bench")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(training_subject.ARCHITECTURES, request.param, smallest(request.param))
-        settings = [f"model.resolution={RESOLUTION}", "training.pairs_per_step=2", "training.micro_batch=2", "training.precision=fp32"]
+        settings = [f"model.resolution={RESOLUTION}", "training.pairs_per_step=2", "training.micro_batch=2"]
         given = {"random": (request.param, str(folder / "weights")), "pairs": 6, "settings": settings}
         config = training_subject.configuration(argparse.Namespace(**given))
     prepare_artefacts(config, folder)
