@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -77,11 +78,26 @@ def logs(
         print((folder / attempts.LOG).read_text(errors="replace"), end="")
 
 
+class TableFormat(StrEnum):
+    """What ``ablate table`` prints."""
+
+    TERMINAL = "terminal"
+    CSV = "csv"
+    MARKDOWN = "md"
+    LATEX = "latex"
+
+
 @app.command()
-def table(name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None) -> None:
+def table(
+    name: Name,
+    experiment: Experiment = None,
+    runs: Runs = RUNS,
+    seeds: Seeds = None,
+    form: Annotated[TableFormat, typer.Option("--format", help="What to print.")] = TableFormat.TERMINAL,
+) -> None:
     """Build and show the tables of everything that is evaluated so far; other cells are listed with their state."""
     from ablations.running import finalize
 
     sweep_plan, store = planned(name, experiment, runs, seeds)
     folder = finalize.write_cells(sweep_plan, store, finalize.commit_of(Path.cwd()), least=1)
-    print(finalize.table_text(store, folder))
+    print(finalize.table_text(store, folder, form.value), end="\n" if form is TableFormat.TERMINAL else "")

@@ -129,11 +129,21 @@ def write_tables(store: Store, folder: Path) -> bool:
     return True
 
 
-def render(folder: Path) -> str:
-    """The sweep's tables for a terminal."""
-    from analysis.render.terminal import render_terminal
+TERMINAL, LATEX = "terminal", "latex"
+"""What tables are printed as, beside ``csv`` and ``md``, which are files of the sweep's folder."""
 
-    return render_terminal(folder)
+
+def render(folder: Path, form: str = TERMINAL) -> str:
+    """The sweep's written tables as ``terminal``, ``latex``, ``csv`` or ``md``."""
+    if form == TERMINAL:
+        from analysis.render.terminal import render_terminal
+
+        return render_terminal(folder)
+    if form == LATEX:
+        from analysis.render.latex import render_latex
+
+        return render_latex(folder)
+    return (folder / f"table.{form}").read_text(encoding="utf-8")
 
 
 _SHOWN = ("table.md", "effects.png", "gallery.png")
@@ -145,11 +155,11 @@ def results_line(folder: Path) -> str:
     return f"results: {folder}/ ({', '.join(written)}, ...)" if _SHOWN[0] in written else ""
 
 
-def table_text(store: Store, folder: Path) -> str:
-    """Tables and pictures of what is evaluated, rebuilt where needed, and the tables for a terminal.
+def table_text(store: Store, folder: Path, form: str = TERMINAL) -> str:
+    """Tables and pictures of what is evaluated, rebuilt where needed, and the tables in a form of :func:`render`.
 
     Raises:
         UserError: nothing is evaluated, or cells cannot be compared.
     """
     write_tables(store, folder)
-    return render(folder)
+    return render(folder, form)
