@@ -101,3 +101,14 @@ def table(
     sweep_plan, store = planned(name, experiment, runs, seeds)
     folder = finalize.write_cells(sweep_plan, store, finalize.commit_of(Path.cwd()), least=1)
     print(finalize.table_text(store, folder, form.value), end="\n" if form is TableFormat.TERMINAL else "")
+
+
+@app.command()
+def report(name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None) -> None:
+    """Write the page of everything that is evaluated so far: one HTML file that works from disk; prints its path."""
+    from ablations.running import finalize
+
+    sweep_plan, store = planned(name, experiment, runs, seeds)
+    folder = finalize.write_cells(sweep_plan, store, finalize.commit_of(Path.cwd()), least=1)
+    finalize.write_tables(store, folder)
+    print(folder / finalize.PAGE)

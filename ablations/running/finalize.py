@@ -118,15 +118,20 @@ def any_evaluated(folder: Path) -> bool:
 
 
 def write_tables(store: Store, folder: Path) -> bool:
-    """Rebuild tables and pictures unless they come from the present results, states and code. True if rebuilt."""
+    """Rebuild tables, pictures and the page unless they come from the present results and code. True if rebuilt."""
     from analysis.lock import up_to_date
+    from analysis.page.present import is_present
 
-    if up_to_date(store.root, folder):
-        return False
-    from analysis.report import write
+    rebuild = not up_to_date(store.root, folder)
+    if rebuild:
+        from analysis.report import write
 
-    write(store.root, folder)
-    return True
+        write(store.root, folder)
+    if not is_present(folder):
+        from analysis.page.write import write_page
+
+        write_page(store.root, folder)
+    return rebuild
 
 
 TERMINAL, LATEX = "terminal", "latex"
@@ -146,13 +151,14 @@ def render(folder: Path, form: str = TERMINAL) -> str:
     return (folder / f"table.{form}").read_text(encoding="utf-8")
 
 
-_SHOWN = ("table.md", "effects.png", "gallery.png")
+PAGE = "report.html"
+_SHOWN = (PAGE, "table.md", "effects.png", "gallery.png")
 
 
 def results_line(folder: Path) -> str:
-    """``results: runs/sweeps/demo@emoji/ (table.md, effects.png, gallery.png, ...)``; empty without a table."""
+    """``results: runs/sweeps/demo@emoji/ (report.html, table.md, effects.png, ...)``; empty without a table."""
     written = [name for name in _SHOWN if (folder / name).exists()]
-    return f"results: {folder}/ ({', '.join(written)}, ...)" if _SHOWN[0] in written else ""
+    return f"results: {folder}/ ({', '.join(written)}, ...)" if "table.md" in written else ""
 
 
 def table_text(store: Store, folder: Path, form: str = TERMINAL) -> str:

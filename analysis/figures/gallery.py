@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
-import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
-from analysis.data.sweep import SweepFolder, artefact, split_order
+from analysis.data.pictures import choose_prompts, image_folders, read_pictures
 from analysis.document.formatting import break_lines
 from analysis.document.sentences import split_title
 from analysis.figures.drawing import Drawing
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
+
+    from analysis.data.sweep import SweepFolder
 
 NAME = "gallery"
 _CAPTION = "Each row: same prompt, same initial noise. Prompts were chosen by hash, not by hand."
@@ -35,58 +35,15 @@ def gallery(runs: Path, sweep: SweepFolder) -> Drawing | None:
 
     Each tile is the first image index of the cell's first training seed. None when no cell has images yet.
     """
-    columns = _columns(runs, sweep)
+    columns = image_folders(runs, sweep)
     first = next((folder for _, _, folder in columns if folder is not None), None)
     if first is None:
         return None
-    split, prompts = _choose(first)
+    split, prompts = choose_prompts(first, _PROMPTS)
     wanted = {prompt for prompt, _ in prompts}
-    pictures = [_pictures(folder, wanted) if folder is not None else {} for _, _, folder in columns]
+    pictures = [read_pictures(folder, wanted) if folder is not None else {} for _, _, folder in columns]
     sheet = _draw(sweep, split, [(name, seed) for name, seed, _ in columns], prompts, pictures)
     return Drawing(NAME, sheet, _CAPTION)
-
-
-def _columns(runs: Path, sweep: SweepFolder) -> list[tuple[str, int | None, Path | None]]:
-    """(cell, seed, folder of its images), base model first."""
-    names = sweep.cell_names()
-    names.sort(key=lambda name: name != sweep.base)
-    columns: list[tuple[str, int | None, Path | None]] = []
-    for name in names:
-        replicate = sweep.of_cell(name)[0]
-        columns.append((name, replicate.seed, artefact(runs, "generate", replicate.stages.get("generate"))))
-    return columns
-
-
-def _choose(folder: Path) -> tuple[str, list[tuple[str, str]]]:
-    """The split, and (prompt id, caption) of the rows."""
-    captions: dict[str, dict[str, str]] = {}
-    for shard in sorted(folder.glob("images-*.parquet")):
-        table = pq.ParquetFile(shard).read(columns=["prompt_id", "split", "caption"])
-        for row in zip(*(table[name].to_pylist() for name in ("prompt_id", "split", "caption")), strict=True):
-            captions.setdefault(row[1], {})[row[0]] = row[2]
-    split = min(captions, key=split_order)
-    chosen = sorted(captions[split], key=lambda prompt: hashlib.sha256(prompt.encode()).digest())[:_PROMPTS]
-    return split, [(prompt, captions[split][prompt]) for prompt in chosen]
-
-
-def _pictures(folder: Path, prompts: set[str]) -> dict[str, bytes]:
-    """The image with the lowest index of each prompt; only the row groups that hold one are read."""
-    # Images are large: look for the wanted rows in the small columns first.
-    best: dict[str, tuple[int, Path, int, int]] = {}  # prompt -> (image index, shard, row group, row)
-    for shard in sorted(folder.glob("images-*.parquet")):
-        file = pq.ParquetFile(shard)
-        for group in range(file.num_row_groups):
-            keys = file.read_row_group(group, columns=["prompt_id", "image_index"])
-            for row, (prompt, index) in enumerate(zip(*(column.to_pylist() for column in keys.columns), strict=True)):
-                if prompt in prompts and (prompt not in best or index < best[prompt][0]):
-                    best[prompt] = (index, shard, group, row)
-    pictures: dict[str, bytes] = {}
-    for shard, group in sorted({(place[1], place[2]) for place in best.values()}):
-        images = pq.ParquetFile(shard).read_row_group(group, columns=["image"])["image"]
-        for prompt, (_, own_shard, own_group, row) in best.items():
-            if (own_shard, own_group) == (shard, group):
-                pictures[prompt] = images[row].as_py()
-    return pictures
 
 
 def _draw(

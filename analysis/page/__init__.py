@@ -1,0 +1,1 @@
+"""``report.html``: one page with everything about a sweep, which works from disk, without a network."""
