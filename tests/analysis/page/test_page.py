@@ -195,9 +195,10 @@ def test_fifty_cells_and_two_hundred_prompts_stay_quick(page_of, browser) -> Non
         assert filled < 60, "rows out of sight are not filled"
         page.select_option("#order", index=1)
         page.fill("#cell-filter", "cell=1")
-        page.wait_for_function("document.querySelectorAll('.heads .head').length === 10")
+        page.wait_for_selector(".heads .head:nth-child(11)")
+        assert page.locator(".heads .head").count() == 10
         page.locator("#pictures").evaluate("one => { one.scrollTop = one.scrollHeight }")
-        page.wait_for_function("[...document.querySelectorAll('.prompt')].at(-1).childElementCount === 11")
+        page.wait_for_selector(".prompt:last-child .tile:nth-child(11)")
         assert reports == []
 
 
