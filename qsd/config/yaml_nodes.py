@@ -15,6 +15,7 @@ import yaml
 
 from qsd.errors import UserError
 from qsd.registry import suggest
+from qsd.regular_files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +88,7 @@ def load(path: Path, shown_as: str | None = None) -> Node:
     """
     shown = shown_as or str(path)
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path)
     except FileNotFoundError:
         known = sorted(str(other) for other in path.parent.glob("*.yaml"))
         raise UserError(f"{shown}: no such file{suggest(str(path), known)}") from None
