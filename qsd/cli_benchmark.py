@@ -45,10 +45,10 @@ def hps(
     from qsd.evaluation.hps_measure import measure
     from qsd.evaluation.hps_pictures import SET_BY_BENCHMARK, Files, Generated
     from qsd.progress import ShownProgress
-    from qsd.stages.run_single import assignment
+    from qsd.stages.run_single import assignments
 
     scorer_name = _scorer(version, scorer)
-    overrides = dict(assignment(setting) for setting in settings or [])
+    overrides = assignments(settings or [])
     for name in SET_BY_BENCHMARK:
         if name in overrides:
             raise UserError(f"--set {name}: the benchmark sets it itself")

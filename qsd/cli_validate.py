@@ -34,10 +34,10 @@ def step_reward(
     from qsd.config.load import build, load_flat, override
     from qsd.evaluation.step_reward import PAGE, Extent, run
     from qsd.progress import ShownProgress
-    from qsd.stages.run_single import assignment
+    from qsd.stages.run_single import assignments
 
     extent = Extent(states, rollouts, _numbers(steps_left))
-    flat = override(load_flat(experiment), dict(assignment(setting) for setting in settings or []))
+    flat = override(load_flat(experiment), assignments(settings or []))
     with ShownProgress("step-reward") as report:
         run(build(flat), extent, out, report)
     print((out / PAGE).read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qsd.errors import UserError, reason
+from qsd.regular_files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -119,7 +120,7 @@ def check_tokenizer_files(tokenizer: Path, encoder: Path) -> None:
         UserError: as :func:`read_vocabulary` and :func:`check_vocabulary`.
     """
     try:
-        rows = json.loads((encoder / "config.json").read_bytes())["vocab_size"]
+        rows = json.loads(read_regular(encoder / "config.json"))["vocab_size"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # what is wrong with it is reported where the text model is checked
     vocabulary = read_vocabulary(tokenizer)

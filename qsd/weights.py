@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qsd.errors import UserError, reason
+from qsd.regular_files import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -49,6 +50,7 @@ def read_header(path: Path) -> Header:
     Raises:
         UserError: missing, unreadable, truncated or damaged; or another kind of file, by name.
     """
+    check_regular(path)
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -135,7 +137,10 @@ def check_finite(place: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
     """
     damaged = [name for name, tensor in tensors if tensor.is_floating_point() and not _finite(tensor)]
     if damaged:
-        raise UserError(f"{place}: {len(damaged)} tensors have NaN or infinite numbers ({listed(damaged)})")
+        raise UserError(
+            f"{place}: {len(damaged)} tensors have NaN or infinite numbers ({listed(damaged)}); fetch it again, "
+            "or, if it was saved so, train or convert it again"
+        )
 
 
 def listed(names: Collection[str]) -> str:

@@ -19,6 +19,7 @@ from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
 from qsd.printable import printable
 from qsd.registry import suggest
+from qsd.regular_files import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -161,6 +162,7 @@ def _find(name: str, folder: Path, kind: str) -> Path:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
         path = folder / f"{name}.yaml"
+    check_regular(path)
     if path.is_file():
         return path
     known = sorted(file.stem for file in folder.glob("*.yaml") if kind != "experiment" or not is_recipe(file))

@@ -19,6 +19,7 @@ from qsd.config.load import defaults, flatten
 from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
 from qsd.registry import suggest
+from qsd.regular_files import check_regular
 from qsd.stages.spec import STAGES
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def find_profile(name: str) -> Path:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
         path = CLUSTERS / f"{name}.yaml"
+    check_regular(path)
     if path.is_file():
         return path
     known = [LOCAL, *sorted(file.stem for file in CLUSTERS.glob("*.yaml"))]

@@ -40,10 +40,10 @@ def find_adapter(folder: Path) -> AdapterFiles:
     """
     inner = folder / "adapter"
     place = inner if inner.is_dir() else folder
-    names = sorted(path.name for path in place.iterdir() if path.is_file()) if place.is_dir() else []
+    names = _names(place)
     weights = [name for name in names if name.endswith(".safetensors") and name != KOHYA_FILE]
-    if FILE in weights and PEFT_FILE not in weights:
-        weights = [FILE]
+    if place == inner:
+        weights += [f"../{name}" for name in _names(folder) if name.endswith(".safetensors")]
     if len(weights) > 1:
         raise UserError(f"{place}: several adapters ({', '.join(weights)}); leave the one that is meant")
     if weights or KOHYA_FILE in names:
@@ -60,3 +60,10 @@ def find_adapter(folder: Path) -> AdapterFiles:
         f"{place / FILE}: the adapter is missing; run the train stage again, or give a folder with {FILE}, "
         f"{PEFT_FILE} and {PEFT_CONFIG}, or one kohya file (*.safetensors)"
     )
+
+
+def _names(folder: Path) -> list[str]:
+    """The names of the files in a folder; those that are hidden, such as a Mac's ``._name``, are passed over."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qsd.errors import UserError
+from qsd.regular_files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,14 +68,14 @@ def read_peft_config(path: Path) -> PeftSettings:
         UserError: missing, damaged, not LoRA, or with a setting that is not supported, by name.
     """
     try:
-        settings = json.loads(path.read_bytes())
+        settings = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a readable JSON file ({error})") from None
     return _settings(settings, str(path))
 
 
 def read_metadata(metadata: Mapping[str, str], network: str, place: str) -> PeftSettings | None:
-    """The settings that diffusers puts into a file's metadata; None if there are none of the network.
+    """The settings that diffusers puts into a file's metadata; None if it has put none there.
 
     Args:
         metadata: of the file.
@@ -82,7 +83,7 @@ def read_metadata(metadata: Mapping[str, str], network: str, place: str) -> Peft
         place: for messages.
 
     Raises:
-        UserError: damaged, or with a setting that is not supported, by name.
+        UserError: damaged, of other networks alone, or with a setting that is not supported, by name.
     """
     if METADATA not in metadata:
         return None
@@ -92,7 +93,12 @@ def read_metadata(metadata: Mapping[str, str], network: str, place: str) -> Peft
     except (ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{place}: damaged metadata {METADATA} ({error})") from None
     settings = {name: value for name, value in named.items() if "." not in name}
-    return _settings(settings, f"{place}, metadata {METADATA}") if settings else None
+    if not settings:
+        parts = ", ".join(sorted({name.partition(".")[0] for name in named})) or "nothing"
+        raise UserError(
+            f"{place}: metadata {METADATA} has settings of {parts}, none of {network}: the scale is not known"
+        )
+    return _settings(settings, f"{place}, metadata {METADATA}")
 
 
 def _settings(settings: Any, place: str) -> PeftSettings:
@@ -120,7 +126,10 @@ def _settings(settings: Any, place: str) -> PeftSettings:
         raise UserError(f"{place}: {error.args[0]} is missing; without it the scale is not known") from None
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{place}: no numbers for rank and alpha ({error})") from None
-    return PeftSettings(place, rank, alpha, ranks, alphas, bool(settings.get("use_rslora")))
+    root = settings.get("use_rslora") or False
+    if not isinstance(root, bool):
+        raise UserError(f"{place}: use_rslora is {root!r}; it must be true or false")
+    return PeftSettings(place, rank, alpha, ranks, alphas, root)
 
 
 def _number(value: Any) -> float:

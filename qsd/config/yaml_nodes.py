@@ -15,6 +15,7 @@ import yaml
 
 from qsd.errors import UserError
 from qsd.registry import suggest
+from qsd.regular_files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,9 @@ _LOADER = yaml.SafeLoader
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 
 
-_UNCLEAR = re.compile(r"[-+]?(0[0-9_]+(\.[0-9_]*)?|0[box][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?)")
+_UNCLEAR = re.compile(
+    r"[-+]?(0[0-9_]+(\.[0-9_]*)?([eE][-+]?[0-9]+)?|0[box][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?)"
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def load(path: Path, shown_as: str | None = None) -> Node:
     """
     shown = shown_as or str(path)
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path)
     except FileNotFoundError:
         known = sorted(str(other) for other in path.parent.glob("*.yaml"))
         raise UserError(f"{shown}: no such file{suggest(str(path), known)}") from None
@@ -151,6 +154,12 @@ def _convert(node: yaml.Node, shown: str, depth: int) -> Node:
         raise at(None).error(f"nested deeper than {MAX_DEPTH} levels")
     if node.tag == "tag:yaml.org,2002:merge":
         raise at(None).error("merge keys (<<) are not used here; write the values out")
+    if node.tag == "tag:yaml.org,2002:timestamp":
+        return at(node.value, node.value)
+    if node.tag not in _PLAIN_TAGS:
+        raise at(None).error(
+            f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed; only plain values are"
+        )
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, tuple[Node, Node]] = {}
         for key_node, value_node in node.value:
@@ -164,12 +173,6 @@ def _convert(node: yaml.Node, shown: str, depth: int) -> Node:
         return at(mapping)
     if isinstance(node, yaml.SequenceNode):
         return at([_convert(child, shown, depth + 1) for child in node.value])
-    if node.tag not in _PLAIN_TAGS:
-        if node.tag == "tag:yaml.org,2002:timestamp":
-            return at(node.value, node.value)
-        raise at(None).error(
-            f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed; only plain values are"
-        )
     assert isinstance(node, yaml.ScalarNode), node
     return at(_scalar(node, at(None)), node.value)
 
@@ -194,7 +197,9 @@ def _number(node: yaml.ScalarNode) -> Any:
         return node.value
     if isinstance(value, str) and node.style is None:
         try:
-            return float(value) if value[:1] in "+-.0123456789" and "_" not in value else value
+            # Python also reads digits of other scripts, which no other program takes for a number.
+            number = value[:1] in "+-.0123456789" and "_" not in value and value.isascii()
+            return float(value) if number else value
         except ValueError:
             return value
     return value

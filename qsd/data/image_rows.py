@@ -31,13 +31,13 @@ class RowLayout:
 
     Attributes:
         required: column -> what it must hold.
-        optional: further columns that are read where they exist.
+        optional: further columns, which are read where they exist, and what they must hold.
         choice: the columns that decide which image is the winner, and the two images.
         row: number and values -> the row.
     """
 
     required: Mapping[str, Column]
-    optional: Sequence[str]
+    optional: Mapping[str, Column]
     choice: tuple[str, ...]
     row: Callable[[int, Row], SourceRow]
 
@@ -71,8 +71,9 @@ class ImageRows:
         self._opened: tuple[Path, pq.ParquetFile] | None = None
         total = 0
         for file in files:
-            metadata = self._file(file).metadata
-            check_columns(file, self._file(file).schema_arrow, layout.required)
+            metadata, schema = self._file(file).metadata, self._file(file).schema_arrow
+            present = {name: column for name, column in layout.optional.items() if name in schema.names}
+            check_columns(file, schema, {**layout.required, **present})
             for index in range(metadata.num_row_groups):
                 rows = metadata.row_group(index).num_rows
                 self._groups.append(_Group(file, index, total, rows))

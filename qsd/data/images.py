@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Protocol
 
 from qsd.data.lfs import is_pointer
-from qsd.errors import UserError
+from qsd.errors import UserError, reason
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,10 +24,23 @@ SIDEWAYS = (5, 6, 7, 8)
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _UNKNOWN_RANGE = ("I", "F")
 """Pillow's modes of 32-bit integers and of floats: nothing in the file says which numbers are black and white."""
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+"""What is decoded. Of what Pillow knows besides, EPS would start another program (Ghostscript) on the file."""
+_WITH_FRAMES = ("PNG", "WEBP", "GIF", "TIFF", "AVIF")
+"""Formats of animations and pages; the further pictures in a photograph (MPO) are its depth or its other eye."""
 
 
-class PixelRangeError(ValueError):
-    """Raised for pixels whose range is not known, so that no 8-bit image can be made of them."""
+class RefusedPixelsError(ValueError):
+    """Raised for an image that is whole and of which no one 8-bit picture can be made.
+
+    Args:
+        reason: a reason of ``problems.json``.
+        text: what is wrong with it, and what to do.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(f"not a usable image: {text}")
+        self.reason = reason
 
 
 def decode(data: bytes) -> Image.Image:
@@ -36,39 +49,66 @@ def decode(data: bytes) -> Image.Image:
     The EXIF orientation is applied, and 16-bit gray is scaled from 0 … 65535 to 0 … 255.
 
     Raises:
-        ValueError: damaged, truncated, absurdly large, no image, or (``PixelRangeError``) of unknown range.
+        ValueError: damaged, truncated, absurdly large, no image of a format that is decoded, or
+            (``RefusedPixelsError``) several frames or numbers of unknown range.
     """
-    from PIL import Image
+    return _eight_bits(upright(_loaded(data, whole=True))).convert("RGB")
+
+
+def _loaded(data: bytes, whole: bool) -> Image.Image:
+    """An image file, all bytes of it read.
+
+    Args:
+        data: the file.
+        whole: False to decode a JPEG at an eighth of its size, which reads every byte too.
+
+    Raises:
+        ValueError: as :func:`decode`.
+    """
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             # Pillow only warns of sizes up to twice its limit; a pair is not worth a gigabyte of pixels.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            frames = getattr(image, "n_frames", 1) if image.format in _WITH_FRAMES else 1
+            if not whole:
+                image.draft("RGB", (1, 1))  # no effect on other formats, which are decoded in full
             image.load()
-            return _eight_bits(upright(image)).convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"not a readable image: {error}") from None
+    except MemoryError:
+        raise
+    except UnidentifiedImageError:
+        raise ValueError(f"not a readable image: none of the formats {', '.join(_FORMATS)}") from None
+    # Pillow's decoders trust the numbers in a file: a damaged one ends in any kind of error.
+    except Exception as error:
+        raise ValueError(f"not a readable image: {reason(error)}") from None
+    if frames > 1:
+        raise RefusedPixelsError(
+            "several_frames", f"an animation or pages, {frames} pictures in one file; save the one that is meant"
+        )
+    if image.mode in _UNKNOWN_RANGE:
+        raise RefusedPixelsError(
+            "unsupported_pixels",
+            "32-bit or floating-point pixels, of which no range is known; save it with 8 or 16 bits",
+        )
+    return image
 
 
 def image_problem(data: bytes) -> str | None:
-    """Why a file is no usable image: ``corrupt_image``, ``unsupported_pixels`` or ``lfs_pointer``; None if it is one.
+    """Why a file is no usable image, a reason of ``problems.json``; None if it is one.
 
     The whole file is decoded. JPEGs are decoded at an eighth of their size, which reads every byte.
     """
-    from PIL import Image
-
     if is_pointer(data):
         return "lfs_pointer"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            image.draft("RGB", (1, 1))  # no effect on other formats, which are decoded in full
-            image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        _loaded(data, whole=False)
+    except RefusedPixelsError as error:
+        return error.reason
+    except ValueError:
         return "corrupt_image"
-    return "unsupported_pixels" if image.mode in _UNKNOWN_RANGE else None
+    return None
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -99,10 +139,6 @@ def orientation(image: Image.Image) -> int:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """The same picture in 8 bits where Pillow would cut off all above 255."""
-    if image.mode in _UNKNOWN_RANGE:
-        raise PixelRangeError(
-            "not a usable image: 32-bit or floating-point pixels, of which no range is known; save it with 8 or 16 bits"
-        )
     if image.mode not in _SIXTEEN_BITS:
         return image
     import numpy as np

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsd.data.lfs import pointer_hint
 from qsd.errors import UserError
+from qsd.regular_files import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,6 +81,7 @@ def read_list(path: Path, kind: type[dict[str, Any]] | type[str]) -> Iterator[An
     Raises:
         UserError: no such file, not UTF-8, no JSON, no list, or an item of another kind; with its line.
     """
+    check_regular(path)
     try:
         text = _Text(path)
     except OSError as error:
@@ -89,7 +91,8 @@ def read_list(path: Path, kind: type[dict[str, Any]] | type[str]) -> Iterator[An
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: after line {text.line}: not UTF-8 ({error.reason})") from None
     except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON, {error}; is the file cut off?") from None
+        hint = "" if ";" in str(error) else "; is the file cut off?"
+        raise UserError(f"{path}: not readable as JSON, {error}{hint}") from None
     finally:
         text.close()
 
@@ -100,6 +103,7 @@ def _items(path: Path, text: _Text, kind: type[dict[str, Any]] | type[str]) -> I
         raise UserError(f"{path}:{text.line}: {pointer_hint(path) or f'must be a JSON list of {wanted}'}")
     text.skip()
     if text.peek() == "]":
+        _check_end(text)
         return
     while True:
         text.peek()
@@ -110,7 +114,15 @@ def _items(path: Path, text: _Text, kind: type[dict[str, Any]] | type[str]) -> I
         yield value
         after = text.peek()
         if after == "]":
+            _check_end(text)
             return
         if after != ",":
             raise ValueError(f"line {text.line}: a comma or the list's end is missing")
         text.skip()
+
+
+def _check_end(text: _Text) -> None:
+    """Refuse whatever follows the list: two lists in one file are two data sets, of which one would be lost."""
+    text.skip()
+    if text.peek():
+        raise ValueError(f"line {text.line}: more text after the end of the list; keep one list in a file")

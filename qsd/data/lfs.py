@@ -17,6 +17,8 @@ def is_pointer(content: bytes) -> bool:
 
 def pointer_hint(path: Path) -> str:
     """What to say of a file that cannot be read because it is a git-lfs pointer; empty if it is none."""
+    if not path.is_file():  # reading a pipe would wait for ever
+        return ""
     try:
         with path.open("rb") as stream:
             content = stream.read(len(_BEGIN))

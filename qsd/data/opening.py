@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qsd.data.readers import REGISTRY
 from qsd.errors import UserError
+from qsd.regular_files import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,11 +48,12 @@ def open_source(config: DataConfig) -> PairSource:
 
 
 def check_complete(reader: str, path: Path, accept: bool) -> None:
-    """Refuse a data set of which shards are missing, unless they are accepted.
+    """Refuse a pipe or a device, and a data set of which shards are missing, unless they are accepted.
 
     Raises:
-        UserError: with their number and names.
+        UserError: with what it is; with the shards' number and names.
     """
+    check_regular(path)
     missing = REGISTRY.get(reader).missing
     text = None if accept or missing is None else missing(path)
     if text:

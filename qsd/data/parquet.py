@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsd.data.lfs import pointer_hint
 from qsd.errors import UserError, reason
+from qsd.regular_files import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_regular(path)
     try:
         return pq.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: in the name of a column
@@ -42,12 +44,22 @@ def parquet_files(folder: Path) -> list[Path]:
     """The parquet files of a folder, or of its folder ``data`` where a download from the hub puts them, by name.
 
     Hidden files, such as the ``._name`` that a Mac adds to each file of an archive, are passed over.
+
+    Raises:
+        UserError: parquet files in both places, or a name of one that is no file, such as a link to nothing.
     """
-    for place in (folder, folder / "data"):
-        files = [file for file in place.glob("*.parquet") if file.is_file() and not file.name.startswith(".")]
-        if files:
-            return sorted(files)
-    return []
+    places = [
+        sorted(file for file in place.glob("*.parquet") if not file.name.startswith("."))
+        for place in (folder, folder / "data")
+    ]
+    if all(places):
+        raise UserError(f"{folder}: has *.parquet, and so has its folder data; name the one that is meant")
+    files = places[0] or places[1]
+    for file in files:
+        if not file.is_file():
+            what = "a folder" if file.is_dir() else "a link to nothing" if file.is_symlink() else "no file"
+            raise UserError(f"{file}: {what}; fetch the file again, or take it out of {file.parent}")
+    return files
 
 
 def damaged(path: Path, error: Exception, where: str) -> UserError:
@@ -143,3 +155,22 @@ def is_text(kind: pa.DataType) -> bool:
 def is_label(kind: pa.DataType) -> bool:
     """True if a column of this type contains text or numbers, such as ids."""
     return is_text(kind) or is_numeric(kind)
+
+
+def is_flag(kind: pa.DataType) -> bool:
+    """True if a column of this type contains true and false, also as numbers."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_boolean(kind)) or is_numeric(kind)
+
+
+def label_text(value: Any) -> str | None:
+    """An id as text; None where there is none.
+
+    pandas makes floats of whole numbers in a column with gaps, and NaN of the gaps: 12.0 is the id 12 of other files.
+    """
+    if value is None or value == "" or value != value:  # NaN is not itself
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).encode(errors="replace").decode()

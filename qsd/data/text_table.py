@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from qsd.data.lfs import pointer_hint
 from qsd.errors import UserError
 from qsd.registry import suggest
+from qsd.regular_files import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,6 +73,8 @@ class TextTable:
         _, first = next(self._lines, (1, ""))
         self.header = [name.strip() for name in self._cells(first) or [first]] if first else []
         twice = sorted({name for name in self.header if self.header.count(name) > 1})
+        if "" in twice:
+            raise UserError(f"{path}:1: {self.header.count('')} columns have no name; take them out, in every line")
         if twice:
             raise UserError(f"{path}:1: column '{twice[0]}' is there twice")
 
@@ -87,6 +90,8 @@ class TextTable:
                     raise UserError(f"{self.path}: {pointer}")
                 have = ", ".join(self.header) or "nothing"
                 hint = "; it is separated by semicolons, save it with commas" if ";" in have else ""
+                if self.header[:1] and self.header[0].startswith("sep="):
+                    hint = "; a line sep= is for Excel alone: take it out"
                 raise UserError(
                     f"{self.path}:1: column '{name}'{suggest(name, self.header)} is missing; the first line has "
                     f"{have}{hint}"
@@ -175,14 +180,18 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number, from 1, and text of every line, without its end; a byte order mark is no part of the first.
 
     Raises:
-        UserError: the file cannot be read, or is not UTF-8; with the line and the first byte that is wrong.
+        UserError: the file cannot be read, is not UTF-8 or has a NUL byte; with the line and the first byte that is
+            wrong.
     """
+    check_regular(path)
     try:
         with path.open("rb") as stream:
             if stream.read(2) in _UTF_16:
                 raise UserError(f"{path}:1: UTF-16; save it as UTF-8")
         with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
+                if "\0" in line:
+                    raise UserError(f"{path}:{number}: a NUL byte, which no text has; is it UTF-16? Save it as UTF-8")
                 yield number, line.removesuffix("\n")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qsd.config.once_per_process import OncePerProcess
 from qsd.data.text_table import PROBLEMS, TextTable, text_lines
@@ -71,10 +71,10 @@ def read_splits(
     lines_by_id: dict[str, int] = {}
     splits: set[str] = set()
     for line, row in _rows(path, field):
-        prompt = Prompt(*(str(row[column]).strip() for column in COLUMNS))
-        if not prompt.prompt_id or not prompt.caption:
-            empty = "caption" if prompt.prompt_id else "prompt_id"
+        cells = {column: row[column].strip() for column in COLUMNS}
+        if empty := next((column for column, cell in cells.items() if not cell), None):
             raise UserError(f"{path}:{line}: the {empty} is empty")
+        prompt = Prompt(**cells)
         if prompt.prompt_id in lines_by_id:
             raise UserError(
                 f"{path}:{line}: prompt_id {prompt.prompt_id!r} occurs twice "
@@ -85,6 +85,7 @@ def read_splits(
         prompts = by_split.get(prompt.split)
         if prompts is not None and (most is None or len(prompts) < most):
             prompts.append(prompt)
+    _check_spelling(path, splits)
     for split, prompts in by_split.items():
         if not prompts:
             raise UserError(
@@ -94,22 +95,46 @@ def read_splits(
     return [prompt for prompts in by_split.values() for prompt in prompts]
 
 
-def _rows(path: Path, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _check_spelling(path: Path, splits: Iterable[str]) -> None:
+    """Refuse two splits that only differ in capital letters: the prompts of one of them would be left out."""
+    spelt: dict[str, str] = {}
+    for split in sorted(splits):
+        other = spelt.setdefault(split.casefold(), split)
+        if other != split:
+            raise UserError(f"{path}: has the splits {other!r} and {split!r}; write them the same way")
+
+
+def _rows(path: Path, field: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows with their line number (text files) or row number (parquet, style lists), from 1."""
     if path.is_dir():
         yield from enumerate(_of_styles(path), start=1)
-    elif not path.is_file():
+    elif not path.exists():
         raise UserError(f"{path}: no such file; set {field} to a CSV with {', '.join(COLUMNS)}")
     elif path.suffix == ".parquet":
         yield from _of_parquet(path)
     elif path.suffix == ".txt":
-        yield from _numbered((line, text) for line, text in text_lines(path) if text.strip())
+        yield from _numbered(_of_lines(path))
     else:
         yield from _of_table(path)
 
 
-def _of_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    from qsd.data.parquet import check_columns, is_label, is_text, open_parquet, stream
+def _of_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of every prompt of a file that has one on each line.
+
+    Raises:
+        UserError: a tab, or the names of columns: programs also call their tables ``.txt``.
+    """
+    for line, text in text_lines(path):
+        if "\t" in text or set(COLUMNS) <= set(text.split(",")):
+            raise UserError(
+                f"{path}:{line}: a table, but a .txt has a prompt on each line; name it .csv (commas) or .tsv (tabs)"
+            )
+        if text.strip():
+            yield line, text
+
+
+def _of_parquet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    from qsd.data.parquet import check_columns, is_label, is_text, label_text, open_parquet, stream
 
     file, number = open_parquet(path), 0
     alone = file.schema_arrow.names == ["caption"]
@@ -119,12 +144,12 @@ def _of_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for group in range(file.metadata.num_row_groups):
         for batch in stream(file, path, group, columns, _STREAMED_ROWS, number):
             for row in batch:
-                values = {name: "" if value is None else value for name, value in row.items()}
+                values = {name: label_text(value) or "" for name, value in row.items()}
                 yield number + 1, {**_alone(number), **values} if alone else values
                 number += 1
 
 
-def _of_table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _of_table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a CSV or a file with tabs: with all three columns, or with a column of prompts and no id nor split."""
     table = TextTable(path)
     alone = next((name for name in _CAPTIONS if name in table.header), None)
@@ -151,17 +176,17 @@ def _good_rows(path: Path, table: TextTable) -> Iterator[tuple[int, tuple[str, .
         yield row.line, row.cells
 
 
-def _numbered(captions: Iterable[tuple[int, str]]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _numbered(captions: Iterable[tuple[int, str]]) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a file that has prompts only: the place in the file, from 0, is the id."""
     for number, (line, caption) in enumerate(captions):
         yield line, {**_alone(number), "caption": caption}
 
 
-def _alone(number: int) -> dict[str, Any]:
+def _alone(number: int) -> dict[str, str]:
     return {"prompt_id": f"{number:05d}", "split": ONLY_SPLIT}
 
 
-def _of_styles(folder: Path) -> Iterator[dict[str, Any]]:
+def _of_styles(folder: Path) -> Iterator[dict[str, str]]:
     """Rows of the HPS v2 benchmark's lists: the style is the split; style and position in the list are the id."""
     from qsd.evaluation.hps_benchmark import read_styles
 

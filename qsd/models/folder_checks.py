@@ -14,6 +14,7 @@ from qsd.config.digest import is_hub_name
 from qsd.config.once_per_process import OncePerProcess
 from qsd.errors import UserError, reason
 from qsd.models.families import INDEX, Family, families, family_in
+from qsd.regular_files import read_regular
 from qsd.vocabulary import check_tokenizer_files
 from qsd.weights import check_types, read_header
 
@@ -124,7 +125,7 @@ def read_object(path: Path) -> dict[str, Any]:
         UserError: no readable file, or no JSON object.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a readable JSON file ({reason(error)}); copy or fetch it again") from None
     if not isinstance(content, dict):

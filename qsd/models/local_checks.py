@@ -17,6 +17,7 @@ from qsd.config.once_per_process import OncePerProcess
 from qsd.errors import UserError
 from qsd.models.families import INDEX, family_in, read_index
 from qsd.registry import suggest
+from qsd.regular_files import check_regular, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -37,7 +38,7 @@ def check_resolution(path: str, resolution: int) -> None:
     if family is None:
         return
     try:
-        config = json.loads((Path(path) / "vae" / "config.json").read_bytes())
+        config = json.loads(read_regular(Path(path) / "vae" / "config.json"))
         family.latent_shape(config, resolution)
     except (OSError, ValueError, KeyError, TypeError):
         return
@@ -84,6 +85,7 @@ def match_targets(layers: Collection[str], targets: Iterable[str], family: Famil
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor of a safetensors file, from its header; empty if it cannot be read."""
     try:
+        check_regular(file)
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(min(length, _LONGEST_HEADER)))

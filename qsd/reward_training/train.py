@@ -33,7 +33,7 @@ from qsd.rewards.opening import open_reward
 from qsd.rewards.revision import revision
 from qsd.rewards.scorer import Scorer
 from qsd.runtime import STATE, Report
-from qsd.stages.run_single import assignment, claim
+from qsd.stages.run_single import assignments, claim
 from qsd.training.engine import Engine
 from qsd.training.processes import Processes, join
 
@@ -48,7 +48,7 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Flat:
         UserError: a mistake in it, with its place.
     """
     flat = load_flat(path, schema=RewardTrainingConfig)
-    return override(flat, dict(assignment(setting) for setting in settings), RewardTrainingConfig)
+    return override(flat, assignments(settings), RewardTrainingConfig)
 
 
 def train_reward(recipe: Path, settings: Sequence[str], output: Path, report: Report) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from qsd.errors import UserError, reason
+from qsd.regular_files import read_regular
 from qsd.weights import check_finite, check_names, check_types, read_header
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def read_config(folder: Path, required: tuple[str, ...]) -> dict[str, Any]:
     """
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_regular(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; a scorer's folder has config.json and its weights") from None
     except (OSError, RecursionError) as error:

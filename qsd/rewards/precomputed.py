@@ -35,6 +35,7 @@ STATED = "stated"
 COLUMNS = ("image", "caption", "score")
 FILES = ("scores.csv", "scores.parquet")
 _REQUIRED = ("name", "revision", "unit")
+_STREAMED_ROWS = 4096
 
 
 def image_digest(width: int, height: int, rgb: bytes) -> str:
@@ -151,11 +152,7 @@ def _table(path: Path) -> dict[tuple[str, str], float]:
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, row) of a file; of a parquet file the row's number from 1."""
     if path.suffix == ".parquet":
-        from qsd.files import read_table
-
-        table = read_table(path)
-        _require(path, table.column_names)
-        yield from enumerate(table.select(COLUMNS).to_pylist(), start=1)
+        yield from enumerate(_parquet_rows(path), start=1)
         return
     from qsd.data.text_table import PROBLEMS, TextTable
 
@@ -165,6 +162,19 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if row.problem:
             raise UserError(f"{path}:{row.line}: {PROBLEMS[row.problem]}")
         yield row.line, dict(zip(text.header, row.cells, strict=True))
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    from qsd.data.parquet import check_columns, is_numeric, is_text, open_parquet, stream
+
+    file, first = open_parquet(path), 0
+    _require(path, file.schema_arrow.names)
+    text = (is_text, "text")
+    check_columns(path, file.schema_arrow, {"image": text, "caption": text, "score": (is_numeric, "numbers")})
+    for group in range(file.metadata.num_row_groups):
+        for batch in stream(file, path, group, COLUMNS, _STREAMED_ROWS, first):
+            yield from batch
+            first += len(batch)
 
 
 def _require(path: Path, columns: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qsd.errors import UserError
+from qsd.regular_files import check_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,7 @@ def check_torch_file(path: Path) -> None:
     """
     if path.suffix not in _ENDINGS:
         return
+    check_regular(path)
     with path.open("rb") as stream:
         begin = stream.read(len(_POINTER))
     if begin.startswith(_ZIP):

@@ -42,7 +42,7 @@ def run_stage(
     Raises:
         UserError: a wrong setting, a missing or surplus input, or an output that holds something else.
     """
-    flat = override(load_flat(experiment), dict(assignment(setting) for setting in settings))
+    flat = override(load_flat(experiment), assignments(settings))
     folders = _inputs(stage, inputs, stage_inputs(stage, flat))
     for name in STAGES[stage].reads(flat):
         if schema_fields()[name].kind is Kind.LOCATION and may_change(str(flat[name])):
@@ -61,6 +61,21 @@ def run_stage(
         remove_leftovers(output)
 
 
+def assignments(settings: Sequence[str]) -> dict[str, Any]:
+    """The values of ``dotted.name=value`` by name.
+
+    Raises:
+        UserError: as :func:`assignment`; or a name that is there twice.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, value = assignment(setting)
+        if name in values:
+            raise UserError(f"--set {name} is given twice; leave the one that is meant")
+        values[name] = value
+    return values
+
+
 def assignment(setting: str) -> tuple[str, Any]:
     """The name and the value of ``dotted.name=value``.
 
@@ -70,8 +85,10 @@ def assignment(setting: str) -> tuple[str, Any]:
     name, equals, text = setting.partition("=")
     if not equals:
         raise UserError(f"--set {setting}: write it as dotted.name=value")
-    node = parse(f"value: {text}", f"--set {name.strip()}")
-    return name.strip(), node.plain()["value"]
+    values = parse(f"value: {text}", f"--set {name.strip()}").plain()
+    if len(values) > 1:
+        raise UserError(f"--set {name.strip()}: several lines; give each setting a --set of its own")
+    return name.strip(), values["value"]
 
 
 def _inputs(stage: str, given: Sequence[str], wanted: Sequence[str]) -> dict[str, Path]:
@@ -87,6 +104,8 @@ def _inputs(stage: str, given: Sequence[str], wanted: Sequence[str]) -> dict[str
             )
         if not Path(folder).is_dir():
             raise UserError(f"--input {text}: {folder} is not a folder")
+        if name in folders:
+            raise UserError(f"--input {name} is given twice: {folders[name]} and {folder}; leave the one that is meant")
         folders[name] = Path(folder)
         _check_content(text, folders[name])
     for name in wanted:

@@ -76,6 +76,12 @@ def test_mistakes_are_one_line_and_exit_code_two(
         (("select", *experiment, "--set", "quality.metrik=product", *out), "did you mean 'quality.metric'?"),
         (("select", *experiment, "--set", "quality.metric", *out), "write it as dotted.name=value"),
         (("select", *experiment, "--set", "selection.fraction=200", *out), "at most 100"),
+        (("select", *experiment, *2 * ("--set", "seed=1"), *out), "--set seed is given twice"),
+        (("select", *experiment, "--set", "seed=1\nother: 2", *out), "--set seed: several lines"),
+        (
+            ("score", *experiment, *2 * ("--input", f"data={tmp_path / 'full'}"), *out),
+            "--input data is given twice",
+        ),
         (("score", *experiment, *out), "stage score needs --input data=FOLDER"),
         (("score", *experiment, "--input", "date=x", *out), "no input 'date' (did you mean 'data'?)"),
         (("score", *experiment, "--input", f"data={tmp_path}/x", *out), "is not a folder"),

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from qsd.data.image_files import ImageFiles
 from qsd.data.image_rows import ImageRows, RowLayout
-from qsd.data.listed import Listed, ListedPairs, shown, text
+from qsd.data.listed import Listed, ListedPairs, text
 from qsd.data.pairs import SourceRow
-from qsd.data.parquet import check_columns, image_file, is_image, is_text, open_parquet, stream
+from qsd.data.parquet import check_columns, image_file, is_image, is_label, is_text, label_text, open_parquet, stream
 from qsd.data.readers import Reader
 from qsd.data.text_table import TextTable
 from qsd.errors import UserError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 COLUMNS = ("caption", "winner", "loser")
 _STREAMED_ROWS = 4096
 _IMAGE = (is_image, "image files, as bytes or as datasets' Image() writes them")
+_ANNOTATOR = {"annotator": (is_label, "text or numbers")}
 
 
 def open_own_pairs(path: Path) -> ListedPairs | ImageRows:
@@ -57,8 +58,11 @@ def _text_rows(path: Path) -> Iterator[Listed]:
 
 def _parquet_rows(path: Path) -> Iterator[Listed]:
     file, number = open_parquet(path), 0
-    check_columns(path, file.schema_arrow, dict.fromkeys(COLUMNS, (is_text, "text")))
-    columns = [name for name in (*COLUMNS, "annotator") if name in file.schema_arrow.names]
+    needed = dict.fromkeys(COLUMNS, (is_text, "text"))
+    if "annotator" in file.schema_arrow.names:
+        needed |= _ANNOTATOR
+    check_columns(path, file.schema_arrow, needed)
+    columns = list(needed)
     for group in range(file.metadata.num_row_groups):
         for batch in stream(file, path, group, columns, _STREAMED_ROWS, number):
             for row in batch:
@@ -67,13 +71,12 @@ def _parquet_rows(path: Path) -> Iterator[Listed]:
 
 
 def _row(name: str, row: dict[str, Any]) -> Listed:
-    annotator = row.get("annotator")
     return Listed(
         name=name,
         caption=text(row["caption"]),
         winner=text(row["winner"]),
         loser=text(row["loser"]),
-        annotator=None if annotator in (None, "") else shown(annotator),
+        annotator=label_text(row.get("annotator")),
     )
 
 
@@ -83,14 +86,13 @@ def _has_images(path: Path) -> bool:
 
 
 def _image_row(number: int, values: Row) -> SourceRow:
-    annotator = values.get("annotator")
     return SourceRow(
         number=number,
         name=f"row-{number}",
         caption=values.get("caption"),
         winner=image_file(values["winner"]),
         loser=image_file(values["loser"]),
-        annotator=None if annotator in (None, "") else shown(annotator),
+        annotator=label_text(values.get("annotator")),
     )
 
 
@@ -107,6 +109,6 @@ def _recognises(path: Path) -> bool:
 
 
 _WITH_IMAGES = RowLayout(
-    {"caption": (is_text, "text"), "winner": _IMAGE, "loser": _IMAGE}, ("annotator",), ("winner", "loser"), _image_row
+    {"caption": (is_text, "text"), "winner": _IMAGE, "loser": _IMAGE}, _ANNOTATOR, ("winner", "loser"), _image_row
 )
 READER = Reader(open=open_own_pairs, recognises=_recognises, digest=_digest)

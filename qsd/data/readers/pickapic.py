@@ -16,9 +16,12 @@ from qsd.data.image_rows import ImageRows, RowLayout
 from qsd.data.pairs import SourceRow
 from qsd.data.parquet import (
     image_file,
+    is_flag,
     is_image,
+    is_label,
     is_numeric,
     is_text,
+    label_text,
     open_parquet,
     parquet_files,
 )
@@ -36,7 +39,14 @@ _REQUIRED = {
     "label_0": (is_numeric, "0, 0.5 or 1"),
     "caption": (is_text, "text"),
 }
-_OPTIONAL = ("has_label", "ranking_id", "user_id", "image_0_uid", "image_1_uid")
+_ID = (is_label, "text or numbers")
+_OPTIONAL = {
+    "has_label": (is_flag, "true or false"),
+    "ranking_id": _ID,
+    "user_id": _ID,
+    "image_0_uid": _ID,
+    "image_1_uid": _ID,
+}
 _SHOWN = 3
 _SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(-\w+)?\.parquet")
 _HUB_NAME = re.compile(r"[\w-]+/[\w.-]+(@[\w.-]+)?")
@@ -65,7 +75,12 @@ def _files(path: Path) -> list[Path]:
     files = parquet_files(path)
     if not files:
         raise UserError(f"{path}: no *.parquet in this folder")
-    splits = sorted({found["split"] for file in files if (found := _SHARD.fullmatch(file.name))})
+    shards = [found for file in files if (found := _SHARD.fullmatch(file.name))]
+    numbers = [(shard["split"], shard["total"], shard["number"]) for shard in shards]
+    if twice := next((number for number in numbers if numbers.count(number) > 1), None):
+        names = " and ".join(shard[0] for shard, number in zip(shards, numbers, strict=True) if number == twice)
+        raise UserError(f"{path}: {names} are the same shard; leave one of them")
+    splits = sorted({split for split, _, _ in numbers})
     if len(splits) > 1:
         raise UserError(
             f"{path}: holds the splits {', '.join(splits)}, and a folder is read as one; "
@@ -97,9 +112,10 @@ def _recognises(path: Path) -> bool:
 def _row(number: int, values: Row) -> SourceRow:
     label = values["label_0"]
     problem = {0.0: None, 1.0: None, 0.5: "tie"}.get(label, "label_out_of_range")
-    if values.get("has_label") is False:  # the label of such a row is 0 and means nothing
+    chosen = values.get("has_label", True)
+    if not chosen or chosen != chosen:  # false, null or NaN: the label of such a row means nothing
         problem = "no_label"
-    ranking, annotator = values.get("ranking_id"), values.get("user_id")
+    ranking = label_text(values.get("ranking_id"))
     winner, loser = ("0", "1") if label == 1 else ("1", "0")
     return SourceRow(
         number=number,
@@ -107,15 +123,11 @@ def _row(number: int, values: Row) -> SourceRow:
         caption=values.get("caption"),
         winner=image_file(values[f"jpg_{winner}"]),
         loser=image_file(values[f"jpg_{loser}"]),
-        annotator=None if annotator is None else str(annotator),
+        annotator=label_text(values.get("user_id")),
         problem=problem,
-        winner_name=_name(values.get(f"image_{winner}_uid")),
-        loser_name=_name(values.get(f"image_{loser}_uid")),
+        winner_name=label_text(values.get(f"image_{winner}_uid")),
+        loser_name=label_text(values.get(f"image_{loser}_uid")),
     )
-
-
-def _name(value: object) -> str | None:
-    return None if value is None else str(value)
 
 
 _LAYOUT = RowLayout(_REQUIRED, _OPTIONAL, ("jpg_0", "jpg_1", "label_0"), _row)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qsd.errors import UserError
 from qsd.registry import Registry, suggest
+from qsd.regular_files import read_regular
 
 if TYPE_CHECKING:
     from diffusers.models.modeling_utils import ModelMixin
@@ -334,7 +335,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         OSError: there is none.
         ValueError: it is no JSON object.
     """
-    index: Any = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index: Any = json.loads(read_regular(folder / INDEX))
     if not isinstance(index, dict):
         raise ValueError(f"{folder / INDEX}: not a JSON object")
     return index

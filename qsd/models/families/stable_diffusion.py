@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from qsd.errors import UserError
 from qsd.models.families import Conditioning, CostFigures, Family, TextPart, TextTower
+from qsd.regular_files import read_regular
 
 if TYPE_CHECKING:
     from diffusers.models.modeling_utils import ModelMixin
@@ -106,7 +107,7 @@ class StableDiffusion(Family):
         numbers = 0
         try:
             for number, text in enumerate(self.texts):
-                config = json.loads((folder / text.encoder / "config.json").read_bytes())
+                config = json.loads(read_regular(folder / text.encoder / "config.json"))
                 numbers += int(config["max_position_embeddings"] * config["hidden_size"])
                 numbers += int(config["projection_dim"]) if number else 0
         except (OSError, ValueError, KeyError, TypeError):

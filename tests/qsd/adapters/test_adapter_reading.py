@@ -27,7 +27,7 @@ from qsd.models.merge import adaptable_layers, load_merged
 from qsd.models.pipeline import load_pipeline
 from tests.qsd import tiny_pipeline
 from tests.qsd.adapters import layouts
-from tests.qsd.models.damages import damage
+from tests.qsd.models.damages import read_damaged
 from tests.qsd.models.smallest import smallest
 
 if TYPE_CHECKING:
@@ -172,6 +172,7 @@ def test_a_peft_file_renamed_without_its_config_is_refused(
         ({"r": 9}, "rank 9 for .*, whose tensors have rank 3"),
         ({"lora_alpha": 0}, "is 0: the adapter would change nothing"),
         ({"r": "four"}, "no numbers for rank and alpha"),
+        ({"use_rslora": "false"}, "use_rslora is 'false'; it must be true or false"),
         ({"lora_alpha": None}, "no numbers for rank and alpha"),
         ({"alpha_pattern": {"(": 3}}, "is no pattern of layers' names"),
     ],
@@ -322,6 +323,24 @@ def test_a_missing_adapter_is_told_apart_from_one_in_another_file(
         merged(model, only)
 
 
+def test_a_file_beside_the_adapter_is_not_left_out(layers: Layers, tmp_path: Path, halves: layouts.Halves) -> None:
+    folder = layouts.write(tmp_path / "train" / "adapter", *layouts.diffusers(halves))
+    (folder / "._pytorch_lora_weights.safetensors").write_bytes(b"of a Mac")
+    assert len(read(layers, tmp_path / "train")) == len(halves)
+    for place in (folder, folder.parent):
+        (place / "more.safetensors").write_bytes(b"")
+        with pytest.raises(UserError, match=r"several adapters \(.*more\.safetensors.*\); leave the one that is meant"):
+            read(layers, tmp_path / "train")
+        (place / "more.safetensors").unlink()
+
+
+def test_metadata_of_another_network_alone_is_refused(layers: Layers, tmp_path: Path, halves: layouts.Halves) -> None:
+    tensors, metadata = layouts.diffusers(halves)
+    other = {name: text.replace('"unet.', '"transformer.') for name, text in metadata.items()}
+    with pytest.raises(UserError, match="has settings of transformer, none of unet: the scale is not known"):
+        read(layers, layouts.write(tmp_path, tensors, other))
+
+
 def test_kohya_metadata_without_alphas_is_refused(layers: Layers, tmp_path: Path, halves: layouts.Halves) -> None:
     tensors = {name: tensor for name, tensor in layouts.kohya(halves).items() if not name.endswith(".alpha")}
     with pytest.raises(UserError, match="metadata says alpha 8, but its tensors alpha are missing"):
@@ -398,13 +417,8 @@ def test_random_damages_are_one_line_or_change_nothing(
         settings = {"peft_type": "LORA", "r": layouts.RANK, "lora_alpha": layouts.ALPHA, "target_modules": ["to_q"]}
         (folder / "adapter_config.json").write_text(json.dumps(settings))
     whole = read(layers, folder)
-    done, message = damage(folder, seed), ""
-    try:
-        damaged = read(layers, folder)
-    except UserError as error:
-        message = str(error)
-    assert "\n" not in message, done
-    if not message:
+    damaged, done = read_damaged(folder, seed, lambda: read(layers, folder))
+    if damaged is not None:
         assert list(damaged) == list(whole), done
         assert all(torch.equal(damaged[name].delta(), whole[name].delta()) for name in whole), done
 

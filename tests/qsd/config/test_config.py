@@ -46,6 +46,9 @@ def experiment_text(values: dict[str, Any]) -> str:
         ("a: {<<: {b: 1}}", "e.yaml:1:5: merge keys"),
         ("a: [1", "e.yaml:1:6: expected ',' or ']'"),
         ("a: !!python/object:os.system 1", "e.yaml:1:4: the tag !!python/object:os.system is not allowed"),
+        ("a: !x [1]", "e.yaml:1:4: the tag !x is not allowed"),
+        ("a: !!set {b}", "e.yaml:1:4: the tag !!set is not allowed"),
+        ("04e3: 1", "e.yaml:1:1: a key must be text, not 04e3 (write a plain number"),
         ("1: 2", "e.yaml:1:1: a key must be text, not 1"),
         ("a: '\x01'", "e.yaml:1:1: a character that YAML does not allow"),
         ("a: " + "[" * 50 + "]" * 50, "e.yaml:1:"),
@@ -146,6 +149,10 @@ def test_sections_and_dotted_names_mean_the_same(tmp_path: Path) -> None:
     dotted.write_text(experiment_text({**REQUIRED, "lora.rank": 4}), encoding="utf-8")
     nested.write_text(experiment_text(REQUIRED) + "lora:\n  rank: 4\n", encoding="utf-8")
     assert load_flat(dotted) == load_flat(nested)
+
+
+def test_digits_of_other_scripts_are_text() -> None:
+    assert parse("a: 4\uff100", "e.yaml").plain() == {"a": "4\uff100"}
 
 
 def test_yaml_exponents_are_numbers(tmp_path: Path) -> None:

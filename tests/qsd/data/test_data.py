@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,14 @@ def test_pairs_of_a_clean_file(tmp_path: Path) -> None:
     }
 
 
+def animated(kind: str) -> bytes:
+    """An image file of two frames or pages."""
+    first, second = (decode(picture(number)) for number in (906, 907))
+    stream = io.BytesIO()
+    first.save(stream, kind, save_all=True, append_images=[second])
+    return stream.getvalue()
+
+
 DAMAGE: dict[str, tuple[str, dict[str, Any]]] = {
     "tie": ("tie", {"label_0": 0.5}),
     "label of two": ("label_out_of_range", {"label_0": 2.0}),
@@ -65,6 +74,13 @@ DAMAGE: dict[str, tuple[str, dict[str, Any]]] = {
     "flipped bytes in a PNG": ("corrupt_image", {"jpg_0": picture(901)[:60] + b"\xff" * 60 + picture(901)[120:]}),
     "truncated JPEG": ("corrupt_image", {"jpg_1": picture(902, kind="JPEG")[:300]}),
     "no image at all": ("corrupt_image", {"jpg_1": b"<html>404</html>"}),
+    # Pillow would start Ghostscript on the first, and stumble over the second with an IndexError.
+    "EPS": ("corrupt_image", {"jpg_0": picture(904, kind="EPS")}),
+    "cut QOI": ("corrupt_image", {"jpg_0": picture(905, kind="QOI")[:40]}),
+    "GIF of two frames": ("several_frames", {"jpg_0": animated("GIF")}),
+    "WebP of two frames": ("several_frames", {"jpg_1": animated("WEBP")}),
+    "PNG of two frames": ("several_frames", {"jpg_1": animated("PNG")}),
+    "TIFF of two pages": ("several_frames", {"jpg_1": animated("TIFF")}),
     "same image twice": ("identical_images", {"jpg_0": picture(903), "jpg_1": picture(903)}),
 }
 

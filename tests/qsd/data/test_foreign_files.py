@@ -17,7 +17,7 @@ from PIL import Image
 from qsd import cli
 from qsd.data import image_files
 from qsd.data.describe import describe
-from qsd.data.images import PixelRangeError, decode
+from qsd.data.images import RefusedPixelsError, decode
 from qsd.data.opening import open_path
 from qsd.encoding.pixels import square
 from qsd.errors import UserError
@@ -73,7 +73,7 @@ def test_sixteen_bit_gray_is_scaled_by_its_range() -> None:
 
 def test_pixels_without_a_known_range_are_refused() -> None:
     for mode, value in (("F", 0.5), ("I", 70_000)):
-        with pytest.raises(PixelRangeError, match="save it with 8 or 16 bits"):
+        with pytest.raises(RefusedPixelsError, match="save it with 8 or 16 bits"):
             decode(lists.encoded(mode, value, "TIFF"))
 
 
@@ -182,6 +182,62 @@ def test_rows_that_nobody_labelled_are_no_pairs_and_no_damage(tmp_path: Path) ->
     pairs, problems, _ = run(write_rows(tmp_path / "a.parquet", rows), "pickapic", data__max_rejected_fraction=0)
     assert [pair["source_row"] for pair in pairs] == [0, 2, 3]
     assert problems["no_label"]["count"] == 1
+
+
+@pytest.mark.parametrize("none", [0, 0.0, None, float("nan")])
+def test_a_column_has_label_may_hold_numbers(tmp_path: Path, none: float | None) -> None:
+    kind = float if isinstance(none, float) else int
+    rows = [dict(row, has_label=none if number == 1 else kind(1)) for number, row in enumerate(rows_of())]
+    pairs, problems, _ = run(write_rows(tmp_path / "a.parquet", rows), "pickapic")
+    assert problems == {"no_label": {"count": 1, "ids": ["row-1"]}}
+    assert len(pairs) == 3
+    path = write_rows(tmp_path / "b.parquet", [dict(row, has_label="no") for row in rows_of()])
+    with pytest.raises(UserError, match="column 'has_label' must hold true or false, not string"):
+        open_path(path)
+
+
+def test_an_annotator_is_the_same_person_in_a_shard_whose_ids_are_floats(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    write_rows(tmp_path / "set" / "a.parquet", [dict(row, user_id=12) for row in rows_of(2)])
+    write_rows(tmp_path / "set" / "b.parquet", [dict(row, user_id=12.0) for row in rows_of(1)])
+    write_rows(tmp_path / "set" / "c.parquet", [dict(row, user_id=float("nan")) for row in rows_of(1)])
+    _, problems, summary = run(tmp_path / "set", "pickapic", data__max_rejected_fraction=0.5)
+    assert {reason: entry["ids"] for reason, entry in problems.items()} == {
+        "duplicate_pair": ["row-2"],
+        "repeated_vote": ["row-3"],
+    }
+    assert summary["annotators"] == 1
+
+
+def test_a_shard_that_is_there_twice_or_not_at_all_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    (folder / "data").mkdir(parents=True)
+    for name in ("train-00000-of-00001.parquet", "train-00000-of-00001-0a.parquet"):
+        write_rows(folder / name, rows_of(1))
+    with pytest.raises(UserError, match=r"-0a\.parquet and train-00000-of-00001\.parquet are the same shard"):
+        open_path(folder)
+    (folder / "train-00000-of-00001-0a.parquet").unlink()
+    (folder / "more.parquet").symlink_to("gone.parquet")
+    with pytest.raises(UserError, match=r"more\.parquet: a link to nothing; fetch the file again"):
+        open_path(folder)
+    (folder / "more.parquet").unlink()
+    (folder / "more.parquet").mkdir()
+    with pytest.raises(UserError, match=r"more\.parquet: a folder"):
+        open_path(folder)
+    (folder / "more.parquet").rmdir()
+    write_rows(folder / "data" / "other.parquet", rows_of(1))
+    with pytest.raises(UserError, match=r"has \*\.parquet, and so has its folder data"):
+        open_path(folder)
+
+
+def test_two_lists_in_one_file_are_not_read_as_the_first_of_them(tmp_path: Path) -> None:
+    path = lists.hpd_train(tmp_path / "set", lists.some_pairs(2))
+    path.write_text(path.read_text() * 2)
+    with pytest.raises(UserError, match=r"line \d+: more text after the end of the list; keep one list in a file$"):
+        open_path(path, "hpd_v2")
+    path.write_text("[] {}")
+    with pytest.raises(UserError, match="line 1: more text after the end of the list"):
+        open_path(path, "hpd_v2")
 
 
 def test_the_folder_that_a_download_from_the_hub_leaves_is_read(tmp_path: Path) -> None:

@@ -72,6 +72,9 @@ def test_a_cell_may_be_long_and_a_byte_order_mark_is_no_part_of_a_name(tmp_path:
         (HEADER.encode() + b"a,b,c\n\xe9t\xe9,b,c\n", r"a\.csv:3: not UTF-8 \(byte 0xe9; is it Latin-1"),
         (HEADER.encode("utf-16"), r"a\.csv:1: UTF-16; save it as UTF-8"),
         (b"caption,winner,winner\n", r"a\.csv:1: column 'winner' is there twice"),
+        (b"caption,winner,loser,,\n", r"a\.csv:1: 2 columns have no name; take them out, in every line"),
+        (HEADER.encode("utf-16-le"), r"a\.csv:1: a NUL byte, .*; is it UTF-16\? Save it as UTF-8"),
+        (HEADER.encode() + b"a,b\0,c\n", r"a\.csv:2: a NUL byte"),
     ],
 )
 def test_another_encoding_is_named_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -79,8 +82,15 @@ def test_another_encoding_is_named_with_its_line(tmp_path: Path, content: bytes,
         rows(tmp_path / "a.csv", content)
 
 
-def test_semicolons_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ("caption;winner;loser\n", "separated by semicolons, save it with commas"),
+        ("sep=,\ncaption,winner,loser\n", "a line sep= is for Excel alone: take it out"),
+    ],
+)
+def test_what_hides_the_columns_is_named(tmp_path: Path, content: str, hint: str) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("caption;winner;loser\n")
-    with pytest.raises(UserError, match=r"'caption' .*is missing; .* separated by semicolons, save it with commas"):
+    path.write_text(content)
+    with pytest.raises(UserError, match=rf"'caption' .*is missing; .*{hint}"):
         TextTable(path).require(["caption"])

@@ -54,11 +54,29 @@ def test_ids_of_prompts_alone_are_their_places(tmp_path: Path) -> None:
         ("caption\na dog, running\n", r"a\.csv:2: 2 cells instead of 1"),
         ("caption,split\na,evaluation\n", r"a\.csv:1: column 'prompt_id' is missing"),
         ("", r"a\.csv:1: column 'prompt_id' is missing; the first line has nothing"),
+        (f"{HEADER}1,a sun,evaluation\n2,a moon,\n", r"a\.csv:3: the split is empty"),
+        (f"{HEADER}1,a sun,evaluation\n2,a moon,Evaluation \n", "splits 'Evaluation' and 'evaluation'; write them the"),
     ],
 )
 def test_no_prompt_is_lost_or_changed_silently(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read(tmp_path / "a.csv", content)
+
+
+@pytest.mark.parametrize("content", ["a sun\nid\tcaption\n", f"{HEADER}1,a sun,evaluation\n"])
+def test_a_table_that_a_program_called_txt_is_no_list_of_prompts(tmp_path: Path, content: str) -> None:
+    with pytest.raises(UserError, match=r"a\.txt:\d: a table, but a \.txt has a prompt on each line; name it \.csv"):
+        read(tmp_path / "a.txt", content)
+
+
+def test_ids_that_pandas_made_floats_are_the_whole_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    columns = {"caption": ["a", "b"], "split": ["evaluation"] * 2}
+    pq.write_table(pa.table({**columns, "prompt_id": [7.0, 12.0]}), path)
+    assert [prompt.prompt_id for prompt in read_splits(path, ["evaluation"])] == ["7", "12"]
+    pq.write_table(pa.table({**columns, "prompt_id": [7.0, float("nan")]}), path)
+    with pytest.raises(UserError, match=r"a\.parquet:2: the prompt_id is empty"):
+        read_splits(path, ["evaluation"])
 
 
 def test_a_parquet_file_names_its_columns(tmp_path: Path) -> None:

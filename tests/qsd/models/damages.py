@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
+
+from qsd.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+T = TypeVar("T")
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 
 
@@ -31,6 +34,21 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
+
+
+def read_damaged(folder: Path, seed: int, read: Callable[[], T]) -> tuple[T | None, str]:
+    """Damage a folder and read it again.
+
+    Returns:
+        What was read, or None where that was refused in one line; and what was done to the folder.
+    """
+    done, message = damage(folder, seed), ""
+    try:
+        return read(), done
+    except UserError as error:
+        message = str(error)
+    assert "\n" not in message, done
+    return None, done
 
 
 def damage(folder: Path, seed: int) -> str:

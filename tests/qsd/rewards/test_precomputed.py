@@ -129,6 +129,16 @@ def test_a_bad_table_is_refused_with_its_line(tmp_path: Path, text: str, message
         open_reward("precomputed", str(write(tmp_path, text)), "cpu")
 
 
+def test_a_damaged_parquet_of_scores_is_the_users_and_no_artefact(tmp_path: Path) -> None:
+    weights = write(tmp_path, [{"image": DIGEST, "caption": "a cat", "score": "0.5"}], "scores.parquet")
+    with pytest.raises(UserError, match=r"scores\.parquet: column 'score' must hold numbers, not string"):
+        open_reward("precomputed", str(weights), "cpu")
+    (tmp_path / "precomputed" / "scores.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(UserError, match=r"scores\.parquet: not a readable parquet file") as refused:
+        open_reward("precomputed", str(weights), "cpu")
+    assert "delete" not in str(refused.value)
+
+
 def test_a_folder_states_its_judge_and_has_one_table(tmp_path: Path) -> None:
     weights = write(tmp_path, GOOD + GOOD.splitlines()[1] + "\n", unit="")
     with pytest.raises(UserError, match=r"config\.json: unit must be a text"):
