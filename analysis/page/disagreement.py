@@ -36,10 +36,10 @@ def picture_scores(
         of_seed = scores["seed"].isna() if seed is None else scores["seed"] == seed
         own = scores[(scores["cell"] == cell) & of_seed.fillna(value=False)]
         own = own[own["prompt_id"].isin(prompt_at) & own["scorer"].isin(scorer_at)].sort_values("image_index")
-        for row in own.drop_duplicates(["prompt_id", "scorer"])[["prompt_id", "scorer", "score"]].itertuples(
-            index=False
-        ):
-            found[scorer_at[row.scorer], prompt_at[row.prompt_id], column] = row.score
+        own = own.drop_duplicates(["prompt_id", "scorer"])
+        places = zip(*(own[name].tolist() for name in ("scorer", "prompt_id", "score")), strict=True)
+        for scorer, prompt, score in places:
+            found[scorer_at[scorer], prompt_at[prompt], column] = score
     return found
 
 
