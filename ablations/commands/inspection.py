@@ -112,3 +112,12 @@ def report(name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: 
     folder = finalize.write_cells(sweep_plan, store, finalize.commit_of(Path.cwd()), least=1)
     finalize.write_tables(store, folder)
     print(folder / finalize.PAGE)
+
+
+@app.command()
+def show(name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None) -> None:
+    """Show the question of a sweep, the verdict so far, where its tables are, and what is missing."""
+    from ablations.running import finalize
+
+    sweep_plan, store = planned(name, experiment, runs, seeds)
+    print(finalize.summary_text(sweep_plan, store, finalize.commit_of(Path.cwd())))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ablations.commands.common import RUNS, AsJson, Experiment, Name, Runs, Seeds, app, planned
 from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from ablations.planning.plan import Plan
 
 
 @app.command()
@@ -21,18 +24,36 @@ def plan(
     parallel: Annotated[
         int | None, typer.Option(min=1, help="Stages at a time; by default as this machine or the profile allows.")
     ] = None,
+    detect: Annotated[
+        str | None,
+        typer.Option(help="Find the cheapest seeds and prompts that detect this difference.", show_default=False),
+    ] = None,
+    pilot: Annotated[
+        str | None,
+        typer.Option(help="Plan with the variances of this sweep, at their upper limits.", show_default=False),
+    ] = None,
+    variances: Annotated[
+        str | None,
+        typer.Option(help="Plan with these: seeds=4.9e-5,prompts=0.0012,both=0.0042.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a sweep's cells and unique stages, what is done, and what the rest will cost."""
+    """Show a sweep's cells and unique stages, what is done, what the rest will cost, and what it can detect."""
     from ablations.cost.estimate import estimate, find_site
+    from ablations.grid.stated_variances import parse_variances
     from ablations.planning import display
     from ablations.planning import plan as planning
+    from ablations.planning import power as planning_power
     from ablations.planning.missing_inputs import AbsentTable
     from ablations.running import precompute
     from ablations.store import states
     from ablations.store.divergence import with_followers
     from qsd.stages import spec as stages
 
+    if pilot is not None and variances is not None:
+        raise UserError("--pilot and --variances exclude each other")
+    stated = None if variances is None else parse_variances(variances)
+    wanted = None if detect is None else planning_power.parse_difference(detect)
     table = AbsentTable()
     try:
         sweep_plan, store = planned(name, experiment, runs, seeds, table)
@@ -48,7 +69,16 @@ def plan(
     precompute_lines = precompute.summary(precompute.groups(remaining, stages, precompute.MOST))
     costs = estimate(sweep_plan, store, stage_states, site)
     costs["assumed"] += table.remarks()
+    power = planning_power.power_summary(sweep_plan, store, stated, pilot)
+    if wanted is not None:
+        several = len(sweep_plan.sweep.seeds) > 1
+
+        def plan_of_seeds() -> Plan:
+            return sweep_plan if several else planned(name, experiment, runs, "0,1", table)[0]
+
+        power["detect"] = planning_power.detect(wanted, power, plan_of_seeds, store, site)
     summary = planning.summary(sweep_plan, stage_states) | {"estimate": costs, "ahead": precompute_lines}
+    summary["power"] = power
     if as_json:
         print(json.dumps(summary | {"list": display.cells_as_json(sweep_plan, stage_states)}, indent=1))
     else:

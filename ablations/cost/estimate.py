@@ -106,12 +106,16 @@ class Estimator:
 
     def cost(self, node: StageNode) -> Cost:
         """The estimate of a stage."""
-        work = work_of(node.stage, node.values, self._counts)
+        work = self.work(node)
         same = node.stage, work, self._site.processes(node)
         cost = self._known.get(same)
         if cost is None:
             cost = self._known[same] = self._cost(node, *same[1:])
         return cost
+
+    def work(self, node: StageNode) -> Work:
+        """How much there is to do in a stage."""
+        return work_of(node.stage, node.values, self._counts)
 
     def _cost(self, node: StageNode, work: Work, processes: int) -> Cost:
         machine = Machine(self._site.gpus(node.stage) > 0, int(node.values["threads"]))

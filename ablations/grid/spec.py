@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.grid import clauses
 from ablations.grid.combinations import Group, TooManyError, combinations
 from ablations.grid.primary import Primary, read_primary
+from ablations.grid.stated_variances import read_variances
 from ablations.grid.values import REPLICATE, REPLICATE_SEEDS, axis_field, axis_value, show
 from qsd.config.check import convert, schema_fields
 from qsd.config.fields import MOST_SEED
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ablations.grid.combinations import Choice, Point, When
+    from analysis.data.variances import Variances
 
 SWEEPS = Path("sweeps")
 EXPERIMENTS = Path("experiments")
@@ -37,7 +39,7 @@ _EXAMPLES = {
     "baseline": "baseline: {quality.metric: product}",
     "seeds": "seeds: [0, 1, 2]",
 }
-_KEYS = (*_REQUIRED, "zip", "when", "exclude", "include", "controls", "overrides", "primary")
+_KEYS = (*_REQUIRED, "zip", "when", "exclude", "include", "controls", "overrides", "primary", "variances")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -60,6 +62,7 @@ class Sweep:
         exclude: combinations that are left out.
         include: combinations added to the grid; what one does not name is the baseline's.
         primary: the scorer and split whose comparisons decide.
+        variances: of differences between cells, to plan with; None where the file states none.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Sweep:
     exclude: tuple[Choice, ...] = ()
     include: tuple[Choice, ...] = ()
     primary: Primary = field(default_factory=Primary)
+    variances: Variances | None = None
 
     @property
     def groups(self) -> list[Group]:
@@ -144,6 +148,7 @@ def read_sweep(path: Path) -> Sweep:
         exclude=clauses.read_exclude(parts["exclude"], groups, points, baseline) if "exclude" in parts else (),
         include=clauses.read_include(parts["include"], groups, when, baseline, most) if "include" in parts else (),
         primary=read_primary(parts["primary"]) if "primary" in parts else Primary(),
+        variances=read_variances(parts["variances"]) if "variances" in parts else None,
     )
 
 

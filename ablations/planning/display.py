@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.cost.estimate import AND_MODEL
 from ablations.formatting import format_bytes, format_count, format_duration
 from ablations.planning.cells import about
+from ablations.planning.power_lines import detect_lines, power_lines
 from ablations.store.states import STATES
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     for line in summary["ahead"]:
         print(f"precomputed first: {line}")
     _print_estimate(summary["estimate"])
+    print()
+    for line in power_lines(summary["power"], plan.sweep.name):
+        print(line)
+    if "detect" in summary["power"]:
+        for line in detect_lines(summary["power"]):
+            print(line)
 
 
 def _columns(entries: Sequence[int | str], widths: Sequence[int]) -> str:

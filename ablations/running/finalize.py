@@ -9,7 +9,7 @@ from ablations.files import read_json, write_json
 from ablations.grid.expand import BASE
 from ablations.planning.cells import about
 from ablations.running.archive import CELLS, keep_earlier
-from ablations.running.cell_states import FINISHED, with_states
+from ablations.running.cell_states import DIVERGED, FINISHED, with_states
 from ablations.running.run_record import FILE as RUN
 from ablations.running.run_record import run_record
 from ablations.store.provenance import git_state
@@ -18,6 +18,7 @@ from qsd.evaluation.embedding_measures import measures_of
 from qsd.stages.judges import conflicts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ablations.planning.plan import Plan
@@ -85,9 +86,8 @@ def write_cells(plan: Plan, store: Store, commit: str | None, least: int = 0) ->
     folder, content = store.sweep(plan.name), cells_json(plan, store, commit)
     counts = Counter(cell["state"] for cell in content["cells"])
     if counts[FINISHED] < least:
-        states = ", ".join(f"{count:,} {state}" for state, count in counts.items())
         raise UserError(
-            f"{plan.name}: no cell is evaluated yet ({states}); 'ablate run {plan.sweep.name}' evaluates them"
+            f"{plan.name}: no cell is evaluated yet ({_listed(counts)}); 'ablate run {plan.sweep.name}' evaluates them"
         )
     kept = keep_earlier(folder, content)
     if kept is not None:
@@ -97,6 +97,11 @@ def write_cells(plan: Plan, store: Store, commit: str | None, least: int = 0) ->
         )
     _write_sweep_files(store, folder, content)
     return folder
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """``3 unfinished, 1 failed``."""
+    return ", ".join(f"{count:,} {state}" for state, count in counts.items())
 
 
 def refresh_cells(store: Store, folder: Path) -> None:
@@ -169,3 +174,27 @@ def table_text(store: Store, folder: Path, form: str = TERMINAL) -> str:
     """
     write_tables(store, folder)
     return render(folder, form)
+
+
+def summary_text(plan: Plan, store: Store, commit: str | None) -> str:
+    """Question, verdict, where the tables are, and what is missing; tables are rebuilt where needed.
+
+    As long as no cell is evaluated, nothing is written, and the text says how far the cells are.
+
+    Raises:
+        UserError: cells cannot be compared.
+    """
+    content = cells_json(plan, store, commit)
+    counts = Counter(cell["state"] for cell in content["cells"])
+    command = f"'ablate run {plan.sweep.name}' runs what is missing"
+    if not counts[FINISHED]:
+        reasons = dict.fromkeys(f"{cell['name']}: {cell['reason']}" for cell in content["cells"] if cell["reason"])
+        title = f"{plan.sweep.name} on {plan.experiment}"
+        answer = f"No cell is evaluated yet ({_listed(counts)}), so there is no verdict and no table; {command}."
+        return "\n".join([title, plan.sweep.question, "", answer, *reasons])
+    folder = write_cells(plan, store, commit)
+    write_tables(store, folder)
+    from analysis.render.terminal import summarise
+
+    unfinished = set(counts) - {FINISHED, DIVERGED}
+    return "\n".join([summarise(folder), results_line(folder), *([command] if unfinished else [])])

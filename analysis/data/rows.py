@@ -41,6 +41,9 @@ class Estimate:
         degrees_of_freedom: of its t distribution (Satterthwaite).
         p: two-sided p value of no difference.
         seed_variance: variance between training seeds of the per-seed differences (n - 1), of this comparison alone.
+        prompt_variance: variance between prompts of the per-prompt differences, means over seeds (n - 1).
+        residual_variance: residual mean square of the differences by seed and prompt. The three are what
+            ``analysis.statistics.power`` plans with.
         seeds_disagree: this variance is more than three times that of the family.
     """
 
@@ -48,6 +51,8 @@ class Estimate:
     degrees_of_freedom: float
     p: float
     seed_variance: float
+    prompt_variance: float
+    residual_variance: float
     seeds_disagree: bool
 
 

@@ -64,6 +64,7 @@ from analysis.document.sentences import (
     sensitivity,
     split_title,
 )
+from analysis.document.verdict import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,6 +85,7 @@ def build_document(sweep: SweepFolder, rows: Sequence[Row], figures: Sequence[Fi
     return Document(
         title=f"{sweep.name} on {sweep.experiment}",
         question=sweep.question,
+        verdict=verdict(rows),
         origin=_origin(sweep),
         status=capitalised(partial(rows)),
         missing=(*missing_results(rows), *missing_distances(sweep, rows)),

@@ -162,6 +162,7 @@ class Document:
     Attributes:
         title: sweep and experiment.
         question: what the sweep asks, in its author's words.
+        verdict: the answer, one to five sentences generated from the numbers.
         origin: the baseline and the commit.
         status: that not all cells have their results; empty where they have.
         missing: what is not in the numbers, a line each.
@@ -175,6 +176,7 @@ class Document:
 
     title: str
     question: str
+    verdict: tuple[str, ...]
     origin: Text
     status: str
     missing: tuple[str, ...]

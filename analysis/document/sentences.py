@@ -18,7 +18,7 @@ from qsd.evaluation.embedding_measures import DISTANCE_TO_BASE, DIVERSITY
 from qsd.stages.judges import is_own_reward
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from analysis.data.rows import Row
     from analysis.data.sweep import SweepFolder
@@ -239,6 +239,16 @@ def reward_hacking(rows: Sequence[Row]) -> list[str]:
     Args:
         rows: of one split, all scorers.
     """
+    return [line for _, line in _hacking(rows)]
+
+
+def hacked_cells(rows: Sequence[Row]) -> list[str]:
+    """The cells that :func:`reward_hacking` has a line about."""
+    return list(dict.fromkeys(cell for cell, _ in _hacking(rows)))
+
+
+def _hacking(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """(cell, line)."""
     of_scorer: dict[str, list[Row]] = {}
     of_cell: dict[str, list[Row]] = {}
     for row in (row for row in rows if not row.is_measure):
@@ -246,7 +256,6 @@ def reward_hacking(rows: Sequence[Row]) -> list[str]:
         of_cell.setdefault(row.cell, []).append(row)
     over_seeds = {scorer: has_estimates(group) for scorer, group in of_scorer.items()}
     places = {scorer: decimals(group) for scorer, group in of_scorer.items()}
-    lines = []
     for cell, group in of_cell.items():
         for reference in ("baseline", "base model"):
             rose: list[str] = []
@@ -262,8 +271,7 @@ def reward_hacking(rows: Sequence[Row]) -> list[str]:
                 elif not row.conflicts and interval.high < 0:
                     fell.append(text)
             if rose and fell:
-                lines.append(_hacked(cell, reference, rose, fell, over_seeds[group[0].scorer]))
-    return lines
+                yield cell, _hacked(cell, reference, rose, fell, over_seeds[group[0].scorer])
 
 
 def _hacked(cell: str, reference: str, rose: list[str], fell: list[str], over_seeds: bool) -> str:

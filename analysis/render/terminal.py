@@ -33,19 +33,37 @@ def render_terminal(sweep_folder: Path) -> str:
     Raises:
         UserError: the table has not been written yet.
     """
-    path = sweep_folder / FILE
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; 'ablate table' writes it")
-    return to_terminal(build_document(read_sweep(sweep_folder), read_rows(path)))
+    return to_terminal(_document(sweep_folder))
+
+
+def summarise(sweep_folder: Path) -> str:
+    """Question, verdict, and what is missing, for a terminal of 110 columns; raises like :func:`render_terminal`."""
+    return to_summary(_document(sweep_folder))
+
+
+def to_summary(document: Document) -> str:
+    """The document without its tables."""
+    stream = io.StringIO()
+    console = _console(stream)
+    console.print(document.title)
+    console.print(document.question)
+    console.print(f"\n{' '.join(document.verdict)}")
+    if document.status or document.missing:
+        console.print()
+    for line in (document.status, *document.missing):
+        if line:
+            console.print(line)
+    return stream.getvalue()
 
 
 def to_terminal(document: Document) -> str:
     """The brief form of the document: its first split, what was trained on, and the footnotes."""
     stream = io.StringIO()
-    console = Console(file=stream, width=_WIDTH, color_system=None, highlight=False, markup=False)
+    console = _console(stream)
     split = document.splits[0]
     console.print(f"{document.title}, {split.brief}")
     console.print(document.question)
+    console.print(f"\n{' '.join(document.verdict)}")
     if document.status:
         console.print(f"\n{document.status}")
     for scorer in split.sections:
@@ -56,6 +74,17 @@ def to_terminal(document: Document) -> str:
         console.print(_table(trained, 2 * _NAME_WIDTH, edges=True))
     console.print("\n".join(_footnote(note) for note in document.footnotes))
     return stream.getvalue()
+
+
+def _document(sweep_folder: Path) -> Document:
+    path = sweep_folder / FILE
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; 'ablate table' writes it")
+    return build_document(read_sweep(sweep_folder), read_rows(path))
+
+
+def _console(stream: io.StringIO) -> Console:
+    return Console(file=stream, width=_WIDTH, color_system=None, highlight=False, markup=False)
 
 
 def _tables(section: Section) -> list[Table]:

@@ -10,6 +10,7 @@ from analysis.data.pairing import panels
 from analysis.data.rows import Row
 from analysis.data.sweep import DIVERGED, FAILED, split_order
 from analysis.data.training import Trained, trained
+from analysis.data.variances import MeanSquares
 from analysis.statistics.differences import Pairs, align, compare, noise_floor
 from analysis.statistics.marks import BENJAMINI_HOCHBERG, HOLM, estimates, marks
 from analysis.statistics.power import detectable, variances
@@ -163,7 +164,11 @@ def _family(results: Results, panel: Panel, rows: list[Row], reference: dict[str
         if key in estimate_of:
             compared[cell] = replace(comparison, estimate=estimate_of[key], mark=mark_of.get(key))
     seeds = max(by_cell[cell].planned_seeds for cell in family)
-    return _Family(compared, detectable(variances(list(differences.values())), seeds, len(panel.prompts), size))
+    observed = [
+        MeanSquares(each.seed_variance, each.prompt_variance, each.residual_variance, *differences[key].shape)
+        for key, each in estimate_of.items()
+    ]
+    return _Family(compared, detectable(variances(observed), seeds, len(panel.prompts), size))
 
 
 def _evaluations(results: Results, cell: str) -> tuple[str | None, ...]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from analysis.data.rows import Estimate, Interval, Mark
 
@@ -64,23 +64,45 @@ def estimates(differences: Sequence[Floats]) -> list[Estimate]:
     varies = error > 0  # False for cells of the same images: their difference is certainly zero
     with np.errstate(divide="ignore", invalid="ignore"):
         satterthwaite = error**4 / (of_seeds**2 / moderated_degrees + of_prompts**2 / (prompts - 1))
-        p = np.where(varies, 2 * stats.t.sf(np.abs(mean) / error, satterthwaite), mean == 0)
+        p = np.where(varies, 2 * special.stdtr(satterthwaite, -np.abs(mean) / error), mean == 0)
     freedom = np.where(varies, satterthwaite, moderated_degrees)
-    half = stats.t.ppf(1 - LEVEL / 2, freedom) * error
-    columns = zip(mean - half, mean + half, freedom, p, own, disagree, strict=True)
+    half = special.stdtrit(freedom, 1 - LEVEL / 2) * error
+    residual = [_residual_variance(values) for values in differences]
+    columns = zip(mean - half, mean + half, freedom, p, own, prompts * of_prompts, residual, disagree, strict=True)
     return [
-        Estimate(Interval(float(low), float(high)), float(nu), float(chance), float(variance), bool(apart))
-        for low, high, nu, chance, variance, apart in columns
+        Estimate(
+            interval=Interval(float(low), float(high)),
+            degrees_of_freedom=float(nu),
+            p=float(chance),
+            seed_variance=float(of_seed),
+            prompt_variance=float(of_prompt),
+            residual_variance=rest,
+            seeds_disagree=bool(apart),
+        )
+        for low, high, nu, chance, of_seed, of_prompt, rest, apart in columns
     ]
+
+
+def _residual_variance(values: Floats) -> float:
+    """What neither seeds nor prompts explain of [seeds, prompts]: the residual mean square of the crossed design."""
+    seeds, prompts = values.shape
+    rest = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
+    return float((rest**2).sum() / ((seeds - 1) * (prompts - 1)))
 
 
 def _moderated(own: Floats, degrees: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Seed variances and degrees of freedom moderated over the family [J], and which of them stand out."""
     if len(own) == 1:
         return own, degrees, np.zeros(1, dtype=bool)
-    shared = float(np.median(own * degrees / stats.chi2.median(degrees)))
+    shared = float(np.median(own * degrees / chi2_quantile(0.5, degrees)))
     moderated = np.maximum(own, (PRIOR_DEGREES * shared + degrees * own) / (PRIOR_DEGREES + degrees))
     return moderated, np.minimum(PRIOR_DEGREES + degrees, degrees.sum()), own > _DISAGREE * shared
+
+
+def chi2_quantile(share: float | Floats, degrees: float | Floats) -> Floats:
+    """Quantiles of χ²: the value below which a ``share`` in (0, 1) of it lies."""
+    quantile: Floats = 2 * special.gammaincinv(np.asarray(degrees) / 2, share)
+    return quantile
 
 
 def marks(p_values: Sequence[float], adjustment: str, size: int) -> list[Mark]:
@@ -109,5 +131,9 @@ def holm(p_values: Floats) -> Floats:
 
 
 def _benjamini_hochberg(p_values: Floats) -> Floats:
-    adjusted: Floats = stats.false_discovery_control(p_values, method="bh")
+    """Benjamini and Hochberg's step-up p values (Journal of the Royal Statistical Society B 57, 1995): [n] of [n]."""
+    order = np.argsort(p_values, kind="stable")[::-1]
+    rank = np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1.0, np.minimum.accumulate(p_values[order] * len(p_values) / rank))
     return adjusted

@@ -5,53 +5,61 @@ With σ_a² between training seeds, σ_b² between prompts, σ_e² of both toget
     σ² = σ_a² + σ_e²/P;   u_k = 400 midpoint quantiles of χ²_d/d, d = S - 1;   s²(u) = σ² u, moderated with m = σ²
     B  = σ_b²/P + σ_e²/(S P);   h(u) = t(ν(u), 1 - α/2) √(s̃²(u)/S + B);   SD² = σ_a²/S + B
     power(δ) = mean over u of Φ((δ - h)/SD) + Φ((-δ - h)/SD),   α = 0.05 / size of the family (Holm's first step)
+
+Only ``scipy.special`` is imported, because ``ablate plan`` uses this: ``scipy.stats`` takes twice as long to load.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
-from scipy.optimize import brentq
+from scipy import special
 
-from analysis.statistics.marks import LEVEL, PRIOR_DEGREES
+from analysis.data.variances import Variances
+from analysis.statistics.marks import LEVEL, PRIOR_DEGREES, chi2_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from analysis.data.variances import MeanSquares
+
     Floats = NDArray[np.float64]
 
 WANTED = 0.8
+UPPER_LIMIT = 0.8
+"""Confidence with which a variance of a pilot is below its upper limit."""
 _QUANTILES = 400
+_STEPS = 60
+"""Halvings of a difference's bracket: to the last digits of a float."""
 
 
-@dataclass(frozen=True)
-class Variances:
-    """Of differences of two cells: between training seeds, between prompts, and of both together."""
+def variances(observed: Sequence[MeanSquares], upper: bool = False) -> Variances:
+    """The components of a family: medians over its comparisons; negative components are zero.
 
-    seeds: float
-    prompts: float
-    both: float
+    A variance of few seeds is below the true one more often than above it, so each is divided by the median of its
+    χ²/d, as the family's seed variance is for the marks: s² d / χ²_.50(d).
 
-
-def variances(differences: Sequence[Floats]) -> Variances:
-    """The components of a family: medians over its comparisons [seeds, prompts], each with two or more seeds.
-
-    Mean squares of a crossed design with one value per cell; negative components are zero.
+    Args:
+        observed: at least one comparison.
+        upper: take the upper confidence limit s² d / χ²_.20(d) of each variance instead, for a pilot: a sweep that is
+            planned with the estimates of a small pilot has less power than planned in half of all cases.
     """
-    seeds, prompts, both = [], [], []
-    for values in differences:
-        s, p = values.shape
-        by_seed, by_prompt = values.mean(axis=1, keepdims=True), values.mean(axis=0, keepdims=True)
-        residual = float(((values - by_seed - by_prompt + values.mean()) ** 2).sum() / ((s - 1) * (p - 1)))
-        both.append(residual)
-        seeds.append(float(by_seed.var(ddof=1)) - residual / p)
-        prompts.append(float(by_prompt.var(ddof=1)) - residual / s)
-    return Variances(max(0.0, float(np.median(seeds))), max(0.0, float(np.median(prompts))), float(np.median(both)))
+    share = 1 - UPPER_LIMIT if upper else 0.5
+    s = np.array([each.seed_count for each in observed])
+    p = np.array([each.prompt_count for each in observed])
+    of_both = _scaled([each.both for each in observed], (s - 1) * (p - 1), share)
+    of_seeds = _scaled([each.seeds for each in observed], s - 1, share) - of_both / p
+    of_prompts = _scaled([each.prompts for each in observed], p - 1, share) - of_both / s
+    components = (max(0.0, float(np.median(values))) for values in (of_seeds, of_prompts, of_both))
+    return Variances(*components)
+
+
+def _scaled(mean_squares: Sequence[float], degrees: Floats, share: float) -> Floats:
+    scaled: Floats = np.array(mean_squares) * degrees / chi2_quantile(share, degrees)
+    return scaled
 
 
 def power(
@@ -67,10 +75,42 @@ def power(
         family: comparisons of the family; they share their seed variance, and Holm corrects for them.
         corrected: False: the chance that its own interval excludes zero, whatever the others do.
     """
+    half, deviation = _half_widths(components, seeds, prompts, family, corrected)
+    return _chance(difference, half, deviation)
+
+
+def detectable(components: Variances, seeds: int, prompts: int, family: int, corrected: bool = True) -> float | None:
+    """The smallest true difference that is marked with a chance of 80 %; None without variation or with one seed."""
+    if seeds < 2 or prompts < 2 or components.seeds + components.prompts + components.both <= 0:
+        return None
+    half, deviation = _half_widths(components, seeds, prompts, family, corrected)
+    low, high = 0.0, float(half.max()) + 6 * deviation  # half + 0.84 deviations would do if half were one number
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _chance(middle, half, deviation) >= WANTED else (middle, high)
+    return high
+
+
+def prompts_needed(
+    difference: float, components: Variances, seeds: int, most: int, family: int, corrected: bool = True
+) -> int | None:
+    """The fewest prompts, from 2 to ``most``, with which ``difference`` is marked with a chance of 80 %, if any."""
+    if most < 2 or power(difference, components, seeds, most, family, corrected) < WANTED:
+        return None
+    low, high = 1, most  # low prompts are too few, high are enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = power(difference, components, seeds, middle, family, corrected) >= WANTED
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _half_widths(components: Variances, seeds: int, prompts: int, family: int, corrected: bool) -> tuple[Floats, float]:
+    """Half of the interval at each quantile of the observed seed variance, and the mean difference's true deviation."""
     d = seeds - 1
     total = components.seeds + components.both / prompts
     of_prompts = components.prompts / prompts + components.both / (seeds * prompts)
-    own = total * stats.chi2.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, d) / d
+    own = total * chi2_quantile((np.arange(_QUANTILES) + 0.5) / _QUANTILES, d) / d
     moderated, degrees = own, float(d)
     if family > 1:
         moderated = np.maximum(own, (PRIOR_DEGREES * total + d * own) / (PRIOR_DEGREES + d))
@@ -78,17 +118,10 @@ def power(
     of_seeds = moderated / seeds
     freedom = (of_seeds + of_prompts) ** 2 / (of_seeds**2 / degrees + of_prompts**2 / (prompts - 1))
     level = LEVEL / family if corrected else LEVEL
-    half = stats.t.ppf(1 - level / 2, freedom) * np.sqrt(of_seeds + of_prompts)
-    deviation = np.sqrt(components.seeds / seeds + of_prompts)
-    chances = stats.norm.cdf((difference - half) / deviation) + stats.norm.cdf((-difference - half) / deviation)
-    return float(chances.mean())
+    half: Floats = special.stdtrit(freedom, 1 - level / 2) * np.sqrt(of_seeds + of_prompts)
+    return half, float(np.sqrt(components.seeds / seeds + of_prompts))
 
 
-def detectable(components: Variances, seeds: int, prompts: int, family: int, corrected: bool = True) -> float | None:
-    """The smallest true difference that is marked with a chance of 80 %; None without variation or with one seed."""
-    if seeds < 2 or prompts < 2 or components.seeds + components.prompts + components.both <= 0:
-        return None
-    high = 1e-12  # doubled until the power suffices: the scale of scores is not known
-    while power(high, components, seeds, prompts, family, corrected) < WANTED:
-        high *= 2
-    return float(brentq(lambda at: power(at, components, seeds, prompts, family, corrected) - WANTED, 0, high))
+def _chance(difference: float, half: Floats, deviation: float) -> float:
+    above, below = special.ndtr((difference - half) / deviation), special.ndtr((-difference - half) / deviation)
+    return float((above + below).mean())

@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as hnp
 
 from analysis.statistics.differences import Pairs, compare
 from analysis.statistics.marks import BENJAMINI_HOCHBERG, HOLM, estimates, holm, marks
-from analysis.statistics.power import Variances, detectable, power, variances
 
 PROMPTS = 312
 OF_PROMPTS, OF_BOTH = 0.0012, 0.0042
@@ -180,35 +179,3 @@ def test_family_wise_error_of_fourteen_equal_cells(seeds, seed_deviation):
         family = [arm - arms[0] for arm in arms[1:]]
         false += any(mark.given for mark in marks([each.p for each in estimates(family)], HOLM, 14))
     assert false / tables <= 0.06
-
-
-@pytest.mark.slow
-def test_planned_power_is_that_of_the_rule():
-    """Simulated power of Holm's mark for one true effect among 13 equal cells, within 4 points of the plan."""
-    rng = np.random.default_rng(11)
-    found = Variances(SEED_DEVIATION**2, OF_PROMPTS, OF_BOTH)
-    for seeds, effect in ((3, 0.025), (5, 0.02)):
-        tables, marked = 500, 0
-        for _ in range(tables):
-            family = draw(rng, 14, seeds, SEED_DEVIATION, [effect, *[0.0] * 13])
-            marked += marks([each.p for each in estimates(family)], HOLM, 14)[0].given
-        assert marked / tables == pytest.approx(power(effect, found, seeds, PROMPTS, 14), abs=0.04 + 0.02)
-
-
-def test_detectable_differences_of_the_emoji_world():
-    """Hand-checked figures for three, five and ten seeds: alone, and by Holm among 14 cells."""
-    found = Variances(SEED_DEVIATION**2, OF_PROMPTS, OF_BOTH)
-    expected = {3: (0.017, 0.027), 5: (0.013, 0.019), 10: (0.010, 0.013)}
-    for seeds, (alone, corrected) in expected.items():
-        assert detectable(found, seeds, PROMPTS, 14, corrected=False) == pytest.approx(alone, abs=5e-4)
-        assert detectable(found, seeds, PROMPTS, 14) == pytest.approx(corrected, abs=5e-4)
-    assert detectable(found, 1, PROMPTS, 14) is None
-    assert detectable(Variances(0, 0, 0), 3, PROMPTS, 14) is None
-
-
-def test_variances_are_found_again():
-    rng = np.random.default_rng(5)
-    found = variances(draw(rng, 200, 5, 0.02))
-    assert found.seeds**0.5 == pytest.approx(0.02, rel=0.12)
-    assert found.prompts == pytest.approx(OF_PROMPTS, rel=0.1)
-    assert found.both == pytest.approx(OF_BOTH, rel=0.02)
