@@ -64,7 +64,7 @@ class Prices:
 
     def price(self, seeds: int, prompts: int) -> Price:
         """The price with ``seeds`` training seeds and at most ``prompts`` prompts of each split."""
-        seconds: Counter[str] = Counter()
+        seconds: dict[str, float] = defaultdict(float)
         gpu_seconds = 0.0
         for once, groups in self._groups.items():
             for group, count in groups.items():

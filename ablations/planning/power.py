@@ -78,11 +78,14 @@ def power_summary(plan: Plan, store: Store, stated: Variances | None, pilot: str
 
 def _largest_found(plan: Plan, store: Store, judged: Judged) -> dict[str, Any] | None:
     found = [
-        {"cell": family.largest[0], "sweep": family.folder, "difference": family.largest[1]}
+        (family.largest[1], family.largest[0], family.folder)
         for family in earlier_families(plan, store, judged)
         if family.largest is not None
     ]
-    return max(found, key=lambda each: float(each["difference"]), default=None)
+    if not found:
+        return None
+    difference, cell, sweep = max(found)
+    return {"cell": cell, "sweep": sweep, "difference": difference}
 
 
 def detect(

@@ -1,10 +1,15 @@
 """Which difference a sweep would mark: power of the rule of ``analysis.statistics.marks``, from its variances.
 
-With σ_a² between training seeds, σ_b² between prompts, σ_e² of both together (means over images), S seeds, P prompts:
+With σ_a² between training seeds, σ_b² between prompts, σ_e² of both together (means over images), S seeds, P prompts,
+J comparisons in the family:
 
-    σ² = σ_a² + σ_e²/P;   u_k = 400 midpoint quantiles of χ²_d/d, d = S - 1;   s²(u) = σ² u, moderated with m = σ²
-    B  = σ_b²/P + σ_e²/(S P);   h(u) = t(ν(u), 1 - α/2) √(s̃²(u)/S + B);   SD² = σ_a²/S + B
-    power(δ) = mean over u of Φ((δ - h)/SD) + Φ((-δ - h)/SD),   α = 0.05 / size of the family (Holm's first step)
+    σ² = σ_a² + σ_e²/P;   u_k: midpoint quantiles of χ²_d/d, d = S - 1;   s²(u) = σ² u, moderated with m(v) to s̃²(u, v)
+    m(v) = σ² F⁻¹(v)/F⁻¹(1/2), F that of χ²_d;   v_l: midpoint quantiles of Beta((J + 1)/2, (J + 1)/2), a median of J
+    B  = σ_b²/P + σ_e²/(S P);   h(u, v) = t(ν(u, v), 1 - α/2) √(s̃²(u, v)/S + B);   SD² = σ_a²/S + B
+    power(δ) = mean over u and v of Φ((δ - h)/SD) + Φ((-δ - h)/SD),   α = 0.05 / J (Holm's first step)
+
+In a family of two to six comparisons with two seeds, the shared variance m is itself uncertain: taking it for σ² would
+promise up to 18 points of power too much.
 
 Only ``scipy.special`` is imported, because ``ablate plan`` uses this: ``scipy.stats`` takes twice as long to load.
 """
@@ -31,7 +36,10 @@ if TYPE_CHECKING:
 WANTED = 0.8
 UPPER_LIMIT = 0.8
 """Confidence with which a variance of a pilot is below its upper limit."""
-_QUANTILES = 400
+_QUANTILES = 200
+"""Of the seed variance of the comparison."""
+_SHARED_QUANTILES = 11
+"""Of the seed variance that its family shares."""
 _STEPS = 60
 """Halvings of a difference's bracket: to the last digits of a float."""
 
@@ -106,20 +114,27 @@ def prompts_needed(
 
 
 def _half_widths(components: Variances, seeds: int, prompts: int, family: int, corrected: bool) -> tuple[Floats, float]:
-    """Half of the interval at each quantile of the observed seed variance, and the mean difference's true deviation."""
+    """Half of the interval at each quantile of the observed seed variances, and the true deviation of the mean."""
     d = seeds - 1
     total = components.seeds + components.both / prompts
     of_prompts = components.prompts / prompts + components.both / (seeds * prompts)
-    own = total * chi2_quantile((np.arange(_QUANTILES) + 0.5) / _QUANTILES, d) / d
-    moderated, degrees = own, float(d)
+    own, degrees = total * chi2_quantile(_midpoints(_QUANTILES), d) / d, float(d)
     if family > 1:
-        moderated = np.maximum(own, (PRIOR_DEGREES * total + d * own) / (PRIOR_DEGREES + d))
+        own = own[:, None]
+        median = special.betaincinv((family + 1) / 2, (family + 1) / 2, _midpoints(_SHARED_QUANTILES))
+        shared = total * chi2_quantile(median, d) / chi2_quantile(0.5, d)
+        own = np.maximum(own, (PRIOR_DEGREES * shared + d * own) / (PRIOR_DEGREES + d)).ravel()
         degrees = min(PRIOR_DEGREES + d, family * d)
-    of_seeds = moderated / seeds
+    of_seeds = own / seeds
     freedom = (of_seeds + of_prompts) ** 2 / (of_seeds**2 / degrees + of_prompts**2 / (prompts - 1))
     level = LEVEL / family if corrected else LEVEL
     half: Floats = special.stdtrit(freedom, 1 - level / 2) * np.sqrt(of_seeds + of_prompts)
     return half, float(np.sqrt(components.seeds / seeds + of_prompts))
+
+
+def _midpoints(count: int) -> Floats:
+    """Shares of equal distance in (0, 1)."""
+    return (np.arange(count) + 0.5) / count
 
 
 def _chance(difference: float, half: Floats, deviation: float) -> float:

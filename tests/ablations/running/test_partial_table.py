@@ -73,6 +73,24 @@ def test_a_run_ends_with_the_table_and_the_failure(ended: tuple[Path, subprocess
     assert reasons[2].startswith("select failed: selection.threshold 1e+09 keeps no pair")
 
 
+def test_show_says_what_is_there_and_what_is_missing(ended: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    root, _ = ended
+    done = ablate(root, "show", "rates")
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(done.stdout.split())
+    assert shown.startswith("rates on tiny Does the rate matter? By judge_emoji on evaluation")
+    assert "But the table is partial, without all results of" in shown
+    assert "a training diverged in" in shown
+    assert "results: runs/sweeps/rates@tiny/ (table.md, effects.png, gallery.png, ...)" in done.stdout
+    assert "failed: " in shown
+    assert "'ablate run rates' runs what is missing" in shown
+    elsewhere = ablate(root, "show", "rates", "--runs", "elsewhere")
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    assert "No cell is evaluated yet (4 unfinished), so there is no verdict and no table" in elsewhere.stdout
+    assert "Does the rate matter?" in elsewhere.stdout
+    assert not (root / "elsewhere").exists()
+
+
 def test_a_changed_sweep_keeps_the_earlier_table_and_a_divergence_alone_is_no_failure(
     ended: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:

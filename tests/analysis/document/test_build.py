@@ -9,8 +9,9 @@ import pytest
 from analysis.data.load import load
 from analysis.document.build import build_document
 from analysis.document.model import FigureReference, Notes, Span, Table, marked_up, unstyled
+from analysis.document.verdict import verdict
 from analysis.render.markdown import to_markdown
-from analysis.render.terminal import to_terminal
+from analysis.render.terminal import to_summary, to_terminal
 from analysis.statistics.build_rows import build_rows
 from tests.analysis.synthetic import Cell, World, usual_world, write_sweep
 
@@ -118,6 +119,17 @@ def test_signs_of_markdown_in_a_users_text_are_escaped(tmp_path, world):
     assert len({line.count("|") for line in lines}) == 1, "a name opens no column"
 
 
+def test_the_verdict_is_below_the_question_and_its_names_are_no_markup(tmp_path, world):
+    world.cells[2].name = "x|y*z"
+    document, rows = built(tmp_path, world)
+    assert document.verdict == verdict(rows)
+    shown = " ".join(to_terminal(document).split())
+    answer = " ".join(document.verdict)
+    assert f"{document.question} {answer}" in shown
+    assert f"{document.question} {answer}" in " ".join(to_summary(document).split())
+    assert r"x\|y\*z" in to_markdown(document).split("Baseline:")[0]
+
+
 def test_markup_of_our_own_text():
     assert marked_up("a **b** `c` d") == (Span("a "), Span("b", "bold"), Span(" "), Span("c", "code"), Span(" d"))
     assert marked_up("**b**") == (Span("b", "bold"),)
@@ -160,5 +172,6 @@ def test_failures_of_one_reason_are_one_line(tmp_path):
 def test_the_words_of_a_question_are_no_markup(tmp_path, world, question, written):
     document, _ = built(tmp_path, world)
     text = to_markdown(dataclasses.replace(document, question=question, title="<b> on x"))
+    assert f"\n\n{written}\n\n**Verdict.** By " in text
     assert f"\n\n{written}\n\n" in text
     assert text.startswith("# \\<b> on x")

@@ -55,7 +55,7 @@ def simulated(
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-@pytest.mark.parametrize("cells", [1, 6])
+@pytest.mark.parametrize("cells", [1, 2, 6])
 @pytest.mark.parametrize("components", [Variances(0.3, 1.2, 4.2), Variances(0.02, 1.0, 3.0)], ids=["seeds", "prompts"])
 def test_simulated_power_is_within_four_points_of_the_plan(seeds, cells, components):
     """At the effect that the plan calls detectable with 80 %, for one comparison and at Holm's first step."""
@@ -81,6 +81,7 @@ def test_simulation_and_rule_are_the_same_rule():
     assert found == pytest.approx(2 * stats.t.sf(abs(family[0].mean()) / (a + b) ** 0.5, freedom))
 
 
+@pytest.mark.slow
 def test_planned_power_is_that_of_the_rule():
     """Simulated power of Holm's mark for one true effect among 13 equal cells, within 4 points of the plan."""
     rng = np.random.default_rng(11)
@@ -93,11 +94,11 @@ def test_planned_power_is_that_of_the_rule():
 
 
 def test_detectable_differences_of_the_emoji_world():
-    """Hand-checked figures for three, five and ten seeds: alone, and by Holm among 14 cells."""
+    """Hand-checked figures for 3, 5 and 10 seeds, alone and by Holm among 14 cells, where m was taken for certain."""
     expected = {3: (0.017, 0.027), 5: (0.013, 0.019), 10: (0.010, 0.013)}
     for seeds, (alone, corrected) in expected.items():
-        assert detectable(EMOJI, seeds, PROMPTS, 14, corrected=False) == pytest.approx(alone, abs=5e-4)
-        assert detectable(EMOJI, seeds, PROMPTS, 14) == pytest.approx(corrected, abs=5e-4)
+        assert detectable(EMOJI, seeds, PROMPTS, 14, corrected=False) == pytest.approx(alone, abs=6e-4)
+        assert detectable(EMOJI, seeds, PROMPTS, 14) == pytest.approx(corrected, abs=6e-4)
     assert detectable(EMOJI, 1, PROMPTS, 14) is None
     assert detectable(Variances(0, 0, 0), 3, PROMPTS, 14) is None
 
