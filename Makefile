@@ -13,7 +13,7 @@ NEEDS_NAME = @test -n "$(NAME)" || { echo "error: which sweep? make $@ NAME=$(fi
 SWEEPS = $(basename $(notdir $(wildcard sweeps/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test sweep resume plan dryrun status table hps-emoji emoji-world bench-train bench-onpolicy bench-device bench-score bench-select lint types lock clean
+.PHONY: help demo check test sweep resume plan dryrun status table show hps-emoji emoji-world bench-train bench-onpolicy bench-device bench-score bench-select lint types lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -22,7 +22,7 @@ demo: ## a small real ablation on the emoji world, then its table and figures
 	$(SETUP)
 	@$(BIN)/ablate run demo
 
-plan: ## what a sweep would run, what is done, what the rest costs: NAME= [EXPERIMENT=] [CLUSTER=local]
+plan: ## what a sweep would run, what is done, what the rest costs, what it can detect: NAME= [EXPERIMENT=] [CLUSTER=local]
 	$(NEEDS_NAME)
 	$(SETUP)
 	@$(BIN)/ablate plan $(NAME) $(ABLATE_OPTIONS) --cluster $(CLUSTER)
@@ -51,6 +51,11 @@ table: ## the results of a sweep so far, at any time: NAME= [EXPERIMENT=]
 	$(NEEDS_NAME)
 	$(SETUP)
 	@$(BIN)/ablate table $(NAME) $(ABLATE_OPTIONS)
+
+show: ## the question of a sweep, the answer so far in a few sentences, and what is missing: NAME= [EXPERIMENT=]
+	$(NEEDS_NAME)
+	$(SETUP)
+	@$(BIN)/ablate show $(NAME) $(ABLATE_OPTIONS)
 
 hps-emoji: ## train the emoji world's HPS scorer again from its choices, and test it with the others (a minute or two)
 	$(SETUP)
