@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from analysis.document.answer import Answer, some
 from analysis.document.formatting import has_estimates
-from analysis.document.sentences import few_prompts, hacked_cells
+from analysis.document.sentences import FEW_PROMPTS, hacked_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -79,9 +79,9 @@ def _reservations(rows: Sequence[Row], same_split: Sequence[Row]) -> str:
             f"there is a sign of reward hacking in {some(cells)}{models}: a reward of the training rose while an "
             "independent judge fell"
         )
-    deciding = [row for row in same_split if row.primary and row.prompts]
-    if deciding and (few := few_prompts(deciding)):
-        parts.append(few)
+    prompts = max((row.prompts for row in same_split if row.primary), default=0)
+    if 0 < prompts < FEW_PROMPTS:
+        parts.append(f"{prompts} prompt{'s are' if prompts > 1 else ' is'} too few for any interval")
     return f"But {'; '.join(parts)}." if parts else ""
 
 
