@@ -207,3 +207,8 @@ def test_fifty_cells_and_two_hundred_prompts_stay_quick(page_of, browser) -> Non
 )
 def test_durations_read_as_people_say_them(seconds, text) -> None:
     assert duration(seconds) == text
+
+
+def test_the_verdict_is_below_the_question(page_of):
+    text = page_of(usual_world(prompts={"evaluation": 12}, pixels=16)).read_text(encoding="utf-8")
+    assert re.search(r"</h1>\s*<p class=\"verdict\"><strong>Verdict\.</strong> By judge on evaluation, ", text)
