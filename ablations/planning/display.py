@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.cost.estimate import AND_MODEL
 from ablations.formatting import format_bytes, format_count, format_duration
 from ablations.planning.cells import about
+from ablations.planning.look_lines import look_lines
 from ablations.store.states import STATES
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     """Print the question, the cells, a table of stages, and the estimate."""
     print(f"{plan.name}: {summary['question']}")
     _print_cells(plan)
+    for line in look_lines(plan):
+        print(line)
     why = "stated in the sweep" if plan.primary["stated"] else "default"
     print(f"primary scorer: {plan.primary['scorer']}, split {plan.primary['split']} ({why})")
     for notice in summary["notices"][:_MOST_NOTICES]:

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from analysis.data.rows import Estimate, Interval, Mark
+from analysis.data.estimate import Estimate, Interval
+from analysis.data.rows import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,18 +34,19 @@ if TYPE_CHECKING:
 
 LEVEL = 0.05
 """Share of false marks: of families with one by Holm, of marks by Benjamini-Hochberg."""
-HOLM, BENJAMINI_HOCHBERG = "Holm", "Benjamini-Hochberg"
+HOLM, BENJAMINI_HOCHBERG, LOOKS = "Holm", "Benjamini-Hochberg", "looks"
 PRIOR_DEGREES = 4
 """What the family's seed variance counts for, in degrees of freedom."""
 _DISAGREE = 3.0
 
 
-def estimates(differences: Sequence[Floats]) -> list[Estimate]:
+def estimates(differences: Sequence[Floats], level: float | Floats = LEVEL) -> list[Estimate]:
     """Estimates of one family.
 
     Args:
         differences: one array [seeds, prompts] per comparison, each with at least two of both; the numbers of seeds may
             differ between comparisons.
+        level: the intervals enclose with 1 - ``level``; one for all, or one for each.
 
     Raises:
         ValueError: fewer than two seeds or prompts.
@@ -66,11 +68,12 @@ def estimates(differences: Sequence[Floats]) -> list[Estimate]:
         satterthwaite = error**4 / (of_seeds**2 / moderated_degrees + of_prompts**2 / (prompts - 1))
         p = np.where(varies, 2 * stats.t.sf(np.abs(mean) / error, satterthwaite), mean == 0)
     freedom = np.where(varies, satterthwaite, moderated_degrees)
-    half = stats.t.ppf(1 - LEVEL / 2, freedom) * error
-    columns = zip(mean - half, mean + half, freedom, p, own, disagree, strict=True)
+    at_levels = np.broadcast_to(level, len(mean))
+    half = stats.t.isf(at_levels / 2, freedom) * error
+    columns = zip(mean - half, mean + half, freedom, p, own, disagree, at_levels, strict=True)
     return [
-        Estimate(Interval(float(low), float(high)), float(nu), float(chance), float(variance), bool(apart))
-        for low, high, nu, chance, variance, apart in columns
+        Estimate(Interval(float(low), float(high)), float(nu), float(chance), float(variance), bool(apart), float(at))
+        for low, high, nu, chance, variance, apart, at in columns
     ]
 
 
