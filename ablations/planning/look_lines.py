@@ -34,7 +34,9 @@ def _head(progress: Progress) -> str:
     looks = progress.record
     counts = ", ".join(map(str, looks.counts))
     still_open = format_count(len(looks.open_cells), "comparison is open", "comparisons are open")
-    if not looks.open_cells and looks.taken:
+    if not looks.cells:
+        return f"seeds in looks of {counts}: there is nothing to compare; the baseline has {looks.baseline_seeds} seeds"
+    if not looks.open_cells:
         return f"seeds in looks of {counts}: all comparisons have stopped; {saved_line(looks)}"
     return (
         f"seeds in looks of {counts}: look {looks.taken + 1} ({looks.counts[looks.taken]} seeds) is under way, "
@@ -75,7 +77,7 @@ def looks_as_json(progress: Progress) -> dict[str, Any]:
         "looks": list(looks.counts),
         "margin": looks.margin,
         "taken": looks.taken,
-        "under_way": looks.taken + 1 if looks.open_cells or not looks.taken else None,
+        "under_way": looks.taken + 1 if looks.open_cells else None,
         "needed": looks.needed,
         "most": looks.most,
         "cells": {

@@ -101,14 +101,14 @@ def _replayed(plan: Plan, store: Store) -> Looks:
     cells = {name: CellLook() for name in names}
     family = len({tuple(cell.stages[_EVALUATE].key for cell in seeds_of[name]) for name in names})
     taken = 0
-    while taken < len(counts) and (taken == 0 or any(cell.is_open for cell in cells.values())):
+    while taken < len(counts) and any(cell.is_open for cell in cells.values()):
         used = _used(seeds_of, cells, baseline, counts[taken])
         states = _states(store, used)
         if states is None:
             break
         cells |= _decisions(plan, store, used, cells, states, baseline, taken + 1, family)
         taken += 1
-    under_way = any(cell.is_open for cell in cells.values()) or taken == 0
+    under_way = any(cell.is_open for cell in cells.values())
     baseline_seeds = counts[taken] if under_way else max((cell.seeds for cell in cells.values()), default=counts[0])
     needed = baseline_seeds + sum(counts[taken] if cell.is_open else cell.seeds for cell in cells.values())
     return Looks(

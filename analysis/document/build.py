@@ -316,7 +316,9 @@ def _style(share: float, known: bool) -> TableCell:
 
 
 def _legend(sweep: SweepFolder, rows: Sequence[Row]) -> Section:
-    rules = MARKED_RULES if has_estimates(rows) else (("", no_look(rows, sweep.looks) or no_marks(rows)),)
+    rules: tuple[tuple[str, str], ...] = MARKED_RULES
+    if not has_estimates(rows):
+        rules = (("", no_look(rows, sweep.looks) or no_marks(rows)),)
     if sweep.looks:  # the star is that of the looks
         rules = tuple(rule for rule in rules if rule[0] != "*")
     simulated = (("", SIMULATED_LABELS),) if sweep.labels == "simulated" else ()

@@ -60,7 +60,7 @@ def brief_reason(cell: CellLook, looks: Looks) -> str:
 def saved_line(looks: Looks) -> str:
     """``31 of 50 trainings were needed: 38 % of the seeds saved``; while cells are open, what is saved at most."""
     needed = f"{looks.needed} of {looks.most} trainings"
-    if looks.open_cells or not looks.taken:
+    if looks.open_cells:
         return f"{needed} are needed so far"
     return f"{needed} were needed: {100 * looks.saved:.0f} % saved by stopping"
 
