@@ -63,8 +63,8 @@ def run(
             all_diverged += result.diverged
             before, plan = plan, limited(plan.whole, store)
             finalize.write_cells(plan, store, commit)
-            for line in look_lines(plan):
-                print(line, flush=True)
+            if plan.looks and plan.looks.record.open_cells:  # once all have stopped, the table says so
+                print("\n".join(look_lines(plan)), flush=True)
             more = only is None and not result.failures and not plan.nodes.keys() <= before.nodes.keys()
         text = _tables(store, folder, bool(result.failures))
     print(text, flush=True)

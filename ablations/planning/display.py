@@ -76,7 +76,8 @@ def _print_cells(plan: Plan) -> None:
         seeds.setdefault(cell.name, []).append("" if cell.seed is None else str(cell.seed))
         roles[cell.name] = "baseline" if cell.is_baseline else "" if cell.role == "grid" else cell.role
     width = max(len(name) for name in seeds)
-    runs = f", {len(plan.cells):,} with all seeds" if len(plan.cells) > len(seeds) else ""
+    which = "the seeds needed so far" if plan.looks else "all seeds"
+    runs = f", {len(plan.cells):,} with {which}" if len(plan.cells) > len(seeds) else ""
     print(f"{format_count(len(seeds), 'cell')}{runs}:")
     for name in list(seeds)[:_MOST_CELLS]:
         seed_list = f"seeds {', '.join(seeds[name])}" if seeds[name][0] else ""

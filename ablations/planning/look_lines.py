@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ablations.grid.expand import Cell
     from ablations.planning.looks import Progress
     from ablations.planning.plan import Plan
+    from analysis.data.looks import Looks
 
 _MOST = 12
 
@@ -40,8 +41,14 @@ def _head(progress: Progress) -> str:
         return f"seeds in looks of {counts}: all comparisons have stopped; {saved_line(looks)}"
     return (
         f"seeds in looks of {counts}: look {looks.taken + 1} ({looks.counts[looks.taken]} seeds) is under way, "
-        f"{still_open}"
+        f"{still_open}; {_at_most(looks)}"
     )
+
+
+def _at_most(looks: Looks) -> str:
+    """How many trainings later looks can add: the cells that are open now and the baseline up to the last look."""
+    more = (len(looks.open_cells) + 1) * (looks.counts[-1] - looks.counts[looks.taken])
+    return f"at most {format_count(more, 'training')} after it" if more else "it is the last"
 
 
 def seed_line(progress: Progress, cell: Cell) -> str:

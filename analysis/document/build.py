@@ -155,14 +155,15 @@ def _results(sweep: SweepFolder, rows: list[Row], places: int) -> Table:
     first, over_seeds = rows[0], has_estimates(rows)
     looks = sweep.looks if first.primary else None
     brackets = ("its look" if looks else "95 %") if over_seeds else "95 %, new prompts only"
+    which = f" [{brackets}]" if looks and over_seeds else ""
     unit = first.unit
     # "Wins" would say that the higher value is the better one.
     higher = "Higher" if first.is_measure else "Wins"
     columns = (
         Column("cell", "Cell", "left", "cell"),
         Column("mean", "Mean", brief="mean", unit=unit),
-        Column("versus_baseline", "vs baseline", brief=f"vs baseline [{brackets}]", unit=unit),
-        Column("versus_base", "vs base model", brief=f"vs base model [{brackets}]", unit=unit),
+        Column("versus_baseline", f"vs baseline{which}", brief=f"vs baseline [{brackets}]", unit=unit),
+        Column("versus_base", f"vs base model{which}", brief=f"vs base model [{brackets}]", unit=unit),
         Column("p_baseline", "p vs baseline"),
         Column("these_models_baseline", "vs baseline, new prompts only", unit=unit),
         Column("these_models_base", "vs base model, new prompts only", unit=unit),

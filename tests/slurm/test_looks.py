@@ -39,7 +39,11 @@ def test_the_last_job_of_a_look_submits_the_next(slurm: OneNode, world: Path, pr
 
     wait_for(lambda: not command("squeue", "--noheader"), "the end of the last job", 300)
     content = json.loads((world / "runs/sweeps/ranks@tiny/cells.json").read_text())
-    assert content["looks"]["cells"]["rank=32"] == {**content["looks"]["cells"]["rank=32"], "reason": "undecided", "look": 2}
+    assert content["looks"]["cells"]["rank=32"] == {
+        **content["looks"]["cells"]["rank=32"],
+        "reason": "undecided",
+        "look": 2,
+    }
     assert "10 of 12 trainings were needed" in (world / "runs/sweeps/ranks@tiny/table.md").read_text()
     again = resubmit(store.root, launches(store)[-1].arguments, launches(store)[-1].profile, finish_job.run)
     assert str(again).startswith("nothing to submit: every stage is done")

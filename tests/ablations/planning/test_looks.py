@@ -121,7 +121,7 @@ def test_what_every_seed_is_for(world: Path, store: Store, capsys: pytest.Captur
     assert "not needed" in "\n".join(listing.as_table(plan))
     assert json.dumps(listing.listed(plan)).count("not needed") == 6
     assert look_lines(plan) == [
-        "seeds in looks of 3, 4, 6: look 2 (4 seeds) is under way, 1 comparison is open",
+        "seeds in looks of 3, 4, 6: look 2 (4 seeds) is under way, 1 comparison is open; at most 4 trainings after it",
         "  rank=8: stopped at look 1 of 3 (3 seeds): different from the baseline",
         "  rank=16: stopped at look 1 of 3 (3 seeds): within 0.1 of the baseline",
     ]
