@@ -22,8 +22,8 @@ from analysis.document.formatting import (
     shown_interval,
 )
 from analysis.document.looks import (
-    BRIEF_LOOK_RULES,
     brief_reason,
+    brief_rules,
     look_rules,
     no_look,
     stopping_lines,
@@ -46,7 +46,6 @@ from analysis.document.model import (
     plain,
 )
 from analysis.document.sentences import (
-    BRIEF_MARKED_RULES,
     BRIEF_MEASURE_RULE,
     MARKED_RULES,
     MEASURE_RULES,
@@ -366,12 +365,10 @@ def _footnotes(sweep: SweepFolder, every: Sequence[Row], rows: list[Row]) -> lis
     notes = [Note(plain(line)) for line in reward_hacking(rows)]
     notes += [Note(plain(text))] if (text := budget(rows)) else []
     notes += [Note(plain(line)) for line in stopping_lines(sweep)]
-    if has_estimates(rows) and sweep.looks:
-        notes += [Note(plain(text), sign) for sign, text in (*BRIEF_LOOK_RULES, BRIEF_MARKED_RULES[-1])]
-    elif has_estimates(rows):
-        notes += [Note(plain(text), sign) for sign, text in BRIEF_MARKED_RULES]
+    if has_estimates(rows):
+        notes += [Note(plain(text), sign) for sign, text in brief_rules(sweep)]
     else:
-        notes.append(Note(plain(no_marks(rows))))
+        notes.append(Note(plain(no_look(rows, sweep.looks) or no_marks(rows))))
     first = [row for row in rows if row.scorer == rows[0].scorer]
     notes += [Note(plain(text)) for text in _cautions(first, decimals(first)) if text]
     notes += [Note(plain(line), "†") for line in conflicts(rows)]

@@ -13,6 +13,7 @@ from analysis.data.looks import (
     OPEN,
     UNDECIDED,
 )
+from analysis.document.sentences import BRIEF_MARKED_RULES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from analysis.data.rows import Row
     from analysis.data.sweep import SweepFolder
 
+_BRIEF_RULES = (
+    ("", "primary scorer: [interval of the look at which the cell stopped], all together 95 %; other scorers: [95 %]"),
+    ("*", "established at a look: at most 5 % of such sweeps have a false one, over all cells and looks"),
+)
+"""In place of the rules for brackets and ``*`` of a sweep without looks."""
 _WHY = {
     DIFFERENT: "different from the baseline",
     EQUIVALENT: "within {margin} of the baseline",
@@ -93,14 +99,12 @@ where its interval excludes zero{equal}. "p" is scaled so that 0.05 is the level
     others = """\
 All other scorers and splits were not looked at: their intervals are 95 % intervals of each difference, over the seeds
 that the looks happened to ask for."""
-    return (("", text), BRIEF_LOOK_RULES[1], ("", others))
+    return (("", text), _BRIEF_RULES[1], ("", others))
 
 
-BRIEF_LOOK_RULES = (
-    ("", "primary scorer: [interval of the look at which the cell stopped], all together 95 %; other scorers: [95 %]"),
-    ("*", "established at a look: at most 5 % of such sweeps have a false one, over all cells and looks"),
-)
-"""In place of the rules for brackets and ``*`` of a sweep without looks."""
+def brief_rules(sweep: SweepFolder) -> tuple[tuple[str, str], ...]:
+    """(sign, text) of how marks and intervals are made, for footnotes."""
+    return (*_BRIEF_RULES, BRIEF_MARKED_RULES[-1]) if sweep.looks else BRIEF_MARKED_RULES
 
 
 def no_look(rows: Sequence[Row], looks: Looks | None) -> str:
