@@ -139,7 +139,9 @@ def _legend(figure: Figure, by_scorer: list[list[Row]], looks: bool) -> None:
     grey = "#444444"
     handles = []
     if has_estimates(rows):
-        label = "95 %, new prompts and new training seeds" + ("; primary: interval of the look" if looks else "")
+        label = "95 %, new prompts and new training seeds"
+        if looks:
+            label = "new prompts and seeds, 95 %; primary: its look"
         handles.append(Line2D([], [], color=grey, marker="|", linewidth=1, markersize=7, label=label))
     handles.append(
         Line2D([], [], color=grey, linewidth=3.5, alpha=0.45, label="95 %, new prompts only (these trained models)")
