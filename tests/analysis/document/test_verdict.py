@@ -8,7 +8,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.data.rows import Comparison, Estimate, Interval, Mark, Row
+from analysis.data.estimate import Estimate, Interval
+from analysis.data.rows import Comparison, Mark, Row
 from analysis.data.training import Trained
 from analysis.document.formatting import decimals, format_interval, format_p
 from analysis.document.verdict import verdict
