@@ -43,8 +43,8 @@ def power_summary(plan: Plan, store: Store, stated: Variances | None, pilot: str
     """What a plan can detect.
 
     Returns:
-        "scorer", "split", "seeds", "prompts", "prompts_available", "comparisons"; "unknown": why nothing can be said,
-        or None; else "variances" and "origin"; "alone" and "holm": the smallest true difference that is marked with a
+        "scorer", "split", "seeds", "looks" (fewer seeds may do), "prompts", "prompts_available", "comparisons";
+        "unknown": why nothing can be said, or None; else "variances" and "origin"; "alone" and "holm": the smallest true difference that is marked with a
         chance of 80 % as the only comparison, and with Holm's correction at its first step (None with one seed); and
         "largest_found": {"cell", "sweep", "difference"}, the largest of earlier sweeps, if "holm" is above it.
     """
@@ -57,6 +57,7 @@ def power_summary(plan: Plan, store: Store, stated: Variances | None, pilot: str
         "scorer": judged.scorer,
         "split": judged.split,
         "seeds": replicated.seeds,
+        "looks": plan.sweep.looks is not None,
         "prompts": replicated.prompts,
         "prompts_available": replicated.prompts_available,
         "comparisons": replicated.comparisons,

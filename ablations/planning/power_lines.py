@@ -35,7 +35,8 @@ def power_lines(power: Mapping[str, Any], sweep: str) -> Iterator[str]:
         f"smallest detectable difference: {_number(power['alone'])} for one comparison, "
         f"{_number(power['holm'])} {_with_holm(power)}"
     )
-    yield f"  marked with a chance of 80 % under {power['scorer']} with {by}; {known}"
+    reached = ", if the last look is reached" if power["looks"] else ""
+    yield f"  marked with a chance of 80 % under {power['scorer']} with {by}{reached}; {known}"
     largest = power["largest_found"]
     if largest is not None:
         yield (

@@ -132,7 +132,9 @@ def test_what_every_seed_is_for(world: Path, store: Store, capsys: pytest.Captur
 
     found = states(store, plan.nodes)
     costs = estimate(plan, store, found, find_site("local", None, "cpu"))
-    print_plan(plan, summary(plan, found) | {"estimate": costs | {"assumed": []}, "ahead": []})
+    print_plan(
+        plan, summary(plan, found) | {"estimate": costs | {"assumed": []}, "ahead": [], "power": {"unknown": "no"}}
+    )
     assert "look 2 (4 seeds) is under way" in capsys.readouterr().out
 
 
