@@ -74,7 +74,7 @@ def plan(
         several = len(sweep_plan.sweep.seeds) > 1
 
         def plan_of_seeds() -> Plan:
-            return sweep_plan if several else planned(name, experiment, runs, "0,1", table)[0]
+            return sweep_plan.whole if several else planned(name, experiment, runs, "0,1", table)[0]
 
         power["detect"] = planning_power.detect(wanted, power, plan_of_seeds, store, site)
     summary = planning.summary(sweep_plan, stage_states) | {"estimate": costs, "ahead": precompute_lines}

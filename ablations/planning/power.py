@@ -44,8 +44,9 @@ def power_summary(plan: Plan, store: Store, stated: Variances | None, pilot: str
 
     Returns:
         "scorer", "split", "seeds", "looks" (fewer seeds may do), "prompts", "prompts_available", "comparisons";
-        "unknown": why nothing can be said, or None; else "variances" and "origin"; "alone" and "holm": the smallest true difference that is marked with a
-        chance of 80 % as the only comparison, and with Holm's correction at its first step (None with one seed); and
+        "unknown": why nothing can be said, or None; else "variances" and "origin"; "alone" and "holm": the smallest
+        true difference that is marked with a chance of 80 % as the only comparison, and with Holm's correction at its
+        first step (None with one seed); and
         "largest_found": {"cell", "sweep", "difference"}, the largest of earlier sweeps, if "holm" is above it.
     """
     try:

@@ -97,6 +97,7 @@ class Row:
         look: where seeds are added in looks, the number of the last look at this cell's comparison with the baseline,
             0 before the first; None without looks, for the baseline and for the base model.
         stopped: why that comparison gets no more seeds (``analysis.data.looks.CellLook``); empty while it is open.
+        margin: half width of what such a comparison counts as no difference; None where the sweep states none.
     """
 
     cell: str
@@ -129,6 +130,7 @@ class Row:
     trained: Trained
     look: int | None = None
     stopped: str = ""
+    margin: float | None = None
 
     @property
     def is_measure(self) -> bool:

@@ -94,6 +94,7 @@ def _panel_rows(results: Results, panel: Panel, trainings: dict[str, Trained]) -
                 trained=trainings[cell],
                 look=stopping.look if stopping else None,
                 stopped=stopping.reason if stopping and not stopping.is_open else "",
+                margin=sweep.looks.margin if sweep.looks else None,
             )
         )
     family_of_baseline = _family(results, panel, rows, {row.cell: sweep.baseline for row in rows})
@@ -159,7 +160,6 @@ def _family(results: Results, panel: Panel, rows: list[Row], reference: dict[str
     }
     if not differences:
         return _Family(compared)
-    size = len(set(identity.values()))
     estimate_of = dict(zip(differences, estimates(list(differences.values())), strict=True))
     if by_look is None:
         compared = _marked(rows, family, reference, identity, compared, estimate_of)
@@ -177,6 +177,7 @@ def _family(results: Results, panel: Panel, rows: list[Row], reference: dict[str
         MeanSquares(each.seed_variance, each.prompt_variance, each.residual_variance, *differences[key].shape)
         for key, each in estimate_of.items()
     ]
+    size = len(set(identity.values()))
     return _Family(compared, detectable(variances(observed), seeds, len(panel.prompts), size))
 
 

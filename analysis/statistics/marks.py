@@ -79,12 +79,12 @@ def estimates(differences: Sequence[Floats], level: float | Floats = LEVEL) -> l
             degrees_of_freedom=float(nu),
             p=float(chance),
             seed_variance=float(of_seed),
-            prompt_variance=float(variance),
+            prompt_variance=float(of_prompt),
             residual_variance=rest,
             seeds_disagree=bool(apart),
             level=float(at),
         )
-        for low, high, nu, chance, of_seed, variance, rest, apart, at in columns
+        for low, high, nu, chance, of_seed, of_prompt, rest, apart, at in columns
     ]
 
 

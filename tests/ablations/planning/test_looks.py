@@ -13,6 +13,7 @@ from ablations.planning import cells as listing
 from ablations.planning.display import print_plan
 from ablations.planning.look_lines import look_lines, seed_line
 from ablations.planning.looks import limited
+from ablations.recovery.gc import find_garbage
 from ablations.running import finalize
 from ablations.store.artefacts import Store
 from qsd.errors import UserError
@@ -106,6 +107,16 @@ def test_damaged_scores_are_named(world: Path, store: Store) -> None:
         plan_now(store)
 
 
+def test_seeds_that_are_not_needed_are_garbage(world: Path, store: Store) -> None:
+    plan = whole_plan()
+    finish(store, plan)
+    needed = {cell.label for cell in plan_now(store).cells}
+    unneeded = {cell.stages["evaluate"].key for cell in plan.cells if cell.label not in needed}
+    items = find_garbage(store, Path("sweeps"), scoring_stages).items
+    assert {item.key for item in items if item.kind == "artefacts"} == unneeded
+    assert len(unneeded) == 6
+
+
 def test_what_every_seed_is_for(world: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     finish(store, plan_now(store))
     plan = plan_now(store)
@@ -147,6 +158,9 @@ def test_what_was_decided_is_written_down_and_the_table_stays_where_it_is(
     table = finalize.table_text(store, folder)
     assert "rank=8: stopped at look 1 of 3 (3 seeds): different from the baseline" in table
     assert "14 of 24 trainings are needed so far" in table
+    verdict = " ".join(table.split())
+    assert "1 of 3 compared cells differs from the baseline rank=4 (intervals of the looks, together 95 %, p" in verdict
+    assert "rank=16 is within 0.1 of the baseline rank=4; rank=32 is still open and gets further seeds." in verdict
     finish(store, plan_now(store))
     finish(store, plan_now(store))
     finalize.write_cells(plan_now(store), store, "c0ffee")
@@ -156,6 +170,7 @@ def test_what_was_decided_is_written_down_and_the_table_stays_where_it_is(
     text = finalize.table_text(store, folder)
     assert "rank=32: stopped at look 3 of 3 (6 seeds): the last look; neither different nor within 0.1" in text
     assert "18 of 24 trainings were needed: 25 % saved by stopping" in text
+    assert "rank=32 cannot be told apart from the baseline rank=4: a true difference of" in " ".join(text.split())
     markdown = (folder / "table.md").read_text()
     assert "| 1 of 3: different |" in markdown
     assert "**the interval of the look at which the cell stopped**" in markdown
