@@ -34,8 +34,9 @@ class Frames:
         scores: per cell, seed, prompt, image and scorer: role, split, caption, image_index, unit, and score, which is
             missing where the scorer gave no finite number.
         comparisons: per cell, split, scorer and reference (``baseline`` or ``base``): difference; low and high, its
-            95 % interval for new prompts and training seeds; p, p_adjusted, marked; these_models_low and
-            these_models_high, for new prompts alone; win_rate; seeds. The formulas are those of the tables.
+            interval for new prompts and training seeds; level, 0.05 for one of 95 %, that of the look on the primary
+            scorer of a sweep with looks; p, p_adjusted, marked; these_models_low and these_models_high, for new prompts
+            alone; win_rate; seeds. The formulas are those of the tables.
         curves: per cell, seed, log (``train`` or ``validation``), step and column of the log: value.
     """
 
@@ -128,6 +129,7 @@ def _compared(comparison: Comparison) -> dict[str, Any]:
         "difference": comparison.difference,
         "low": estimate.interval.low if estimate else None,
         "high": estimate.interval.high if estimate else None,
+        "level": estimate.level if estimate else None,
         "p": estimate.p if estimate else None,
         "p_adjusted": mark.p_adjusted if mark else None,
         "marked": comparison.marked,

@@ -48,20 +48,24 @@ _SEED = re.compile(r"0|[1-9][0-9]*")
 def planned(
     name: str, experiment: str | None, runs: Path, seeds: str | None, table: StageTable | None = None
 ) -> tuple[Plan, Store]:
-    """The plan of a sweep and the store that it uses; ``table`` replaces the stages of the project.
+    """The plan of the needed seeds of a sweep, and its store; ``table`` replaces the stages of the project.
+
+    ``seeds`` replace the sweep's, also where it has looks.
 
     Raises:
         UserError: any error in the sweep.
     """
     from ablations.grid.spec import find_sweep, read_sweep
+    from ablations.planning.looks import limited
     from ablations.planning.plan import make_plan
     from ablations.store.artefacts import Store
     from qsd.stages import spec as stages
 
     sweep = read_sweep(find_sweep(name))
     if seeds is not None:
-        sweep = replace(sweep, seeds=_seeds(seeds))
-    return make_plan(sweep, table or stages, experiment), Store(runs, stages.key_of)
+        sweep = replace(sweep, seeds=_seeds(seeds), looks=None)
+    store = Store(runs, stages.key_of)
+    return limited(make_plan(sweep, table or stages, experiment), store), store
 
 
 def _seeds(text: str) -> tuple[int, ...]:

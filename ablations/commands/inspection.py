@@ -69,7 +69,7 @@ def logs(
     sweep_plan, store = planned(name, experiment, runs, seeds)
     node = reading.stage_to_read(find_cell(sweep_plan, cell), store, stage)
     folder = attempts.latest(store, node.stage, node.key)
-    print(f"{sweep_plan.label(node)}: {folder}", file=sys.stderr)
+    print(f"{sweep_plan.whole.label(node)}: {folder}", file=sys.stderr)
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
             for text in reading.follow(store, node):

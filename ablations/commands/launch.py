@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from ablations.formatting import format_count
 from ablations.planning.display import sharing_line
+from ablations.planning.look_lines import look_lines
+from ablations.planning.looks import limited
 from ablations.recovery import failures as grouping
 from ablations.running import finalize, local
 from ablations.running.display import Board, Lines, on_terminal
@@ -38,6 +40,7 @@ def run(
 ) -> int:
     """Run a plan on this machine and show the tables of what is evaluated; the exit status of the command.
 
+    A plan with looks is followed by that of the next look, until all comparisons have stopped or a stage fails.
     0: every stage that was to run is done, or its training diverged, which is a result. 1: some stage failed; the
     tables are written all the same. 128 + N: stopped by signal N, without tables. The arguments are as in
     ``local.run``.
@@ -50,17 +53,24 @@ def run(
     if diverged and only is None:
         print(divergence.notice(plan.sweep.name, diverged), flush=True)
     with following(store.root, folder, plan.cells[0].values, only is not None or bool(left)):
-        with contextlib.ExitStack() as stack:
-            display = stack.enter_context(Board()) if on_terminal() else Lines(sys.stdout)
-            result = local.run(plan, store, display, jobs, table, preload, gpus, only)
-        if result.signal is not None:
-            return 128 + result.signal
-        finalize.write_cells(plan, store, commit)
+        more, all_diverged = True, list[local.Failure]()
+        while more:
+            with contextlib.ExitStack() as stack:
+                display = stack.enter_context(Board()) if on_terminal() else Lines(sys.stdout)
+                result = local.run(plan, store, display, jobs, table, preload, gpus, only)
+            if result.signal is not None:
+                return 128 + result.signal
+            all_diverged += result.diverged
+            before, plan = plan, limited(plan.whole, store)
+            finalize.write_cells(plan, store, commit)
+            if plan.looks and plan.looks.record.open_cells:  # once all have stopped, the table says so
+                print("\n".join(look_lines(plan)), flush=True)
+            more = only is None and not result.failures and not plan.nodes.keys() <= before.nodes.keys()
         text = _tables(store, folder, bool(result.failures))
     print(text, flush=True)
     results = finalize.results_line(folder)
-    if result.diverged:
-        print(divergence.notice(plan.sweep.name, [each.label for each in result.diverged]), flush=True)
+    if all_diverged:
+        print(divergence.notice(plan.sweep.name, [each.label for each in all_diverged]), flush=True)
     if result.failures:
         if results:
             print(results, flush=True)

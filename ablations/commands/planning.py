@@ -74,7 +74,7 @@ def plan(
         several = len(sweep_plan.sweep.seeds) > 1
 
         def plan_of_seeds() -> Plan:
-            return sweep_plan if several else planned(name, experiment, runs, "0,1", table)[0]
+            return sweep_plan.whole if several else planned(name, experiment, runs, "0,1", table)[0]
 
         power["detect"] = planning_power.detect(wanted, power, plan_of_seeds, store, site)
     summary = planning.summary(sweep_plan, stage_states) | {"estimate": costs, "ahead": precompute_lines}
@@ -89,6 +89,7 @@ def plan(
 def cells(
     name: Name,
     experiment: Experiment = None,
+    runs: Runs = RUNS,
     seeds: Seeds = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, one line per cell and seed.")] = False,
     as_json: AsJson = False,
@@ -98,11 +99,11 @@ def cells(
 
     if as_csv and as_json:
         raise UserError("--csv and --json exclude each other")
-    sweep_plan, _ = planned(name, experiment, RUNS, seeds)
+    sweep_plan, _ = planned(name, experiment, runs, seeds)
     if as_csv:
         print(listing.as_csv(sweep_plan), end="")
     elif as_json:
-        print(json.dumps([listing.about(cell) for cell in sweep_plan.cells], indent=1))
+        print(json.dumps(listing.listed(sweep_plan), indent=1))
     else:
         for line in listing.as_table(sweep_plan):
             print(line)
@@ -121,11 +122,14 @@ def explain(
     """Explain, field by field, why each stage of a cell is or is not done."""
     from ablations.planning import explain as explaining
     from ablations.planning.cells import find_cell
+    from ablations.planning.look_lines import seed_line
     from ablations.store import states
 
     sweep_plan, store = planned(name, experiment, runs, seeds)
-    stage_states = states.states(store, sweep_plan.nodes)
-    for line in explaining.explain(sweep_plan, find_cell(sweep_plan, cell), store, stage_states):
+    chosen, whole = find_cell(sweep_plan, cell), sweep_plan.whole
+    if sweep_plan.looks is not None:
+        print(f"seed {chosen.seed}: {seed_line(sweep_plan.looks, chosen)}")
+    for line in explaining.explain(whole, chosen, store, states.states(store, whole.nodes)):
         print(line)
 
 

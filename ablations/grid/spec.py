@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.grid import clauses
 from ablations.grid.combinations import Group, TooManyError, combinations
 from ablations.grid.primary import Primary, read_primary
+from ablations.grid.seed_looks import SeedLooks, read_seed_looks
 from ablations.grid.stated_variances import read_variances
 from ablations.grid.values import REPLICATE, REPLICATE_SEEDS, axis_field, axis_value, show
 from qsd.config.check import convert, schema_fields
@@ -55,7 +56,7 @@ class Sweep:
         axes: dotted name -> the values it takes, in the order of the file.
         controls: cells beside the grid: values put over the baseline's.
         baseline: dotted name -> value for every axis that exists there: the cell that others are compared with.
-        seeds: training seeds; every cell runs once with each.
+        seeds: training seeds; every cell runs once with each, with ``looks`` only as far as they are needed.
         overrides: dotted name -> value, put over the experiment for all cells.
         zips: groups of axes that vary together.
         when: axis -> what must hold for it to exist; elsewhere it keeps the experiment's value.
@@ -63,6 +64,7 @@ class Sweep:
         include: combinations added to the grid; what one does not name is the baseline's.
         primary: the scorer and split whose comparisons decide.
         variances: of differences between cells, to plan with; None where the file states none.
+        looks: when comparisons are looked at, if seeds are added only to cells that need them.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Sweep:
     include: tuple[Choice, ...] = ()
     primary: Primary = field(default_factory=Primary)
     variances: Variances | None = None
+    looks: SeedLooks | None = None
 
     @property
     def groups(self) -> list[Group]:
@@ -126,13 +129,14 @@ def read_sweep(path: Path) -> Sweep:
     zips = clauses.read_zip(parts["zip"], axes) if "zip" in parts else ()
     groups = _groups(axes, zips)
     when = clauses.read_when(parts["when"], groups) if "when" in parts else {}
-    seeds = _seeds(parts["seeds"])
+    looks = read_seed_looks(parts["seeds"]) if isinstance(parts["seeds"].value, dict) else None
+    seeds = looks.seeds if looks else _seeds(parts["seeds"])
     most = MOST_CELLS // len(seeds)
     points = _points(groups, when, len(seeds), parts.get("axes") or parts["zip"])
     if "when" in parts:
         clauses.check_existence(parts["when"], points)
     baseline = clauses.read_baseline(parts["baseline"], groups, when)
-    _check_replicates(parts["seeds"], groups)
+    _check_replicates(parts["seeds"], seeds, groups)
     return Sweep(
         name=path.stem,
         shown=str(path),
@@ -149,6 +153,7 @@ def read_sweep(path: Path) -> Sweep:
         include=clauses.read_include(parts["include"], groups, when, baseline, most) if "include" in parts else (),
         primary=read_primary(parts["primary"]) if "primary" in parts else Primary(),
         variances=read_variances(parts["variances"]) if "variances" in parts else None,
+        looks=looks,
     )
 
 
@@ -227,13 +232,14 @@ def _seeds(node: Node) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _check_replicates(node: Node, groups: list[Group]) -> None:
+def _check_replicates(node: Node, seeds: tuple[int, ...], groups: list[Group]) -> None:
     """Replicates take the seeds from 10,000 on, so that no two of them share one."""
     if not any(REPLICATE in group.values for group in groups):
         return
-    for item in node.value:
-        if item.value >= REPLICATE_SEEDS:
-            raise item.error(f"with the axis '{REPLICATE}' a seed must be below {REPLICATE_SEEDS}, not {item.value}")
+    for number, seed in enumerate(seeds):
+        if seed >= REPLICATE_SEEDS:
+            place = node.value[number] if isinstance(node.value, list) else node
+            raise place.error(f"with the axis '{REPLICATE}' a seed must be below {REPLICATE_SEEDS}, not {seed}")
 
 
 def _overrides(node: Node, groups: list[Group]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from ablations.planning.look_lines import look_lines, looks_as_json
 from ablations.running import precompute
 from ablations.running.display import describe
 from ablations.store.attempts import LOG, latest
@@ -67,6 +68,8 @@ def status(plan: Plan, store: Store) -> dict[str, Any]:
         "experiment": plan.experiment,
         "scheduler": _scheduler(stage_states),
         "states": dict(Counter(stage_states.states[key] for key in plan.nodes)),
+        "looks": looks_as_json(plan.looks) if plan.looks else None,
+        "look_lines": look_lines(plan),
         "cells": [_cell(cell, stage_states.states, active) for cell in plan.cells],
         "launcher": not plan.nodes.keys().isdisjoint(needed(store)),
         "running": [entry for entry in active.values() if entry["state"] == RUNNING],
@@ -161,6 +164,7 @@ def status_lines(report: Mapping[str, Any], most: int = _MOST_CELLS, urgent_firs
     counts = ", ".join(f"{report['states'][state]:,} {state}" for state in STATES if state in report["states"])
     total = sum(report["states"].values())
     yield f"{report['sweep']}@{report['experiment']}: {total:,} stages: {counts}"
+    yield from report["look_lines"]
     if report["launcher"] and not report["running"]:
         yield "a launcher is at work and no stage runs at this moment; it may still be importing the libraries"
     if report["scheduler"] == "silent":

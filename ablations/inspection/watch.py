@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ablations.inspection.status import alive, status, status_lines
+from ablations.planning.looks import limited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,18 +33,27 @@ def watch(plan: Plan, store: Store, console: Console | None = None) -> dict[str,
     from rich.live import Live
 
     console = console or Console()
-    report = status(plan, store)
+    plan, report = _latest(plan, store)
     try:
         with Live(_page(report, console), console=console, auto_refresh=False, transient=True) as live:
             while alive(report):
                 begin = time.monotonic()
-                report = status(plan, store)
+                plan, report = _latest(plan, store)
                 live.update(_page(report, console), refresh=True)
                 least = _EVERY_S if report["scheduler"] == "not asked" else _SCHEDULER_EVERY_S
                 time.sleep(max(least, _SHARE * (time.monotonic() - begin)))
     except KeyboardInterrupt:
         pass
     return report
+
+
+def _latest(plan: Plan, store: Store) -> tuple[Plan, dict[str, Any]]:
+    """The status now; where nothing runs any more, that of the next look, if there is one."""
+    report = status(plan, store)
+    if plan.looks is None or alive(report):
+        return plan, report
+    plan = limited(plan.whole, store)
+    return plan, status(plan, store)
 
 
 def _page(report: Mapping[str, Any], console: Console) -> Text:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.grid.names import short_names
 from ablations.grid.values import show
+from ablations.planning.look_lines import seed_line
 from qsd.errors import UserError
 from qsd.registry import suggest
 
@@ -33,9 +34,12 @@ def about(cell: Cell) -> dict[str, Any]:
 def find_cell(plan: Plan, name: str | None) -> Cell:
     """A cell by name (its first seed), by ``name seed N`` or by cell id; the baseline without a name.
 
+    With looks, also a cell with a seed that is not needed.
+
     Raises:
         UserError: there is no such cell.
     """
+    plan = plan.whole
     if name is None:
         return next(cell for cell in plan.cells if cell.is_baseline)
     for cell in plan.cells:
@@ -54,6 +58,13 @@ def find_cell(plan: Plan, name: str | None) -> Cell:
     raise UserError(f"{plan.sweep.shown}: unknown cell {name!r}{suggest(name, known)}; known: {listed}")
 
 
+def listed(plan: Plan) -> list[dict[str, Any]]:
+    """:func:`about` every cell, with looks also of seeds that are not needed, and "looks": what each seed is for."""
+    if plan.looks is None:
+        return [about(cell) for cell in plan.cells]
+    return [about(cell) | {"looks": seed_line(plan.looks, cell)} for cell in plan.looks.grid.cells]
+
+
 def fields(plan: Plan) -> list[str]:
     """Dotted names of everything that some cell sets, axes first, in the order of the file."""
     names = dict.fromkeys(plan.sweep.varies)
@@ -67,24 +78,34 @@ def as_csv(plan: Plan) -> str:
     names = fields(plan)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["cell_id", "cell", "role", "seed", *names])
-    for cell in plan.cells:
+    writer.writerow(["cell_id", "cell", "role", "seed", *names, *_look_column(plan)])
+    for cell in plan.whole.cells:
         values = [show(cell.axes[name]) if name in cell.axes else "" for name in names]
-        writer.writerow([cell.cell_id, cell.name, _role(cell), "" if cell.seed is None else cell.seed, *values])
+        seed = "" if cell.seed is None else cell.seed
+        writer.writerow([cell.cell_id, cell.name, _role(cell), seed, *values, *_look_of(plan, cell)])
     return stream.getvalue()
 
 
 def as_table(plan: Plan) -> Iterator[str]:
-    """Aligned columns: id, role, seed, then one per field under its short name."""
+    """Aligned columns: id, role, seed, then one per field under its short name, and what looks say of the seed."""
     names = fields(plan)
     short = short_names(names)
-    rows = [["cell id", "role", "seed", *(short[name] for name in names)]]
-    for cell in plan.cells:
+    rows = [["cell id", "role", "seed", *(short[name] for name in names), *_look_column(plan)]]
+    for cell in plan.whole.cells:
         values = [show(cell.axes[name]) if name in cell.axes else "-" for name in names]
-        rows.append([cell.cell_id, _role(cell), "-" if cell.seed is None else str(cell.seed), *values])
+        seed = "-" if cell.seed is None else str(cell.seed)
+        rows.append([cell.cell_id, _role(cell), seed, *values, *_look_of(plan, cell)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _look_column(plan: Plan) -> list[str]:
+    return ["looks"] if plan.looks else []
+
+
+def _look_of(plan: Plan, cell: Cell) -> list[str]:
+    return [seed_line(plan.looks, cell)] if plan.looks else []
 
 
 def _role(cell: Cell) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.cost.estimate import AND_MODEL
 from ablations.formatting import format_bytes, format_count, format_duration
 from ablations.planning.cells import about
+from ablations.planning.look_lines import look_lines
 from ablations.planning.power_lines import detect_lines, power_lines
 from ablations.store.states import STATES
 
@@ -32,6 +33,8 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     """Print the question, the cells, a table of stages, and the estimate."""
     print(f"{plan.name}: {summary['question']}")
     _print_cells(plan)
+    for line in look_lines(plan):
+        print(line)
     why = "stated in the sweep" if plan.primary["stated"] else "default"
     print(f"primary scorer: {plan.primary['scorer']}, split {plan.primary['split']} ({why})")
     for notice in summary["notices"][:_MOST_NOTICES]:
@@ -80,7 +83,8 @@ def _print_cells(plan: Plan) -> None:
         seeds.setdefault(cell.name, []).append("" if cell.seed is None else str(cell.seed))
         roles[cell.name] = "baseline" if cell.is_baseline else "" if cell.role == "grid" else cell.role
     width = max(len(name) for name in seeds)
-    runs = f", {len(plan.cells):,} with all seeds" if len(plan.cells) > len(seeds) else ""
+    which = "the seeds needed so far" if plan.looks else "all seeds"
+    runs = f", {len(plan.cells):,} with {which}" if len(plan.cells) > len(seeds) else ""
     print(f"{format_count(len(seeds), 'cell')}{runs}:")
     for name in list(seeds)[:_MOST_CELLS]:
         seed_list = f"seeds {', '.join(seeds[name])}" if seeds[name][0] else ""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 from collections import ChainMap, Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.expand import BASE, Cell, Grid, expand, fields_of, points
 from ablations.grid.primary import resolve
 from ablations.grid.spec import Sweep, find_experiment
+from ablations.planning.look_lines import looks_as_json
 from qsd.config.check import schema_fields
 from qsd.config.digest import HUB, hub_note, may_change
 from qsd.config.fields import Kind
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ablations.grid.keys import StageNode, StageTable
+    from ablations.planning.looks import Progress
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Plan:
         grid: its cells.
         order: names of all stage kinds, inputs before their users.
         primary: {"scorer", "split", "stated"}: the comparisons that decide (``ablations.grid.primary``).
+        looks: how far the looks are, if ``grid`` has only the seeds that are needed (``ablations.planning.looks``).
     """
 
     sweep: Sweep
@@ -40,6 +43,12 @@ class Plan:
     grid: Grid
     order: tuple[str, ...]
     primary: Mapping[str, Any]
+    looks: Progress | None = None
+
+    @property
+    def whole(self) -> Plan:
+        """The plan with every seed, also those that are not needed; itself without looks."""
+        return replace(self, grid=self.looks.grid, looks=None) if self.looks else self
 
     @property
     def name(self) -> str:
@@ -181,6 +190,7 @@ def summary(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
         "experiment": plan.experiment,
         "question": plan.sweep.question,
         "primary": dict(plan.primary),
+        "looks": looks_as_json(plan.looks) if plan.looks else None,
         "cells": len({cell.name for cell in plan.cells}),
         "runs": len(plan.cells),
         "unique": sum(unique.values()),

@@ -1,8 +1,8 @@
 """``ablate gc``: what in a store is not needed any more, and deleting it.
 
-Needed is what a sweep in ``sweeps/`` refers to, over its own experiment or as it was last run, whatever a process or
-job that is alive works on or reads, and every stage of a launcher that is alive. Where the scheduler does not answer,
-its jobs count as alive.
+Needed is what a sweep in ``sweeps/`` refers to, over its own experiment or as it was last run, without the seeds that
+its looks have shown not to be needed (``ablations.planning.looks``), whatever a process or job that is alive works on
+or reads, and every stage of a launcher that is alive. Where the scheduler does not answer, its jobs count as alive.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.files import numbered, read_json
 from ablations.grid.spec import read_sweep
+from ablations.planning.looks import limited
 from ablations.planning.plan import make_plan
 from ablations.running.archive import CELLS
 from ablations.running.precompute import AHEAD
@@ -131,7 +132,7 @@ def _referred(store: Store, sweeps: Path, table: StageTable) -> tuple[set[str] |
         notes.append(f"{sweeps.resolve()}: no sweep here: all stages are kept (is this the project's folder?)")
     for file in files:
         try:
-            keys.update(make_plan(read_sweep(file), table).nodes)
+            keys.update(limited(make_plan(read_sweep(file), table), store).nodes)
         except UserError as error:
             notes.append(f"{error}: all stages are kept until that is fixed")
     # Cells as they were last run: a sweep file may have changed since, and its tables still refer to them.

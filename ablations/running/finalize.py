@@ -13,6 +13,7 @@ from ablations.running.cell_states import DIVERGED, FINISHED, with_states
 from ablations.running.run_record import FILE as RUN
 from ablations.running.run_record import run_record
 from ablations.store.provenance import git_state
+from analysis.data.looks import looks_as_json
 from qsd.errors import UserError
 from qsd.evaluation.embedding_measures import measures_of
 from qsd.stages.judges import conflicts
@@ -49,6 +50,7 @@ def cells_json(plan: Plan, store: Store, commit: str | None) -> dict[str, Any]:
         "labels": plan.cells[0].values["data.labels"],
         "baseline": baseline,
         "primary": dict(plan.primary),
+        "looks": looks_as_json(plan.looks.record) if plan.looks else None,
         "cells": with_states(
             store,
             (

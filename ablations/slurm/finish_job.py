@@ -1,4 +1,6 @@
-"""The last job of a launch: it submits what was beyond the site's limit, or writes tables and shows results to W&B.
+"""The last job of a launch: it submits what is still needed, or writes tables and shows results to W&B.
+
+Still needed are stages beyond the site's limit, and the next look of a sweep that adds seeds in looks.
 
 The tables are of what is evaluated by then, whatever failed or diverged.
 """
@@ -10,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ablations.files import read_json
+from ablations.planning.look_lines import look_lines
 from ablations.running import finalize
-from ablations.slurm.resubmit import resubmit
+from ablations.running.archive import CELLS
+from ablations.slurm.resubmit import planned_again, resubmit
 from ablations.store.artefacts import Store
 from ablations.store.jobs import load_table
 from qsd.errors import UserError
@@ -23,10 +27,23 @@ def run(path: str) -> None:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: not written by a launch")
     os.chdir(content["root"])
-    if content["later"]:
+    if content["later"] or (content["looks"] and _next_look(content)):
         _go_on(content)
         return
     _show(content)
+
+
+def _next_look(content: dict[str, Any]) -> bool:
+    """Record what the looks decide by now; whether that needs stages that this launch did not have."""
+    try:
+        plan, store = planned_again(Path(content["runs"]), content["arguments"])
+    except UserError as error:  # the sweep's file was edited, or scores are damaged: there is a table all the same
+        print(f"no further look: {error}", flush=True)
+        return False
+    before = read_json(Path(content["folder"]) / CELLS)
+    finalize.write_cells(plan, store, before["git_commit"] if isinstance(before, dict) else None)
+    print("\n".join(look_lines(plan)), flush=True)
+    return not plan.nodes.keys() <= content["stages"].keys()
 
 
 def _go_on(content: dict[str, Any]) -> None:

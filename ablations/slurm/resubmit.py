@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.spec import find_sweep, read_sweep
+from ablations.planning.looks import limited
 from ablations.planning.plan import make_plan
 from ablations.slurm.profile import read_profile
 from ablations.slurm.submit import Submitted, submit
@@ -15,6 +16,8 @@ from ablations.store.jobs import load_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from ablations.planning.plan import Plan
 
 
 def resubmit(runs: Path, arguments: Mapping[str, Any], profile: str, last_job: Callable[[str], None]) -> Submitted:
@@ -29,10 +32,23 @@ def resubmit(runs: Path, arguments: Mapping[str, Any], profile: str, last_job: C
     Raises:
         UserError: as ``submit``, or the sweep's files are damaged or gone.
     """
+    plan, store = planned_again(runs, arguments)
+    return submit(plan, store, read_profile(Path(profile)), arguments, last_job, arguments["table"])
+
+
+def planned_again(runs: Path, arguments: Mapping[str, Any]) -> tuple[Plan, Store]:
+    """The plan of a sweep as it was launched, with the seeds that are needed by now, and its store.
+
+    Args:
+        runs: the store.
+        arguments: of the launch; without "seeds" the sweep's own, which may be looks.
+
+    Raises:
+        UserError: the sweep's files are damaged or gone.
+    """
     table = load_table(arguments["table"])
     sweep = read_sweep(find_sweep(arguments["name"]))
     if arguments["seeds"] is not None:
-        sweep = replace(sweep, seeds=tuple(arguments["seeds"]))
-    plan = make_plan(sweep, table, arguments["experiment"])
+        sweep = replace(sweep, seeds=tuple(arguments["seeds"]), looks=None)
     store = Store(runs, table.key_of)
-    return submit(plan, store, read_profile(Path(profile)), arguments, last_job, arguments["table"])
+    return limited(make_plan(sweep, table, arguments["experiment"]), store), store

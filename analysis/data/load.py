@@ -43,12 +43,16 @@ class Results:
 
 
 def load(runs: Path, sweep_folder: Path) -> Results:
-    """Read every finished evaluation of a sweep.
+    """Read every finished evaluation of a sweep; raises like :func:`read`."""
+    return read(runs, read_sweep(sweep_folder))
+
+
+def read(runs: Path, sweep: SweepFolder, scorer: str | None = None) -> Results:
+    """Read every finished evaluation of ``sweep``, under one scorer or under all.
 
     Raises:
         UserError: nothing is evaluated yet, or a file is damaged or lacks a column.
     """
-    sweep = read_sweep(sweep_folder)
     distances = Distances(runs, sweep)
     sweep = distances.sweep
     tables: list[pa.Table] = []
@@ -63,18 +67,29 @@ def load(runs: Path, sweep_folder: Path) -> Results:
             continue
         if key not in scores_of_key:  # cells that differ in nothing that evaluation sees share one
             check_content(runs, "evaluate", key)
-            scores_of_key[key] = _read_scores(folder / "scores.parquet")
+            scores_of_key[key] = _of_scorer(_read_scores(folder / "scores.parquet"), scorer)
         tables.append(_with_origin(scores_of_key[key], replicate, key))
         if (table := distances.rows(replicate, folder, scores_of_key[key])) is not None:
             tables.append(_with_origin(table, replicate, key))
-        left_out += [_origin(replicate, key) | row for row in _left_out(folder / "problems.json")]
+        left_out += [
+            _origin(replicate, key) | row
+            for row in _left_out(folder / "problems.json")
+            if scorer is None or row["scorer"] == scorer
+        ]
     if not tables:
-        raise UserError(f"{sweep_folder}: no cell has been evaluated yet; 'ablate run {sweep.name}' evaluates them")
+        raise UserError(f"{sweep.folder}: no cell has been evaluated yet; 'ablate run {sweep.name}' evaluates them")
     scores = pa.concat_tables(tables).unify_dictionaries().to_pandas()
     if left_out:
         scores = pd.concat([scores, _rows_without_number(left_out, scores)], ignore_index=True)
     scores["seed"] = scores["seed"].astype("Int64")
     return Results(sweep, scores, tuple(missing), runs)
+
+
+def _of_scorer(scores: pa.Table, scorer: str | None) -> pa.Table:
+    if scorer is None:
+        return scores
+    names = scores["scorer"].cast(pa.string()).to_numpy(zero_copy_only=False)
+    return scores.filter(pa.array(names == scorer))
 
 
 def _read_scores(path: Path) -> pa.Table:

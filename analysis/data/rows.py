@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from analysis.data.estimate import Estimate, Interval, read_estimate
 from analysis.data.training import Trained
 from qsd.evaluation.embedding_measures import MEASURES
 
@@ -20,49 +21,12 @@ FILE = "rows.json"
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A 95 % interval, in the unit of what it encloses."""
-
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside."""
-        return self.low > 0 or self.high < 0
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a difference would be with new prompts and new training seeds; formulas: ``analysis.statistics.marks``.
-
-    Attributes:
-        interval: 95 % t interval of the difference, not corrected for the number of comparisons.
-        degrees_of_freedom: of its t distribution (Satterthwaite).
-        p: two-sided p value of no difference.
-        seed_variance: variance between training seeds of the per-seed differences (n - 1), of this comparison alone.
-        prompt_variance: variance between prompts of the per-prompt differences, means over seeds (n - 1).
-        residual_variance: residual mean square of the differences by seed and prompt. The three are what
-            ``analysis.statistics.power`` plans with.
-        seeds_disagree: this variance is more than three times that of the family.
-    """
-
-    interval: Interval
-    degrees_of_freedom: float
-    p: float
-    seed_variance: float
-    prompt_variance: float
-    residual_variance: float
-    seeds_disagree: bool
-
-
-@dataclass(frozen=True)
 class Mark:
     """Whether a difference may be called one.
 
     Attributes:
         p_adjusted: p value corrected for the comparisons of the family.
-        adjustment: ``Holm`` or ``Benjamini-Hochberg``.
+        adjustment: ``Holm``, ``Benjamini-Hochberg``, or ``looks`` (``analysis.statistics.looks``).
         given: p_adjusted is below 0.05.
     """
 
@@ -130,6 +94,10 @@ class Row:
         cell_ids: of all planned replicates.
         data_digest: key of the data stage; several are joined by spaces.
         trained: what the cell was trained on.
+        look: where seeds are added in looks, the number of the last look at this cell's comparison with the baseline,
+            0 before the first; None without looks, for the baseline and for the base model.
+        stopped: why that comparison gets no more seeds (``analysis.data.looks.CellLook``); empty while it is open.
+        margin: half width of what such a comparison counts as no difference; None where the sweep states none.
     """
 
     cell: str
@@ -160,6 +128,9 @@ class Row:
     git_commit: str
     data_digest: str
     trained: Trained
+    look: int | None = None
+    stopped: str = ""
+    margin: float | None = None
 
     @property
     def is_measure(self) -> bool:
@@ -206,7 +177,7 @@ def _comparison(content: dict[str, Any] | None) -> Comparison | None:
         "win_rate_these_models": Interval(**content["win_rate_these_models"]),
         # JSON has no integer keys.
         "by_seed": {int(seed): value for seed, value in content["by_seed"].items()},
-        "estimate": estimate and Estimate(**{**estimate, "interval": Interval(**estimate["interval"])}),
+        "estimate": read_estimate(estimate),
         "mark": mark and Mark(**mark),
     }
     return Comparison(**{**content, **objects})

@@ -6,11 +6,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from analysis.data.looks import read_looks
 from qsd.errors import UserError
 from qsd.run_store import RunStore
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from analysis.data.looks import Looks
 
 HELD_OUT_SPLITS = ("evaluation", "held_out")
 SEEN_SPLIT = "seen"
@@ -68,7 +71,8 @@ class Primary:
 class SweepFolder:
     """A sweep as it was planned: ``replicates`` holds one entry per cell and seed, in the order of ``cells.json``.
 
-    ``labels`` is ``human`` or ``simulated``: who said which image of a training pair is better.
+    ``labels`` is ``human`` or ``simulated``: who said which image of a training pair is better. ``looks``: where the
+    comparisons stand, if seeds are added in looks; the replicates are then those that are needed.
     """
 
     folder: Path
@@ -80,6 +84,7 @@ class SweepFolder:
     labels: str
     primary: Primary
     replicates: tuple[Replicate, ...]
+    looks: Looks | None = None
 
     def cell_names(self) -> list[str]:
         """The cells as tables show them: baseline, grid, controls, base model."""
@@ -142,6 +147,7 @@ def read_sweep(folder: Path) -> SweepFolder:
             labels=content["labels"],
             primary=Primary(**content["primary"]),
             replicates=replicates,
+            looks=read_looks(content.get("looks")),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a list of cells ({error!r}); delete it and run the sweep again") from error

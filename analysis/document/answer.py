@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from analysis.data.looks import EQUIVALENT
 from analysis.document.formatting import decimals, format_interval, format_p
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ class Answer:
 
     Attributes:
         different: rows whose difference to the reference carries the mark, largest difference first.
-        undecided: rows that were compared to the end and carry no mark.
+        within_margin: with seeds that are added in looks, rows without a mark that stopped within the margin.
+        still_open: with looks, rows without a mark that get further seeds.
+        undecided: all other rows that were compared to the end and carry no mark.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
@@ -35,7 +38,11 @@ class Answer:
         self._compared = {row.cell: found for row in trained if (found := self.comparison(row))}
         decided = [row for row in trained if row.cell in self._compared and self._compared[row.cell].mark]
         self.different = sorted((row for row in decided if self._compared[row.cell].marked), key=self._smallness)
-        self.undecided = [row for row in decided if not self._compared[row.cell].marked]
+        unmarked = [row for row in decided if not self._compared[row.cell].marked]
+        self.within_margin = [row for row in unmarked if row.stopped == EQUIVALENT]
+        self.still_open = [row for row in unmarked if row.look is not None and not row.stopped]
+        self.undecided = [row for row in unmarked if row not in (*self.within_margin, *self.still_open)]
+        self._decided = len(decided)
 
     def comparison(self, row: Row) -> Comparison | None:
         """What the sweep asks of a row of any scorer: its comparison with the baseline, or the base model."""
@@ -43,22 +50,41 @@ class Answer:
 
     def sentences(self) -> list[str]:
         """What differs, and what cannot be told apart; or why nothing can be marked."""
-        if not self.different and not self.undecided:
+        if not self._decided:
             return [self._nothing_marked()]
         sentences = []
         if self.different:
-            total = len(self.different) + len(self.undecided)
             verb = "differs" if len(self.different) == 1 else "differ"
             cells = some([self._numbers(row) for row in self.different], "; ")
             sentences.append(
-                f"By {self._judge()}, {len(self.different)} of {total} compared cells {verb} from {self._reference} "
-                f"(95 % intervals, p by Holm): {cells}."
+                f"By {self._judge()}, {len(self.different)} of {self._decided} compared cells {verb} from "
+                f"{self._reference} ({self._intervals()}): {cells}."
             )
-        if self.undecided:
-            by = "" if self.different else f"By {self._judge()}, "
-            cells = some([row.cell for row in self.undecided])
-            sentences.append(f"{by}{cells} cannot be told apart from {self._reference}{self._detectable()}.")
+        if rest := "; ".join(self._not_different()):
+            sentences.append(f"{'' if self.different else f'By {self._judge()}, '}{rest}.")
         return sentences
+
+    def _intervals(self) -> str:
+        """How the intervals and p values of marked differences are made."""
+        if any(row.look is not None for row in self._rows):
+            return "intervals of the looks, together 95 %, p scaled to 0.05"
+        return "95 % intervals, p by Holm"
+
+    def _not_different(self) -> list[str]:
+        """What is said of cells without a mark, of each kind that there is."""
+        parts = []
+        if self.within_margin:
+            cells = [row.cell for row in self.within_margin]
+            verb = "is" if len(cells) == 1 else "are"
+            parts.append(f"{some(cells)} {verb} within {self.within_margin[0].margin:g} of {self._reference}")
+        if self.still_open:
+            cells = [row.cell for row in self.still_open]
+            verb = "is still open and gets" if len(cells) == 1 else "are still open and get"
+            parts.append(f"{some(cells)} {verb} further seeds")
+        if self.undecided:
+            cells = [row.cell for row in self.undecided]
+            parts.append(f"{some(cells)} cannot be told apart from {self._reference}{self._detectable()}")
+        return parts
 
     def _nothing_marked(self) -> str:
         by = f"By {self._judge()}"
@@ -66,7 +92,9 @@ class Answer:
             return f"{by}, nothing is marked: a training of {self._reference} diverged, so no cell can be compared."
         if not self._compared:
             return f"{by}, nothing can be compared with {self._reference} yet."
-        if max(row.planned_seeds for row in self._rows) < 2:
+        if any(row.look == 0 for row in self._rows):
+            why = "the first look is not complete"
+        elif max(row.planned_seeds for row in self._rows) < 2:
             why = "with one training seed, chance alone could produce differences of this size"
         elif any(comparison.estimate for comparison in self._compared.values()):
             why = "every comparison lacks a training seed"

@@ -21,6 +21,13 @@ from analysis.document.formatting import (
     has_estimates,
     shown_interval,
 )
+from analysis.document.looks import (
+    brief_reason,
+    brief_rules,
+    look_rules,
+    no_look,
+    stopping_lines,
+)
 from analysis.document.model import (
     Block,
     Column,
@@ -39,7 +46,6 @@ from analysis.document.model import (
     plain,
 )
 from analysis.document.sentences import (
-    BRIEF_MARKED_RULES,
     BRIEF_MEASURE_RULE,
     MARKED_RULES,
     MEASURE_RULES,
@@ -69,7 +75,9 @@ from analysis.document.verdict import verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from analysis.data.rows import Comparison, Interval, Row
+    from analysis.data.estimate import Interval
+    from analysis.data.looks import Looks
+    from analysis.data.rows import Comparison, Row
     from analysis.data.sweep import SweepFolder
 
 
@@ -89,7 +97,7 @@ def build_document(sweep: SweepFolder, rows: Sequence[Row], figures: Sequence[Fi
         origin=_origin(sweep),
         status=capitalised(partial(rows)),
         missing=(*missing_results(rows), *missing_distances(sweep, rows)),
-        splits=tuple(_split(of_split) for of_split in splits),
+        splits=tuple(_split(sweep, of_split) for of_split in splits),
         trained=_trained(rows),
         legend=_legend(sweep, rows),
         sources=_sources(rows),
@@ -103,7 +111,7 @@ def _origin(sweep: SweepFolder) -> Text:
     return (Span("Baseline: "), *baseline, Span(". Git commit: "), *commit, Span("."))
 
 
-def _split(rows: list[Row]) -> Section:
+def _split(sweep: SweepFolder, rows: list[Row]) -> Section:
     title = split_title(rows[0].split)
     warnings = tuple(Note(plain(f"{line}.")) for line in reward_hacking(rows))
     return Section(
@@ -111,23 +119,24 @@ def _split(rows: list[Row]) -> Section:
         anchor=rows[0].split,
         brief=f"{title} (n = {prompt_count(rows)})",
         blocks=(Notes(warnings, bullets=True),) if warnings else (),
-        sections=tuple(_scorer(list(group)) for _, group in groupby(rows, key=lambda row: row.scorer)),
+        sections=tuple(_scorer(sweep, list(group)) for _, group in groupby(rows, key=lambda row: row.scorer)),
     )
 
 
-def _scorer(rows: list[Row]) -> Section:
+def _scorer(sweep: SweepFolder, rows: list[Row]) -> Section:
     """The results under one scorer on one split: what it is, its notes, the table, and what the table can show."""
     first, places = rows[0], decimals(rows)
     images = max(row.images_per_prompt for row in rows)
     size = f"{prompt_count(rows)} prompts × {images} image{'s' if images > 1 else ''}"
     above = [Note(plain(f"{line}."), "†") for line in conflicts(rows)]
     above += [Note(plain(f"{line}.")) for line in left_out(rows)]
-    above += [] if has_estimates(rows) else [Note(plain(no_marks(rows)))]
+    above += [] if has_estimates(rows) else [Note(plain(no_look(rows, sweep.looks) or no_marks(rows)))]
+    above += [Note(plain(f"{line}.")) for line in stopping_lines(sweep)] if first.primary else []
     below = [Note(plain(f"{capitalised(line)}.")) for line in _cautions(rows, places) if line]
     blocks: list[Block] = [
         Paragraph((Span(f"Unit: {first.unit}; revision "), *code(first.revision), Span(f"; {size}."))),
         *([Notes(tuple(above))] if above else []),
-        _results(rows, places),
+        _results(sweep, rows, places),
         *([Notes(tuple(below))] if below else []),
     ]
     return Section(
@@ -143,17 +152,19 @@ def _cautions(rows: list[Row], places: int) -> tuple[str, ...]:
     return few_prompts(rows), noise_floor(rows), sensitivity(rows, places)
 
 
-def _results(rows: list[Row], places: int) -> Table:
+def _results(sweep: SweepFolder, rows: list[Row], places: int) -> Table:
     first, over_seeds = rows[0], has_estimates(rows)
-    brackets = "95 %" if over_seeds else "95 %, new prompts only"
+    looks = sweep.looks if first.primary else None
+    brackets = ("its look" if looks else "95 %") if over_seeds else "95 %, new prompts only"
+    which = f" [{brackets}]" if looks and over_seeds else ""
     unit = first.unit
     # "Wins" would say that the higher value is the better one.
     higher = "Higher" if first.is_measure else "Wins"
     columns = (
         Column("cell", "Cell", "left", "cell"),
         Column("mean", "Mean", brief="mean", unit=unit),
-        Column("versus_baseline", "vs baseline", brief=f"vs baseline [{brackets}]", unit=unit),
-        Column("versus_base", "vs base model", brief=f"vs base model [{brackets}]", unit=unit),
+        Column("versus_baseline", f"vs baseline{which}", brief=f"vs baseline [{brackets}]", unit=unit),
+        Column("versus_base", f"vs base model{which}", brief=f"vs base model [{brackets}]", unit=unit),
         Column("p_baseline", "p vs baseline"),
         Column("these_models_baseline", "vs baseline, new prompts only", unit=unit),
         Column("these_models_base", "vs base model, new prompts only", unit=unit),
@@ -161,6 +172,7 @@ def _results(rows: list[Row], places: int) -> Table:
         Column("wins_baseline", f"{higher} vs baseline", unit="share"),
         Column("wins_base", f"{higher} vs base model", brief=higher.lower(), unit="share"),
         Column("seeds", "Seeds", brief="seeds"),
+        *([Column("look", "Look")] if looks else []),
     )
     lines = []
     for row in rows:
@@ -180,11 +192,17 @@ def _results(rows: list[Row], places: int) -> Table:
                 _wins(baseline),
                 _wins(base),
                 TableCell(plain(seeds_of(row)), brief=evaluated_seeds(row)),
+                *([_look(looks, row)] if looks else []),
             )
         )
     return Table(
         f"{first.split}-{first.scorer}-table", f"{first.scorer}, {split_title(first.split)}", columns, tuple(lines)
     )
+
+
+def _look(looks: Looks, row: Row) -> TableCell:
+    cell = looks.cells.get(row.cell)
+    return TableCell(plain(brief_reason(cell, looks) if cell else ABSENT), number=cell.look if cell else None)
 
 
 def _name(row: Row, marks: str = "") -> TableCell:
@@ -300,10 +318,15 @@ def _style(share: float, known: bool) -> TableCell:
 
 
 def _legend(sweep: SweepFolder, rows: Sequence[Row]) -> Section:
-    rules = MARKED_RULES if has_estimates(rows) else (("", no_marks(rows)),)
+    rules: tuple[tuple[str, str], ...] = MARKED_RULES
+    if not has_estimates(rows):
+        rules = (("", no_look(rows, sweep.looks) or no_marks(rows)),)
+    if sweep.looks:  # the star is that of the looks
+        rules = tuple(rule for rule in rules if rule[0] != "*")
     simulated = (("", SIMULATED_LABELS),) if sweep.labels == "simulated" else ()
     measures = MEASURE_RULES if any(row.is_measure for row in rows) else ()
-    notes = tuple(Note(marked_up(text), sign) for sign, text in (*rules, *TABLE_RULES, *measures, *simulated))
+    listed = (*look_rules(sweep), *rules, *TABLE_RULES, *measures, *simulated)
+    notes = tuple(Note(marked_up(text), sign) for sign, text in listed)
     return Section("How to read this", "legend", (Notes(notes, bullets=True),))
 
 
@@ -343,10 +366,11 @@ def _footnotes(sweep: SweepFolder, every: Sequence[Row], rows: list[Row]) -> lis
     """The notes to ``rows``, the first split of ``every``."""
     notes = [Note(plain(line)) for line in reward_hacking(rows)]
     notes += [Note(plain(text))] if (text := budget(rows)) else []
+    notes += [Note(plain(line)) for line in stopping_lines(sweep)]
     if has_estimates(rows):
-        notes += [Note(plain(text), sign) for sign, text in BRIEF_MARKED_RULES]
+        notes += [Note(plain(text), sign) for sign, text in brief_rules(sweep)]
     else:
-        notes.append(Note(plain(no_marks(rows))))
+        notes.append(Note(plain(no_look(rows, sweep.looks) or no_marks(rows))))
     first = [row for row in rows if row.scorer == rows[0].scorer]
     notes += [Note(plain(text)) for text in _cautions(first, decimals(first)) if text]
     notes += [Note(plain(line), "†") for line in conflicts(rows)]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from analysis.data.rows import Comparison, Interval, Row
+    from analysis.data.estimate import Interval
+    from analysis.data.rows import Comparison, Row
 
 ABSENT = "—"
 _FEWEST_DECIMALS, _MOST_DECIMALS, _DECIMALS_WITHOUT_INTERVAL = 1, 6, 4
@@ -117,10 +118,10 @@ def format_contradicted(row: Row) -> str:
 
 
 def difference_mark(comparison: Comparison | None) -> str:
-    """``*`` by Holm on the primary scorer, ``°`` by Benjamini-Hochberg elsewhere, or nothing."""
+    """``*`` by Holm or by looks on the primary scorer, ``°`` by Benjamini-Hochberg elsewhere, or nothing."""
     if comparison is None or not comparison.marked or comparison.mark is None:
         return ""
-    return "*" if comparison.mark.adjustment == "Holm" else "°"
+    return "°" if comparison.mark.adjustment == "Benjamini-Hochberg" else "*"
 
 
 def cell_marks(row: Row) -> str:

@@ -24,6 +24,9 @@ _CAPTION = (
     "Differences to the baseline and to the base model. Thin lines with ends: 95 % intervals for new prompts and new "
     "training seeds; thick lines: over prompts, for these trained models. A filled marker may be called a difference."
 )
+_LOOKS_CAPTION = (
+    "On the primary scorer, thin lines are the intervals of the looks at which cells stopped, together 95 %."
+)
 # Okabe and Ito's colours, distinguishable with every common colour vision.
 _COLOURS = {"baseline": "#000000", "grid": "#0072B2", "control": "#D55E00"}
 _PANELS_PER_LINE = 4
@@ -69,8 +72,9 @@ def effects(sweep: SweepFolder, rows: list[Row]) -> Drawing | None:
             for column, (reference, of_scorer) in enumerate(line):
                 axes = figure.add_subplot(grid[number, column])
                 _panel(axes, of_scorer, reference, named=column == 0)
-        _legend(figure, by_scorer)
-    return Drawing(NAME, figure, _CAPTION, _STYLE)
+        _legend(figure, by_scorer, looks=sweep.looks is not None)
+    caption = f"{_CAPTION} {_LOOKS_CAPTION}" if sweep.looks else _CAPTION
+    return Drawing(NAME, figure, caption, _STYLE)
 
 
 def _lines(panels: list[tuple[str, list[Row]]], columns: int) -> list[list[tuple[str, list[Row]]]]:
@@ -130,12 +134,14 @@ def _label(row: Row) -> str:
     return "\n".join(break_lines(name, lambda line: len(line) <= _LABEL_CHARACTERS))
 
 
-def _legend(figure: Figure, by_scorer: list[list[Row]]) -> None:
+def _legend(figure: Figure, by_scorer: list[list[Row]], looks: bool) -> None:
     rows = [row for panel in by_scorer for row in panel]
     grey = "#444444"
     handles = []
     if has_estimates(rows):
         label = "95 %, new prompts and new training seeds"
+        if looks:
+            label = "new prompts and seeds, 95 %; primary: its look"
         handles.append(Line2D([], [], color=grey, marker="|", linewidth=1, markersize=7, label=label))
     handles.append(
         Line2D([], [], color=grey, linewidth=3.5, alpha=0.45, label="95 %, new prompts only (these trained models)")

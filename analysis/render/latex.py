@@ -19,8 +19,8 @@ from analysis.document.formatting import (
     has_estimates,
     shown_interval,
 )
+from analysis.document.looks import brief_rules, no_look, stopping_lines
 from analysis.document.sentences import (
-    BRIEF_MARKED_RULES,
     capitalised,
     conflicts,
     missing_results,
@@ -78,8 +78,9 @@ def render_latex(sweep_folder: Path) -> str:
 def to_latex(sweep: SweepFolder, rows: Sequence[Row]) -> str:
     """A ``table`` environment per split and scorer, in the order of ``rows``; the preamble needs booktabs alone.
 
-    A difference stands with the half width of its 95 % interval for new prompts and training seeds, with one seed
-    with its interval over prompts. The highest mean is bold only where its difference to the baseline is marked.
+    A difference stands with the half width of its 95 % interval for new prompts and training seeds, on the primary
+    scorer of a sweep with looks of the interval of the look, with one seed with its interval over prompts. The highest
+    mean is bold only where its difference to the baseline is marked.
 
     Args:
         sweep: what ``cells.json`` says.
@@ -114,7 +115,7 @@ def _table(sweep: SweepFolder, rows: list[Row]) -> str:
         r"\bottomrule",
         r"\end{tabular}",
         r"\par\smallskip",
-        rf"\begin{{minipage}}{{\linewidth}}\footnotesize {_notes(rows, places)}\end{{minipage}}",
+        rf"\begin{{minipage}}{{\linewidth}}\footnotesize {_notes(sweep, rows, places)}\end{{minipage}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -186,15 +187,18 @@ def _superscript(marks: str) -> str:
     return f"$^{{{''.join(_MARKS[mark] for mark in marks)}}}$" if marks else ""
 
 
-def _notes(rows: list[Row], places: int) -> str:
+def _notes(sweep: SweepFolder, rows: list[Row], places: int) -> str:
     """What the signs mean, and what the table can and cannot show."""
     parts = []
     if has_estimates(rows):
-        parts.append(r"$\pm$: half of the 95\,\% interval for new prompts and new training seeds.")
+        looks = rows[0].primary and sweep.looks is not None
+        which = "interval of the look at which the cell stopped, all together 95 %," if looks else "95 % interval"
+        parts.append(escaped(f"±: half of the {which} for new prompts and new training seeds."))
         used = {difference_mark(each) for row in rows for each in (row.versus_baseline, row.versus_base)}
-        parts += [f"{escaped(sign)}: {escaped(text)}." for sign, text in BRIEF_MARKED_RULES if sign in used and sign]
+        parts += [f"{escaped(sign)}: {escaped(text)}." for sign, text in brief_rules(sweep) if sign in used and sign]
     else:
-        parts.append(escaped(no_marks(rows)))
+        parts.append(escaped(no_look(rows, sweep.looks) or no_marks(rows)))
+    parts += [f"{escaped(line)}." for line in stopping_lines(sweep)] if rows[0].primary else []
     notes = [noise_floor(rows), sensitivity(rows, places), *(f"†: {line}" for line in conflicts(rows))]
     notes += [f"‡: {line}" for line in missing_results(rows)]
     parts += [f"{escaped(capitalised(line))}." for line in notes if line]

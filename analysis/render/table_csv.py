@@ -16,13 +16,34 @@ _PLAIN = [
     *("cell", "role", "is_baseline", "axes", "split", "scorer", "primary", "revision", "unit", "conflicts", "mean"),
 ]
 _COMPARED = [
-    *("difference", "low", "high", "degrees_of_freedom", "p", "p_adjusted", "adjustment", "marked", "seeds_disagree"),
+    *(
+        "difference",
+        "low",
+        "high",
+        "level",
+        "degrees_of_freedom",
+        "p",
+        "p_adjusted",
+        "adjustment",
+        "marked",
+        "seeds_disagree",
+    ),
     *("by_seed", "seed_deviation", "these_models_low", "these_models_high"),
     *("win_rate", "win_rate_these_models_low", "win_rate_these_models_high"),
 ]
 _ORIGIN = [
     *("prompts", "images_per_prompt", "images_left_out", "seeds", "missing_seeds", "diverged_seeds", "failed_seeds"),
-    *("planned_seeds", "complete", "noise_floor", "detectable", "cell_ids", "git_commit", "data_digest"),
+    *(
+        "planned_seeds",
+        "complete",
+        "look",
+        "stopped",
+        "noise_floor",
+        "detectable",
+        "cell_ids",
+        "git_commit",
+        "data_digest",
+    ),
 ]
 _TRAINED = ["pairs", "of", "prompts", "images", "contradicted", "styles", "budget", "steps", "epochs", *ON_POLICY]
 COLUMNS = [
@@ -32,7 +53,8 @@ COLUMNS = [
     *_ORIGIN,
     *(f"trained_{name}" for name in _TRAINED),
 ]
-"""``low`` and ``high`` are for new prompts and new training seeds, ``these_models`` for new prompts alone."""
+"""``low`` and ``high`` are for new prompts and new training seeds, with 1 - ``level``; ``these_models`` for new prompts
+alone."""
 
 
 def to_csv(rows: list[Row]) -> str:
@@ -75,6 +97,7 @@ def _comparison_columns(prefix: str, comparison: Comparison | None) -> dict[str,
         "difference": comparison.difference,
         "low": estimate and estimate.interval.low,
         "high": estimate and estimate.interval.high,
+        "level": estimate and estimate.level,
         "degrees_of_freedom": estimate and estimate.degrees_of_freedom,
         "p": estimate and estimate.p,
         "p_adjusted": mark and mark.p_adjusted,

@@ -12,11 +12,13 @@ from analysis.data.sweep import DIVERGED, FAILED, split_order
 from analysis.data.training import Trained, trained
 from analysis.data.variances import MeanSquares
 from analysis.statistics.differences import Pairs, align, compare, noise_floor
+from analysis.statistics.look_rows import seeds_looked_at, with_base_model, with_baseline
 from analysis.statistics.marks import BENJAMINI_HOCHBERG, HOLM, estimates, marks
 from analysis.statistics.power import detectable, variances
 from qsd.evaluation.embedding_measures import MEASURES
 
 if TYPE_CHECKING:
+    from analysis.data.estimate import Estimate
     from analysis.data.load import Results
     from analysis.data.pairing import Panel
     from analysis.data.rows import Comparison
@@ -57,6 +59,7 @@ def _panel_rows(results: Results, panel: Panel, trainings: dict[str, Trained]) -
         diverged = tuple(r.seed for r in replicates if r.state == DIVERGED and r.seed is not None)
         failed = {r.seed: reason for r in replicates if (reason := _failure(r, panel))}
         first = replicates[0]
+        stopping = sweep.looks.cells.get(cell) if sweep.looks else None
         rows.append(
             Row(
                 cell=cell,
@@ -89,6 +92,9 @@ def _panel_rows(results: Results, panel: Panel, trainings: dict[str, Trained]) -
                 git_commit=sweep.git_commit,
                 data_digest=" ".join(sorted({key for r in replicates if (key := r.stages.get("data"))})),
                 trained=trainings[cell],
+                look=stopping.look if stopping else None,
+                stopped=stopping.reason if stopping and not stopping.is_open else "",
+                margin=sweep.looks.margin if sweep.looks else None,
             )
         )
     family_of_baseline = _family(results, panel, rows, {row.cell: sweep.baseline for row in rows})
@@ -137,12 +143,14 @@ def _family(results: Results, panel: Panel, rows: list[Row], reference: dict[str
         if row.role != "base" and row.cell != reference[row.cell] and reference[row.cell] in by_cell
         if not row.diverged and not by_cell[reference[row.cell]].diverged
     ]
+    looks = results.sweep.looks
+    by_look = looks if rows[0].primary else None
     pairs: dict[str, Pairs] = {}
     for cell in family:
         if cell in panel.cells and reference[cell] in panel.cells:
             pair = align(panel.cells[cell], panel.cells[reference[cell]])
             if pair is not None:
-                pairs[cell] = pair
+                pairs[cell] = pair.of_first(seeds_looked_at(by_look, cell, len(pair.seeds)))
     compared = dict(zip(pairs, compare(list(pairs.values())), strict=True))
 
     # Two cells with the same evaluations are one comparison: counting both would correct for a test that is not there.
@@ -153,22 +161,47 @@ def _family(results: Results, panel: Panel, rows: list[Row], reference: dict[str
     if not differences:
         return _Family(compared)
     estimate_of = dict(zip(differences, estimates(list(differences.values())), strict=True))
-    complete = {identity[cell] for cell in family if by_cell[cell].complete and by_cell[reference[cell]].complete}
-    marked_keys = [key for key in estimate_of if key in complete]
-    size = len(set(identity.values()))
-    adjustment = HOLM if rows[0].primary else BENJAMINI_HOCHBERG
-    p_values = [estimate_of[key].p for key in marked_keys]
-    mark_of = dict(zip(marked_keys, marks(p_values, adjustment, size), strict=True))
-    for cell, comparison in compared.items():
-        key = identity[cell]
-        if key in estimate_of:
-            compared[cell] = replace(comparison, estimate=estimate_of[key], mark=mark_of.get(key))
-    seeds = max(by_cell[cell].planned_seeds for cell in family)
+    if by_look is None:
+        compared = _marked(rows, family, reference, identity, compared, estimate_of)
+    elif set(reference.values()) == {results.sweep.baseline}:
+        compared = with_baseline(by_look, compared)
+    else:
+        whole = {
+            cell: differences[identity[cell]]
+            for cell in compared
+            if identity[cell] in differences and not by_cell[cell].failed_seeds
+        }
+        compared = with_base_model(by_look, compared, whole)
+    seeds = looks.counts[-1] if looks else max(by_cell[cell].planned_seeds for cell in family)
     observed = [
         MeanSquares(each.seed_variance, each.prompt_variance, each.residual_variance, *differences[key].shape)
         for key, each in estimate_of.items()
     ]
+    size = len(set(identity.values()))
     return _Family(compared, detectable(variances(observed), seeds, len(panel.prompts), size))
+
+
+def _marked(
+    rows: list[Row],
+    family: list[str],
+    reference: dict[str, str],
+    identity: dict[str, tuple[str | None, ...]],
+    compared: dict[str, Comparison],
+    estimate_of: dict[tuple[str | None, ...], Estimate],
+) -> dict[str, Comparison]:
+    """``compared`` with estimates and marks; ``identity`` is the cell's key in ``estimate_of``."""
+    by_cell = {row.cell: row for row in rows}
+    complete = {identity[cell] for cell in family if by_cell[cell].complete and by_cell[reference[cell]].complete}
+    marked_keys = [key for key in estimate_of if key in complete]
+    adjustment = HOLM if rows[0].primary else BENJAMINI_HOCHBERG
+    p_values = [estimate_of[key].p for key in marked_keys]
+    mark_of = dict(zip(marked_keys, marks(p_values, adjustment, len(set(identity.values()))), strict=True))
+    marked = dict(compared)
+    for cell, comparison in compared.items():
+        key = identity[cell]
+        if key in estimate_of:
+            marked[cell] = replace(comparison, estimate=estimate_of[key], mark=mark_of.get(key))
+    return marked
 
 
 def _evaluations(results: Results, cell: str) -> tuple[str | None, ...]:

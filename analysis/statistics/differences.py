@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.data.rows import Comparison, Interval
+from analysis.data.estimate import Interval
+from analysis.data.rows import Comparison
 from analysis.statistics.bootstrap import RESAMPLES, percentile_interval, resampled_means
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class Pairs:
     seeds: tuple[int, ...]
     cell: Floats
     reference: Floats
+
+    def of_first(self, seeds: int) -> Pairs:
+        """The same with the first ``seeds`` training seeds alone."""
+        return Pairs(self.seeds[:seeds], self.cell[:seeds], self.reference[:seeds])
 
     def differences(self) -> Floats:
         """[seeds, prompts]: mean over images of cell minus reference; an image without a number is left out."""

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
-from analysis.data.rows import Estimate, Interval, Mark
+from analysis.data.estimate import Estimate, Interval
+from analysis.data.rows import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,18 +34,19 @@ if TYPE_CHECKING:
 
 LEVEL = 0.05
 """Share of false marks: of families with one by Holm, of marks by Benjamini-Hochberg."""
-HOLM, BENJAMINI_HOCHBERG = "Holm", "Benjamini-Hochberg"
+HOLM, BENJAMINI_HOCHBERG, LOOKS = "Holm", "Benjamini-Hochberg", "looks"
 PRIOR_DEGREES = 4
 """What the family's seed variance counts for, in degrees of freedom."""
 _DISAGREE = 3.0
 
 
-def estimates(differences: Sequence[Floats]) -> list[Estimate]:
+def estimates(differences: Sequence[Floats], level: float | Floats = LEVEL) -> list[Estimate]:
     """Estimates of one family.
 
     Args:
         differences: one array [seeds, prompts] per comparison, each with at least two of both; the numbers of seeds may
             differ between comparisons.
+        level: the intervals enclose with 1 - ``level``; one for all, or one for each.
 
     Raises:
         ValueError: fewer than two seeds or prompts.
@@ -66,9 +68,11 @@ def estimates(differences: Sequence[Floats]) -> list[Estimate]:
         satterthwaite = error**4 / (of_seeds**2 / moderated_degrees + of_prompts**2 / (prompts - 1))
         p = np.where(varies, 2 * special.stdtr(satterthwaite, -np.abs(mean) / error), mean == 0)
     freedom = np.where(varies, satterthwaite, moderated_degrees)
-    half = special.stdtrit(freedom, 1 - LEVEL / 2) * error
+    at_levels = np.broadcast_to(level, len(mean))
+    half = special.stdtrit(freedom, 1 - at_levels / 2) * error
     residual = [_residual_variance(values) for values in differences]
-    columns = zip(mean - half, mean + half, freedom, p, own, prompts * of_prompts, residual, disagree, strict=True)
+    of_prompt = prompts * of_prompts
+    columns = zip(mean - half, mean + half, freedom, p, own, of_prompt, residual, disagree, at_levels, strict=True)
     return [
         Estimate(
             interval=Interval(float(low), float(high)),
@@ -78,8 +82,9 @@ def estimates(differences: Sequence[Floats]) -> list[Estimate]:
             prompt_variance=float(of_prompt),
             residual_variance=rest,
             seeds_disagree=bool(apart),
+            level=float(at),
         )
-        for low, high, nu, chance, of_seed, of_prompt, rest, apart in columns
+        for low, high, nu, chance, of_seed, of_prompt, rest, apart, at in columns
     ]
 
 

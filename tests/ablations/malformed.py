@@ -195,6 +195,21 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
         "4:11",
         "the baseline leaves 'lora.rank' open; give one of 4, 8",
     ),
+    "looks with another key": (
+        whole(seeds="seeds: {looks: [3, 5], margins: 0.1}"),
+        "5:25",
+        "unknown key 'margins' in seeds (did you mean 'margin'?); known: looks, margin",
+    ),
+    "no looks": (whole(seeds="seeds: {margin: 0.1}"), "5:8", "seeds has no 'looks'; for example  seeds: {looks: [3,"),
+    "one look": (whole(seeds="seeds: {looks: [3]}"), "5:16", "looks needs at least two numbers of seeds; a fixed"),
+    "looks that shrink": (whole(seeds="seeds: {looks: [3, 5, 5]}"), "5:23", "more seeds than the one before it, but 5"),
+    "a look at one seed": (whole(seeds="seeds: {looks: [1, 5]}"), "5:17", "a number of seeds from 2 to 1000, not 1"),
+    "looks is a number": (whole(seeds="seeds: {looks: 5}"), "5:16", "looks must be a list of numbers of seeds, not 5"),
+    "a margin of nothing": (
+        whole(seeds="seeds: {looks: [3, 5], margin: 0}"),
+        "5:32",
+        "margin is a difference above 0 in the unit of the primary scorer, not 0",
+    ),
     "seeds is a number": (
         whole(seeds="seeds: 3"),
         "5:8",
