@@ -18,7 +18,8 @@ _LEGEND_OF = {"*": r"**Bold and \***:"}
 def to_markdown(document: Document) -> str:
     """The whole document: splits in order, one table per scorer, then the legend and the origin of the numbers."""
     parts = [f"# {_escaped(document.title)}", _words(document.question)]
-    parts += [f"**Verdict.** {_escaped(' '.join(document.verdict))}", _text(document.origin)]
+    # No bold: above the legend it stands for a mark.
+    parts += [f"Verdict: {_escaped(' '.join(document.verdict))}", _text(document.origin)]
     if document.status:
         parts.append(f"**{_escaped(document.status)}.**")
     if document.missing:

@@ -172,6 +172,6 @@ def test_failures_of_one_reason_are_one_line(tmp_path):
 def test_the_words_of_a_question_are_no_markup(tmp_path, world, question, written):
     document, _ = built(tmp_path, world)
     text = to_markdown(dataclasses.replace(document, question=question, title="<b> on x"))
-    assert f"\n\n{written}\n\n**Verdict.** By " in text
+    assert f"\n\n{written}\n\nVerdict: By " in text
     assert f"\n\n{written}\n\n" in text
     assert text.startswith("# \\<b> on x")
