@@ -52,7 +52,10 @@ def test_a_run_leaves_tables_and_pictures(finished: tuple[Path, str, float]) -> 
     for text in ("Does it matter?", "metric=product", "metric=difference", "strategy=random", "base"):
         assert text in output
     assert re.search(r"^21 stages instead of \d+: \d+ % saved by sharing$", output, re.MULTILINE)
-    assert output.splitlines()[-1] == "results: runs/sweeps/small@tiny/ (report.html, table.md, effects.png, gallery.png, ...)"
+    assert (
+        output.splitlines()[-1]
+        == "results: runs/sweeps/small@tiny/ (report.html, table.md, effects.png, gallery.png, ...)"
+    )
     assert {"cells.json", "report.html", "table.csv", "table.md", "effects.png", "gallery.png"} <= set(tree(folder))
     cells = json.loads((folder / "cells.json").read_text())
     assert [cell["role"] for cell in cells["cells"]] == ["grid", "grid", "grid", "control", "base"]

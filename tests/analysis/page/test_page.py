@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from analysis.page.content import content
 from analysis.page.present import NAME, is_present
-from analysis.page.write import duration, write_page
+from analysis.page.write import duration, render, write_page
 from analysis.report import write
 from tests.analysis.synthetic import Cell, usual_world, write_sweep
 from tests.browser import chromium, opened, started
@@ -72,6 +73,14 @@ def test_it_is_written_again_only_when_what_it_shows_changes(usual) -> None:
     (folder / "run.json").write_text(json.dumps(RUN))
     assert is_present(folder)
     assert usual.name == NAME
+
+
+def test_a_run_that_is_not_finished_states_no_saving(usual) -> None:
+    text = render({**content(usual.parent.parent.parent, usual.parent), "shows": ""})
+    assert "without sharing between cells it would have been 3 h 0 min (50 % saved)." in text
+    unfinished = {**RUN, "seconds_without_sharing": None, "saved_by_sharing": None}
+    text = render({**content(usual.parent.parent.parent, usual.parent), "shows": "", "run": unfinished})
+    assert "1 h 30 min of stages.</p>" in text
 
 
 def test_nothing_is_reported_and_nothing_is_asked_of_a_network(usual, browser) -> None:
