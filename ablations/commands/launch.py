@@ -64,7 +64,7 @@ def run(
             before, plan = plan, limited(plan.whole, store)
             finalize.write_cells(plan, store, commit)
             if plan.looks and plan.looks.record.open_cells:  # once all have stopped, the table says so
-                print("\n".join(look_lines(plan)), flush=True)
+                print("\n".join(look_lines(plan.looks)), flush=True)
             more = only is None and not result.failures and not plan.nodes.keys() <= before.nodes.keys()
         text = _tables(store, folder, bool(result.failures))
     print(text, flush=True)

@@ -69,7 +69,7 @@ def status(plan: Plan, store: Store) -> dict[str, Any]:
         "scheduler": _scheduler(stage_states),
         "states": dict(Counter(stage_states.states[key] for key in plan.nodes)),
         "looks": looks_as_json(plan.looks) if plan.looks else None,
-        "look_lines": look_lines(plan),
+        "look_lines": look_lines(plan.looks),
         "cells": [_cell(cell, stage_states.states, active) for cell in plan.cells],
         "launcher": not plan.nodes.keys().isdisjoint(needed(store)),
         "running": [entry for entry in active.values() if entry["state"] == RUNNING],

@@ -33,7 +33,7 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     """Print the question, the cells, a table of stages, and the estimate."""
     print(f"{plan.name}: {summary['question']}")
     _print_cells(plan)
-    for line in look_lines(plan):
+    for line in look_lines(plan.looks):
         print(line)
     why = "stated in the sweep" if plan.primary["stated"] else "default"
     print(f"primary scorer: {plan.primary['scorer']}, split {plan.primary['split']} ({why})")

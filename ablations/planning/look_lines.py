@@ -11,20 +11,19 @@ from analysis.document.looks import reason_text, saved_line
 
 if TYPE_CHECKING:
     from ablations.grid.expand import Cell
-    from ablations.planning.looks import Progress
-    from ablations.planning.plan import Plan
+    from ablations.planning.look_progress import Progress
     from analysis.data.looks import Looks
 
 _MOST = 12
 
 
-def look_lines(plan: Plan) -> list[str]:
+def look_lines(progress: Progress | None) -> list[str]:
     """The looks of a plan in a few lines; none without looks."""
-    if plan.looks is None:
+    if progress is None:
         return []
-    looks = plan.looks.record
+    looks = progress.record
     stopped = [(name, cell) for name, cell in looks.cells.items() if not cell.is_open]
-    lines = [_head(plan.looks)]
+    lines = [_head(progress)]
     lines += [f"  {name}: {reason_text(cell, looks)}" for name, cell in stopped[:_MOST]]
     if len(stopped) > _MOST:
         lines.append(f"  ... and {len(stopped) - _MOST:,} more stopped ('ablate cells' prints all)")

@@ -25,10 +25,11 @@ What differs is which of them are *needed*:
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.expand import BASE, Grid
+from ablations.planning.look_progress import Progress
 from ablations.store.divergence import diverged_stages
 from analysis.data.looks import BASELINE_DIVERGED, DIVERGED, NO_SCORES, OPEN, CellLook, Looks
 from qsd.config.digest import hash_of
@@ -46,28 +47,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 _EVALUATE = "evaluate"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the looks of a plan are.
-
-    Attributes:
-        grid: all cells with all seeds of the last look.
-        record: what was decided.
-        baseline: the baseline's name.
-    """
-
-    grid: Grid
-    record: Looks
-    baseline: str
-
-    def needed(self, name: str) -> int:
-        """How many seeds a trained cell needs so far."""
-        if name == self.baseline:
-            return self.record.baseline_seeds
-        cell = self.record.cells[name]
-        return self.record.counts[self.record.taken] if cell.is_open else cell.seeds
 
 
 def limited(plan: Plan, store: Store) -> Plan:

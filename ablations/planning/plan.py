@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ablations.grid.keys import StageNode, StageTable
-    from ablations.planning.looks import Progress
+    from ablations.planning.look_progress import Progress
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def _next_look(content: dict[str, Any]) -> bool:
         return False
     before = read_json(Path(content["folder"]) / CELLS)
     finalize.write_cells(plan, store, before["git_commit"] if isinstance(before, dict) else None)
-    print("\n".join(look_lines(plan)), flush=True)
+    print("\n".join(look_lines(plan.looks)), flush=True)
     return not plan.nodes.keys() <= content["stages"].keys()
 
 

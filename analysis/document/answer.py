@@ -1,4 +1,4 @@
-"""What the primary scorer says on the primary split: which cells differ, and which cannot be told apart."""
+"""What the primary scorer says on the primary split: which cells differ, and which cannot be distinguished."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Answer:
         return row.versus_base if self._with_base else row.versus_baseline
 
     def sentences(self) -> list[str]:
-        """What differs, and what cannot be told apart; or why nothing can be marked."""
+        """What differs, and what cannot be distinguished; or why nothing can be marked."""
         if not self._decided:
             return [self._nothing_marked()]
         sentences = []
@@ -83,7 +83,7 @@ class Answer:
             parts.append(f"{some(cells)} {verb} further seeds")
         if self.undecided:
             cells = [row.cell for row in self.undecided]
-            parts.append(f"{some(cells)} cannot be told apart from {self._reference}{self._detectable()}")
+            parts.append(f"{some(cells)} cannot be distinguished from {self._reference}{self._detectable()}")
         return parts
 
     def _nothing_marked(self) -> str:

@@ -1,9 +1,9 @@
 """The verdict: what a sweep answers to its question, in at most five sentences generated from the numbers.
 
 A cell is called different only if its difference carries the mark of the primary scorer and split; of any other it is
-said that it cannot be told apart, with the difference that would have been seen. The sentences, each where there is
-something to say: what differs; what cannot be told apart, or why nothing is marked; which other judges agree; what is
-missing, diverged or a sign of reward hacking; and how often one recipe looks different from itself.
+said that it cannot be distinguished, with the difference that would have been seen. The sentences, each where there is
+something to say: what differs; what cannot be distinguished, or why nothing is marked; which other judges agree; what
+is missing, diverged or a sign of reward hacking; and how often one recipe looks different from itself.
 """
 
 from __future__ import annotations

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
+from tests.ablations.malformed_seeds import SEEDS
+from tests.ablations.sound_sweep import whole
+
 HEAD = "question: q\nexperiment: tiny\n"
 AXES = "axes:\n  quality.metric: [product, difference]\n"
 TAIL = "baseline: {quality.metric: product}\nseeds: [0]\n"
-
-
-def whole(**parts: str) -> str:
-    """A sound sweep with some lines replaced."""
-    lines = {
-        "question": "question: q",
-        "experiment": "experiment: tiny",
-        "axes": "axes: {quality.metric: [product, difference]}",
-        "baseline": "baseline: {quality.metric: product}",
-        "seeds": "seeds: [0]",
-    }
-    return "\n".join((lines | parts).values()) + "\n"
 
 
 def losses(more: str) -> str:
@@ -34,6 +25,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 # name: (text of sweeps/x.yaml, place, part of the message)
 MALFORMED: dict[str, tuple[str, str, str]] = {
+    **SEEDS,
     "empty file": ("", "1:1", "the file is empty"),
     "only a comment": ("# nothing\n", "1:1", "the file is empty"),
     "a list": ("- question: q\n", "1:1", "mapping"),
@@ -195,37 +187,6 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
         "4:11",
         "the baseline leaves 'lora.rank' open; give one of 4, 8",
     ),
-    "looks with another key": (
-        whole(seeds="seeds: {looks: [3, 5], margins: 0.1}"),
-        "5:25",
-        "unknown key 'margins' in seeds (did you mean 'margin'?); known: looks, margin",
-    ),
-    "no looks": (whole(seeds="seeds: {margin: 0.1}"), "5:8", "seeds has no 'looks'; for example  seeds: {looks: [3,"),
-    "one look": (whole(seeds="seeds: {looks: [3]}"), "5:16", "looks needs at least two numbers of seeds; a fixed"),
-    "looks that shrink": (whole(seeds="seeds: {looks: [3, 5, 5]}"), "5:23", "more seeds than the one before it, but 5"),
-    "a look at one seed": (whole(seeds="seeds: {looks: [1, 5]}"), "5:17", "a number of seeds from 2 to 1000, not 1"),
-    "looks is a number": (whole(seeds="seeds: {looks: 5}"), "5:16", "looks must be a list of numbers of seeds, not 5"),
-    "a margin of nothing": (
-        whole(seeds="seeds: {looks: [3, 5], margin: 0}"),
-        "5:32",
-        "margin is a difference above 0 in the unit of the primary scorer, not 0",
-    ),
-    "seeds is a number": (
-        whole(seeds="seeds: 3"),
-        "5:8",
-        "seeds must be a list of whole numbers, not 3; for example  seeds: [3]",
-    ),
-    "seeds without brackets": (
-        whole(seeds="seeds: 0,1"),
-        "5:8",
-        "seeds must be a list of whole numbers, not 0,1; for example  seeds: [0, 1]",
-    ),
-    "seeds is text": (whole(seeds="seeds: some"), "5:8", "not some; for example  seeds: [0, 1, 2]"),
-    "seeds is empty": (whole(seeds="seeds: []"), "5:8", "seeds is empty"),
-    "seed is text": (whole(seeds="seeds: [0, one]"), "5:12", "a seed must be a whole number"),
-    "seed is negative": (whole(seeds="seeds: [-1]"), "5:9", "a seed must be a whole number from 0"),
-    "seed is true": (whole(seeds="seeds: [true]"), "5:9", "a seed must be a whole number"),
-    "seed is broken": (whole(seeds="seeds: [0.5]"), "5:9", "a seed must be a whole number"),
     "primary is text": (whole(more="primary: judge_emoji"), "6:10", "primary must be a mapping"),
     "primary has another key": (whole(more="primary: {scorers: x}"), "6:11", "(did you mean 'scorer'?)"),
     "primary scorer is a number": (whole(more="primary: {scorer: 3}"), "6:19", "must be the name of a scorer, not 3"),

@@ -42,7 +42,7 @@ def train(context: StageContext) -> None:
     """As the cheap training, unless the environment says that it fails or diverges."""
     name = f"{context.config.lora.rank}/{context.config.seed}"
     if os.environ.get("FAKE_FAILS") == name:
-        raise UserError("the stage was told to fail")
+        raise UserError("the stage fails on purpose")
     if os.environ.get("FAKE_DIVERGES") == name:
         raise NonFiniteLossError(3, "loss", float("nan"))
     fake_stages.train(context)

@@ -78,7 +78,7 @@ def test_the_highest_mean_is_plain_without_a_mark(tmp_path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="waits for pdflatex on this machine")
 def test_latex_sets_hostile_names(tmp_path) -> None:
     sweep, rows = rows_of(tmp_path)
     rows = [dataclasses.replace(row, cell=HOSTILE) for row in rows]

@@ -131,7 +131,7 @@ def test_what_every_seed_is_for(world: Path, store: Store, capsys: pytest.Captur
     assert len(listing.as_csv(plan).splitlines()) == 1 + 4 * 6 + 1
     assert "not needed" in "\n".join(listing.as_table(plan))
     assert json.dumps(listing.listed(plan)).count("not needed") == 6
-    assert look_lines(plan) == [
+    assert look_lines(plan.looks) == [
         "seeds in looks of 3, 4, 6: look 2 (4 seeds) is under way, 1 comparison is open; at most 4 trainings after it",
         "  rank=8: stopped at look 1 of 3 (3 seeds): different from the baseline",
         "  rank=16: stopped at look 1 of 3 (3 seeds): within 0.1 of the baseline",
@@ -170,7 +170,7 @@ def test_what_was_decided_is_written_down_and_the_table_stays_where_it_is(
     text = finalize.table_text(store, folder)
     assert "rank=32: stopped at look 3 of 3 (6 seeds): the last look; neither different nor within 0.1" in text
     assert "18 of 24 trainings were needed: 25 % saved by stopping" in text
-    assert "rank=32 cannot be told apart from the baseline rank=4: a true difference of" in " ".join(text.split())
+    assert "rank=32 cannot be distinguished from the baseline rank=4: a true difference of" in " ".join(text.split())
     markdown = (folder / "table.md").read_text()
     assert "| 1 of 3: different |" in markdown
     assert "**the interval of the look at which the cell stopped**" in markdown

@@ -136,14 +136,14 @@ def test_a_cell_is_called_different_only_if_it_carries_the_mark(rows):
     if different:
         assert f"{len(marked(rows))} of " in different
         assert len(named) == min(3, len(marked(rows)))
-    undecided = part(sentences, "cannot be told apart")
+    undecided = part(sentences, "cannot be distinguished")
     assert not {cell for cell in CELLS[1:] if cell in undecided} & marked(rows)
 
 
 @given(tables())
 def test_no_sentence_claims_an_equality(rows):
     assert not re.search(r"\b(equal|the same|identical|no effect|no difference|alike|unchanged)\b", text(rows))
-    if part(verdict(rows), "cannot be told apart") and primary_rows(rows)[0].detectable is not None:
+    if part(verdict(rows), "cannot be distinguished") and primary_rows(rows)[0].detectable is not None:
         assert "would be marked with a chance of 80 %" in text(rows)
 
 
@@ -154,7 +154,7 @@ def test_with_one_seed_nothing_is_marked_and_the_reason_is_said(rows):
         return
     assert "nothing is marked: with one training seed" in text(rows)
     assert "over prompts alone" in text(rows)
-    assert not any(phrase in text(rows) for phrase in ("cells differ", "cannot be told apart", "p = "))
+    assert not any(phrase in text(rows) for phrase in ("cells differ", "cannot be distinguished", "p = "))
 
 
 @given(tables())
@@ -189,8 +189,8 @@ def test_every_number_occurs_in_the_rows(rows):
 def test_order_of_rows_and_other_splits_change_nothing_of_what_differs(rows, name):
     """Rows of another split are no part of the answer."""
     other = [row(name, "judge", comparison(5.0, 0.1, True), split="seen", primary=False)]
-    first = [each for each in verdict(rows) if "cells differ" in each or "told apart" in each]
-    assert [each for each in verdict([*rows, *other]) if "cells differ" in each or "told apart" in each] == first
+    first = [each for each in verdict(rows) if "cells differ" in each or "distinguished" in each]
+    assert [each for each in verdict([*rows, *other]) if "cells differ" in each or "distinguished" in each] == first
 
 
 def test_the_wording_of_an_answer():
@@ -209,8 +209,8 @@ def test_the_wording_of_an_answer():
             "cell b by +0.200 [+0.150, +0.250], p = 0.0009."
         ),
         (
-            "cell d cannot be told apart from the baseline base line: a true difference of 0.123 would be marked with "
-            "a chance of 80 %, a smaller one may well be there."
+            "cell d cannot be distinguished from the baseline base line: a true difference of 0.123 would be marked "
+            "with a chance of 80 %, a smaller one may well be there."
         ),
         "Of the other independent judges, other marks 1 of 2 in this direction and the opposite of 1.",
         "Noise floor: 3 of 18 comparisons of one recipe with itself at another seed exclude zero over prompts alone.",

@@ -236,7 +236,7 @@ def test_strata_do_not_depend_on_the_order_of_the_inputs(world: Path, clusters: 
 
 
 def test_clusters_gather_captions_with_common_words() -> None:
-    """Three vocabularies of a few words each, in any order, are told apart."""
+    """Three vocabularies of a few words each, in any order, are distinguished."""
     words = {0: "red heart balloon rose", 1: "tabby cat paw whiskers", 2: "steam train rails smoke"}
     rng = np.random.default_rng(0)
     captions = [" ".join(rng.permutation(words[row % 3].split())[:3]) + f" {row}" for row in range(60)]
