@@ -197,7 +197,7 @@ def test_an_unsuitable_python_is_refused(set_up: SetUp, tmp_path: Path) -> None:
 FAKE_MAKE = """\
 #!/bin/sh
 case "$1" in
-    demo) [ -n "$NO_DEMO" ] || for name in cells.json table.csv table.md effects.png gallery.png; do
+    demo) [ -n "$NO_DEMO" ] || for name in cells.json report.html table.csv table.md effects.png gallery.png; do
               mkdir -p runs/sweeps/demo@emoji && echo x > "runs/sweeps/demo@emoji/$name"; done ;;
     test) echo "$SUMMARY"; exit "$RESULT" ;;
 esac
