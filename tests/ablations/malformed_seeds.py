@@ -7,7 +7,7 @@ from tests.ablations.sound_sweep import whole
 SEEDS: dict[str, tuple[str, str, str]] = {
     "looks with another key": (
         whole(seeds="seeds: {looks: [3, 5], margins: 0.1}"),
-        "5:25",
+        "5:24",
         "unknown key 'margins' in seeds (did you mean 'margin'?); known: looks, margin",
     ),
     "no looks": (whole(seeds="seeds: {margin: 0.1}"), "5:8", "seeds has no 'looks'; for example  seeds: {looks: [3,"),
