@@ -172,7 +172,7 @@ PLANNED = """
 import json
 from dataclasses import replace
 from pathlib import Path
-from ablations.cost.dryrun import dry_plan, shape
+from ablations.planning.dry_plan import dry_plan, shape
 from ablations.cost.estimate import Site, estimate
 from ablations.cost.workload import Counts, work_of
 from ablations.grid.spec import read_sweep

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablations.commands.plan_display import sharing_line
 from ablations.formatting import format_count
-from ablations.planning.display import sharing_line
 from ablations.planning.look_lines import look_lines
 from ablations.planning.looks import limited
 from ablations.recovery import failures as grouping

@@ -39,12 +39,12 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show a sweep's cells and unique stages, what is done, what the rest will cost, and what it can detect."""
+    from ablations.commands import plan_display
     from ablations.cost.estimate import estimate, find_site
     from ablations.grid.stated_variances import parse_variances
-    from ablations.planning import display
     from ablations.planning import plan as planning
-    from ablations.planning import power as planning_power
     from ablations.planning.missing_inputs import AbsentTable
+    from ablations.power import summary as plan_power
     from ablations.running import precompute
     from ablations.store import states
     from ablations.store.divergence import with_followers
@@ -53,7 +53,7 @@ def plan(
     if pilot is not None and variances is not None:
         raise UserError("--pilot and --variances exclude each other")
     stated = None if variances is None else parse_variances(variances)
-    wanted = None if detect is None else planning_power.parse_difference(detect)
+    wanted = None if detect is None else plan_power.parse_difference(detect)
     table = AbsentTable()
     try:
         sweep_plan, store = planned(name, experiment, runs, seeds, table)
@@ -69,20 +69,20 @@ def plan(
     precompute_lines = precompute.summary(precompute.groups(remaining, stages, precompute.MOST))
     costs = estimate(sweep_plan, store, stage_states, site)
     costs["assumed"] += table.remarks()
-    power = planning_power.power_summary(sweep_plan, store, stated, pilot)
+    power = plan_power.power_summary(sweep_plan, store, stated, pilot)
     if wanted is not None:
         several = len(sweep_plan.sweep.seeds) > 1
 
         def plan_of_seeds() -> Plan:
             return sweep_plan.whole if several else planned(name, experiment, runs, "0,1", table)[0]
 
-        power["detect"] = planning_power.detect(wanted, power, plan_of_seeds, store, site)
+        power["detect"] = plan_power.detect(wanted, power, plan_of_seeds, store, site)
     summary = planning.summary(sweep_plan, stage_states) | {"estimate": costs, "ahead": precompute_lines}
     summary["power"] = power
     if as_json:
-        print(json.dumps(summary | {"list": display.cells_as_json(sweep_plan, stage_states)}, indent=1))
+        print(json.dumps(summary | {"list": plan_display.cells_as_json(sweep_plan, stage_states)}, indent=1))
     else:
-        display.print_plan(sweep_plan, summary)
+        plan_display.print_plan(sweep_plan, summary)
 
 
 @app.command()

@@ -9,11 +9,11 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablations.cost.dryrun import FOLDER, dry_plan, shape
 from ablations.cost.pair_counts import counted_pairs
 from ablations.cost.workload import Counts, RecordedCounts, work_of
 from ablations.files import read_json
 from ablations.formatting import format_bytes, format_duration
+from ablations.planning.dry_plan import FOLDER, dry_plan, shape
 from ablations.recovery.failures import failure_lines, failures
 from ablations.running import local
 from ablations.running.display import Board, Lines, on_terminal

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.cost.pair_counts import UNKNOWN_PAIRS, count_pairs, pairs_by_size, true_pairs, true_selected
 from qsd.config.check import schema_fields
+from qsd.data.prompts import read_splits
 from qsd.errors import UserError
-from qsd.evaluation.prompts import read_splits
 from qsd.selection.strategies import REGISTRY as STRATEGIES
 from qsd.stages.spec import STAGES
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ablations.cost.dryrun import FOLDER, dry_plan, shape
+from ablations.planning.dry_plan import FOLDER, dry_plan, shape
 from ablations.store.artefacts import Store
 from ablations.store.jobs import load_table
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qsd.data.style_lists import STYLES, read_styles
 from qsd.errors import UserError
-from qsd.evaluation.hps_benchmark import STYLES, image_paths, read_styles
+from qsd.evaluation.hps_benchmark import image_paths
 
 if TYPE_CHECKING:
     from pathlib import Path

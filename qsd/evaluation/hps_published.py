@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qsd.evaluation.hps_benchmark import STYLES
+from qsd.data.style_lists import STYLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

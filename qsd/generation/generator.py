@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from qsd.config.schema import ExperimentConfig
+from qsd.data.prompts import Prompt
 from qsd.draws import initial_latents
-from qsd.evaluation.prompts import Prompt
 from qsd.models.families import Conditioning
 from qsd.models.pipeline import Pipeline, decode, latent_shape, pipeline_family, text_encoder_of
 from qsd.models.precision import autocast_for

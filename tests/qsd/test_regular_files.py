@@ -12,9 +12,9 @@ from qsd.adapters.scale import read_peft_config
 from qsd.config.yaml_nodes import load
 from qsd.data.json_list import read_list
 from qsd.data.parquet import open_parquet
+from qsd.data.prompts import read_splits
 from qsd.data.text_table import TextTable
 from qsd.errors import UserError
-from qsd.evaluation.prompts import read_splits
 from qsd.models.families import read_index
 from qsd.models.folder_checks import read_object
 from qsd.regular_files import check_regular

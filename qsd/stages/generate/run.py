@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from qsd.config.schema import ExperimentConfig
+from qsd.data.prompts import read_prompts
 from qsd.device import prepare
-from qsd.evaluation.prompts import read_prompts
 from qsd.generation.generator import Generator, Wanted
 from qsd.generation.images import SHARD_IMAGES, shard_path, write_shard
 from qsd.models.pipeline import load_pipeline

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from qsd.evaluation.prompts import check_prompts
+from qsd.data.prompts import check_prompts
 from qsd.models.folder_checks import check_texts
 from qsd.models.local_checks import check_resolution
 from qsd.stages.stage_spec import BatchField, Compute, Rehearsal, StageCost, StageSpec, Work, section
@@ -31,7 +31,7 @@ def _extra(values: Values) -> dict[str, Any]:
     so is what the model's files say of its resolutions.
 
     Raises:
-        UserError: as ``qsd.evaluation.prompts.read_splits``, or a resolution that the model cannot have.
+        UserError: as ``qsd.data.prompts.read_splits``, or a resolution that the model cannot have.
     """
     check_texts(values["model.path"])
     check_resolution(values["model.path"], values["model.resolution"])

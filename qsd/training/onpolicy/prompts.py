@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qsd.config.once_per_process import OncePerProcess
+from qsd.data.prompts import Prompt, read_splits
 from qsd.draws import epoch_order
 from qsd.errors import UserError
-from qsd.evaluation.prompts import Prompt, read_splits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

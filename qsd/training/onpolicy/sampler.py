@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qsd.data.prompts import Prompt
 from qsd.draws import BEGIN, step_noise
-from qsd.evaluation.prompts import Prompt
 from qsd.models.denoiser import Denoiser
 from qsd.models.encoders import TextEncoder
 from qsd.models.families import Conditioning

@@ -20,9 +20,9 @@ from PIL import Image
 from torch import Tensor
 
 from qsd.config.schema import ExperimentConfig
+from qsd.data.prompts import read_splits
 from qsd.draws import initial_latents
 from qsd.errors import UserError
-from qsd.evaluation.prompts import read_splits
 from qsd.files import write_bytes
 from qsd.models.adapter import reference
 from qsd.rewards.opening import open_reward

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ablations.commands.plan_display import print_plan
 from ablations.grid.expand import BASE
 from ablations.planning import cells as listing
-from ablations.planning.display import print_plan
 from ablations.planning.look_lines import look_lines, seed_line
 from ablations.planning.looks import limited
 from ablations.recovery.gc import find_garbage

@@ -18,8 +18,8 @@ from ablations.planning.plan import Plan, make_plan, summary
 from ablations.store.artefacts import Store
 from ablations.store.states import states
 from qsd.config.load import is_recipe, load_flat
+from qsd.data import prompts as prompts_module
 from qsd.errors import UserError
-from qsd.evaluation import prompts as prompts_module
 from qsd.stages import spec as real_stages
 from tests.ablations import fake_stages
 from tests.ablations.command import ablate

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qsd.config.schema import EvaluationConfig
+from qsd.data.prompts import read_prompts
+from qsd.data.style_lists import STYLES, read_styles
 from qsd.errors import UserError
-from qsd.evaluation.hps_benchmark import STYLES, image_paths, read_styles, summarise
+from qsd.evaluation.hps_benchmark import image_paths, summarise
 from qsd.evaluation.hps_published import NOTE, PUBLISHED, lines
-from qsd.evaluation.prompts import read_prompts
 
 if TYPE_CHECKING:
     from pathlib import Path

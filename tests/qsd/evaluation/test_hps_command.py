@@ -20,7 +20,8 @@ from scipy import stats
 from experiments.emoji.build import benchmark
 from experiments.emoji.build.world import ASSETS
 from qsd import cli
-from qsd.evaluation.hps_benchmark import STYLES, read_styles, summarise
+from qsd.data.style_lists import STYLES, read_styles
+from qsd.evaluation.hps_benchmark import summarise
 from qsd.evaluation.hps_pictures import styles_of
 from qsd.evaluation.hps_published import NOTE, PUBLISHED
 from qsd.files import read_table, temporary_path

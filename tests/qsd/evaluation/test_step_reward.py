@@ -18,8 +18,8 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
 from qsd import cli
+from qsd.data.prompts import Prompt
 from qsd.evaluation import step_reward
-from qsd.evaluation.prompts import Prompt
 from qsd.evaluation.step_reward import PAGE, STATES, TABLE, Extent
 from qsd.evaluation.step_reward_states import measure, passes
 from qsd.evaluation.step_reward_table import Summary, summarise

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from qsd.data import images
+from qsd.data.prompts import read_prompts
 from qsd.errors import UserError
 from qsd.evaluation.embeddings import read_embeddings
-from qsd.evaluation.prompts import read_prompts
 from qsd.files import read_table, write_table
 from qsd.generation.images import read_images
 from qsd.rewards.clip import ClipScorer

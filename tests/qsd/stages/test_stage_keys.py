@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations.cost.dryrun import reduced
+from ablations.planning.dry_plan import reduced
 from qsd.config import digest as digests
 from qsd.config.check import schema_fields
 from qsd.config.fields import Kind

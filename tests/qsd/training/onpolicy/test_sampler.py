@@ -10,9 +10,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
+from qsd.data.prompts import Prompt
 from qsd.draws import BEGIN, step_noise
 from qsd.errors import UserError
-from qsd.evaluation.prompts import Prompt
 from qsd.models.denoiser import load_denoiser
 from qsd.models.encoders import load_text_encoder
 from qsd.models.families.stable_diffusion import FAMILY

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ablations.formatting import format_count, format_duration
-from ablations.planning.power import MOST_SEEDS
+from ablations.power.summary import MOST_SEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ def power_lines(power: Mapping[str, Any], sweep: str) -> Iterator[str]:
     """What a plan can detect, from where this is known, and a warning if earlier differences were smaller.
 
     Args:
-        power: of ``ablations.planning.power.power_summary``.
+        power: of ``ablations.power.summary.power_summary``.
         sweep: name, for the command in the warning.
     """
     if power["unknown"]:
@@ -50,7 +50,7 @@ def detect_lines(power: Mapping[str, Any]) -> Iterator[str]:
     """The cheapest sweeps that detect a wanted difference.
 
     Args:
-        power: of ``ablations.planning.power.power_summary``, with "detect": {"difference", "alone", "holm"}.
+        power: of ``ablations.power.summary.power_summary``, with "detect": {"difference", "alone", "holm"}.
     """
     wanted = power["detect"]
     yield f"to detect a true difference of {_number(wanted['difference'])} with a chance of 80 %, at the lowest price:"

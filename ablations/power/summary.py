@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.stated_variances import to_float
-from ablations.planning.replication import replication
-from ablations.planning.variance_sources import Source, earlier_families, find_source
+from ablations.power.replication import replication
+from ablations.power.variance_sources import Source, earlier_families, find_source
 from analysis.data.variances import Variances
 from qsd.errors import UserError
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ablations.cost.estimate import Site
-    from ablations.cost.replication_price import Prices
     from ablations.planning.plan import Plan
+    from ablations.power.prices import Prices
     from ablations.store.artefacts import Store
     from analysis.data.variances import Judged
 
@@ -110,7 +110,7 @@ def detect(
     Raises:
         UserError: there are no variances to plan with.
     """
-    from ablations.cost.replication_price import Prices
+    from ablations.power.prices import Prices
 
     if power["unknown"]:
         raise UserError(f"{DETECT} needs variances: {power['unknown']}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ablations.grid.expand import BASE
 from analysis.data.variances import Judged
-from qsd.evaluation.prompts import read_splits
+from qsd.data.prompts import read_splits
 
 if TYPE_CHECKING:
     from ablations.grid.expand import Cell
@@ -40,7 +40,7 @@ def replication(plan: Plan) -> Replication:
     """The replication of a plan.
 
     Raises:
-        UserError: the prompts cannot be read (``qsd.evaluation.prompts.read_splits``).
+        UserError: the prompts cannot be read (``qsd.data.prompts.read_splits``).
     """
     scorer, split = plan.primary["scorer"], plan.primary["split"]
     baseline = next(cell for cell in plan.cells if cell.is_baseline)

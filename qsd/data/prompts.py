@@ -188,7 +188,7 @@ def _alone(number: int) -> dict[str, str]:
 
 def _of_styles(folder: Path) -> Iterator[dict[str, str]]:
     """Rows of the HPS v2 benchmark's lists: the style is the split; style and position in the list are the id."""
-    from qsd.evaluation.hps_benchmark import read_styles
+    from qsd.data.style_lists import read_styles
 
     styles = sorted(file.stem for file in folder.glob("*.json"))
     if not styles:

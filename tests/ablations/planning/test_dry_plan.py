@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ablations.cost.dryrun import dry_plan
 from ablations.cost.rehearsal import lines, rehearse
+from ablations.planning.dry_plan import dry_plan
 from ablations.planning.plan import Plan
 from ablations.store.artefacts import Store
 from qsd.errors import UserError

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from ablations.cost.estimate import find_site
-from ablations.cost.replication_price import Prices
 from ablations.grid.spec import read_sweep
 from ablations.planning.plan import Plan, make_plan
-from ablations.planning.replication import replication
+from ablations.power.prices import Prices
+from ablations.power.replication import replication
 from ablations.store.artefacts import Store
 from analysis.data.variances import Judged, Variances, finished_family
 from analysis.statistics.power import detectable, variances

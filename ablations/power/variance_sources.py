@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ablations.planning.plan import Plan
-    from ablations.planning.replication import Replication
+    from ablations.power.replication import Replication
     from ablations.store.artefacts import Store
     from analysis.data.variances import FinishedFamily, Judged
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from qsd.data.prompts import read_splits
 from qsd.errors import UserError
-from qsd.evaluation.prompts import read_splits
 
 HEADER = "prompt_id,caption,split\n"
 
@@ -102,7 +102,7 @@ def test_reading_text_imports_no_large_library(tmp_path: Path) -> None:
     """Planning reads the prompts, and is quick."""
     (tmp_path / "a.tsv").write_text("Prompt\tNote\na\t-\n")
     code = (
-        "import sys; from pathlib import Path; from qsd.evaluation.prompts import read_splits; "
+        "import sys; from pathlib import Path; from qsd.data.prompts import read_splits; "
         f"read_splits(Path({str(tmp_path / 'a.tsv')!r}), ['evaluation']); "
         "sys.exit(bool({'torch', 'pandas', 'pyarrow', 'numpy', 'PIL'} & set(sys.modules)))"
     )

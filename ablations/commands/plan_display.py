@@ -8,7 +8,7 @@ from ablations.cost.estimate import AND_MODEL
 from ablations.formatting import format_bytes, format_count, format_duration
 from ablations.planning.cells import about
 from ablations.planning.look_lines import look_lines
-from ablations.planning.power_lines import detect_lines, power_lines
+from ablations.power.lines import detect_lines, power_lines
 from ablations.store.states import STATES
 
 if TYPE_CHECKING:
