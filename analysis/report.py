@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from analysis.data.load import load
+from analysis.data.pairing import panels
 from analysis.data.rows import FILE as ROWS
 from analysis.data.rows import to_json
 from analysis.data.training import CURVES, curves_json
 from analysis.document.build import build_document
 from analysis.document.model import FigureReference
-from analysis.figures import detector, effects, gallery, overlap
+from analysis.figures import agreement, axes, compute, detector, effects, gallery, overlap, quality
 from analysis.figures.drawing import FORMATS, PNG, SVG
 from analysis.lock import NAME, inputs, lock_text
 from analysis.render.markdown import to_markdown
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
 _LEFTOVER_S = 3600
 """A temporary file of this age was left by a kill: another process that writes the same tables takes seconds."""
 
-FIGURE_FORMATS: Mapping[str, tuple[str, ...]] = {effects.NAME: (PNG, SVG)}
+_DRAWN = (effects.NAME, axes.AXES, axes.HEAT, compute.NAME, agreement.WINS, agreement.JUDGES)
+FIGURE_FORMATS: Mapping[str, tuple[str, ...]] = dict.fromkeys(_DRAWN, (PNG, SVG))
 """Figure -> the formats it is written in; PNG alone for those not named. PDF is there for papers."""
-_FIGURES = (effects.NAME, gallery.NAME, overlap.NAME, detector.MINORITY, detector.INTERVALS)
+_FIGURES = (*_DRAWN, gallery.NAME, quality.NAME, overlap.NAME, detector.MINORITY, detector.INTERVALS)
 _OPTIONAL = {
     *(f"{name}.{form}" for name in _FIGURES for form in FORMATS),
-    *(overlap.TABLE, detector.TABLE, CURVES),
+    *(axes.TABLE, overlap.TABLE, detector.TABLE, CURVES),
 }
 """Files that a sweep may have and later lack, such as the overlap of selections that are now the same."""
 
@@ -89,8 +91,19 @@ def write(runs: Path, sweep_folder: Path, formats: Mapping[str, tuple[str, ...]]
 def _figures(results: Results, rows: list[Row]) -> tuple[list[Drawing], dict[str, str]]:
     """The figures that there is something to show in, and the tables of their numbers by file name."""
     runs, sweep = results.runs, results.sweep
-    drawings = [effects.effects(sweep, rows), gallery.gallery(runs, sweep)]
+    found = panels(results)
+    primary = next((p for p in found if (p.scorer, p.split) == (sweep.primary.scorer, sweep.primary.split)), None)
+    drawings = [effects.effects(sweep, rows)]
     tables: dict[str, str] = {}
+    if (structure := axes.read_structure(sweep, rows, primary)) is not None:
+        drawings += [axes.axes_figure(structure), axes.heat_figure(structure)]
+        if structure.effects:
+            tables[axes.TABLE] = axes.axes_csv(structure)
+    drawings.append(gallery.gallery(runs, sweep))
+    drawings.append(compute.compute_figure(sweep, rows, compute.read_passes(runs, sweep)))
+    drawings += [agreement.wins_figure(sweep, primary)] if primary else []
+    drawings.append(agreement.judges_figure(sweep, found))
+    drawings.append(quality.quality_figure(quality.read_kept(runs, sweep)))
     if (selections := overlap.read_overlap(runs, sweep)) is not None:
         drawings.append(overlap.overlap_figure(selections))
         tables[overlap.TABLE] = overlap.overlap_csv(selections)

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 FIGURES = {
     "effects": "Differences to the baseline and to the base model, with their intervals.",
+    "axes": "The primary scorer over each axis of the sweep.",
+    "heat": "The primary scorer over two axes.",
+    "compute": "The primary scorer against what a training computed.",
+    "wins": "Which cell's images score higher how often.",
+    "judges": "Whether the judges agree on the order of cells and of images.",
+    "quality": "Q and scores of the pairs that each selection kept, and of those left out.",
     "overlap": "How many pairs each two cells selected in common.",
     "detector_minority": "How well flipped labels are found.",
     "detector_intervals": "Which pairs the detector points at.",

@@ -42,6 +42,8 @@ class Cell:
     kept: int = 20
     effects: dict[str, float] = field(default_factory=dict)
     """Effect on single scorers, in place of ``effect``."""
+    reference: bool = True
+    """The loss reads the reference model."""
     drift: float = 0.3
     """Length of what training adds to the embedding of an image, whose own length is 1."""
 
@@ -64,6 +66,8 @@ class World:
     pairs: int = 100
     primary: str = "judge"
     embedded: bool = False
+    scored: bool = False
+    """There are scores of the training pairs: those of winners rise with the pair's number, those of losers fall."""
 
 
 def key_of(*parts: object) -> str:
@@ -136,6 +140,8 @@ def write_sweep(runs: Path, world: World, name: str = "metric_formula", experime
             if world.pictures:
                 write_generate(runs, keys["generate"], world, cell, seed)
             if "train" in keys:
+                if world.scored and "score" in keys:
+                    write_score(runs, keys["score"], world)
                 write_select(runs, keys["select"], world, cell, seed or 0)
                 write_train(runs, keys["train"], world.steps, seed or 0, cell)
     folder = runs / "sweeps" / f"{name}@{experiment}"
@@ -285,6 +291,21 @@ def metrics_row(step: int, seed: int) -> dict[str, float]:
     }
 
 
+def write_score(runs: Path, key: str, world: World) -> Path:
+    folder = runs / "artefacts" / "score" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    rising = np.arange(world.pairs) / world.pairs
+    table = {
+        "pair_id": [f"pair {number}" for number in range(world.pairs)],
+        "winner_score": pa.array(rising, pa.float32()),
+        "loser_score": pa.array(1 - rising, pa.float32()),
+        "scorer": _column("clip_emoji", world.pairs),
+    }
+    pq.write_table(pa.table(table), folder / "scores.parquet")
+    seal(folder, "score", key)
+    return folder
+
+
 def write_select(runs: Path, key: str, world: World, cell: Cell, seed: int) -> Path:
     """Scored cells keep a window of the pairs that begins at their place in the sweep; random ones any, by seed."""
     order = np.arange(world.pairs) if cell.reward_model else np.random.default_rng(seed).permutation(world.pairs)
@@ -298,7 +319,11 @@ def write_select(runs: Path, key: str, world: World, cell: Cell, seed: int) -> P
         name: {"kept": int((kept % 3 == place).sum()), "of": -(-(world.pairs - place) // 3)}
         for place, name in enumerate((*STYLES[:2], "line art"))
     }
-    scored = {"contradicted": 0.125, "contradicted_of": 0.25} if cell.reward_model else {}
+    scored: dict[str, Any] = {"contradicted": 0.125, "contradicted_of": 0.25} if cell.reward_model else {}
+    if world.scored and cell.reward_model:
+        percents = (0, 5, 25, 50, 75, 95, 100)
+        scored["quality_percentiles"] = {str(percent): 0.5 + percent / 200 for percent in percents}
+        scored["quality_percentiles_of"] = {str(percent): percent / 100 for percent in percents}
     summary = {"kept": len(kept), "of": world.pairs, "unique_captions": len(kept) // 2, "unique_images": 2 * len(kept)}
     (folder / "summary.json").write_text(json.dumps({**summary, **scored, "styles": styles}))
     seal(folder, "select", key)
@@ -309,7 +334,10 @@ def write_train(runs: Path, key: str, steps: int, seed: int, cell: Cell | None =
     folder = runs / "artefacts" / "train" / key
     folder.mkdir(parents=True, exist_ok=True)
     epochs = steps * 4 / (cell.kept if cell else 20)
-    (folder / "summary.json").write_text(json.dumps({"budget": "steps", "steps": steps, "epochs": epochs}))
+    summary = {"budget": "steps", "steps": steps, "epochs": epochs, "pairs_seen": 4 * steps}
+    reference = cell is None or cell.reference
+    last = {"ref_winner_error": 0.5 if reference else None}
+    (folder / "summary.json").write_text(json.dumps({**summary, "mean_of_last_steps": last}))
     lines = [json.dumps(metrics_row(step, seed)) for step in range(1, steps + 1)]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     seal(folder, "train", key)

@@ -1,0 +1,188 @@
+"""What the figures of a sweep's structure show: axes, heat map, win rates, agreement of judges, compute, quality."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+from analysis.data.load import load
+from analysis.data.pairing import Cube, Panel, panels
+from analysis.figures import agreement, axes, compute, quality
+from analysis.report import write
+from analysis.statistics.build_rows import build_rows
+from tests.analysis.synthetic import Cell, World, usual_world, write_sweep
+
+SHAPE = {"prompts": {"evaluation": 12}, "pictures": False, "seed_spread": 0.02}
+
+
+def two_axes(**changes) -> World:
+    """Fractions crossed with strategies; 50 % of random is missing, 20 % of the best is the baseline."""
+    cells = [
+        Cell(
+            f"fraction={fraction},strategy={strategy}",
+            effect=0.1 * fraction / 20 + 2 * (strategy == "random"),
+            axes={"selection.fraction": fraction, "selection.strategy": strategy},
+        )
+        for strategy in ("top_k", "random")
+        for fraction in (1, 20, 50)
+        if (fraction, strategy) != (50, "random")
+    ]
+    cells.append(Cell("base model", role="base", seeds=(None,), reward_model=None))
+    return World(**({"cells": cells, "baseline": "fraction=20,strategy=top_k"} | SHAPE | changes))
+
+
+def structure_of(tmp_path, world: World):
+    results = load(tmp_path, write_sweep(tmp_path, world))
+    primary = next(panel for panel in panels(results) if panel.scorer == world.primary)
+    return axes.read_structure(results.sweep, build_rows(results), primary)
+
+
+def test_a_line_over_a_numeric_axis_for_each_setting_of_the_other(tmp_path):
+    structure = structure_of(tmp_path, two_axes())
+    drawing = axes.axes_figure(structure)
+    lines, points = drawing.image.axes
+    drawn = {line.get_label(): line for line in lines.lines if line.get_label().startswith("strategy")}
+    assert list(drawn) == ["strategy=top_k", "strategy=random"]
+    rows = structure.rows
+    assert drawn["strategy=top_k"].get_xdata().tolist() == [1, 20, 50]
+    top = [rows["fraction=1,strategy=top_k"].versus_baseline.difference, 0.0]
+    assert drawn["strategy=top_k"].get_ydata()[:2] == pytest.approx(top)
+    assert drawn["strategy=random"].get_xdata().tolist() == [1, 20]
+    assert lines.get_xscale() == "log"
+    assert lines.get_xlabel() == "selection.fraction"
+    # The other axis is not numeric: its main effect, over the two fractions that both strategies have.
+    differences = [
+        rows[f"fraction={f},strategy=random"].versus_baseline.difference
+        - (0 if f == 20 else rows[f"fraction={f},strategy=top_k"].versus_baseline.difference)
+        for f in (1, 20)
+    ]
+    marker = next(line for line in points.lines if line.get_marker() == "o")
+    assert marker.get_xdata() == pytest.approx([np.mean(differences)])
+
+
+def test_the_table_of_effects(tmp_path):
+    structure = structure_of(tmp_path, two_axes())
+    rows = list(csv.DictReader(io.StringIO(axes.axes_csv(structure))))
+    kinds = [(row["kind"], row["axis"], row["level"], row["second_axis"], row["second_level"]) for row in rows]
+    assert kinds == [
+        ("main effect", "fraction", "1", "", ""),
+        ("main effect", "fraction", "50", "", ""),
+        ("main effect", "strategy", '"random"', "", ""),
+        ("interaction", "fraction", "1", "strategy", '"random"'),
+    ]
+    assert all(float(row["low"]) < float(row["difference"]) < float(row["high"]) for row in rows)
+    assert [row["settings"] for row in rows] == ["2", "1", "2", "1"]
+
+
+def test_the_heat_map_has_every_cell_at_its_place(tmp_path):
+    structure = structure_of(tmp_path, two_axes())
+    figure = axes.heat_figure(structure).image
+    field = figure.axes[0]
+    texts = {text.get_position(): text for text in field.texts}
+    assert [label.get_text() for label in field.get_yticklabels()] == ["1", "20", "50"]
+    assert [label.get_text() for label in field.get_xticklabels()] == ["top_k", "random"]
+    assert texts[0, 1].get_text() == "baseline"
+    row = structure.rows["fraction=1,strategy=random"]
+    assert texts[1, 0].get_text() == f"{row.versus_baseline.difference:+.3g}"
+    assert row.versus_baseline.marked
+    assert texts[1, 0].get_fontweight() == "bold"
+    assert (1, 2) not in texts, "there is no such cell"
+
+
+def test_a_sweep_of_one_axis_of_names_has_no_figure_of_axes(tmp_path):
+    assert structure_of(tmp_path, usual_world(**SHAPE)) is None
+
+
+def panel(scorer: str, cubes: dict[str, Cube]) -> Panel:
+    return Panel("evaluation", scorer, "r", "u", ("p0", "p1"), cubes)
+
+
+def test_win_rates_by_hand():
+    cubes = {
+        "a": Cube((0, 1), np.array([[[1.0], [2.0]], [[3.0], [4.0]]])),
+        "b": Cube((0, 1), np.array([[[0.0], [2.0]], [[5.0], [3.0]]])),
+        "base": Cube((None,), np.array([[[2.0], [0.0]]])),
+        "other seed": Cube((7,), np.array([[[2.0], [0.0]]])),
+    }
+    rates = agreement.win_rates(panel("judge", cubes), list(cubes))
+    assert rates[0, 1] == pytest.approx((1 + 0.5 + 0 + 1) / 4)
+    assert rates[1, 0] == pytest.approx(1 - rates[0, 1])
+    assert rates[0, 2] == pytest.approx((0 + 1 + 1 + 1) / 4)
+    assert rates[2, 0] == pytest.approx(1 / 4)
+    assert np.isnan(rates[0, 3]), "no training seed in common"
+
+
+def test_rank_agreement_by_ranks():
+    """Over cells Spearman's correlation is Pearson's of ranks; over images that of differences to the base model."""
+    rng = np.random.default_rng(3)
+    names = ["a", "b", "c", "d", "e"]
+    judges = []
+    for scorer in ("one", "two"):
+        cubes = {name: Cube((0, 1), rng.normal(number, 2, (2, 2, 3))) for number, name in enumerate(names)}
+        judges.append(panel(scorer, cubes | {"base": Cube((None,), rng.normal(0, 1, (1, 2, 3)))}))
+    values = agreement.rank_agreement(judges, names, "base")
+
+    def of_ranks(first, second):
+        return np.corrcoef(rankdata(first), rankdata(second))[0, 1]
+
+    over_cells = of_ranks(*([judge.cells[name].values.mean() for name in names] for judge in judges))
+    over_images = [
+        of_ranks(*((judge.cells[name].values[seed] - judge.cells["base"].values[0]).ravel() for judge in judges))
+        for name in names
+        for seed in (0, 1)
+    ]
+    assert values[0, 1] == pytest.approx(over_cells)
+    assert values[1, 0] == pytest.approx(np.mean(over_images))
+    assert np.isnan(agreement.rank_agreement(judges, names, None)[1, 0])
+
+
+def test_compute_by_hand():
+    pairs = {"pairs_seen": 100, "mean_of_last_steps": {"ref_winner_error": 0.1}}
+    assert compute.passes(pairs) == 200 * 3 + 200
+    assert compute.passes(pairs | {"mean_of_last_steps": {"ref_winner_error": None}}) == 200 * 3
+    assert compute.passes({"network_passes": 50, "network_passes_trained": 20}) == 50 + 60
+
+
+def test_equal_compute_is_not_drawn(tmp_path):
+    world = usual_world(**SHAPE)
+    results = load(tmp_path, write_sweep(tmp_path, world))
+    rows = build_rows(results)
+    equal = compute.read_passes(tmp_path, results.sweep)
+    assert set(equal) == {cell.name for cell in world.cells[:4]}
+    assert compute.compute_figure(results.sweep, rows, equal) is None
+    cheap = equal | {"metric=difference": equal["metric=difference"] * 0.75}
+    field = compute.compute_figure(results.sweep, rows, cheap).image.axes[0]
+    shown = {line.get_ydata()[0] for line in field.lines if line.get_marker() == "o"}
+    assert shown == {row.versus_base.difference for row in rows if row.primary and row.versus_base}
+    low, high = field.get_xlim()
+    assert low < min(cheap.values()) <= max(cheap.values()) < high
+
+
+def test_kept_pairs_and_those_left_out(tmp_path):
+    world = usual_world(**SHAPE, scored=True)
+    found = quality.read_kept(tmp_path, load(tmp_path, write_sweep(tmp_path, world)).sweep)
+    assert [each.label for each in found] == [cell.name for cell in world.cells[:4]]
+    difference = found[1]
+    assert difference.kept.nonzero()[0].tolist() == list(range(5, 25))
+    assert difference.winners[5] == pytest.approx(0.05)
+    assert difference.losers[5] == pytest.approx(0.95)
+    assert difference.quality["50"] == 0.75
+    assert found[3].scorer is None, "the random control reads no scores"
+    figure = quality.quality_figure(found).image
+    assert len(figure.axes) == 3 * 3, "a line for each selection that knows Q or scores"
+
+
+@pytest.mark.slow
+def test_a_report_writes_them_and_writes_the_same_again(tmp_path):
+    world = two_axes(scored=True)
+    world.cells[0].reference = False
+    folder = write_sweep(tmp_path, world)
+    written = {path.name: path.read_bytes() for path in write(tmp_path, folder)}
+    for name in ("axes", "heat", "compute", "wins", "judges", "quality"):
+        assert f"{name}.png" in written
+    assert "axes.csv" in written
+    assert {path.name: path.read_bytes() for path in write(tmp_path, folder)} == written
