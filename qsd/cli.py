@@ -101,6 +101,20 @@ def fetch(
         print(path)
 
 
+@app.command()
+def show(
+    experiment: Experiment,
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write.")],
+    settings: Settings = None,
+    inputs: Inputs = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=500, help="Pairs of each kind.")] = 12,
+) -> None:
+    """Write a contact sheet of the pairs with the highest and the lowest Q: images, caption, scores."""
+    from qsd.selection.show import show_pairs
+
+    print(show_pairs(experiment, settings or [], inputs or [], out, count))
+
+
 app.command("train-reward")(cli_rewards.train_reward)
 app.command()(cli_rewards.accuracy)
 app.command("export-images")(cli_rewards.export_images)

@@ -43,7 +43,7 @@ def run_stage(
         UserError: a wrong setting, a missing or surplus input, or an output that holds something else.
     """
     flat = override(load_flat(experiment), assignments(settings))
-    folders = _inputs(stage, inputs, stage_inputs(stage, flat))
+    folders = input_folders(stage, inputs, stage_inputs(stage, flat))
     for name in STAGES[stage].reads(flat):
         if schema_fields()[name].kind is Kind.LOCATION and may_change(str(flat[name])):
             print(f"note: {hub_note(name, flat[name])}", file=sys.stderr, flush=True)
@@ -91,7 +91,12 @@ def assignment(setting: str) -> tuple[str, Any]:
     return name.strip(), values["value"]
 
 
-def _inputs(stage: str, given: Sequence[str], wanted: Sequence[str]) -> dict[str, Path]:
+def input_folders(stage: str, given: Sequence[str], wanted: Sequence[str]) -> dict[str, Path]:
+    """The folders of ``name=FOLDER``, one for each of ``wanted``.
+
+    Raises:
+        UserError: one is missing, surplus, there twice, no folder, or not what its record says.
+    """
     folders: dict[str, Path] = {}
     for text in given:
         name, equals, folder = text.partition("=")

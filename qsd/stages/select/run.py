@@ -15,16 +15,13 @@ from numpy.typing import NDArray
 
 from qsd.config.schema import SelectionConfig
 from qsd.data import label_noise
-from qsd.data.distinct import distinct
 from qsd.data.problems import Problems
 from qsd.data.votes import WEIGHT
-from qsd.draws import uniforms
 from qsd.errors import UserError
 from qsd.files import read_table, texts, write_json, write_table
 from qsd.quality.metrics import REGISTRY as METRICS
-from qsd.quality.normalizations import REGISTRY as NORMALIZATIONS
-from qsd.quality.pairs import PairScores, quality
 from qsd.runtime import StageContext
+from qsd.selection.pair_quality import pair_quality, uniform_of_pairs
 from qsd.selection.pairs import codes, dictionary, read_pairs
 from qsd.selection.strata import strata
 from qsd.selection.strategies import REGISTRY as STRATEGIES
@@ -46,7 +43,7 @@ def run(context: StageContext) -> None:
         scores = read_table(context.inputs["score"] / "scores.parquet")
         pairs = label_noise.inject_flips(pairs, scores, config.data.flip_fraction, config.data.relabel)
     # A strategy that ignores quality (random) gets NaN, so that a use by mistake cannot go unnoticed.
-    values = _quality(context, pairs) if strategy.uses_quality else np.full(pairs.num_rows, np.nan)
+    values = pair_quality(config, pairs) if strategy.uses_quality else np.full(pairs.num_rows, np.nan)
     problems = Problems()
     if strategy.uses_quality:
         pairs, values = _finite(pairs, values, problems)
@@ -58,7 +55,7 @@ def run(context: StageContext) -> None:
     if pairs.num_rows == 0:
         raise UserError("nothing to select from: no pair has a quality")
     pair_ids = texts(pairs["pair_id"])
-    uniform = _uniform(pair_ids, config.seed, "selection", strategy.stochastic)
+    uniform = uniform_of_pairs(pair_ids, config.seed, "selection", strategy.stochastic)
     candidates = Candidates(values, pair_ids, uniform, _stratum(pairs, config.selection, strategy.uses_strata))
     chosen = strategy.function(candidates, config.selection)
     if WEIGHT in pairs.schema.names:
@@ -77,28 +74,6 @@ def run(context: StageContext) -> None:
     problems.write(context.output / "problems.json")
     write_table(context.output / "selected.parquet", pa.table(table))
     context.report(pairs.num_rows, pairs.num_rows, "pairs")
-
-
-def _quality(context: StageContext, pairs: pa.Table) -> NDArray[np.float64]:
-    """Q [N] under the chosen metric and normalisation."""
-    config = context.config
-    metric = METRICS.get(config.quality.metric)
-    pair_ids = texts(pairs["pair_id"])
-    uniform = _uniform(pair_ids, config.seed, "quality", metric.stochastic)
-    if not metric.uses_scores:
-        # No scores are read for such a metric: it must not depend on them.
-        unknown = np.full(len(pair_ids), np.nan)
-        return metric.function(unknown, unknown, uniform)
-    winner, loser = (pairs[name].to_numpy().astype(np.float64) for name in ("winner_score", "loser_score"))
-    relative = NORMALIZATIONS.get(config.quality.normalization).relative
-    scorer = pairs["scorer"][0].as_py() if pair_ids else config.reward.model
-    scores = PairScores(winner, loser, pair_ids, distinct(pairs) if relative else None)
-    return quality(scores, config.quality.metric, config.quality.normalization, uniform, scorer)
-
-
-def _uniform(pair_ids: list[str], seed: int, purpose: str, stochastic: bool) -> NDArray[np.float64]:
-    """Numbers in [0, 1) of the pairs; NaN for members that do not declare that they use them."""
-    return uniforms(pair_ids, seed, purpose) if stochastic else np.full(len(pair_ids), np.nan)
 
 
 def _stratum(pairs: pa.Table, settings: SelectionConfig, used: bool) -> NDArray[np.int64]:
