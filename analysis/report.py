@@ -42,7 +42,7 @@ _OPTIONAL = {
 
 
 def write(runs: Path, sweep_folder: Path, formats: Mapping[str, tuple[str, ...]] = FIGURE_FORMATS) -> list[Path]:
-    """Write ``rows.json``, ``table.csv``, ``table.md``, figures, their tables, ``curves.json`` and the lock of these.
+    """Write the files of :func:`outputs` and the lock of these.
 
     The same results give the same bytes. Every file is put in place in one step, the lock last, so that a kill
     leaves complete files and a lock that does not fit them.
@@ -53,14 +53,34 @@ def write(runs: Path, sweep_folder: Path, formats: Mapping[str, tuple[str, ...]]
         formats: figure -> formats, as ``FIGURE_FORMATS``; a picture of pixels has no other than PNG.
 
     Returns:
-        The written files; without ``gallery.png`` where no cell has images yet, without the overlap with fewer than
-        two different selections, without the detector's files where no training has looked for flipped labels, and
-        without ``curves.json`` where no training has ended.
+        The written files.
+
+    Raises:
+        UserError: as :func:`outputs`.
+    """
+    before = inputs(runs, sweep_folder)
+    contents = outputs(runs, sweep_folder, formats)
+    for name in _OPTIONAL - set(contents):
+        (sweep_folder / name).unlink(missing_ok=True)
+    for name, content in contents.items():
+        write_bytes(sweep_folder / name, content)
+    write_bytes(sweep_folder / NAME, lock_text(before, contents).encode())
+    remove_leftovers(sweep_folder, _LEFTOVER_S)
+    return [sweep_folder / name for name in (*contents, NAME)]
+
+
+def outputs(
+    runs: Path, sweep_folder: Path, formats: Mapping[str, tuple[str, ...]] = FIGURE_FORMATS
+) -> dict[str, bytes]:
+    """``rows.json``, ``table.csv``, ``table.md``, figures, their tables and ``curves.json``: name -> content.
+
+    Without ``gallery.png`` where no cell has images yet, without the overlap with fewer than two different selections,
+    without the detector's files where no training has looked for flipped labels, and without ``curves.json`` where no
+    training has ended. Nothing is written.
 
     Raises:
         UserError: nothing is evaluated yet, or cells cannot be compared (``analysis.data.load`` and ``pairing``).
     """
-    before = inputs(runs, sweep_folder)
     results = load(runs, sweep_folder)
     rows = build_rows(results)
     drawings, tables = _figures(results, rows)
@@ -71,7 +91,7 @@ def write(runs: Path, sweep_folder: Path, formats: Mapping[str, tuple[str, ...]]
     ]
     document = build_document(results.sweep, rows, references)
     curves = curves_json(runs, results.sweep)
-    outputs: dict[str, bytes] = {
+    return {
         ROWS: to_json(rows).encode(),
         "table.csv": to_csv(rows).encode(),
         "table.md": to_markdown(document).encode(),
@@ -79,13 +99,6 @@ def write(runs: Path, sweep_folder: Path, formats: Mapping[str, tuple[str, ...]]
         **{name: text.encode() for name, text in tables.items()},
         **({CURVES: curves.encode()} if curves else {}),
     }
-    for name in _OPTIONAL - set(outputs):
-        (sweep_folder / name).unlink(missing_ok=True)
-    for name, content in outputs.items():
-        write_bytes(sweep_folder / name, content)
-    write_bytes(sweep_folder / NAME, lock_text(before, outputs).encode())
-    remove_leftovers(sweep_folder, _LEFTOVER_S)
-    return [sweep_folder / name for name in (*outputs, NAME)]
 
 
 def _figures(results: Results, rows: list[Row]) -> tuple[list[Drawing], dict[str, str]]:

@@ -94,13 +94,31 @@ def table(
     runs: Runs = RUNS,
     seeds: Seeds = None,
     form: Annotated[TableFormat, typer.Option("--format", help="What to print.")] = TableFormat.TERMINAL,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Build the written files again and compare; exit status 1 if they differ.")
+    ] = False,
 ) -> None:
     """Build and show the tables of everything that is evaluated so far; other cells are listed with their state."""
     from ablations.running import finalize
 
     sweep_plan, store = planned(name, experiment, runs, seeds)
+    if verify:
+        _verify(store.root, store.sweep(sweep_plan.name))
+        return
     folder = finalize.write_cells(sweep_plan, store, finalize.commit_of(Path.cwd()), least=1)
     print(finalize.table_text(store, folder, form.value), end="\n" if form is TableFormat.TERMINAL else "")
+
+
+def _verify(runs: Path, folder: Path) -> None:
+    from analysis.verify import verify
+
+    files, problems = verify(runs, folder)
+    for problem in problems:
+        print(problem)
+    if problems:
+        print(f"{folder}: not verified; 'ablate table' writes the tables of these results and this code")
+        raise typer.Exit(1)
+    print(f"{folder}: verified; these results and this code give the same {files} files")
 
 
 @app.command()

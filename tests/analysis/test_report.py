@@ -33,7 +33,8 @@ from tests.analysis.synthetic import (
 )
 
 FILES = [
-    *("rows.json", "table.csv", "table.md", "effects.png", "effects.svg", "gallery.png", "overlap.png", "overlap.csv"),
+    *("rows.json", "table.csv", "table.md", "effects.png", "effects.svg", "gallery.png"),
+    *("wins.png", "wins.svg", "judges.png", "judges.svg", "overlap.png", "overlap.csv"),
     *("curves.json", "tables.lock.json"),
 ]
 
