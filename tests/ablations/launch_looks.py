@@ -17,7 +17,9 @@ from tests.ablations import scoring_stages
 def main(sweep: str) -> int:
     store = Store(Path("runs"), scoring_stages.key_of)
     plan = limited(make_plan(read_sweep(Path(sweep)), scoring_stages), store)
-    return launch.run(plan, store, 2, scoring_stages.HERE, ("omegaconf", "pyarrow.parquet", scoring_stages.HERE))
+    # This module too: an attempt imports the launcher's main program.
+    preload = ("omegaconf", "pyarrow.parquet", "tests.ablations.launch_looks", scoring_stages.HERE)
+    return launch.run(plan, store, 2, scoring_stages.HERE, preload)
 
 
 if __name__ == "__main__":
