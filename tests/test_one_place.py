@@ -100,6 +100,7 @@ def own_loss(copy: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_a_loss_with_a_setting_is_one_file_and_its_setting_an_axis(own_loss: Path) -> None:
     (own_loss / "own.yaml").write_text(SWEEP.replace("VALUE", "3"))
     cells = results(own_loss, CELLS)
@@ -129,6 +130,7 @@ def test_a_mistake_in_the_setting_is_refused_with_its_place(own_loss: Path, line
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_loss_with_a_setting_trains(own_loss: Path, tmp_path: Path) -> None:
     """The first step of a fresh adapter has the loss log 2, but for the weight; which is that of the setting given."""
     world = tiny_stages.make(tmp_path / "world")
@@ -214,6 +216,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_a_kind_of_stage_is_one_folder(copy: Path) -> None:
     (copy / "qsd/stages/caption").mkdir()
     (copy / "qsd/stages/caption/spec.py").write_text(STAGE)
@@ -235,6 +238,7 @@ def test_a_kind_of_stage_is_one_folder(copy: Path) -> None:
     assert "Describe the generated images." in run(copy, "-m", "qsd.cli", "--help").stdout
 
 
+@pytest.mark.slow
 def test_a_stage_with_an_unknown_input_is_refused(copy: Path) -> None:
     (copy / "qsd/stages/caption").mkdir()
     (copy / "qsd/stages/caption/spec.py").write_text(STAGE.replace('("generate",)', '("generat",)'))

@@ -159,6 +159,7 @@ def test_the_added_metric_is_an_axis(copy: Path) -> None:
     assert "weaker_half" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_misspelt_metric_is_told_the_added_one(copy: Path) -> None:
     given = ("-s", "quality.metric=weaker_haf")
     done = run(copy, *QSD, "select", "-e", "experiments/emoji.yaml", "-o", "out", *given)

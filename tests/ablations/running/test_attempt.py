@@ -84,6 +84,7 @@ def test_a_finished_attempt_leaves_its_record(plan_of: Planner, store: Store) ->
     assert written["environment"]["SLURM_ARRAY_TASK_ID"] == "4"
 
 
+@pytest.mark.slow
 def test_no_key_of_the_environment_reaches_a_file(plan_of: Planner, store: Store) -> None:
     node = node_of(plan_of(SMALL), "score")
     secrets = dict.fromkeys(("WANDB_API_KEY", "HF_TOKEN", "SLURM_JWT", "SLURM_SECRET", "OMP_PASSWORD"), SECRET)

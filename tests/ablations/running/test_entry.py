@@ -57,6 +57,7 @@ def test_the_status_says_whether_the_stage_is_done(job: Job, node: StageNode, st
     assert start(job).wait(60) == 0, "done already"
 
 
+@pytest.mark.slow
 def test_a_failed_stage_fails_its_job(plan_of: Planner, store: Store) -> None:
     """It lacks its inputs."""
     node = plan_of(SMALL).cells[0].stages["train"]

@@ -76,6 +76,7 @@ def test_unreadable_yaml_is_refused_with_its_place(text: str, expected: str) -> 
     assert str(error.value).startswith(expected)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60))
 def test_any_text_parses_or_is_a_user_error(text: str) -> None:
     message = "e.yaml:"

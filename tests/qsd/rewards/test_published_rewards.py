@@ -146,7 +146,11 @@ for name in ("hps_v2", "pickscore"):
     [
         (b"version https://git-lfs.github.com/spec/v1\noid", "a git-lfs pointer, not the weights; run 'git lfs pull'"),
         (b"<!doctype html><title>404</title>", "no zip archive, which torch.save writes.*fetch it again"),
-        (None, "no zip archive but a bare pickle, as torch wrote before version 1.6; save it again: python -c"),
+        pytest.param(
+            None,
+            "no zip archive but a bare pickle, as torch wrote before version 1.6; save it again: python -c",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_torch_file_that_is_no_zip_is_called_that(tmp_path: Path, content: bytes | None, message: str) -> None:

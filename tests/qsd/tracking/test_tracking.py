@@ -167,6 +167,7 @@ def test_disabled_does_nothing(tmp_path, sweep):
     assert not (sweep / "wandb").exists()
 
 
+@pytest.mark.slow
 def test_results_that_come_later_replace_the_offline_run(tmp_path, world):
     world.cells[0].absent = (0, 1)
     world.cells[1].absent = (None,)
