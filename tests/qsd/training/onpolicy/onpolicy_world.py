@@ -86,7 +86,7 @@ class ToyReward:
         return -(latents.mean(dim=(1, 2, 3)) - self.AIM).square()
 
 
-def mean_reward(method: OnPolicyMethod[Any], reward: ToyReward, prompts: int = 4, draws: int = 16) -> float:
+def mean_reward(method: OnPolicyMethod[Any], reward: ToyReward, prompts: int = 4, draws: int = 8) -> float:
     """Of images from many first noises, without noise between the steps."""
     chosen, _ = method.stream.at(0, prompts)
     total = 0.0
