@@ -64,7 +64,7 @@ def run_with_kills(
         before = begun() if begun else None
         process, token = _start(command, cwd, log, env)
         while begun and begun() == before and process.poll() is None:
-            time.sleep(0.02)
+            time.sleep(0.05)
         try:
             process.wait(timeout=instant)
         except subprocess.TimeoutExpired:
@@ -141,4 +141,4 @@ def _await_end(token: str, patience_s: float = 60.0) -> None:
     deadline = time.monotonic() + patience_s
     while left := processes_with(token):
         assert time.monotonic() < deadline, f"processes {left} outlived the command"
-        time.sleep(0.02)
+        time.sleep(0.1)  # looking through all processes of a machine takes a while

@@ -21,11 +21,12 @@ from tests.ablations.conftest import SMALL, SWEEP, Planner
 from tests.ablations.kill import random_instants, run_with_kills, tree
 from tests.ablations.local_run import ENV, command, events, run_plan
 
-KILLS = int(os.environ.get("KILLS", "40"))
-EARLY = KILLS // 5
+KILLS = int(os.environ.get("KILLS", "12"))
+EARLY = KILLS // 4
 """So many of them at any instant from the start of Python on; the others hit stages in work."""
-ROUNDS = 3
-STEPS = 130
+ROUNDS = max(1, KILLS // 12)
+STEPS = max(60, 5 * KILLS)
+"""Of each of three trainings, so that the last kill too meets a run that is under way."""
 
 
 @pytest.mark.slow
