@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -26,7 +27,7 @@ from ablations.store.jobs import Job
 from qsd.errors import UserError
 from qsd.stages import spec
 from tests.ablations import fake_stages
-from tests.ablations.conftest import SMALL, Planner
+from tests.ablations.conftest import SMALL, Planner, plan_text, write_world
 from tests.ablations.flat_values import FLAT
 from tests.ablations.kill import is_alive
 from tests.ablations.local_run import events
@@ -39,20 +40,32 @@ TRAIN = "overrides: {training.steps: 8, training.processes: 2}\n"
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    """The warm process, which has imported torch once for all tests."""
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artefacts of all that comes before a training."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write_world(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        plan, store = plan_text(ONE + TRAIN, "a"), Store(Path("runs"), fake_stages.key_of)
+        before = {key for key, each in plan.nodes.items() if each.stage in ("score", "select", "encode")}
+        result = local.run(plan, store, Lines(sys.stdout), 1, fake_stages.HERE, ("omegaconf",), only=before)
+    assert not result.failures
+    return folder / store.root / "artefacts"
+
+
+@pytest.fixture(scope="module")
+def workers(inputs: Path) -> Iterator[Workers]:
+    """The warm process, which has imported torch once for all tests; a local run ends it, so ``inputs`` are first."""
     made = Workers(PRELOAD, 1)
     yield made
     made.close()
 
 
 @pytest.fixture
-def node(plan_of: Planner, store: Store, fake_log: Path) -> StageNode:
+def node(plan_of: Planner, store: Store, inputs: Path) -> StageNode:
     """A training whose inputs are there."""
     plan = plan_of(ONE + TRAIN)
-    before = {key for key, each in plan.nodes.items() if each.stage in ("score", "select", "encode")}
-    result = local.run(plan, store, Lines(sys.stdout), 1, fake_stages.HERE, ("omegaconf",), only=before)
-    assert not result.failures
+    shutil.copytree(inputs, store.root / "artefacts")
     return next(each for each in plan.nodes.values() if each.stage == "train")
 
 
@@ -186,11 +199,10 @@ def test_a_signal_reaches_all(
 
 
 def test_two_such_attempts_at_once_do_not_meet(
-    workers: Workers, store: Store, plan_of: Planner, fake_log: Path
+    workers: Workers, store: Store, plan_of: Planner, inputs: Path, fake_log: Path
 ) -> None:
     plan = plan_of(ONE.replace("seeds: [0]", "seeds: [0, 1]") + TRAIN)
-    before = {key for key, each in plan.nodes.items() if each.stage in ("score", "select", "encode")}
-    local.run(plan, store, Lines(sys.stdout), 1, fake_stages.HERE, ("omegaconf",), only=before)
+    shutil.copytree(inputs, store.root / "artefacts")
     nodes = [each for each in plan.nodes.values() if each.stage == "train"]
     assert len(nodes) == 2
     for identity, each in enumerate(nodes):
