@@ -8,51 +8,89 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
 from ablations.files import read_json
+from ablations.planning.plan import Plan
 from ablations.running.display import Lines
-from ablations.running.local import run
+from ablations.running.local import RunResult, run
 from ablations.running.slots import make_slots, read_gpus
 from ablations.store.artefacts import Store
 from ablations.store.attempts import latest, outcome
 from ablations.store.states import states
 from qsd.errors import UserError
 from tests.ablations import fake_stages
-from tests.ablations.conftest import SMALL, Planner
+from tests.ablations.conftest import SMALL, Planner, plan_text, set_log, write_world
 from tests.ablations.kill import tree
-from tests.ablations.local_run import ENV, PRELOAD, ROOT, command, events, run_plan
+from tests.ablations.local_run import ENV, PRELOAD, command, events, run_plan
 
 pytestmark = pytest.mark.slow
 
 
-def test_every_stage_runs_once_and_the_second_run_none(plan_of: Planner, store: Store, fake_log: Path) -> None:
-    plan = plan_of(SMALL)
-    result = run_plan(plan, store)
-    assert result.ran == len(plan.nodes)
-    assert not result.failures
-    ran = {line: count for line, count in events(fake_log).items() if line.startswith("run ")}
+class Counting(Lines):
+    """How many attempts run at a time, and the most that did."""
+
+    running = most = 0
+
+    def started(self, key: str, label: str) -> None:
+        super().started(key, label)
+        self.running += 1
+        self.most = max(self.most, self.running)
+
+    def finished(self, key: str, label: str) -> None:
+        super().finished(key, label)
+        self.running -= 1
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run of three attempts at a time, in ``root``."""
+
+    root: Path
+    plan: Plan
+    store: Store
+    display: Counting
+    result: RunResult
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A run for all tests that only look at it."""
+    root = tmp_path_factory.mktemp("finished")
+    write_world(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        set_log(patch, root / "events")
+        plan, store, display = plan_text(SMALL, "a"), Store(root / "runs", fake_stages.key_of), Counting(sys.stdout)
+        return Finished(
+            root, plan, store, display, run(plan, store, display, 3, table=fake_stages.HERE, preload=PRELOAD)
+        )
+
+
+def test_every_stage_runs_once_and_the_second_run_none(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, store = finished.plan, finished.store
+    assert finished.result.ran == len(plan.nodes)
+    assert not finished.result.failures
+    ran = {line: count for line, count in events(finished.root / "events").items() if line.startswith("run ")}
     assert ran == {f"run {node.stage}/{key}": 1 for key, node in plan.nodes.items()}
     assert set(states(store, plan.nodes).values()) == {"done"}
+    monkeypatch.chdir(finished.root)
     assert run_plan(plan, store).ran == 0
     assert not list(Path("runs/partial").rglob("*.*")), "nothing is left in work"
     assert not list(Path("runs/claims").iterdir()), "no claim is left"
 
 
-def test_artefacts_hold_no_time_host_or_path(plan_of: Planner, store: Store, fake_log: Path) -> None:
+def test_artefacts_hold_no_time_host_or_path(finished: Finished, plan_of: Planner, store: Store) -> None:
     run_plan(plan_of(SMALL), store, jobs=1)
-    first = tree(Path("runs/artefacts"))
-    other = Store(Path("elsewhere"), fake_stages.key_of)
-    run_plan(plan_of(SMALL), other, jobs=3)
-    assert tree(Path("elsewhere/artefacts")) == first
+    assert tree(Path("runs/artefacts")) == tree(finished.root / "runs/artefacts")
 
 
-def test_an_attempt_leaves_its_record_beside_the_artefact(plan_of: Planner, store: Store, fake_log: Path) -> None:
-    plan = plan_of(SMALL)
-    run_plan(plan, store)
+def test_an_attempt_leaves_its_record_beside_the_artefact(finished: Finished) -> None:
+    plan, store = finished.plan, finished.store
     node = next(node for node in plan.nodes.values() if node.stage == "train")
     folder = latest(store, "train", node.key)
     assert folder is not None
@@ -122,22 +160,8 @@ def test_a_failure_blocks_only_its_dependants(
     assert str(log) in capsys.readouterr().out
 
 
-def test_no_more_attempts_at_once_than_jobs(plan_of: Planner, store: Store, world: Path, fake_log: Path) -> None:
-    class Counting(Lines):
-        running = most = 0
-
-        def started(self, key: str, label: str) -> None:
-            super().started(key, label)
-            self.running += 1
-            self.most = max(self.most, self.running)
-
-        def finished(self, key: str, label: str) -> None:
-            super().finished(key, label)
-            self.running -= 1
-
-    display = Counting(sys.stdout)
-    run(plan_of(SMALL), store, display, 3, table=fake_stages.HERE, preload=PRELOAD)
-    assert display.most == 3
+def test_no_more_attempts_at_once_than_jobs(finished: Finished) -> None:
+    assert finished.display.most == 3
 
 
 @pytest.mark.parametrize("each", [1, 2])
@@ -146,7 +170,7 @@ def test_every_attempt_has_a_gpu_and_no_gpu_has_more_than_its_share(
 ) -> None:
     """The first attempts, one for each share, wait for each other on their GPUs: so many do run at the same time."""
     monkeypatch.setenv("FAKE_TOGETHER", str(2 * each))
-    plan = plan_of()
+    plan = plan_of(SMALL)
     assert sum(not node.inputs for node in plan.nodes.values()) >= 2 * each, "enough that can begin at once"
     result = run(plan, store, Lines(sys.stdout), each, table=fake_stages.HERE, preload=PRELOAD, gpus=("5", "GPU-7a"))
     assert result.ran == len(plan.nodes)
@@ -194,17 +218,3 @@ def test_a_stop_signal_ends_politely_and_the_next_run_continues(
     steps = events(fake_log)
     assert steps[f"step-1 train/{interrupted[0]}"] == 1, "work before the last checkpoint is not repeated"
     assert steps[f"run train/{interrupted[0]}"] == 2
-
-
-def test_preloading_starts_no_thread_and_no_cuda() -> None:
-    """A fork of a process with threads may find their locks held for ever, and CUDA reads its devices only once."""
-    code = (
-        "import importlib, os; from ablations.running.workers import _NO_THREAD, PRELOAD\n"
-        "os.environ |= _NO_THREAD\n"
-        "for name in PRELOAD: importlib.import_module(name)\n"
-        "import torch; assert not torch.cuda.is_initialized()\n"
-        "print([open(f'/proc/self/task/{task}/comm').read().strip() for task in os.listdir('/proc/self/task')])"
-    )
-    one = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=one, capture_output=True, text=True, check=True)
-    assert len(done.stdout.split(",")) == 1, done.stdout
