@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -44,10 +45,36 @@ def world():
     return usual_world(prompts={"evaluation": 12, "seen": 4}, pixels=16)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(Store, folder of the sweep, what was written): the tables of the usual world."""
+    root = tmp_path_factory.mktemp("whole")
+    folder = write_sweep(root, usual_world(prompts={"evaluation": 12, "seen": 4}, pixels=16))
+    return root, folder, write(root, folder)
+
+
+@pytest.fixture(scope="module")
+def partial(tmp_path_factory):
+    """(Store, folder of the sweep): the tables of a world where a seed of the second cell is not evaluated."""
+    root = tmp_path_factory.mktemp("partial")
+    world = usual_world(prompts={"evaluation": 12, "seen": 4}, pixels=16)
+    world.cells[1].absent = (2,)
+    folder = write_sweep(root, world)
+    write(root, folder)
+    return root, folder
+
+
+def copy_of(made, tmp_path):
+    """A store and the folder of its sweep, to be changed."""
+    root, folder = made[:2]
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    return tmp_path / folder.relative_to(root)
+
+
 @pytest.mark.slow
-def test_report_writes_all_and_the_same_bytes_again(tmp_path, world):
-    folder = write_sweep(tmp_path, world)
-    written = write(tmp_path, folder)
+def test_report_writes_all_and_the_same_bytes_again(tmp_path, whole):
+    folder = copy_of(whole, tmp_path)
+    written = [folder / path.name for path in whole[2]]
     assert [path.name for path in written] == FILES
     first = {path.name: path.read_bytes() for path in written}
     for path in written:
@@ -63,21 +90,21 @@ def test_report_writes_all_and_the_same_bytes_again(tmp_path, world):
 
 
 @pytest.mark.slow
-def test_the_figure_is_the_same_bytes_in_another_process(tmp_path, world):
+def test_another_process_writes_the_same_figures_and_imports_neither_the_grid_nor_torch(tmp_path, world, whole):
     folder = write_sweep(tmp_path, world)
-    script = "import sys, pathlib; from analysis.report import write; write(*map(pathlib.Path, sys.argv[1:]))"
-    figures = set()
-    for _ in range(2):
-        subprocess.run([sys.executable, "-c", script, str(tmp_path), str(folder)], check=True)
-        figures.add(tuple((folder / name).read_bytes() for name in ("effects.png", "effects.svg", "overlap.png")))
-    assert len(figures) == 1
+    script = (
+        "import sys, pathlib; from analysis.report import write; write(*map(pathlib.Path, sys.argv[1:]));"
+        "print([m for m in ('torch', 'ablations', 'wandb') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path), str(folder)]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "[]"
+    for name in ("effects.png", "effects.svg", "overlap.png"):
+        assert (folder / name).read_bytes() == (whole[1] / name).read_bytes(), name
 
 
 @pytest.mark.slow
-def test_rows_are_read_back_and_csv_names_the_origin(tmp_path, world):
-    world.cells[1].absent = (2,)
-    folder = write_sweep(tmp_path, world)
-    write(tmp_path, folder)
+def test_rows_are_read_back_and_csv_names_the_origin(partial, world):
+    _, folder = partial
     rows = read_rows(folder / "rows.json")
     assert to_csv(rows) == (folder / "table.csv").read_text()
     assert len(rows) == 5 * 2 * 3
@@ -112,10 +139,8 @@ def test_differences_are_those_of_the_scores(tmp_path, world):
 
 
 @pytest.mark.slow
-def test_markdown_tells_marks_missing_and_simulation(tmp_path, world):
-    world.cells[1].absent = (2,)
-    folder = write_sweep(tmp_path, world)
-    write(tmp_path, folder)
+def test_markdown_tells_marks_missing_and_simulation(tmp_path, partial):
+    folder = copy_of(partial, tmp_path)
     text = (folder / "table.md").read_text()
     assert text.index("held-out prompts") < text.index("## Split seen")
     assert "`metric=product` (baseline)†" in text
@@ -132,11 +157,10 @@ def test_markdown_tells_marks_missing_and_simulation(tmp_path, world):
 
 
 @pytest.mark.slow
-def test_terminal_table_fits_110_columns_and_needs_no_heavy_imports(tmp_path, world):
-    folder = write_sweep(tmp_path, world)
+def test_terminal_table_fits_110_columns_and_needs_no_heavy_imports(tmp_path, whole):
     with pytest.raises(UserError, match=r"rows\.json: no such file"):
-        render_terminal(folder)
-    write(tmp_path, folder)
+        render_terminal(tmp_path)
+    _, folder, _ = whole
     text = render_terminal(folder)
     assert max(len(line) for line in text.splitlines()) <= 110
     assert "metric=winner_only" in text
@@ -152,22 +176,13 @@ def test_terminal_table_fits_110_columns_and_needs_no_heavy_imports(tmp_path, wo
 
 
 @pytest.mark.slow
-def test_analysis_never_imports_the_grid_or_torch(tmp_path, world):
-    folder = write_sweep(tmp_path, world)
-    script = (
-        "import sys, pathlib; from analysis.report import write; write(*map(pathlib.Path, sys.argv[1:]));"
-        "print([m for m in ('torch', 'ablations', 'wandb') if m in sys.modules])"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path), str(folder)]
-    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "[]"
-
-
-@pytest.mark.slow
-def test_up_to_date_follows_inputs_and_outputs(tmp_path, world):
+def test_up_to_date_follows_inputs_and_outputs(tmp_path, world, partial):
     world.cells[1].absent = (2,)
-    folder = write_sweep(tmp_path, world)
+    folder = copy_of(partial, tmp_path)
+    lock = (folder / "tables.lock.json").read_bytes()
+    (folder / "tables.lock.json").unlink()
     assert not up_to_date(tmp_path, folder)
-    write(tmp_path, folder)
+    (folder / "tables.lock.json").write_bytes(lock)
     assert up_to_date(tmp_path, folder)
 
     (folder / "table.md").write_text("edited")
@@ -233,8 +248,8 @@ def test_the_tables_tell_what_was_trained_on(tmp_path, world):
 
 
 @pytest.mark.slow
-def test_a_range_is_shown_where_seeds_differ(tmp_path, world):
-    folder = write_sweep(tmp_path, world)
+def test_a_range_is_shown_where_seeds_differ(tmp_path, world, whole):
+    folder = copy_of(whole, tmp_path)
     keys = stage_keys(world.cells[3], 1)
     for stage, name, value in (("select", "kept", 17), ("train", "epochs", 7.5), ("train", "budget", "epochs")):
         path = tmp_path / "artefacts" / stage / keys[stage]
@@ -248,9 +263,9 @@ def test_a_range_is_shown_where_seeds_differ(tmp_path, world):
 
 
 @pytest.mark.slow
-def test_selections_without_the_newer_numbers_show_dashes(tmp_path, world):
+def test_selections_without_the_newer_numbers_show_dashes(tmp_path, world, whole):
     """Artefacts of an older version of the stage say less; nothing is made up."""
-    folder = write_sweep(tmp_path, world)
+    folder = copy_of(whole, tmp_path)
     keys = stage_keys(world.cells[0], 0)
     path = tmp_path / "artefacts" / "select" / keys["select"]
     (path / "summary.json").write_text(json.dumps({"kept": 20, "of": 100}))
@@ -263,9 +278,9 @@ def test_selections_without_the_newer_numbers_show_dashes(tmp_path, world):
 
 
 @pytest.mark.slow
-def test_new_selections_make_the_tables_old(tmp_path, world):
-    folder = write_sweep(tmp_path, world)
-    write(tmp_path, folder)
+def test_new_selections_make_the_tables_old(tmp_path, world, whole):
+    folder = copy_of(whole, tmp_path)
+    assert up_to_date(tmp_path, folder)
     world.cells[0].kept = 30
     write_select(tmp_path, stage_keys(world.cells[0], 0)["select"], world, world.cells[0], 0)
     assert not up_to_date(tmp_path, folder)
