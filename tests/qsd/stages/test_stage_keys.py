@@ -146,6 +146,8 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
                 moved |= keys(base) != keys({**base, name: _other(info.name, base[name])})
             except Exception as error:  # a member that does not exist also shows that it is read
                 moved |= any(words in str(error) for words in ("unknown", "no prompt of split"))
+            if moved:
+                break
         assert moved, name
 
 
