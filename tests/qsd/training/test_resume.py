@@ -28,8 +28,8 @@ from tests.qsd.training.stopping import StoppedError, files, stop_after
 
 pytestmark = pytest.mark.slow
 
-STEPS = 12
-SETTINGS = {"training__steps": STEPS, "training__caption_dropout": 0.3, "training__checkpoint_steps": 4}
+STEPS = 8
+SETTINGS = {"training__steps": STEPS, "training__caption_dropout": 0.3, "training__checkpoint_steps": 3}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def uninterrupted(world: TinyStages, tmp_path_factory: pytest.TempPathFactory) -
     return files(world.run(train, tmp_path_factory.mktemp("whole"), **SETTINGS))
 
 
-@pytest.mark.parametrize("stopped_at", [2, 4, 7, STEPS])
+@pytest.mark.parametrize("stopped_at", [2, 3, 5, STEPS])
 def test_a_stopped_training_ends_in_the_same_bytes(
     world: TinyStages, tmp_path: Path, uninterrupted: dict[str, bytes], stopped_at: int
 ) -> None:
@@ -50,7 +50,7 @@ def test_a_stopped_training_ends_in_the_same_bytes(
     assert set(uninterrupted) == outgoing | {"metrics.jsonl", "summary.json"}
 
 
-@pytest.mark.parametrize("steps", [0, 1, 7, STEPS - 1])
+@pytest.mark.parametrize("steps", [0, 1, 4, STEPS - 1])
 def test_a_training_asked_to_stop_loses_no_step(
     world: TinyStages, tmp_path: Path, uninterrupted: dict[str, bytes], steps: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,9 +71,9 @@ def test_at_most_the_steps_since_the_checkpoint_are_repeated(
     world: TinyStages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(StoppedError):
-        world.run(train, tmp_path, report=stop_after(7), **SETTINGS)
+        world.run(train, tmp_path, report=stop_after(5), **SETTINGS)
     world.run(train, tmp_path, **SETTINGS)
-    assert f"{STEPS - 4} steps in" in capsys.readouterr().out
+    assert f"{STEPS - 3} steps in" in capsys.readouterr().out
 
 
 def test_checkpoints_are_also_taken_by_time(world: TinyStages, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_checkpoints_are_also_taken_by_time(world: TinyStages, tmp_path: Path) -
 
 def test_a_damaged_checkpoint_is_not_used(world: TinyStages, tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
     with pytest.raises(StoppedError):
-        world.run(train, tmp_path, report=stop_after(7), **SETTINGS)
+        world.run(train, tmp_path, report=stop_after(5), **SETTINGS)
     checkpoint = tmp_path / ".state" / "checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     world.run(train, tmp_path, **SETTINGS)
@@ -95,13 +95,14 @@ def test_a_damaged_checkpoint_is_not_used(world: TinyStages, tmp_path: Path, uni
 def test_a_killed_process_ends_in_the_same_bytes(
     world: TinyStages, tmp_path: Path, uninterrupted: dict[str, bytes]
 ) -> None:
-    """A real process and a real SIGKILL, as soon as the first checkpoint is there."""
+    """A real process and a real SIGKILL, two steps after the first checkpoint, where the process waits for it."""
     script = (
-        "import sys; from pathlib import Path; from qsd.stages.train import run as train\n"
+        "import sys, time; from pathlib import Path; from qsd.stages.train import run as train\n"
         "from tests.qsd.tiny_stages import TinyStages\n"
         "root, output = map(Path, sys.argv[1:])\n"
         "artefacts = {name: root / name for name in ('data', 'select', 'encode')}\n"
-        f"TinyStages(root, artefacts).run(train, output, **{SETTINGS!r})"
+        "wait = lambda done, total, unit: time.sleep(300) if done == 5 else None\n"
+        f"TinyStages(root, artefacts).run(train, output, wait, **{SETTINGS!r})"
     )
     command = [sys.executable, "-c", script, str(world.root), str(tmp_path)]
     place = Path(__file__).parents[3]
