@@ -34,21 +34,21 @@ def few(world: TinyStages, tmp_path: Path) -> TinyStages:
 
 def test_resume_is_bit_equal_with_averages_validation_and_a_coupled_loss(few: TinyStages, tmp_path: Path) -> None:
     settings = {
-        "training__steps": 7,
+        "training__steps": 5,
         "training__micro_batch": 3,
-        "training__checkpoint_steps": 4,
+        "training__checkpoint_steps": 3,
         "training__ema": 0.9,
         "training__validation_pairs": 4,
         "training__validation_steps": 2,
         "loss__name": "adaptive_dpo",
     }
     whole = files(few.run(train, tmp_path / "whole", **settings))
-    for stopped_at in (3, 6):
+    for stopped_at in (2, 4):  # before and after the checkpoint
         again = tmp_path / str(stopped_at)
         with pytest.raises(StoppedError):
             few.run(train, again, report=stop_after(stopped_at), **settings)
         assert files(few.run(train, again, **settings)) == whole
-    assert [row["steps"] for row in read_validation(tmp_path / "whole")] == [2, 4, 6, 7]
+    assert [row["steps"] for row in read_validation(tmp_path / "whole")] == [2, 4, 5]
 
 
 def test_ema_saves_the_average_and_trains_the_same(world: TinyStages, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_compiled_unet_trains_the_same(world: TinyStages, tmp_path: Path, monk
         traced(module, backend="eager")
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_)
-    settings = {"training__steps": 1, "loss__name": "sft"}
+    settings = {"training__steps": 1, "loss__name": "sft", "lora__targets": ["to_q"]}  # tracing adapters takes long
     plain = read_metrics(world.run(train, tmp_path / "plain", **settings))
     assert not compiled
     assert read_metrics(world.run(train, tmp_path / "compiled", training__compile=True, **settings)) == plain
