@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import multiprocessing
-from dataclasses import replace
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +64,39 @@ def part(batch: PairBatch, places: list[int]) -> PairBatch:
     )
 
 
+@dataclass(frozen=True)
+class Filled:
+    """A training without a store, and the same one that has filled a store: artefacts, what they printed, the store."""
+
+    online: dict[str, bytes]
+    online_lines: str
+    shared: dict[str, bytes]
+    shared_lines: str
+    folder: Path
+
+    def copy(self, folder: Path) -> Path:
+        """The store, to be changed."""
+        return shutil.copytree(self.folder, folder)
+
+
+@pytest.fixture(scope="module")
+def filled(world: TinyStages, tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    root = tmp_path_factory.mktemp("filled")
+    with contextlib.redirect_stdout(io.StringIO()) as alone:
+        online = run(world, root / "online", None)
+    with contextlib.redirect_stdout(io.StringIO()) as filling:
+        shared = run(world, root / "filling", root / "shared")
+    return Filled(online, alone.getvalue(), shared, filling.getvalue(), root / "shared")
+
+
 def test_cells_that_share_errors_end_in_the_bytes_of_a_cell_that_does_not(
-    world: TinyStages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: TinyStages, tmp_path: Path, filled: Filled, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two losses, ranks and betas on one store; the second finds all."""
-    shared, pairs = tmp_path / "shared", 3 * 8
-    online = run(world, tmp_path / "a", None)
-    assert "computed in every step" in cache_lines(capsys)
-    assert run(world, tmp_path / "b", shared) == online
-    assert f"0 found, {pairs} computed" in cache_lines(capsys)
+    shared, pairs, online = filled.copy(tmp_path / "shared"), 3 * 8, filled.online
+    assert "reference errors: computed in every step" in filled.online_lines
+    assert filled.shared == online
+    assert f"0 found, {pairs} computed" in filled.shared_lines
     assert run(world, tmp_path / "c", shared) == online
     assert f"{pairs} found, 0 computed" in cache_lines(capsys)
     other = {"lora__rank": 4, "loss__beta": 900.0, "training__learning_rate": 2e-3}
@@ -171,15 +198,13 @@ def test_another_base_model_has_another_folder(world: TinyStages, tmp_path: Path
 
 
 def test_a_damaged_file_is_computed_again(
-    world: TinyStages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: TinyStages, tmp_path: Path, filled: Filled, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shared = tmp_path / "shared"
-    first = run(world, tmp_path / "a", shared)
+    shared = filled.copy(tmp_path / "shared")
     (path,) = shared.glob("*/*.errors")
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    capsys.readouterr()
-    assert run(world, tmp_path / "b", shared) == first
+    assert run(world, tmp_path / "b", shared) == filled.online
     assert "0 found, 24 computed for all cells; 1 damaged files were removed" in cache_lines(capsys)
     assert path.read_bytes() == content
 
@@ -199,17 +224,15 @@ def test_a_damaged_file_is_not_read(tmp_path: Path, damage: str) -> None:
 
 
 def test_stored_errors_that_do_not_fit_are_not_used(
-    world: TinyStages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: TinyStages, tmp_path: Path, filled: Filled, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As after a change of kernels that nobody noticed: an intact file with other numbers."""
-    shared = tmp_path / "shared"
-    online = run(world, tmp_path / "a", shared)
+    shared = filled.copy(tmp_path / "shared")
     (path,) = shared.glob("*/*.errors")
     entries = np.memmap(path, dtype=[("name", "<u8", 2), ("errors", "<f4", 2)], mode="r").copy()
     path.unlink()
     ErrorStore(path.parent).add(entries["name"], entries["errors"] * np.float32(1 + 1e-6))
-    capsys.readouterr()
-    assert run(world, tmp_path / "b", shared) == online
+    assert run(world, tmp_path / "b", shared) == filled.online
     lines = cache_lines(capsys)
     assert "(allowed: 0); computing them in every step" in lines
     assert "found" not in lines
