@@ -56,9 +56,12 @@ def probe(arguments: list[str], heavy: tuple[str, ...]) -> tuple[float, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", HELPS)
 def test_help_is_quick_and_imports_nothing_heavy(arguments: list[str], yardstick: float) -> None:
-    attempts = [probe(arguments, HEAVY) for _ in range(3)]
-    assert attempts[0][1] == "[]"
-    assert min(seconds for seconds, _ in attempts) < 0.5 * yardstick
+    for _ in range(3):  # of a busy machine's processor, one of three is enough
+        seconds, found = probe(arguments, HEAVY)
+        assert found == "[]"
+        if seconds < 0.5 * yardstick:
+            return
+    raise AssertionError(f"{seconds:.2f} s of processor time, of {0.5 * yardstick:.2f} s")
 
 
 def test_planning_imports_no_framework(plan_of: Planner, world: Path) -> None:

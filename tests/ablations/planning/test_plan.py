@@ -156,13 +156,14 @@ def test_the_shipped_example_of_ten_thousand_cells(tmp_path: Path) -> None:
     """The whole command with estimates costs less than 30 hashes per stage (the yardstick: 300,000, ten per stage)."""
     root = Path(__file__).resolve().parents[3]
     arguments = [sys.executable, "-c", _PROBE, str(tmp_path)]
-    outputs = [subprocess.run(arguments, cwd=root, capture_output=True, text=True, check=True).stdout for _ in range(3)]
-    assert "3,421 cells, 10,261 with all seeds" in outputs[0]
-    probes = [output.splitlines()[-1].split() for output in outputs]
-    assert (
-        min(float(command) / float(hashes) for _, command, hashes, _ in probes) < 3
-    )  # of one process, one after another
-    assert max(int(probe[3]) for probe in probes) < 500 * 1024**2
+    ratios: list[float] = []
+    while len(ratios) < 3 and (not ratios or ratios[-1] >= 3):  # on a busy machine, one of three is enough
+        output = subprocess.run(arguments, cwd=root, capture_output=True, text=True, check=True).stdout
+        assert "3,421 cells, 10,261 with all seeds" in output
+        _, command, hashes, memory = output.splitlines()[-1].split()  # of one process, one after another
+        ratios.append(float(command) / float(hashes))
+        assert int(memory) < 500 * 1024**2
+    assert ratios[-1] < 3
 
 
 def test_plan_command_prints_cells_and_stages(assets: Path, capsys: pytest.CaptureFixture[str]) -> None:
