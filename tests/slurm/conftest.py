@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ablations.planning.plan import Plan
+from ablations.running import local
+from ablations.running.display import Lines
 from ablations.slurm import finish_job
 from ablations.slurm.profile import Profile, read_profile
 from ablations.slurm.submit import Submitted, submit
 from ablations.store.artefacts import Store
 from tests.ablations import fake_stages
 from tests.ablations.conftest import plan_of, store, world
+from tests.ablations.local_run import PRELOAD
 from tests.conftest import ROOT
 from tests.slurm.one_node import OneNode, install
 from tests.slurm.watch import scancel_all
@@ -24,6 +27,7 @@ from tests.slurm.watch import scancel_all
 __all__ = ["plan_of", "store", "world"]
 PROFILE = Path(__file__).with_name("one_node.yaml")
 Submit = Callable[..., Submitted]
+Prepare = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
@@ -79,9 +83,30 @@ def submit_plan(slurm: OneNode, store: Store, profile: Profile, fake_log: Path) 
     return run
 
 
+@pytest.fixture
+def prepare(store: Store, fake_log: Path) -> Prepare:
+    """Do on this machine, without a job, the stages of a plan that need no training.
+
+    A job starts Python twice, so a test of trainings has only them and what follows them in the queue. Stages of the
+    kinds in ``but`` are left to jobs, with those that need them.
+    """
+
+    def run(plan: Plan, but: Collection[str] = ()) -> None:
+        ready: set[str] = set()
+        for key, node in plan.nodes.items():  # inputs stand before their users
+            if node.stage not in ("train", *but) and ready.issuperset(node.inputs.values()):
+                ready.add(key)
+        with fake_log.with_name("prepared.log").open("w") as log:
+            result = local.run(plan, store, Lines(log), 2, fake_stages.HERE, PRELOAD, only=ready)
+        assert not result.failures
+
+    return run
+
+
 @pytest.fixture(autouse=True)
 def _job_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    # The first job compiles the snapshot's modules for all others.
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     for name in list(os.environ):
         if name.startswith("SLURM_") and name != "SLURM_CONF":
             monkeypatch.delenv(name)

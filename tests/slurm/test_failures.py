@@ -16,16 +16,17 @@ from ablations.store.launches import launches
 from tests.ablations.conftest import SMALL, TWO_RANKS, Planner
 from tests.ablations.faults import faulty
 from tests.conftest import ROOT
-from tests.slurm.conftest import PROFILE, Submit
+from tests.slurm.conftest import PROFILE, Prepare, Submit
 from tests.slurm.watch import command, job_of, logs, runs, scancel_all, undone, wait_for, wait_for_end
 
 pytestmark = pytest.mark.slow
 
 
 def test_a_failing_stage_takes_only_its_followers_along(
-    plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path
+    plan_of: Planner, prepare: Prepare, submit_plan: Submit, store: Store, fake_log: Path
 ) -> None:
     plan = plan_of("question: q\nexperiment: tiny\naxes: {loss.beta: [5, 666]}\nbaseline: {loss.beta: 5}\nseeds: [0]\n")
+    prepare(plan)
     submit_plan(plan)
     wait_for_end()
     assert undone(plan, store) == [f"{stage} beta=666 seed 0" for stage in ("train", "generate", "evaluate")], logs(
@@ -41,9 +42,10 @@ def test_a_failing_stage_takes_only_its_followers_along(
 
 
 def test_a_diverged_training_is_submitted_again_only_if_asked(
-    plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path
+    plan_of: Planner, prepare: Prepare, submit_plan: Submit, store: Store, fake_log: Path
 ) -> None:
     plan = plan_of(faulty(608, 610))
+    prepare(plan)
     submit_plan(plan)
     wait_for_end()
     wait_for(lambda: not command("squeue", "--noheader"), "the last job")
@@ -63,10 +65,16 @@ def test_a_diverged_training_is_submitted_again_only_if_asked(
 
 
 def test_scancel_of_one_element(
-    plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path, monkeypatch: pytest.MonkeyPatch
+    plan_of: Planner,
+    prepare: Prepare,
+    submit_plan: Submit,
+    store: Store,
+    fake_log: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FAKE_STEP_S", "1")
     plan = plan_of(TWO_RANKS)
+    prepare(plan)
     submit_plan(plan)
     wait_for(lambda: "step-1 " in fake_log.read_text(), "a training step")
     command("scancel", job_of(plan, store, "train", 1))

@@ -16,7 +16,7 @@ from ablations.store.artefacts import Store
 from ablations.store.launches import latest_jobs
 from qsd.errors import UserError
 from tests.ablations.conftest import TWO_RANKS, Planner
-from tests.slurm.conftest import Submit
+from tests.slurm.conftest import Prepare, Submit
 from tests.slurm.one_node import CPUS, OneNode
 from tests.slurm.watch import command, job_of, logs, queue, runs, undone, wait_for, wait_for_end
 
@@ -46,10 +46,15 @@ def _steps_take_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_STEP_S", "3")
 
 
-def test_a_preempted_job_is_requeued_and_goes_on(
-    plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path
-) -> None:
-    plan = plan_of(TWO_RANKS)
+@pytest.fixture
+def plan(plan_of: Planner, prepare: Prepare) -> Plan:
+    """Two trainings and what follows them, of which nothing has run; the rest is done."""
+    made = plan_of(TWO_RANKS)
+    prepare(made)
+    return made
+
+
+def test_a_preempted_job_is_requeued_and_goes_on(plan: Plan, submit_plan: Submit, store: Store, fake_log: Path) -> None:
     submit_plan(plan)
     wait_for(lambda: step(fake_log, 1) == 2, "a training step of both cells")
     urgent = command("sbatch", "--parsable", "--partition=high", f"--cpus-per-task={CPUS}", "--mem=10", "--wrap=true")
@@ -61,8 +66,7 @@ def test_a_preempted_job_is_requeued_and_goes_on(
     assert restarts(store) == 1
 
 
-def test_a_lost_node(slurm: OneNode, plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path) -> None:
-    plan = plan_of(TWO_RANKS)
+def test_a_lost_node(slurm: OneNode, plan: Plan, submit_plan: Submit, store: Store, fake_log: Path) -> None:
     submit_plan(plan)
     wait_for(lambda: step(fake_log, 1) == 2, "a training step of both cells")
     slurm.kill("slurmd")
@@ -76,9 +80,8 @@ def test_a_lost_node(slurm: OneNode, plan_of: Planner, submit_plan: Submit, stor
 
 
 def test_a_restarted_slurmd_finds_its_jobs_alive(
-    slurm: OneNode, plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path
+    slurm: OneNode, plan: Plan, submit_plan: Submit, store: Store, fake_log: Path
 ) -> None:
-    plan = plan_of(TWO_RANKS)
     submit_plan(plan)
     wait_for(lambda: step(fake_log, 1) == 2, "a training step of both cells")
     slurm.kill("slurmd")
@@ -89,9 +92,8 @@ def test_a_restarted_slurmd_finds_its_jobs_alive(
 
 
 def test_a_silent_controller_is_no_answer_and_a_restarted_one_goes_on(
-    slurm: OneNode, plan_of: Planner, submit_plan: Submit, store: Store, fake_log: Path
+    slurm: OneNode, plan: Plan, submit_plan: Submit, store: Store, fake_log: Path
 ) -> None:
-    plan = plan_of(TWO_RANKS)
     submit_plan(plan)
     wait_for(lambda: step(fake_log, 1) == 2, "a training step of both cells")
     job = job_of(plan, store, "train")
@@ -131,6 +133,7 @@ def start_after_crash(slurm: OneNode) -> None:
 def crashed(
     slurm: OneNode,
     plan_of: Planner,
+    prepare: Prepare,
     submit_plan: Submit,
     store: Store,
     fake_log: Path,
@@ -140,6 +143,7 @@ def crashed(
     gate = fake_log.with_name("gate")
     monkeypatch.setenv("FAKE_GATE", f"select:{gate}")
     plan = plan_of(TWO_RANKS)
+    prepare(plan, but=["select"])
     submit_plan(plan)
     wait_for(lambda: "run select/" in fake_log.read_text(), "the selection to have begun")
     remembered = slurm.save()

@@ -18,7 +18,7 @@ from ablations.store.states import states
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.faults import faulty
-from tests.slurm.conftest import Submit
+from tests.slurm.conftest import Prepare, Submit
 from tests.slurm.one_node import OneNode
 from tests.slurm.watch import command, logs, queue, runs, undone, wait_for, wait_for_end
 
@@ -33,12 +33,14 @@ def counts(plan: Plan, store: Store) -> dict[str, int]:
 def test_failures_and_a_retry_of_one_cause(
     slurm: OneNode,
     plan_of: Planner,
+    prepare: Prepare,
     store: Store,
     submit_plan: Submit,
     fake_log: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = plan_of(faulty(605, 610))
+    prepare(plan)
     submit_plan(plan)
     assert set(counts(plan, store)) <= {"queued", "running", "done"}
     wait_for_end()

@@ -19,7 +19,7 @@ from ablations.slurm.profile import Profile
 from ablations.store import attempts
 from ablations.store.artefacts import Store
 from tests.ablations.conftest import Planner
-from tests.slurm.conftest import Submit
+from tests.slurm.conftest import Prepare, Submit
 from tests.slurm.one_node import CPUS, OneNode
 from tests.slurm.watch import command, job_of, logs, queue, release_requeued, undone, wait_for, wait_for_end
 
@@ -35,9 +35,12 @@ overrides: {training.steps: 25}
 
 
 @pytest.fixture
-def plan(plan_of: Planner, monkeypatch: pytest.MonkeyPatch) -> Plan:
+def plan(plan_of: Planner, prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """A training and what follows it, of which nothing has run; the rest is done."""
     monkeypatch.setenv("FAKE_STEP_S", "0.4")
-    return plan_of(ONE)
+    made = plan_of(ONE)
+    prepare(made)
+    return made
 
 
 def train_of(plan: Plan) -> StageNode:
