@@ -35,7 +35,7 @@ PRELOAD = (
     "diffusers.models.autoencoders.autoencoder_kl",
     "diffusers.models.unets.unet_2d_condition",
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
-    "open_clip.model",
+    "ablations.running.preload_clip",
     "pandas",
     "pyarrow.dataset",
 )

@@ -7,7 +7,8 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,19 @@ import pytest
 from ablations.grid.keys import StageNode
 from ablations.grid.spec import read_sweep
 from ablations.planning.plan import make_plan
-from ablations.running import attempt, local
-from ablations.running.display import Display, Lines
+from ablations.running import attempt
 from ablations.running.stopping import SIGNALS
 from ablations.running.workers import PRELOAD, Workers
 from ablations.store import attempts
 from ablations.store.artefacts import Store
 from ablations.store.jobs import QSD, Job
 from qsd.stages import spec
+from tests.ablations import preloaded
 from tests.ablations.kill import tree
 from tests.ablations.tiny_project import make_project
 
-STEPS = 80
+STEPS = 100
+"""Enough for each signal to come ten to twenty steps after the one before."""
 SWEEP = f"""\
 question: Does a stop change anything?
 experiment: tiny
@@ -40,25 +42,9 @@ overrides:
   training.checkpoint_seconds: 1000
 seeds: [0]
 """
+PAIRS_PER_STEP = 4
+"""Of the tiny project."""
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """(project, train node), which was trained undisturbed."""
-    root = make_project(tmp_path_factory.mktemp("stop"))
-    (root / "sweeps" / "one.yaml").write_text(SWEEP)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        plan = make_plan(read_sweep(Path("sweeps/one.yaml")), spec)
-        store = Store(root / "runs", spec.key_of)
-        with Path("log").open("w") as log:
-            display: Display = Lines(log)
-            before = {key for key, node in plan.nodes.items() if node.stage not in ("generate", "evaluate")}
-            result = local.run(plan, store, display, 1, only=before)
-        assert result.failures == []
-        node = next(node for node in plan.nodes.values() if node.stage == "train")
-        yield root, node
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +55,22 @@ def workers() -> Iterator[Workers]:
     made.close()
 
 
+@pytest.fixture(scope="module")
+def whole(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(project, train node), which was trained undisturbed."""
+    root = make_project(tmp_path_factory.mktemp("stop"))
+    (root / "sweeps" / "one.yaml").write_text(SWEEP)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        plan = make_plan(read_sweep(Path("sweeps/one.yaml")), spec)
+        for identity, node in enumerate(plan.nodes.values()):  # inputs stand before their users
+            if node.stage not in ("generate", "evaluate"):
+                workers.start(identity, Job.of(node, QSD, root / "runs", root).write(), {})
+                assert wait(workers) == attempt.EXIT_DONE
+        node = next(node for node in plan.nodes.values() if node.stage == "train")
+        yield root, node
+
+
 def ending(store: Store, node: StageNode) -> dict[str, Any]:
     folder = attempts.latest(store, node.stage, node.key)
     assert folder is not None
@@ -77,55 +79,44 @@ def ending(store: Store, node: StageNode) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("number", "processes"), [*((number, 1) for number in SIGNALS), (signal.SIGUSR2, 2)])
+@pytest.mark.parametrize(("numbers", "processes"), [(SIGNALS, 1), ([signal.SIGUSR2] * 2, 2)])
 def test_a_stopped_training_loses_no_step_and_ends_in_the_same_bytes(
-    number: int, processes: int, whole: tuple[Path, StageNode], workers: Workers, tmp_path: Path
+    numbers: Sequence[int], processes: int, whole: tuple[Path, StageNode], workers: Workers, tmp_path: Path
 ) -> None:
-    """Those of an undisturbed training in one process, also where two share each step."""
+    """Those of an undisturbed training in one process, also where two share each step; one signal after the other."""
     root, node = whole
     done = Store(root / "runs", spec.key_of)
     store = Store(tmp_path / "runs", spec.key_of)
     for stage, key in node.inputs.items():
         shutil.copytree(done.artefact(stage, key), store.artefact(stage, key))
     job = Job.of(node, QSD, store.root, root, processes=processes).write()
-    draw = random.Random(number)
+    draw = random.Random(processes)
     metrics = store.partial(node.stage, node.key) / "metrics.jsonl"
+    ten_steps = min(10 * PAIRS_PER_STEP / row["pairs_per_second"] for row in rates(done, node))
     reached: list[int] = []
-    for identity in range(STEPS):
+    for identity, number in enumerate(numbers):
         workers.start(identity, job, {})
-        code = at_work(workers, metrics, draw.random())
-        if code is None:
-            workers.signal(identity, number)
-            code = wait(workers)
-        if code == attempt.EXIT_DONE:
-            break
-        assert code == attempt.EXIT_INTERRUPTED
+        before = rows(metrics)
+        assert wait(workers, lambda before=before: rows(metrics) > before) is None, "still at work"
+        # Any instant within a step; how many steps came before it does not depend on how busy the machine is.
+        time.sleep(draw.random() * ten_steps)
+        workers.signal(identity, number)
+        assert wait(workers) == attempt.EXIT_INTERRUPTED, "the signal must hit a running training"
         found = ending(store, node)
         assert (found["state"], found["signal"]) == ("interrupted", signal.Signals(number).name)
         reached.append(found["progress"]["done"])
         assert kept_step(store, node) == reached[-1], "every step that was made is kept"
-    assert len(reached) >= 2, "the signals must hit a running training"
+    workers.start(len(numbers), job, {})
+    assert wait(workers) == attempt.EXIT_DONE
     assert reached == sorted(set(reached)), "each attempt goes on from where the one before it stopped"
     assert tree(store.artefact("train", node.key)) == tree(done.artefact("train", node.key))
 
 
-def at_work(workers: Workers, metrics: Path, share: float) -> int | None:
-    """Wait for 20 steps of the attempt, then for a share of the time that its second ten took.
-
-    Thus the instant is any within a step, but the count of steps before it does not hang on how busy the machine is.
-
-    Returns:
-        Its exit status, if it ends before.
-    """
-    seen: list[float] = []
-    for _ in range(2):
-        before = rows(metrics)
-        code = wait(workers, lambda before=before: rows(metrics) > before)
-        if code is not None:
-            return code
-        seen.append(time.monotonic())
-    time.sleep(share * (seen[1] - seen[0]))
-    return None
+def rates(store: Store, node: StageNode) -> list[dict[str, Any]]:
+    """How fast the steps of the latest attempt were, ten at a time."""
+    folder = attempts.latest(store, node.stage, node.key)
+    assert folder is not None
+    return [json.loads(line) for line in (folder / "rates.jsonl").read_text().splitlines()]
 
 
 def rows(path: Path) -> int:
@@ -155,9 +146,24 @@ def test_an_attempt_keeps_the_rates_of_its_training(whole: tuple[Path, StageNode
     """Beside its log: an artefact holds no times."""
     root, node = whole
     store = Store(root / "runs", spec.key_of)
-    folder = attempts.latest(store, node.stage, node.key)
-    assert folder is not None
-    rows = [json.loads(line) for line in (folder / "rates.jsonl").read_text().splitlines()]
-    assert [row["steps"] for row in rows] == list(range(10, STEPS + 1, 10))
-    assert all(row["pairs_per_second"] > 0 and row["flops_per_second"] > 0 for row in rows)
+    found = rates(store, node)
+    assert [row["steps"] for row in found] == list(range(10, STEPS + 1, 10))
+    assert all(row["pairs_per_second"] > 0 and row["flops_per_second"] > 0 for row in found)
     assert not (store.artefact(node.stage, node.key) / "rates.jsonl").exists()
+
+
+def test_preloading_starts_no_thread_and_no_cuda(workers: Workers, whole: tuple[Path, StageNode]) -> None:
+    """A fork of a process with threads may find their locks held for ever, and CUDA reads its devices only once."""
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    names = [path.read_text().strip() for path in Path(f"/proc/{server}/task").glob("*/comm")]
+    assert len(names) == 1, names
+    ours, its = get_context("forkserver").Pipe()
+    child = get_context("forkserver").Process(
+        target=preloaded.tell, args=(its, [*PRELOAD, "open_clip.model"], ["timm", "wandb"])
+    )
+    child.start()
+    missing, needless, cuda = ours.recv()
+    child.join()
+    assert missing == [], "a child finds all of it imported"
+    assert needless == []
+    assert not cuda
