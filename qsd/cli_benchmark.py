@@ -40,12 +40,12 @@ def hps(
     ] = None,
 ) -> None:
     """HPS v2: one image per prompt, scored x 100, mean and spread of ten groups per style."""
+    from qsd.config.assignments import assignments
     from qsd.config.load import build, load_flat, override
     from qsd.evaluation import hps_paired, hps_published
     from qsd.evaluation.hps_measure import measure
     from qsd.evaluation.hps_pictures import SET_BY_BENCHMARK, Files, Generated
     from qsd.progress import ShownProgress
-    from qsd.stages.run_single import assignments
 
     scorer_name = _scorer(version, scorer)
     overrides = assignments(settings or [])

@@ -31,10 +31,10 @@ def step_reward(
     steps_left: Annotated[str, typer.Option(help="Sampler steps from the states to the image, by comma.")] = "12,8,4,1",
 ) -> None:
     """The reward of the predicted clean image (TailorPO's Eq. 12) against the expected final reward."""
+    from qsd.config.assignments import assignments
     from qsd.config.load import build, load_flat, override
     from qsd.evaluation.step_reward import PAGE, Extent, run
     from qsd.progress import ShownProgress
-    from qsd.stages.run_single import assignments
 
     extent = Extent(states, rollouts, _numbers(steps_left))
     flat = override(load_flat(experiment), assignments(settings or []))

@@ -44,7 +44,7 @@ def subject_of(sweep: Sweep, experiment: str | None, needed: float | None = None
     Raises:
         UserError: the experiment is missing or damaged.
     """
-    values = override(load_flat(find_experiment(experiment or sweep.experiment)), sweep.overrides)
+    values = override(load_flat(find_experiment(experiment or sweep.experiment)), sweep.fixed)
     varied: dict[str, list[Any]] = {}
     for choice in (sweep.varies, *sweep.include):
         for name, values_tried in choice.items():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ablations.commands.plan_display import sharing_line
 from ablations.formatting import format_count
+from ablations.grid.settings import typed
 from ablations.planning.look_lines import look_lines
 from ablations.planning.looks import limited
 from ablations.recovery import failures as grouping
@@ -51,7 +52,7 @@ def run(
     folder = finalize.write_cells(plan, store, commit)
     left, diverged = _left(plan, store)
     if diverged and only is None:
-        print(divergence.notice(plan.sweep.name, diverged), flush=True)
+        print(divergence.notice(typed(plan.sweep), diverged), flush=True)
     with following(store.root, folder, plan.cells[0].values, only is not None or bool(left)):
         more, all_diverged = True, list[local.Failure]()
         while more:
@@ -70,7 +71,7 @@ def run(
     print(text, flush=True)
     results = finalize.results_line(folder)
     if all_diverged:
-        print(divergence.notice(plan.sweep.name, [each.label for each in all_diverged]), flush=True)
+        print(divergence.notice(typed(plan.sweep), [each.label for each in all_diverged]), flush=True)
     if result.failures:
         if results:
             print(results, flush=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablations.commands.common import RUNS, Experiment, Gpus, Jobs, Name, Runs, Seeds, app, planned
+from ablations.commands.common import RUNS, Experiment, Gpus, Jobs, Name, Runs, Seeds, Settings, app, looked_at, planned
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def run(
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
+    settings: Settings = None,
     cluster: Annotated[
         str, typer.Option(help="Where to run: local, or a profile (experiments/clusters/NAME.yaml, or a path).")
     ] = "local",
@@ -41,16 +42,20 @@ def run(
     if cluster != "local":
         find_profile(cluster)  # planning can take seconds; a wrong name should be reported before
     chosen_gpus = local_gpus(gpus)
-    sweep_plan, store = planned(name, experiment, runs, seeds)
+    sweep_plan, store = planned(name, experiment, runs, seeds, settings)
     if cluster != "local" and _submit(sweep_plan, store, cluster, canary, name, experiment):
         return
     raise typer.Exit(launch.run(sweep_plan, store, jobs, gpus=chosen_gpus))
 
 
 @app.command()
-def resume(name: Name, runs: Runs = RUNS) -> None:
-    """Continue a sweep where it was last launched; on a cluster, submit exactly the stages that are missing."""
+def resume(name: Name, runs: Runs = RUNS, settings: Settings = None) -> None:
+    """Continue a sweep where it was last launched; on a cluster, submit exactly the stages that are missing.
+
+    Without settings, this is its latest launch with its settings.
+    """
     from ablations.commands import launch
+    from ablations.grid.settings import options
     from ablations.grid.spec import find_sweep
     from ablations.slurm import finish_job
     from ablations.slurm.resubmit import resubmit
@@ -58,16 +63,20 @@ def resume(name: Name, runs: Runs = RUNS) -> None:
     from ablations.store.launches import latest_launch
     from qsd.stages import spec as stages
 
-    last = latest_launch(Store(runs, stages.key_of), find_sweep(name).stem)
+    wanted = planned(name, None, runs, None, settings)[0].name if settings else find_sweep(name).stem
+    last = latest_launch(Store(runs, stages.key_of), wanted)
     if last is not None:
+        if last.arguments.get("settings") and not settings:
+            print(f"with {options(last.arguments['settings'])}, as it was launched")
         print(resubmit(runs, last.arguments, last.profile, finish_job.run))
         return
-    sweep_plan, store = planned(name, None, runs, None)
+    sweep_plan, store = looked_at(name, None, runs, None, settings)
     raise typer.Exit(launch.run(sweep_plan, store, None))
 
 
 def _submit(plan: Plan, store: Store, cluster: str, canary: bool, name: str, experiment: str | None) -> bool:
     """Submit the plan; False if everything is done, so that only the tables remain to be shown."""
+    from ablations.grid.settings import options
     from ablations.slurm import finish_job
     from ablations.slurm.profile import find_profile, read_profile
     from ablations.slurm.submit import submit
@@ -75,9 +84,12 @@ def _submit(plan: Plan, store: Store, cluster: str, canary: bool, name: str, exp
     for notice in plan.notices:
         print(f"note: {notice}")
     seeds = None if plan.looks else list(plan.sweep.seeds)  # with looks, the sweep's file says which are needed
-    arguments = {"name": name, "experiment": experiment, "seeds": seeds}
+    arguments = {"name": name, "experiment": experiment, "seeds": seeds, "settings": dict(plan.sweep.settings)}
     submission = submit(plan, store, read_profile(find_profile(cluster)), arguments, finish_job.run, canary=canary)
     if submission.launch is None and not submission.queued:
         return False
-    print(f"{submission}\n'ablate status {name}' shows the progress; 'ablate resume {name}' submits lost stages again")
+    again = f"{name} {options(plan.sweep.settings)}".strip()
+    print(
+        f"{submission}\n'ablate status {again}' shows the progress; 'ablate resume {again}' submits lost stages again"
+    )
     return True

@@ -24,7 +24,7 @@ from qsd.registry import suggest
 from qsd.regular_files import check_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Container, Mapping
 
     from ablations.grid.combinations import Choice, Point, When
     from analysis.data.variances import Variances
@@ -41,6 +41,10 @@ _EXAMPLES = {
     "seeds": "seeds: [0, 1, 2]",
 }
 _KEYS = (*_REQUIRED, "zip", "when", "exclude", "include", "controls", "overrides", "primary", "variances")
+_NO_OVERRIDES = {
+    "seed": "the seed is given by 'seeds'",
+    "adapter": "the base model is always a cell; 'adapter' is not set",
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -58,6 +62,7 @@ class Sweep:
         baseline: dotted name -> value for every axis that exists there: the cell that others are compared with.
         seeds: training seeds; every cell runs once with each, with ``looks`` only as far as they are needed.
         overrides: dotted name -> value, put over the experiment for all cells.
+        settings: the same, of the command line; put over the overrides (``ablations.grid.settings``).
         zips: groups of axes that vary together.
         when: axis -> what must hold for it to exist; elsewhere it keeps the experiment's value.
         exclude: combinations that are left out.
@@ -83,6 +88,12 @@ class Sweep:
     primary: Primary = field(default_factory=Primary)
     variances: Variances | None = None
     looks: SeedLooks | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What is put over the experiment for all cells, by the file and by the command line."""
+        return {**self.overrides, **self.settings}
 
     @property
     def groups(self) -> list[Group]:
@@ -242,15 +253,18 @@ def _check_replicates(node: Node, seeds: tuple[int, ...], groups: list[Group]) -
             raise place.error(f"with the axis '{REPLICATE}' a seed must be below {REPLICATE_SEEDS}, not {seed}")
 
 
+def no_override(name: str, axes: Container[str]) -> str | None:
+    """Why a field cannot be set for all cells of a sweep with these axes; None if it can."""
+    if name in axes:
+        return f"'{name}' is an axis of this sweep; an override would have no effect"
+    return _NO_OVERRIDES.get(name)
+
+
 def _overrides(node: Node, groups: list[Group]) -> dict[str, Any]:
     leaves = flatten(clauses.mapping(node, "overrides"))
-    refusals: dict[str, Callable[[], str]] = {
-        "seed": lambda: "the seed is given by 'seeds'",
-        "adapter": lambda: "the base model is always a cell; 'adapter' is not set",
-    }
+    axes = {name for group in groups for name in group.values}
     for name, leaf in leaves.items():
-        if name in refusals:
-            raise leaf.error(refusals[name]())
-        if any(name in group.values for group in groups):
-            raise leaf.error(f"'{name}' is an axis of this sweep; an override would have no effect")
+        reason = no_override(name, axes)
+        if reason:
+            raise leaf.error(reason)
     return {name: convert(schema_fields()[name], leaf.plain()) for name, leaf in leaves.items()}

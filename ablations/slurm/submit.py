@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.grid.settings import typed
 from ablations.running import finalize, snapshot
 from ablations.running.precompute import groups
 from ablations.running.processes import count_of
@@ -103,7 +104,7 @@ def submit(
         plan: what to run.
         store: where results are kept; on a disk that nodes see.
         profile: the site.
-        arguments: what selects the same sweep again: {"name", "experiment", "seeds"} of the command line.
+        arguments: what selects the same sweep again: {"name", "experiment", "seeds", "settings"} of the command line.
         last_job: what the last job of the launch calls with the path of its file: ``finish_job.run``. It submits
             again where the queue had no room, so this module cannot import it.
         table: module with the stage table.
@@ -152,7 +153,7 @@ def _submit(
     diverged = {} if only is not None else divergence.diverged_stages(store, left)
     todo, queued = _todo(left, {*states, *diverged}, states, only), _jobs(states)
     labels = [plan.label(left[key]) for key in diverged if key not in queued]
-    about_diverged = divergence.notice(plan.sweep.name, labels) if labels else ""
+    about_diverged = divergence.notice(typed(plan.sweep), labels) if labels else ""
     freed = free(stale(store, left, plan.nodes.keys() - left.keys(), states, cluster))
     if not todo:
         return Submitted(None, queued=len(queued), freed=freed, diverged=about_diverged)

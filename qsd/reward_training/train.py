@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from qsd.config.assignments import assignments
 from qsd.config.digest import canonical_json, digest
 from qsd.config.fields import Kind, fields_of
 from qsd.config.load import Flat, build_as, load_flat, override
@@ -33,7 +34,7 @@ from qsd.rewards.opening import open_reward
 from qsd.rewards.revision import revision
 from qsd.rewards.scorer import Scorer
 from qsd.runtime import STATE, Report
-from qsd.stages.run_single import assignments, claim
+from qsd.stages.run_single import claim
 from qsd.training.engine import Engine
 from qsd.training.processes import Processes, join
 
@@ -48,7 +49,7 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Flat:
         UserError: a mistake in it, with its place.
     """
     flat = load_flat(path, schema=RewardTrainingConfig)
-    return override(flat, assignments(settings), RewardTrainingConfig)
+    return override(flat, assignments(settings, RewardTrainingConfig), RewardTrainingConfig)
 
 
 def train_reward(recipe: Path, settings: Sequence[str], output: Path, report: Report) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from qsd.config.assignments import assignments
 from qsd.config.check import schema_fields
 from qsd.config.digest import canonical_json, hub_note, may_change
 from qsd.config.fields import Kind
 from qsd.config.load import build, load_flat, override
-from qsd.config.yaml_nodes import parse
 from qsd.errors import UserError
 from qsd.files import remove_leftovers, write_bytes
 from qsd.registry import suggest
@@ -59,36 +59,6 @@ def run_stage(
     if rank() == 0:
         context.clear_state()
         remove_leftovers(output)
-
-
-def assignments(settings: Sequence[str]) -> dict[str, Any]:
-    """The values of ``dotted.name=value`` by name.
-
-    Raises:
-        UserError: as :func:`assignment`; or a name that is there twice.
-    """
-    values: dict[str, Any] = {}
-    for setting in settings:
-        name, value = assignment(setting)
-        if name in values:
-            raise UserError(f"--set {name} is given twice; leave the one that is meant")
-        values[name] = value
-    return values
-
-
-def assignment(setting: str) -> tuple[str, Any]:
-    """The name and the value of ``dotted.name=value``.
-
-    Raises:
-        UserError: no equals sign, or no readable value.
-    """
-    name, equals, text = setting.partition("=")
-    if not equals:
-        raise UserError(f"--set {setting}: write it as dotted.name=value")
-    values = parse(f"value: {text}", f"--set {name.strip()}").plain()
-    if len(values) > 1:
-        raise UserError(f"--set {name.strip()}: several lines; give each setting a --set of its own")
-    return name.strip(), values["value"]
 
 
 def input_folders(stage: str, given: Sequence[str], wanted: Sequence[str]) -> dict[str, Path]:
