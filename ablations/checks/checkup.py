@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ablations.checks import machine_checks
 from ablations.checks.doctor import FAIL, OK, WARN, Check, Finding
 from ablations.checks.required_files import required_files, verify
-from ablations.grid.spec import find_experiment
 from qsd.config.digest import hub_note, may_change
+from qsd.config.find import find_experiment
 from qsd.config.load import load_flat, override
 from qsd.errors import UserError
 

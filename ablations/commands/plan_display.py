@@ -33,6 +33,8 @@ def cells_as_json(plan: Plan, states: Mapping[str, str]) -> list[dict[str, Any]]
 def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     """Print the question, the cells, a table of stages, and the estimate."""
     print(f"{plan.name}: {summary['question']}")
+    if len(plan.files) > 1:
+        print(f"experiment: {' extends '.join(map(str, plan.files))}")
     _print_cells(plan)
     for line in look_lines(plan.looks):
         print(line)

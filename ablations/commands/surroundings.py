@@ -27,8 +27,8 @@ def doctor(
     """Check this machine, a cluster and what a sweep needs, and say how to fix it; exit status 1 if a check fails."""
     from ablations.checks import doctor as checking
     from ablations.checks.checkup import checks, experiment_subject, subject_of
-    from ablations.grid.spec import find_experiment
     from qsd.config.assignments import assignments
+    from qsd.config.find import find_experiment
     from qsd.config.load import load_flat, override
 
     subject = None
@@ -96,7 +96,7 @@ def prefetch(
 ) -> None:
     """Download what an experiment names by hub names, and verify everything else; for nodes without internet."""
     from ablations.checks.required_files import fetch, required_files
-    from ablations.grid.spec import find_experiment
+    from qsd.config.find import find_experiment
     from qsd.config.load import load_flat
 
     needed = required_files(load_flat(find_experiment(experiment)))

@@ -16,12 +16,12 @@ from ablations.grid.stated_variances import read_variances
 from ablations.grid.values import REPLICATE, REPLICATE_SEEDS, axis_field, axis_value, show
 from qsd.config.check import convert, schema_fields
 from qsd.config.fields import MOST_SEED
-from qsd.config.load import flatten, is_recipe
+from qsd.config.find import find_experiment, find_file
+from qsd.config.load import flatten
 from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
 from qsd.printable import printable
 from qsd.registry import suggest
-from qsd.regular_files import check_regular
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from analysis.data.variances import Variances
 
 SWEEPS = Path("sweeps")
-EXPERIMENTS = Path("experiments")
 MOST_CELLS = 100_000
 _REQUIRED = ("question", "experiment", "axes", "baseline", "seeds")
 _EXAMPLES = {
@@ -112,12 +111,7 @@ def find_sweep(name: str) -> Path:
     Raises:
         UserError: there is no such sweep.
     """
-    return _find(name, SWEEPS, "sweep")
-
-
-def find_experiment(name: str) -> Path:
-    """The file of an experiment given by name (``experiments/<name>.yaml``) or by path; raises like find_sweep."""
-    return _find(name, EXPERIMENTS, "experiment")
+    return find_file(name, SWEEPS, "sweep")
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -177,19 +171,6 @@ def _points(groups: list[Group], when: When, seeds: int, node: Node) -> list[Poi
         return combinations(groups, when, MOST_CELLS // seeds)
     except TooManyError as error:
         raise node.error(f"at least {error.least * seeds:,} cells; at most {MOST_CELLS:,} are planned") from None
-
-
-def _find(name: str, folder: Path, kind: str) -> Path:
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
-        path = folder / f"{name}.yaml"
-    check_regular(path)
-    if path.is_file():
-        return path
-    known = sorted(file.stem for file in folder.glob("*.yaml") if kind != "experiment" or not is_recipe(file))
-    raise UserError(
-        f"unknown {kind} {name!r}: there is no {path}{suggest(name, known)}; known: {', '.join(known) or 'none'}"
-    )
 
 
 def _text(node: Node, what: str) -> str:

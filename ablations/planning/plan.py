@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ablations.grid.expand import BASE, Cell, Grid, expand, fields_of, points
 from ablations.grid.primary import resolve
 from ablations.grid.settings import changing, variant
-from ablations.grid.spec import Sweep, find_experiment
 from ablations.planning.look_lines import looks_as_json
 from qsd.config.check import schema_fields
 from qsd.config.digest import HUB, hub_note, may_change
+from qsd.config.extends import chain
 from qsd.config.fields import Kind
+from qsd.config.find import find_experiment
 from qsd.config.load import load_flat, override
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ablations.grid.keys import StageNode, StageTable
+    from ablations.grid.spec import Sweep
     from ablations.planning.look_progress import Progress
 
 
@@ -37,6 +39,7 @@ class Plan:
         order: names of all stage kinds, inputs before their users.
         primary: {"scorer", "split", "stated"}: the comparisons that decide (``ablations.grid.primary``).
         settings: those of the command line that change results; they are part of the name of the sweep's folder.
+        files: of the experiment: its own, then what it extends.
         looks: how far the looks are, if ``grid`` has only the seeds that are needed (``ablations.planning.looks``).
     """
 
@@ -47,6 +50,7 @@ class Plan:
     primary: Mapping[str, Any]
     looks: Progress | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
 
     @property
     def whole(self) -> Plan:
@@ -164,8 +168,9 @@ def make_plan(sweep: Sweep, table: StageTable, experiment: str | None = None) ->
     gc.disable()
     try:
         primary = resolve(sweep.primary, [ChainMap(fields_of(point), flat) for point in points(sweep)])
-        name = variant(path.stem, settings)
-        return Plan(sweep, name, expand(sweep, flat, table), tuple(table.STAGES), primary, settings=settings)
+        name, grid = variant(path.stem, settings), expand(sweep, flat, table)
+        files = tuple(file for file, _ in reversed(chain(path)))
+        return Plan(sweep, name, grid, tuple(table.STAGES), primary, settings=settings, files=files)
     finally:
         gc.freeze()
         gc.enable()

@@ -17,6 +17,7 @@ from ablations.store.provenance import git_state
 from analysis.data.looks import looks_as_json
 from qsd.errors import UserError
 from qsd.evaluation.embedding_measures import measures_of
+from qsd.files import file_digest
 from qsd.stages.judges import conflicts
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def cells_json(plan: Plan, store: Store, commit: str | None) -> dict[str, Any]:
         "sweep": plan.sweep.name,
         "experiment": plan.experiment,
         "settings": dict(plan.settings),
+        "experiment_files": {str(path): file_digest(path) for path in plan.files},
         "question": plan.sweep.question,
         "git_commit": commit,
         "labels": plan.cells[0].values["data.labels"],

@@ -146,3 +146,15 @@ def test_a_launch_is_planned_again_with_its_settings(world: Path) -> None:
     assert {cell.values["training.micro_batch"] for cell in again.cells} == {2}
     assert planned_again(Path("runs"), arguments)[0].name == "good@tiny"  # a launch of an earlier version
     assert typed(again.sweep) == "good -s training.steps=7 -s training.micro_batch=2"
+
+
+def test_the_files_of_an_experiment_are_recorded_and_shown(world: Path, store: Store) -> None:
+    (world / "experiments" / "child.yaml").write_text("extends: tiny\nlora.rank: 2\n")
+    plan = plan_with(text=SWEEP.replace("experiment: tiny", "experiment: child"))
+    assert [str(path) for path in plan.files] == ["experiments/child.yaml", "experiments/tiny.yaml"]
+    content = json.loads((finalize.write_cells(plan, store, None) / "cells.json").read_text())
+    digests = content["experiment_files"]
+    assert list(digests) == ["experiments/child.yaml", "experiments/tiny.yaml"]
+    (world / "experiments" / "tiny.yaml").write_text((world / "experiments" / "tiny.yaml").read_text() + "# more\n")
+    later = json.loads((finalize.write_cells(plan, store, None) / "cells.json").read_text())["experiment_files"]
+    assert [later[name] == digests[name] for name in digests] == [True, False]
