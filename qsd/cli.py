@@ -25,14 +25,22 @@ Experiment = Annotated[Path, _EXPERIMENT]
 Settings = Annotated[list[str] | None, typer.Option("--set", "-s", help="dotted.name=value replaces a field.")]
 Inputs = Annotated[list[str] | None, typer.Option("--input", "-i", help="name=FOLDER, the result of an earlier stage.")]
 Output = Annotated[Path, _OUTPUT]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the result, finished or not, that is in --out.")]
 
 
-def _run(stage: str, experiment: Path, settings: list[str] | None, inputs: list[str] | None, output: Path) -> None:
+def _run(
+    stage: str,
+    experiment: Path,
+    settings: list[str] | None,
+    inputs: list[str] | None,
+    output: Path,
+    overwrite: bool,
+) -> None:
     from qsd.progress import ShownProgress
     from qsd.stages.run_single import run_stage
 
     with ShownProgress(stage) as report:
-        run_stage(stage, experiment, settings or [], inputs or [], output, report)
+        run_stage(stage, experiment, settings or [], inputs or [], output, report, overwrite)
     print(f"{stage}: {output}")
 
 
@@ -48,21 +56,28 @@ def data(
     out: Annotated[Path | None, _OUTPUT] = None,
     settings: Settings = None,
     inputs: Inputs = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Read the preference pairs and refuse damaged rows; or inspect a data set: describe, validate."""
-    stage_options = [experiment, out, settings or None, inputs or None]
+    stage_options = [experiment, out, settings or None, inputs or None, overwrite or None]
     if context.invoked_subcommand is not None:
         if any(value is not None for value in stage_options):
             raise UserError(f"qsd data {context.invoked_subcommand}: the options of the stage do not apply here")
     elif experiment is None or out is None:
         raise UserError("qsd data needs --experiment and --out; or qsd data describe PATH, qsd data validate PATH")
     else:
-        _run(cli_data.STAGE, experiment, settings, inputs, out)
+        _run(cli_data.STAGE, experiment, settings, inputs, out, overwrite)
 
 
 def _add_stage(name: str, help_text: str) -> None:
-    def command(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
-        _run(name, experiment, settings, inputs, out)
+    def command(
+        experiment: Experiment,
+        out: Output,
+        settings: Settings = None,
+        inputs: Inputs = None,
+        overwrite: Overwrite = False,
+    ) -> None:
+        _run(name, experiment, settings, inputs, out, overwrite)
 
     app.command(name, help=help_text)(command)
 

@@ -27,6 +27,9 @@ def run(
     canary: Annotated[
         bool, typer.Option("--canary", help="On a cluster: first run a few steps of each shape; trainings wait for it.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="On a cluster: print the sbatch scripts and submit nothing.")
+    ] = False,
     jobs: Jobs = None,
     gpus: Gpus = None,
 ) -> None:
@@ -39,10 +42,15 @@ def run(
         raise UserError(f"--jobs and --gpus are for this machine; those of a cluster are in its profile ({cluster})")
     if cluster == "local" and canary:
         raise UserError("--canary is for clusters; 'ablate dryrun' rehearses on this machine")
+    if cluster == "local" and dry_run:
+        raise UserError("--dry-run prints what a cluster would be given; 'ablate plan' shows what would run here")
     if cluster != "local":
         find_profile(cluster)  # planning can take seconds; a wrong name should be reported before
     chosen_gpus = local_gpus(gpus)
     sweep_plan, store = planned(name, experiment, runs, seeds, settings)
+    if dry_run:
+        _print_scripts(sweep_plan, store, cluster, canary)
+        return
     if cluster != "local" and _submit(sweep_plan, store, cluster, canary, name, experiment):
         return
     raise typer.Exit(launch.run(sweep_plan, store, jobs, gpus=chosen_gpus))
@@ -72,6 +80,13 @@ def resume(name: Name, runs: Runs = RUNS, settings: Settings = None) -> None:
         return
     sweep_plan, store = looked_at(name, None, runs, None, settings)
     raise typer.Exit(launch.run(sweep_plan, store, None))
+
+
+def _print_scripts(plan: Plan, store: Store, cluster: str, canary: bool) -> None:
+    from ablations.slurm import scripts
+    from ablations.slurm.profile import find_profile, read_profile
+
+    print("\n".join(scripts.lines(scripts.scripts(plan, store, read_profile(find_profile(cluster)), canary=canary))))
 
 
 def _submit(plan: Plan, store: Store, cluster: str, canary: bool, name: str, experiment: str | None) -> bool:

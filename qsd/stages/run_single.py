@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from pathlib import Path
@@ -13,21 +14,25 @@ from qsd.config.digest import canonical_json, hub_note, may_change
 from qsd.config.fields import Kind
 from qsd.config.load import build, load_flat, override
 from qsd.errors import UserError
-from qsd.files import remove_leftovers, write_bytes
 from qsd.registry import suggest
 from qsd.run_store import file_damages, read_record
-from qsd.runtime import STATE, Report, StageContext
+from qsd.runtime import Report, StageContext
+from qsd.stages.output_folder import claimed
 from qsd.stages.spec import STAGES, stage_inputs, stage_meaning
 from qsd.training.launcher import launched, rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MEANING = "meaning.json"
-
 
 def run_stage(
-    stage: str, experiment: Path, settings: Sequence[str], inputs: Sequence[str], output: Path, report: Report
+    stage: str,
+    experiment: Path,
+    settings: Sequence[str],
+    inputs: Sequence[str],
+    output: Path,
+    report: Report,
+    overwrite: bool = False,
 ) -> None:
     """Run ``stage`` into ``output``; an interrupted run of the same settings is continued.
 
@@ -38,6 +43,7 @@ def run_stage(
         inputs: ``name=FOLDER`` each.
         output: folder to fill; it must be new, empty, or left behind by an interrupted run.
         report: progress.
+        overwrite: delete the result, finished or not, that an earlier run left in ``output``.
 
     Raises:
         UserError: a wrong setting, a missing or surplus input, or an output that holds something else.
@@ -51,14 +57,12 @@ def run_stage(
     if launched() > 1 and STAGES[stage].processes is None:
         several = " and ".join(name for name, spec in STAGES.items() if spec.processes is not None)
         raise UserError(f"stage {stage} runs in one process; only {several} can be started by torchrun")
-    if rank() == 0:
-        claim(output, canonical_json({"stage": stage, **meaning}))
     context = StageContext(config=build(flat), inputs=folders, output=output, report=report)
     module, function = STAGES[stage].entry.split(":")
-    getattr(importlib.import_module(module), function)(context)
-    if rank() == 0:
-        context.clear_state()
-        remove_leftovers(output)
+    run = getattr(importlib.import_module(module), function)
+    text = canonical_json({"stage": stage, **meaning})
+    with claimed(output, text, overwrite, folders.values()) if rank() == 0 else contextlib.nullcontext():
+        run(context)
 
 
 def input_folders(stage: str, given: Sequence[str], wanted: Sequence[str]) -> dict[str, Path]:
@@ -95,22 +99,3 @@ def _check_content(text: str, folder: Path) -> None:
     problem = next(file_damages(folder, record), None) if record is not None else None
     if problem is not None:
         raise UserError(f"--input {text}: {problem}; compute it again")
-
-
-def claim(output: Path, meaning: str) -> None:
-    """Make ``output``, or take it over from an interrupted run with the same meaning.
-
-    Raises:
-        UserError: the folder holds something else.
-    """
-    mark = output / STATE / _MEANING
-    if mark.is_file():
-        if mark.read_text(encoding="utf-8") != meaning:
-            raise UserError(
-                f"{output}: holds an interrupted run with other settings; delete it or choose another --out"
-            )
-        return
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output}: exists and is not empty; delete it or choose another --out")
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(mark, meaning.encode())
