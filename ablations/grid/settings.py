@@ -78,7 +78,7 @@ def variant(experiment: str, settings: Mapping[str, Any]) -> str:
 
 def options(settings: Mapping[str, Any]) -> str:
     """The settings as a shell takes them: ``-s training.steps=60``."""
-    return " ".join(f"-s {shlex.quote(f'{name}={_yaml(value)}')}" for name, value in settings.items())
+    return " ".join(f"-s {shlex.quote(f'{name}={as_yaml(value)}')}" for name, value in settings.items())
 
 
 def typed(sweep: Sweep) -> str:
@@ -86,10 +86,10 @@ def typed(sweep: Sweep) -> str:
     return f"{sweep.name} {options(sweep.settings)}".strip()
 
 
-def _yaml(value: Any) -> str:
-    """A value as ``--set`` reads it; texts that YAML takes for something else are quoted."""
+def as_yaml(value: Any) -> str:
+    """A value as YAML and ``--set`` read it; texts that YAML takes for something else are quoted."""
     if isinstance(value, list):
-        return f"[{', '.join(map(_yaml, value))}]"
+        return f"[{', '.join(map(as_yaml, value))}]"
     if isinstance(value, str) and (_is_ambiguous(value) or not re.fullmatch(r"[A-Za-z_./~][\w./@~-]*", value)):
         return "'" + value.replace("'", "''") + "'"
     if isinstance(value, float):
