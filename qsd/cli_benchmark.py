@@ -41,6 +41,7 @@ def hps(
 ) -> None:
     """HPS v2: one image per prompt, scored x 100, mean and spread of ten groups per style."""
     from qsd.config.assignments import assignments
+    from qsd.config.find import find_experiment
     from qsd.config.load import build, load_flat, override
     from qsd.evaluation import hps_paired, hps_published
     from qsd.evaluation.hps_measure import measure
@@ -52,7 +53,7 @@ def hps(
     for name in SET_BY_BENCHMARK:
         if name in overrides:
             raise UserError(f"--set {name}: the benchmark sets it itself")
-    flat = override(load_flat(experiment), overrides)
+    flat = override(load_flat(find_experiment(str(experiment))), overrides)
     adapter_folder = None if adapter == _NONE else Path(adapter)
     if images is not None and adapter_folder is not None:
         raise UserError("--images and --adapter: existing images need no adapter; give only one of the two")

@@ -33,12 +33,13 @@ def step_reward(
 ) -> None:
     """The reward of the predicted clean image (TailorPO's Eq. 12) against the expected final reward."""
     from qsd.config.assignments import assignments
+    from qsd.config.find import find_experiment
     from qsd.config.load import build, load_flat, override
     from qsd.evaluation.step_reward import PAGE, Extent, run
     from qsd.progress import ShownProgress
 
     extent = Extent(states, rollouts, _numbers(steps_left))
-    flat = override(load_flat(experiment), assignments(settings or []))
+    flat = override(load_flat(find_experiment(str(experiment))), assignments(settings or []))
     with ShownProgress("step-reward") as report:
         run(build(flat), extent, out, report, overwrite)
     print((out / PAGE).read_text(encoding="utf-8"))

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qsd import completion
 from qsd.config.fields import MOST_SEED
 from qsd.errors import UserError
+from qsd.version import Version  # noqa: TC001 (typer reads annotations)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,20 +26,42 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Ablation grids: a question in YAML becomes cells, shared stages, and a table with intervals.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-Name = Annotated[str, typer.Argument(help="A sweep: a name (sweeps/NAME.yaml) or a path.", show_default=False)]
+
+@app.callback()
+def _options(version: Version = False) -> None:
+    """Options that stand before a command."""
+
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="A sweep: a name (sweeps/NAME.yaml) or a path.", show_default=False, autocompletion=completion.sweeps
+    ),
+]
 Experiment = Annotated[
-    str | None, typer.Option(help="Use this experiment instead of the sweep's own.", show_default=False)
+    str | None,
+    typer.Option(
+        "--experiment",
+        "-e",
+        help="Use this experiment, by name or path, instead of the sweep's own.",
+        show_default=False,
+        autocompletion=completion.experiments,
+    ),
 ]
 Runs = Annotated[Path, typer.Option(envvar="ABLATE_RUNS", help="Folder of the results.")]
 Seeds = Annotated[str | None, typer.Option(help="Use these seeds, for example 0,1,2.", show_default=False)]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", help="dotted.name=value for all cells, over the experiment; may be repeated."),
+    typer.Option(
+        "--set",
+        "-s",
+        help="dotted.name=value for all cells, over the experiment; may be repeated.",
+        autocompletion=completion.fields,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Jobs = Annotated[

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.commands.plan_display import sharing_line
+from ablations.cost.outlook import outlook_of
 from ablations.formatting import format_count
 from ablations.grid.settings import typed
 from ablations.planning.look_lines import look_lines
@@ -57,7 +58,8 @@ def run(
         more, all_diverged = True, list[local.Failure]()
         while more:
             with contextlib.ExitStack() as stack:
-                display = stack.enter_context(Board()) if on_terminal() else Lines(sys.stdout)
+                left = outlook_of(plan, store, jobs, gpus, only) if on_terminal() else None
+                display = stack.enter_context(Board(left)) if on_terminal() else Lines(sys.stdout)
                 result = local.run(plan, store, display, jobs, table, preload, gpus, only)
             if result.signal is not None:
                 return 128 + result.signal

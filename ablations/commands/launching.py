@@ -35,6 +35,7 @@ def run(
 ) -> None:
     """Run everything that is not done: on this machine, then show the tables; or submit it to a cluster and exit."""
     from ablations.commands import launch
+    from ablations.running.display import on_terminal
     from ablations.running.slots import local_gpus
     from ablations.slurm.profile import find_profile
 
@@ -47,6 +48,8 @@ def run(
     if cluster != "local":
         find_profile(cluster)  # planning can take seconds; a wrong name should be reported before
     chosen_gpus = local_gpus(gpus)
+    if on_terminal() and not dry_run:
+        print(f"planning {name}; large files are read once for their digests, which are remembered", flush=True)
     sweep_plan, store = planned(name, experiment, runs, seeds, settings)
     if dry_run:
         _print_scripts(sweep_plan, store, cluster, canary)

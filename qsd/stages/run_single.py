@@ -12,6 +12,7 @@ from qsd.config.assignments import assignments
 from qsd.config.check import schema_fields
 from qsd.config.digest import canonical_json, hub_note, may_change
 from qsd.config.fields import Kind
+from qsd.config.find import find_experiment
 from qsd.config.load import build, load_flat, override
 from qsd.errors import UserError
 from qsd.registry import suggest
@@ -38,7 +39,7 @@ def run_stage(
 
     Args:
         stage: its name.
-        experiment: YAML file.
+        experiment: name or path of a YAML file.
         settings: ``dotted.name=value`` each, over the experiment.
         inputs: ``name=FOLDER`` each.
         output: folder to fill; it must be new, empty, or left behind by an interrupted run.
@@ -48,7 +49,7 @@ def run_stage(
     Raises:
         UserError: a wrong setting, a missing or surplus input, or an output that holds something else.
     """
-    flat = override(load_flat(experiment), assignments(settings))
+    flat = override(load_flat(find_experiment(str(experiment))), assignments(settings))
     folders = input_folders(stage, inputs, stage_inputs(stage, flat))
     for name in STAGES[stage].reads(flat):
         if schema_fields()[name].kind is Kind.LOCATION and may_change(str(flat[name])):
