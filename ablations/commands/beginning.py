@@ -47,3 +47,15 @@ def experiment(
     if not found.missing:
         load_flat(path)  # a file that was written here must be valid
     print(f"'ablate doctor --experiment {name}' checks it, once nothing is missing")
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; made if it is not there.")],
+) -> None:
+    """Make a folder for sweeps, experiments, and losses, metrics, strategies and reward models of your own."""
+    from ablations.scaffold.workspace import make_workspace
+
+    for path in make_workspace(folder):
+        print(f"made {path}")
+    print(f"run all commands in {folder}; its README.md has the first ones")

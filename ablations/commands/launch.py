@@ -58,8 +58,8 @@ def run(
         more, all_diverged = True, list[local.Failure]()
         while more:
             with contextlib.ExitStack() as stack:
-                left = outlook_of(plan, store, jobs, gpus, only) if on_terminal() else None
-                display = stack.enter_context(Board(left)) if on_terminal() else Lines(sys.stdout)
+                outlook = outlook_of(plan, store, jobs, gpus, only) if on_terminal() else None
+                display = stack.enter_context(Board(outlook)) if on_terminal() else Lines(sys.stdout)
                 result = local.run(plan, store, display, jobs, table, preload, gpus, only)
             if result.signal is not None:
                 return 128 + result.signal

@@ -91,7 +91,7 @@ class Sbatch:
     def _executor(self, name: str, resources: Resources, dependency: str | None, hold: bool) -> SlurmExecutor:
         from submitit import SlurmExecutor
 
-        class Executor(SlurmExecutor):  # type: ignore[misc]  # submitit has no types
+        class Executor(SlurmExecutor):
             @classmethod
             def affinity(cls) -> int:
                 return 1  # submitit refuses to begin without srun; ``submit`` has looked for it before
