@@ -26,8 +26,8 @@ Run all commands in this folder.
 | `members/` | own losses, metrics, normalizations, strategies, scorers and readers, a file each |
 | `runs/` | results |
 
-A file `members/losses/mine.py` that defines `LOSS` is the loss `mine`; files of the package, such as `qsd/losses/ipo.py`,
-show the form. Its source is part of the keys: after an edit, what depends on it is computed again.
+A file `members/losses/mine.py` that defines `LOSS` is the loss `mine`; files of the package, such as
+`qsd/losses/ipo.py`, show the form. Its source is part of the keys: after an edit, what depends on it is computed again.
 """
 _SWEEP = """\
 # A question, and what varies. It needs experiments/mine.yaml (ablate new experiment mine --data ... --model ...).
