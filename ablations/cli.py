@@ -14,6 +14,7 @@ import ablations.commands.launching
 import ablations.commands.inspection
 
 # isort: split
+import ablations.commands.beginning
 import ablations.commands.recovery
 import ablations.commands.surroundings  # noqa: F401  (each registers its commands, in the order of the help text)
 from ablations.commands.common import app

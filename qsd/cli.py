@@ -7,32 +7,54 @@ from typing import Annotated
 
 import typer
 
-from qsd import cli_benchmark, cli_data, cli_rewards, cli_validate, console
+from qsd import cli_benchmark, cli_data, cli_rewards, cli_validate, completion, console
 from qsd.errors import UserError
 from qsd.stages.spec import STAGES
+from qsd.version import Version  # noqa: TC001 (typer reads annotations)
 
 app = typer.Typer(
     help="Score, select, train and evaluate preference data, one stage at a time.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich alone takes 0.2 s to import
 )
 
-_EXPERIMENT = typer.Option("--experiment", "-e", help="YAML with everything that is held fixed.")
+
+@app.callback()
+def _options(version: Version = False) -> None:
+    """Options that stand before a command."""
+
+
+_EXPERIMENT = typer.Option(
+    "--experiment",
+    "-e",
+    help="What is held fixed: a name (experiments/NAME.yaml) or a path.",
+    autocompletion=completion.experiments,
+)
 _OUTPUT = typer.Option("--out", "-o", help="Folder for the result; continued if it was interrupted.")
 Experiment = Annotated[Path, _EXPERIMENT]
-Settings = Annotated[list[str] | None, typer.Option("--set", "-s", help="dotted.name=value replaces a field.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="dotted.name=value replaces a field.", autocompletion=completion.fields),
+]
 Inputs = Annotated[list[str] | None, typer.Option("--input", "-i", help="name=FOLDER, the result of an earlier stage.")]
 Output = Annotated[Path, _OUTPUT]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the result, finished or not, that is in --out.")]
 
 
-def _run(stage: str, experiment: Path, settings: list[str] | None, inputs: list[str] | None, output: Path) -> None:
+def _run(
+    stage: str,
+    experiment: Path,
+    settings: list[str] | None,
+    inputs: list[str] | None,
+    output: Path,
+    overwrite: bool,
+) -> None:
     from qsd.progress import ShownProgress
     from qsd.stages.run_single import run_stage
 
     with ShownProgress(stage) as report:
-        run_stage(stage, experiment, settings or [], inputs or [], output, report)
+        run_stage(stage, experiment, settings or [], inputs or [], output, report, overwrite)
     print(f"{stage}: {output}")
 
 
@@ -48,21 +70,28 @@ def data(
     out: Annotated[Path | None, _OUTPUT] = None,
     settings: Settings = None,
     inputs: Inputs = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Read the preference pairs and refuse damaged rows; or inspect a data set: describe, validate."""
-    stage_options = [experiment, out, settings or None, inputs or None]
+    stage_options = [experiment, out, settings or None, inputs or None, overwrite or None]
     if context.invoked_subcommand is not None:
         if any(value is not None for value in stage_options):
             raise UserError(f"qsd data {context.invoked_subcommand}: the options of the stage do not apply here")
     elif experiment is None or out is None:
         raise UserError("qsd data needs --experiment and --out; or qsd data describe PATH, qsd data validate PATH")
     else:
-        _run(cli_data.STAGE, experiment, settings, inputs, out)
+        _run(cli_data.STAGE, experiment, settings, inputs, out, overwrite)
 
 
 def _add_stage(name: str, help_text: str) -> None:
-    def command(experiment: Experiment, out: Output, settings: Settings = None, inputs: Inputs = None) -> None:
-        _run(name, experiment, settings, inputs, out)
+    def command(
+        experiment: Experiment,
+        out: Output,
+        settings: Settings = None,
+        inputs: Inputs = None,
+        overwrite: Overwrite = False,
+    ) -> None:
+        _run(name, experiment, settings, inputs, out, overwrite)
 
     app.command(name, help=help_text)(command)
 

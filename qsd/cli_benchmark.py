@@ -40,19 +40,20 @@ def hps(
     ] = None,
 ) -> None:
     """HPS v2: one image per prompt, scored x 100, mean and spread of ten groups per style."""
+    from qsd.config.assignments import assignments
+    from qsd.config.find import find_experiment
     from qsd.config.load import build, load_flat, override
     from qsd.evaluation import hps_paired, hps_published
     from qsd.evaluation.hps_measure import measure
     from qsd.evaluation.hps_pictures import SET_BY_BENCHMARK, Files, Generated
     from qsd.progress import ShownProgress
-    from qsd.stages.run_single import assignments
 
     scorer_name = _scorer(version, scorer)
     overrides = assignments(settings or [])
     for name in SET_BY_BENCHMARK:
         if name in overrides:
             raise UserError(f"--set {name}: the benchmark sets it itself")
-    flat = override(load_flat(experiment), overrides)
+    flat = override(load_flat(find_experiment(str(experiment))), overrides)
     adapter_folder = None if adapter == _NONE else Path(adapter)
     if images is not None and adapter_folder is not None:
         raise UserError("--images and --adapter: existing images need no adapter; give only one of the two")

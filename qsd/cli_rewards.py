@@ -18,6 +18,7 @@ def train_reward(
     settings: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="dotted.name=value replaces a field of the recipe.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the result that is in --out.")] = False,
 ) -> None:
     """Train a reward model on choices between two images, and test it."""
     from qsd.progress import ShownProgress
@@ -25,7 +26,7 @@ def train_reward(
     from qsd.reward_training.train import train_reward as train
 
     with ShownProgress("train-reward") as report:
-        summary = train(recipe, settings or [], out, report)
+        summary = train(recipe, settings or [], out, report, overwrite)
     for line in summary_lines(summary):
         print(line)
     print(f"train-reward: {out}")

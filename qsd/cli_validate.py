@@ -26,20 +26,22 @@ def step_reward(
     settings: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="dotted.name=value over the experiment.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the result that is in --out.")] = False,
     states: Annotated[int, typer.Option(help="States x_t for each number of steps left; even.")] = 100,
     rollouts: Annotated[int, typer.Option(help="From each state, for the expected final reward.")] = 100,
     steps_left: Annotated[str, typer.Option(help="Sampler steps from the states to the image, by comma.")] = "12,8,4,1",
 ) -> None:
     """The reward of the predicted clean image (TailorPO's Eq. 12) against the expected final reward."""
+    from qsd.config.assignments import assignments
+    from qsd.config.find import find_experiment
     from qsd.config.load import build, load_flat, override
     from qsd.evaluation.step_reward import PAGE, Extent, run
     from qsd.progress import ShownProgress
-    from qsd.stages.run_single import assignments
 
     extent = Extent(states, rollouts, _numbers(steps_left))
-    flat = override(load_flat(experiment), assignments(settings or []))
+    flat = override(load_flat(find_experiment(str(experiment))), assignments(settings or []))
     with ShownProgress("step-reward") as report:
-        run(build(flat), extent, out, report)
+        run(build(flat), extent, out, report, overwrite)
     print((out / PAGE).read_text(encoding="utf-8"))
     print(f"step-reward: {out}")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 
 from qsd.errors import UserError
+from qsd.own_members import add_to, folder_of
 from qsd.source import source_digest
 
 if TYPE_CHECKING:
@@ -75,12 +76,14 @@ class Registry(Generic[T]):
         self.file = file
         self._type = member_type
         self._imported: dict[str, ModuleType] = {}
+        add_to(package)
 
     def names(self) -> list[str]:
         """Names of all members, sorted; reads the folder and imports no member."""
         folders = self._folders()
         if self.file is None:
             stems = [path.stem for folder in folders for path in folder.glob("*.py")]
+            self._check_own(folders)
         else:
             stems = [path.parent.name for folder in folders for path in folder.glob(f"*/{self.file}.py")]
         return sorted(self.renamed.get(stem, stem) for stem in stems if not stem.startswith("_"))
@@ -88,7 +91,9 @@ class Registry(Generic[T]):
     def unknown(self, name: str) -> str:
         """The message for a name that is no member."""
         known = self.names()
-        return f"unknown {self.kind} {name!r}{suggest(name, known)}; known: {', '.join(known)}"
+        own = folder_of(self.package)
+        hint = f" (and what is in {own}/)" if own is not None and own.is_dir() else ""
+        return f"unknown {self.kind} {name!r}{suggest(name, known)}; known: {', '.join(known)}{hint}"
 
     def get(self, name: str) -> T:
         """The member called ``name``.
@@ -138,6 +143,19 @@ class Registry(Generic[T]):
         if path != self._path(name):
             remedy = f"repair it, or remove the {self.kind} {name!r} that imports it"
         return BrokenMemberError(f"{place}{f':{line}' if line else ''}: {text}; {remedy}")
+
+    def _check_own(self, folders: list[Path]) -> None:
+        """Refuse own members with the name of one that the package has: Python would import that one.
+
+        Raises:
+            UserError: with the file.
+        """
+        for folder in folders[1:]:
+            for path in folder.glob("*.py"):
+                if (folders[0] / path.name).is_file() and not path.name.startswith("__"):
+                    raise UserError(
+                        f"{path}: the {self.kind} {path.stem!r} is already there; give the file another name"
+                    )
 
     def _check(self, name: str, module: ModuleType) -> None:
         """Whether a module has a member.

@@ -16,10 +16,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qsd.own_members import own_file
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SHARED = ("qsd.errors", "qsd.registry", "qsd.source", "qsd.config")
+_SHARED = ("qsd.errors", "qsd.registry", "qsd.source", "qsd.own_members", "qsd.config")
 _SETTINGS = ("meaning", "execution", "location")
 """Functions that declare a setting: the default, then what it means and its limits."""
 _REMARK = "Remark"
@@ -64,12 +66,12 @@ def _is_shared(name: str) -> bool:
 
 
 def _file(module: str, root: Path) -> Path | None:
-    """The file of a module below ``root``; None for one of a library, or for a name inside a module."""
+    """The file of a module below ``root``, or of an own member; None for one of a library, or a name in a module."""
     place = root.joinpath(*module.split("."))
     for path in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
         if path.is_file():
             return path
-    return None
+    return own_file(module) if root == _ROOT else None
 
 
 @cache

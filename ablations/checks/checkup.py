@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ablations.checks import machine_checks
 from ablations.checks.doctor import FAIL, OK, WARN, Check, Finding
 from ablations.checks.required_files import required_files, verify
-from ablations.grid.spec import find_experiment
 from qsd.config.digest import hub_note, may_change
+from qsd.config.find import find_experiment
 from qsd.config.load import load_flat, override
 from qsd.errors import UserError
 
@@ -44,7 +44,7 @@ def subject_of(sweep: Sweep, experiment: str | None, needed: float | None = None
     Raises:
         UserError: the experiment is missing or damaged.
     """
-    values = override(load_flat(find_experiment(experiment or sweep.experiment)), sweep.overrides)
+    values = override(load_flat(find_experiment(experiment or sweep.experiment)), sweep.fixed)
     varied: dict[str, list[Any]] = {}
     for choice in (sweep.varies, *sweep.include):
         for name, values_tried in choice.items():

@@ -3,34 +3,66 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qsd import completion
 from qsd.config.fields import MOST_SEED
 from qsd.errors import UserError
+from qsd.version import Version  # noqa: TC001 (typer reads annotations)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ablations.grid.keys import StageTable
+    from ablations.grid.spec import Sweep
     from ablations.planning.plan import Plan
     from ablations.store.artefacts import Store
 
 app = typer.Typer(
     help="Ablation grids: a question in YAML becomes cells, shared stages, and a table with intervals.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-Name = Annotated[str, typer.Argument(help="A sweep: a name (sweeps/NAME.yaml) or a path.", show_default=False)]
+
+@app.callback()
+def _options(version: Version = False) -> None:
+    """Options that stand before a command."""
+
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="A sweep: a name (sweeps/NAME.yaml) or a path.", show_default=False, autocompletion=completion.sweeps
+    ),
+]
 Experiment = Annotated[
-    str | None, typer.Option(help="Use this experiment instead of the sweep's own.", show_default=False)
+    str | None,
+    typer.Option(
+        "--experiment",
+        "-e",
+        help="Use this experiment, by name or path, instead of the sweep's own.",
+        show_default=False,
+        autocompletion=completion.experiments,
+    ),
 ]
 Runs = Annotated[Path, typer.Option(envvar="ABLATE_RUNS", help="Folder of the results.")]
 Seeds = Annotated[str | None, typer.Option(help="Use these seeds, for example 0,1,2.", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        help="dotted.name=value for all cells, over the experiment; may be repeated.",
+        autocompletion=completion.fields,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Jobs = Annotated[
     int | None,
@@ -46,26 +78,58 @@ _SEED = re.compile(r"0|[1-9][0-9]*")
 
 
 def planned(
-    name: str, experiment: str | None, runs: Path, seeds: str | None, table: StageTable | None = None
+    name: str,
+    experiment: str | None,
+    runs: Path,
+    seeds: str | None,
+    settings: Sequence[str] | None = None,
+    table: StageTable | None = None,
 ) -> tuple[Plan, Store]:
     """The plan of the needed seeds of a sweep, and its store; ``table`` replaces the stages of the project.
 
-    ``seeds`` replace the sweep's, also where it has looks.
+    ``seeds`` replace the sweep's, also where it has looks. ``settings`` are ``dotted.name=value`` of all cells
+    (``ablations.grid.settings``).
 
     Raises:
         UserError: any error in the sweep.
     """
-    from ablations.grid.spec import find_sweep, read_sweep
     from ablations.planning.looks import limited
     from ablations.planning.plan import make_plan
     from ablations.store.artefacts import Store
     from qsd.stages import spec as stages
 
-    sweep = read_sweep(find_sweep(name))
+    sweep = read_with_settings(name, settings)
     if seeds is not None:
         sweep = replace(sweep, seeds=_seeds(seeds), looks=None)
     store = Store(runs, stages.key_of)
     return limited(make_plan(sweep, table or stages, experiment), store), store
+
+
+def looked_at(
+    name: str, experiment: str | None, runs: Path, seeds: str | None, settings: Sequence[str] | None
+) -> tuple[Plan, Store]:
+    """As :func:`planned`, for commands that show results; a note names other settings that the sweep was run with."""
+    from ablations.store.variants import variants_note
+
+    sweep_plan, store = planned(name, experiment, runs, seeds, settings)
+    note = variants_note(store, sweep_plan)
+    if note:
+        print(note, file=sys.stderr, flush=True)
+    return sweep_plan, store
+
+
+def read_with_settings(name: str, settings: Sequence[str] | None) -> Sweep:
+    """A sweep by name or path, with ``dotted.name=value`` over its experiment.
+
+    Raises:
+        UserError: any error in the sweep or in a setting.
+    """
+    from ablations.grid.settings import with_settings
+    from ablations.grid.spec import find_sweep, read_sweep
+    from qsd.config.assignments import assignments
+
+    given = assignments(settings or [])  # before the sweep: a mistake on the command line is found at once
+    return with_settings(read_sweep(find_sweep(name)), given)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ablations.commands.common import RUNS, AsJson, Experiment, Name, Runs, Seeds, app, planned
+from ablations.commands.common import RUNS, AsJson, Experiment, Name, Runs, Seeds, Settings, app, looked_at
 
 
 @app.command()
@@ -20,6 +20,7 @@ def status(
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
+    settings: Settings = None,
     once: Annotated[bool, typer.Option("--once", help="Print once and exit, also on a terminal.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -28,7 +29,7 @@ def status(
     from ablations.inspection import watch
     from ablations.running.display import on_terminal
 
-    sweep_plan, store = planned(name, experiment, runs, seeds)
+    sweep_plan, store = looked_at(name, experiment, runs, seeds, settings)
     live = on_terminal() and not once and not as_json
     report = watch.watch(sweep_plan, store) if live else inspection.status(sweep_plan, store)
     if as_json:
@@ -39,12 +40,17 @@ def status(
 
 @app.command()
 def failures(
-    name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None, as_json: AsJson = False
+    name: Name,
+    experiment: Experiment = None,
+    runs: Runs = RUNS,
+    seeds: Seeds = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
 ) -> None:
     """Group failed and lost stages by cause and place in the code, each with the log of one example."""
     from ablations.recovery import failures as grouping
 
-    groups = grouping.failures(*planned(name, experiment, runs, seeds))
+    groups = grouping.failures(*looked_at(name, experiment, runs, seeds, settings))
     if as_json:
         print(json.dumps(groups, indent=1))
     else:
@@ -60,13 +66,14 @@ def logs(
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
+    settings: Settings = None,
 ) -> None:
     """Show the log of a stage's latest attempt."""
     from ablations.inspection import logs as reading
     from ablations.planning.cells import find_cell
     from ablations.store import attempts
 
-    sweep_plan, store = planned(name, experiment, runs, seeds)
+    sweep_plan, store = looked_at(name, experiment, runs, seeds, settings)
     node = reading.stage_to_read(find_cell(sweep_plan, cell), store, stage)
     folder = attempts.latest(store, node.stage, node.key)
     print(f"{sweep_plan.whole.label(node)}: {folder}", file=sys.stderr)
@@ -93,6 +100,7 @@ def table(
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
+    settings: Settings = None,
     form: Annotated[TableFormat, typer.Option("--format", help="What to print.")] = TableFormat.TERMINAL,
     verify: Annotated[
         bool, typer.Option("--verify", help="Build the written files again and compare; exit status 1 if they differ.")
@@ -101,7 +109,7 @@ def table(
     """Build and show the tables of everything that is evaluated so far; other cells are listed with their state."""
     from ablations.running import finalize
 
-    sweep_plan, store = planned(name, experiment, runs, seeds)
+    sweep_plan, store = looked_at(name, experiment, runs, seeds, settings)
     if verify:
         _verify(store.root, store.sweep(sweep_plan.name))
         return
@@ -122,20 +130,24 @@ def _verify(runs: Path, folder: Path) -> None:
 
 
 @app.command()
-def report(name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None) -> None:
+def report(
+    name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None, settings: Settings = None
+) -> None:
     """Write the page of everything that is evaluated so far: one HTML file that works from disk; prints its path."""
     from ablations.running import finalize
 
-    sweep_plan, store = planned(name, experiment, runs, seeds)
+    sweep_plan, store = looked_at(name, experiment, runs, seeds, settings)
     folder = finalize.write_cells(sweep_plan, store, finalize.commit_of(Path.cwd()), least=1)
     finalize.write_tables(store, folder)
     print(folder / finalize.PAGE)
 
 
 @app.command()
-def show(name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None) -> None:
+def show(
+    name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None, settings: Settings = None
+) -> None:
     """Show the question of a sweep, the verdict so far, where its tables are, and what is missing."""
     from ablations.running import finalize
 
-    sweep_plan, store = planned(name, experiment, runs, seeds)
+    sweep_plan, store = looked_at(name, experiment, runs, seeds, settings)
     print(finalize.summary_text(sweep_plan, store, finalize.commit_of(Path.cwd())))

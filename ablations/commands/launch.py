@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.commands.plan_display import sharing_line
+from ablations.cost.outlook import outlook_of
 from ablations.formatting import format_count
+from ablations.grid.settings import typed
 from ablations.planning.look_lines import look_lines
 from ablations.planning.looks import limited
 from ablations.recovery import failures as grouping
@@ -51,12 +53,13 @@ def run(
     folder = finalize.write_cells(plan, store, commit)
     left, diverged = _left(plan, store)
     if diverged and only is None:
-        print(divergence.notice(plan.sweep.name, diverged), flush=True)
+        print(divergence.notice(typed(plan.sweep), diverged), flush=True)
     with following(store.root, folder, plan.cells[0].values, only is not None or bool(left)):
         more, all_diverged = True, list[local.Failure]()
         while more:
             with contextlib.ExitStack() as stack:
-                display = stack.enter_context(Board()) if on_terminal() else Lines(sys.stdout)
+                outlook = outlook_of(plan, store, jobs, gpus, only) if on_terminal() else None
+                display = stack.enter_context(Board(outlook)) if on_terminal() else Lines(sys.stdout)
                 result = local.run(plan, store, display, jobs, table, preload, gpus, only)
             if result.signal is not None:
                 return 128 + result.signal
@@ -70,7 +73,7 @@ def run(
     print(text, flush=True)
     results = finalize.results_line(folder)
     if all_diverged:
-        print(divergence.notice(plan.sweep.name, [each.label for each in all_diverged]), flush=True)
+        print(divergence.notice(typed(plan.sweep), [each.label for each in all_diverged]), flush=True)
     if result.failures:
         if results:
             print(results, flush=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.cost.estimate import AND_MODEL
 from ablations.formatting import format_bytes, format_count, format_duration
+from ablations.grid.settings import typed
 from ablations.planning.cells import about
 from ablations.planning.look_lines import look_lines
 from ablations.power.lines import detect_lines, power_lines
@@ -32,6 +33,8 @@ def cells_as_json(plan: Plan, states: Mapping[str, str]) -> list[dict[str, Any]]
 def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     """Print the question, the cells, a table of stages, and the estimate."""
     print(f"{plan.name}: {summary['question']}")
+    if len(plan.files) > 1:
+        print(f"experiment: {' extends '.join(map(str, plan.files))}")
     _print_cells(plan)
     for line in look_lines(plan.looks):
         print(line)
@@ -56,7 +59,7 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
         print(f"precomputed first: {line}")
     _print_estimate(summary["estimate"])
     print()
-    for line in power_lines(summary["power"], plan.sweep.name):
+    for line in power_lines(summary["power"], typed(plan.sweep)):
         print(line)
     if "detect" in summary["power"]:
         for line in detect_lines(summary["power"]):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablations.commands.common import RUNS, AsJson, Experiment, Name, Runs, Seeds, app, planned
+from ablations.commands.common import RUNS, AsJson, Experiment, Name, Runs, Seeds, Settings, app, planned
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def plan(
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
+    settings: Settings = None,
     cluster: Annotated[str, typer.Option(help="Where the sweep will run: local, or a profile of a cluster.")] = "local",
     parallel: Annotated[
         int | None, typer.Option(min=1, help="Stages at a time; by default as this machine or the profile allows.")
@@ -56,7 +57,7 @@ def plan(
     wanted = None if detect is None else plan_power.parse_difference(detect)
     table = AbsentTable()
     try:
-        sweep_plan, store = planned(name, experiment, runs, seeds, table)
+        sweep_plan, store = planned(name, experiment, runs, seeds, settings, table)
     except UserError as error:
         raise table.beside(error) from None
     site = find_site(cluster, parallel, str(sweep_plan.cells[0].values["device"]))
@@ -74,7 +75,7 @@ def plan(
         several = len(sweep_plan.sweep.seeds) > 1
 
         def plan_of_seeds() -> Plan:
-            return sweep_plan.whole if several else planned(name, experiment, runs, "0,1", table)[0]
+            return sweep_plan.whole if several else planned(name, experiment, runs, "0,1", settings, table)[0]
 
         power["detect"] = plan_power.detect(wanted, power, plan_of_seeds, store, site)
     summary = planning.summary(sweep_plan, stage_states) | {"estimate": costs, "ahead": precompute_lines}
@@ -91,6 +92,7 @@ def cells(
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
+    settings: Settings = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, one line per cell and seed.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -99,7 +101,7 @@ def cells(
 
     if as_csv and as_json:
         raise UserError("--csv and --json exclude each other")
-    sweep_plan, _ = planned(name, experiment, runs, seeds)
+    sweep_plan, _ = planned(name, experiment, runs, seeds, settings)
     if as_csv:
         print(listing.as_csv(sweep_plan), end="")
     elif as_json:
@@ -118,6 +120,7 @@ def explain(
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
+    settings: Settings = None,
 ) -> None:
     """Explain, field by field, why each stage of a cell is or is not done."""
     from ablations.planning import explain as explaining
@@ -125,7 +128,7 @@ def explain(
     from ablations.planning.look_lines import seed_line
     from ablations.store import states
 
-    sweep_plan, store = planned(name, experiment, runs, seeds)
+    sweep_plan, store = planned(name, experiment, runs, seeds, settings)
     chosen, whole = find_cell(sweep_plan, cell), sweep_plan.whole
     if sweep_plan.looks is not None:
         print(f"seed {chosen.seed}: {seed_line(sweep_plan.looks, chosen)}")
@@ -141,13 +144,14 @@ def diff(
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how two cells differ: configuration, stages, and the code and machines that ran them."""
     from ablations.planning import diff as comparing
     from ablations.planning.cells import find_cell
 
-    sweep_plan, store = planned(name, experiment, runs, seeds)
+    sweep_plan, store = planned(name, experiment, runs, seeds, settings)
     differences = comparing.diff(find_cell(sweep_plan, left), find_cell(sweep_plan, right), store)
     if as_json:
         print(json.dumps(differences, indent=1))

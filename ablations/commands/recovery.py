@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablations.commands.common import RUNS, AsJson, Experiment, Gpus, Jobs, Name, Runs, Seeds, app, planned
+from ablations.commands.common import RUNS, AsJson, Experiment, Gpus, Jobs, Name, Runs, Seeds, Settings, app, planned
 
 if TYPE_CHECKING:
     from ablations.grid.expand import Cell
@@ -36,6 +36,7 @@ def retry(
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
+    settings: Settings = None,
 ) -> None:
     """Run failed stages and the stages that wait for them again, on the cluster if they failed there.
 
@@ -47,7 +48,7 @@ def retry(
     from ablations.running.slots import local_gpus
 
     chosen_gpus = local_gpus(gpus)
-    sweep_plan, store = planned(name, experiment, runs, seeds)
+    sweep_plan, store = planned(name, experiment, runs, seeds, settings)
     cells = _cells(sweep_plan, cell)
     choice = retrying.choose(sweep_plan, store, retrying.causes_of(cause, cells), cells)
     stay = ("other failed or diverged stage stays as it is", "other failed or diverged stages stay as they are")
@@ -68,12 +69,17 @@ def retry(
 
 @app.command()
 def cancel(
-    name: Name, cell: Cells = None, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None
+    name: Name,
+    cell: Cells = None,
+    experiment: Experiment = None,
+    runs: Runs = RUNS,
+    seeds: Seeds = None,
+    settings: Settings = None,
 ) -> None:
     """Stop all running and queued stages of a sweep, on this machine and on the cluster; checkpoints are kept."""
     from ablations.recovery import cancel as cancelling
 
-    sweep_plan, store = planned(name, experiment, runs, seeds)
+    sweep_plan, store = planned(name, experiment, runs, seeds, settings)
     for line in cancelling.cancel(sweep_plan, store, _cells(sweep_plan, cell)):
         print(line)
 

@@ -6,7 +6,7 @@ import json
 
 import typer
 
-from ablations.commands.common import RUNS, AsJson, Experiment, Gpus, Name, Runs, Seeds, app, planned
+from ablations.commands.common import RUNS, AsJson, Experiment, Gpus, Name, Runs, Seeds, Settings, app, planned
 
 
 @app.command()
@@ -16,6 +16,7 @@ def dryrun(
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Run each distinct shape through every stage with a few steps; print time, memory, and the cost of the sweep."""
@@ -23,7 +24,7 @@ def dryrun(
     from ablations.running.slots import local_gpus
 
     chosen_gpus = local_gpus(gpus)
-    sweep_plan, store = planned(name, experiment, runs, seeds)
+    sweep_plan, store = planned(name, experiment, runs, seeds, settings)
     results = rehearsal.rehearse(sweep_plan, store, chosen_gpus, quiet=as_json)
     print(json.dumps(results, indent=1) if as_json else "\n".join(rehearsal.lines(results)))
     if results["failed"]["groups"]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ablations.commands.common import RUNS, AsJson, Experiment, Runs, Seeds, app, planned
+from ablations.commands.common import RUNS, AsJson, Experiment, Runs, Seeds, Settings, app, planned, read_with_settings
 from qsd.errors import UserError
 
 
@@ -19,6 +19,7 @@ def doctor(
         str | None, typer.Option(help="Check this experiment, or use it instead of the sweep's own.")
     ] = None,
     runs: Runs = RUNS,
+    settings: Settings = None,
     cluster: Annotated[str, typer.Option(help="Where the sweep will run: local, or a profile of a cluster.")] = "local",
     torch: Annotated[bool, typer.Option("--torch", help="Also ask PyTorch for GPUs; takes seconds.")] = False,
     as_json: AsJson = False,
@@ -26,15 +27,16 @@ def doctor(
     """Check this machine, a cluster and what a sweep needs, and say how to fix it; exit status 1 if a check fails."""
     from ablations.checks import doctor as checking
     from ablations.checks.checkup import checks, experiment_subject, subject_of
-    from ablations.grid.spec import find_experiment, find_sweep, read_sweep
-    from qsd.config.load import load_flat
+    from qsd.config.assignments import assignments
+    from qsd.config.find import find_experiment
+    from qsd.config.load import load_flat, override
 
     subject = None
     if name is not None:
-        sweep = read_sweep(find_sweep(name))
-        subject = subject_of(sweep, experiment, *_try_plan(name, experiment, runs, cluster))
+        sweep = read_with_settings(name, settings)
+        subject = subject_of(sweep, experiment, *_try_plan(name, experiment, runs, settings, cluster))
     elif experiment is not None:
-        subject = experiment_subject(load_flat(find_experiment(experiment)))
+        subject = experiment_subject(override(load_flat(find_experiment(experiment)), assignments(settings or [])))
     findings = []
     for finding in checking.examine(checks(runs, subject, None if cluster == "local" else cluster, torch)):
         findings.append(finding)
@@ -45,13 +47,15 @@ def doctor(
     raise typer.Exit(int(any(finding.level == checking.FAIL for finding in findings)))
 
 
-def _try_plan(name: str, experiment: str | None, runs: Path, cluster: str) -> tuple[float | None, str]:
+def _try_plan(
+    name: str, experiment: str | None, runs: Path, settings: list[str] | None, cluster: str
+) -> tuple[float | None, str]:
     """Bytes that the rest of a sweep will write, None if that is unknown; and why it cannot be planned, if so."""
     from ablations.cost.estimate import estimate, find_site
     from ablations.store.states import states
 
     try:
-        sweep_plan, store = planned(name, experiment, runs, None)
+        sweep_plan, store = planned(name, experiment, runs, None, settings)
     except UserError as error:
         return None, str(error)
     try:
@@ -69,6 +73,7 @@ def verify(
     experiment: Experiment = None,
     runs: Runs = RUNS,
     seeds: Seeds = None,
+    settings: Settings = None,
 ) -> None:
     """Read every file of the finished stages and name those that are not as written; exit status 1 if there are any."""
     from ablations.checks.store_content import check_content, content_lines
@@ -78,7 +83,7 @@ def verify(
 
     if not (runs / "artefacts").is_dir():
         raise UserError(f"{runs}: no results here; give the folder with --runs")
-    keys = None if name is None else planned(name, experiment, runs, seeds)[0].nodes.keys()
+    keys = None if name is None else planned(name, experiment, runs, seeds, settings)[0].nodes.keys()
     with ShownProgress("verify") as report:
         content = check_content(Store(runs, stages.key_of), report, keys)
     print("\n".join(content_lines(content, f"ablate run {name or 'NAME'}")))
@@ -91,7 +96,7 @@ def prefetch(
 ) -> None:
     """Download what an experiment names by hub names, and verify everything else; for nodes without internet."""
     from ablations.checks.required_files import fetch, required_files
-    from ablations.grid.spec import find_experiment
+    from qsd.config.find import find_experiment
     from qsd.config.load import load_flat
 
     needed = required_files(load_flat(find_experiment(experiment)))

@@ -16,21 +16,20 @@ from ablations.grid.stated_variances import read_variances
 from ablations.grid.values import REPLICATE, REPLICATE_SEEDS, axis_field, axis_value, show
 from qsd.config.check import convert, schema_fields
 from qsd.config.fields import MOST_SEED
-from qsd.config.load import flatten, is_recipe
+from qsd.config.find import find_experiment, find_file
+from qsd.config.load import flatten
 from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
 from qsd.printable import printable
 from qsd.registry import suggest
-from qsd.regular_files import check_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Container, Mapping
 
     from ablations.grid.combinations import Choice, Point, When
     from analysis.data.variances import Variances
 
 SWEEPS = Path("sweeps")
-EXPERIMENTS = Path("experiments")
 MOST_CELLS = 100_000
 _REQUIRED = ("question", "experiment", "axes", "baseline", "seeds")
 _EXAMPLES = {
@@ -41,6 +40,10 @@ _EXAMPLES = {
     "seeds": "seeds: [0, 1, 2]",
 }
 _KEYS = (*_REQUIRED, "zip", "when", "exclude", "include", "controls", "overrides", "primary", "variances")
+_NO_OVERRIDES = {
+    "seed": "the seed is given by 'seeds'",
+    "adapter": "the base model is always a cell; 'adapter' is not set",
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -58,6 +61,7 @@ class Sweep:
         baseline: dotted name -> value for every axis that exists there: the cell that others are compared with.
         seeds: training seeds; every cell runs once with each, with ``looks`` only as far as they are needed.
         overrides: dotted name -> value, put over the experiment for all cells.
+        settings: the same, of the command line; put over the overrides (``ablations.grid.settings``).
         zips: groups of axes that vary together.
         when: axis -> what must hold for it to exist; elsewhere it keeps the experiment's value.
         exclude: combinations that are left out.
@@ -83,6 +87,12 @@ class Sweep:
     primary: Primary = field(default_factory=Primary)
     variances: Variances | None = None
     looks: SeedLooks | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What is put over the experiment for all cells, by the file and by the command line."""
+        return {**self.overrides, **self.settings}
 
     @property
     def groups(self) -> list[Group]:
@@ -101,12 +111,7 @@ def find_sweep(name: str) -> Path:
     Raises:
         UserError: there is no such sweep.
     """
-    return _find(name, SWEEPS, "sweep")
-
-
-def find_experiment(name: str) -> Path:
-    """The file of an experiment given by name (``experiments/<name>.yaml``) or by path; raises like find_sweep."""
-    return _find(name, EXPERIMENTS, "experiment")
+    return find_file(name, SWEEPS, "sweep")
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -166,19 +171,6 @@ def _points(groups: list[Group], when: When, seeds: int, node: Node) -> list[Poi
         return combinations(groups, when, MOST_CELLS // seeds)
     except TooManyError as error:
         raise node.error(f"at least {error.least * seeds:,} cells; at most {MOST_CELLS:,} are planned") from None
-
-
-def _find(name: str, folder: Path, kind: str) -> Path:
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
-        path = folder / f"{name}.yaml"
-    check_regular(path)
-    if path.is_file():
-        return path
-    known = sorted(file.stem for file in folder.glob("*.yaml") if kind != "experiment" or not is_recipe(file))
-    raise UserError(
-        f"unknown {kind} {name!r}: there is no {path}{suggest(name, known)}; known: {', '.join(known) or 'none'}"
-    )
 
 
 def _text(node: Node, what: str) -> str:
@@ -242,15 +234,18 @@ def _check_replicates(node: Node, seeds: tuple[int, ...], groups: list[Group]) -
             raise place.error(f"with the axis '{REPLICATE}' a seed must be below {REPLICATE_SEEDS}, not {seed}")
 
 
+def no_override(name: str, axes: Container[str]) -> str | None:
+    """Why a field cannot be set for all cells of a sweep with these axes; None if it can."""
+    if name in axes:
+        return f"'{name}' is an axis of this sweep; an override would have no effect"
+    return _NO_OVERRIDES.get(name)
+
+
 def _overrides(node: Node, groups: list[Group]) -> dict[str, Any]:
     leaves = flatten(clauses.mapping(node, "overrides"))
-    refusals: dict[str, Callable[[], str]] = {
-        "seed": lambda: "the seed is given by 'seeds'",
-        "adapter": lambda: "the base model is always a cell; 'adapter' is not set",
-    }
+    axes = {name for group in groups for name in group.values}
     for name, leaf in leaves.items():
-        if name in refusals:
-            raise leaf.error(refusals[name]())
-        if any(name in group.values for group in groups):
-            raise leaf.error(f"'{name}' is an axis of this sweep; an override would have no effect")
+        reason = no_override(name, axes)
+        if reason:
+            raise leaf.error(reason)
     return {name: convert(schema_fields()[name], leaf.plain()) for name, leaf in leaves.items()}

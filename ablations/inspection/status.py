@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from ablations.grid.settings import typed
 from ablations.planning.look_lines import look_lines, looks_as_json
 from ablations.running import precompute
 from ablations.running.display import describe
@@ -66,6 +67,7 @@ def status(plan: Plan, store: Store) -> dict[str, Any]:
     return {
         "sweep": plan.sweep.name,
         "experiment": plan.experiment,
+        "typed": typed(plan.sweep),
         "scheduler": _scheduler(stage_states),
         "states": dict(Counter(stage_states.states[key] for key in plan.nodes)),
         "looks": looks_as_json(plan.looks) if plan.looks else None,
@@ -182,18 +184,18 @@ def status_lines(report: Mapping[str, Any], most: int = _MOST_CELLS, urgent_firs
     for entry in report["diverged"][:_MOST_FAILURES]:
         yield f"diverged: {entry['label']}: {entry['reason']}"
     if report["diverged"]:
-        yield notice(report["sweep"], [entry["label"] for entry in report["diverged"]])
+        yield notice(report["typed"], [entry["label"] for entry in report["diverged"]])
     if report["stale"]:
         yield (
             f"{len(report['stale']):,} queued stages wait for jobs whose stages are done; if this persists, SLURM has "
-            f"lost the end of those jobs: 'ablate resume {report['sweep']}' releases them"
+            f"lost the end of those jobs: 'ablate resume {report['typed']}' releases them"
         )
     for entry in report["failures"][:_MOST_FAILURES]:
         log = f"\n    log: {entry['log']}" if entry["log"] else ""
         yield f"failed: {entry['label']}: {entry['reason']}{log}"
     if report["failures"]:
         more = len(report["failures"]) - _MOST_FAILURES
-        yield f"{f'... and {more:,} more failed; ' if more > 0 else ''}'ablate failures {report['sweep']}' groups them"
+        yield f"{f'... and {more:,} more failed; ' if more > 0 else ''}'ablate failures {report['typed']}' groups them"
 
 
 def _urgency(cell: Mapping[str, Any]) -> int:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import gc
 from collections import ChainMap, Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.expand import BASE, Cell, Grid, expand, fields_of, points
 from ablations.grid.primary import resolve
-from ablations.grid.spec import Sweep, find_experiment
+from ablations.grid.settings import changing, variant
 from ablations.planning.look_lines import looks_as_json
 from qsd.config.check import schema_fields
 from qsd.config.digest import HUB, hub_note, may_change
+from qsd.config.extends import chain
 from qsd.config.fields import Kind
+from qsd.config.find import find_experiment
 from qsd.config.load import load_flat, override
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ablations.grid.keys import StageNode, StageTable
+    from ablations.grid.spec import Sweep
     from ablations.planning.look_progress import Progress
 
 
@@ -31,10 +34,12 @@ class Plan:
 
     Attributes:
         sweep: the sweep as its file states it.
-        experiment: name of the experiment that is held fixed.
+        experiment: name of the experiment that is held fixed, with ``settings`` in it.
         grid: its cells.
         order: names of all stage kinds, inputs before their users.
         primary: {"scorer", "split", "stated"}: the comparisons that decide (``ablations.grid.primary``).
+        settings: those of the command line that change results; they are part of the name of the sweep's folder.
+        files: of the experiment: its own, then what it extends.
         looks: how far the looks are, if ``grid`` has only the seeds that are needed (``ablations.planning.looks``).
     """
 
@@ -44,6 +49,8 @@ class Plan:
     order: tuple[str, ...]
     primary: Mapping[str, Any]
     looks: Progress | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
 
     @property
     def whole(self) -> Plan:
@@ -155,12 +162,15 @@ def make_plan(sweep: Sweep, table: StageTable, experiment: str | None = None) ->
         UserError: the experiment is missing or damaged, or a path in it does not exist.
     """
     path: Path = find_experiment(experiment or sweep.experiment)
-    flat = override(load_flat(path), sweep.overrides)
+    stated = override(load_flat(path), sweep.overrides)
+    flat, settings = override(stated, sweep.settings), changing(sweep.settings, stated)
     # A large plan has a million small objects without cycles; searching for cycles takes a fifth of the time.
     gc.disable()
     try:
         primary = resolve(sweep.primary, [ChainMap(fields_of(point), flat) for point in points(sweep)])
-        return Plan(sweep, path.stem, expand(sweep, flat, table), tuple(table.STAGES), primary)
+        name, grid = variant(path.stem, settings), expand(sweep, flat, table)
+        files = tuple(file for file, _ in reversed(chain(path)))
+        return Plan(sweep, name, grid, tuple(table.STAGES), primary, settings=settings, files=files)
     finally:
         gc.freeze()
         gc.enable()

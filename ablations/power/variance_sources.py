@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.formatting import format_count
+from ablations.grid.settings import MARK
 from analysis.data.variances import Variances, finished_family
 from qsd.errors import UserError
 from qsd.registry import suggest
@@ -115,10 +116,11 @@ def _none(plan: Plan, families: Sequence[FinishedFamily], judged: Judged) -> str
 
 
 def _rewrite(family: FinishedFamily) -> str:
-    sweep, _, experiment = family.folder.rpartition("@")
+    sweep, _, variant = family.folder.rpartition("@")
+    experiment, mark, _ = variant.partition(MARK)
     return (
         f"the table of {family.folder} is of an earlier version of this project; "
-        f"'ablate table {sweep} --experiment {experiment}' writes it again"
+        f"'ablate table {sweep} --experiment {experiment}{' -s ...' if mark else ''}' writes it again"
     )
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Reports = Mapping[str, Mapping[str, Any] | None]
 _PLAIN_EVERY_S = 15.0
+STARTING = "starting: importing the libraries, opening its files"
+"""Shown until a stage reports its first progress, which takes seconds, or minutes for large weights."""
 
 
 class Display(Protocol):
@@ -55,6 +57,25 @@ class Display(Protocol):
 
     def progress(self, reports: Reports) -> None:
         """The latest reports of the running stages; called several times per second."""
+
+
+class TimeLeft(Protocol):
+    """Follows a run and says how long it still takes (``ablations.cost.outlook``); ``now`` is of one clock."""
+
+    def started(self, key: str, now: float) -> None:
+        """A stage's attempt was started."""
+
+    def finished(self, key: str, now: float) -> None:
+        """A stage is done."""
+
+    def failed(self, key: str) -> None:
+        """A stage failed or diverged, so what needs it will not run."""
+
+    def stopped(self, key: str) -> None:
+        """An attempt ended without a result."""
+
+    def seconds_left(self, reports: Reports, now: float) -> float:
+        """Seconds until the last stage ends."""
 
 
 def describe(report: Mapping[str, Any]) -> str:
@@ -152,7 +173,8 @@ class Lines(_Messages):
     def begin(self, total: int, done: int) -> None:
         """Remember the totals and show them."""
         self._total, self._done = total, done
-        self.say(f"{format_count(total, 'stage')}, {done} done, {total - done} to run")
+        soon = "; importing the libraries first, which takes some seconds" if total > done else ""
+        self.say(f"{format_count(total, 'stage')}, {done} done, {total - done} to run{soon}")
 
     def started(self, key: str, label: str) -> None:
         """Show the stage."""
@@ -179,9 +201,13 @@ class Lines(_Messages):
 
 
 class Board(_Messages):
-    """Live progress bars: one for the whole run, and one line per running stage."""
+    """Live progress bars: one for the whole run, and one line per running stage.
 
-    def __init__(self) -> None:
+    Args:
+        time_left: of the whole run; without it none is shown.
+    """
+
+    def __init__(self, time_left: TimeLeft | None = None) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         super().__init__()
@@ -193,7 +219,8 @@ class Board(_Messages):
         )
         self._tasks: dict[str, TaskID] = {}
         self._overall: TaskID | None = None
-        self._total = self._done = self._before = 0
+        self._total = self._done = 0
+        self._time_left = time_left
 
     def say(self, line: str) -> None:
         """Print a line above the bars, as long as there is a terminal."""
@@ -210,29 +237,43 @@ class Board(_Messages):
 
     def begin(self, total: int, done: int) -> None:
         """Remember the totals and show them."""
-        self._total, self._done, self._before = total, done, done
+        self._total, self._done = total, done
         self._overall = self._progress.add_task("all stages", total=total, completed=done, note=f"{done}/{total}")
 
     def started(self, key: str, label: str) -> None:
         """Show the stage."""
         super().started(key, label)
-        self._tasks[key] = self._progress.add_task(label, total=None, note="starting")
+        self._tasks[key] = self._progress.add_task(label, total=None, note=STARTING)
+        if self._time_left:
+            self._time_left.started(key, time.monotonic())
 
     def finished(self, key: str, label: str) -> None:
         """Count the stage and show how long it took."""
         self._done += 1
         self._remove(key)
         self.say(f"done  {label} {self.took(key)}")
+        if self._time_left:
+            self._time_left.finished(key, time.monotonic())
 
     def failed(self, key: str, label: str, reason: str, log: Path | None, blocked: int) -> None:
         """Print the reason, and remove the stage's line."""
         super().failed(key, label, reason, log, blocked)
         self._remove(key)
+        if self._time_left:
+            self._time_left.failed(key)
+
+    def diverged(self, key: str, label: str, reason: str, blocked: int) -> None:
+        """Print the reason, and remove the stage's line."""
+        super().diverged(key, label, reason, blocked)
+        if self._time_left:
+            self._time_left.failed(key)
 
     def stopped(self, key: str) -> None:
         """Remove the stage's line."""
         super().stopped(key)
         self._remove(key)
+        if self._time_left:
+            self._time_left.stopped(key)
 
     def progress(self, reports: Reports) -> None:
         """Update the bars."""
@@ -244,23 +285,19 @@ class Board(_Messages):
                     self._tasks[key], total=report["total"], completed=report["done"], note=describe(report)
                 )
         if self._overall is not None:
-            done = self._done + share
-            self._progress.update(self._overall, completed=done, note=self._outlook(done))
+            self._progress.update(self._overall, completed=self._done + share, note=self._outlook(reports))
 
     def _remove(self, key: str) -> None:
         task = self._tasks.pop(key, None)
         if task is not None:
             self._progress.remove_task(task)
 
-    def _outlook(self, done: float) -> str:
-        """Stages done, rate and time left, extrapolated from the rate of this run."""
+    def _outlook(self, reports: Reports) -> str:
+        """Stages done, and the time left of the run."""
         text = f"{self._done}/{self._total}"
-        elapsed = time.monotonic() - self._begin
-        fresh = done - self._before
-        if fresh <= 0 or elapsed < 1:
+        if self._time_left is None:
             return text
-        left = format_duration((self._total - done) * elapsed / fresh)
-        return f"{text}, {60 * fresh / elapsed:.1f} per minute, about {left} left"
+        return f"{text}, about {format_duration(self._time_left.seconds_left(reports, time.monotonic()))} left"
 
 
 def on_terminal() -> bool:

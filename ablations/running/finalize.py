@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.files import read_json, write_json
 from ablations.grid.expand import BASE
+from ablations.grid.settings import typed
 from ablations.planning.cells import about
 from ablations.running.archive import CELLS, keep_earlier
 from ablations.running.cell_states import DIVERGED, FINISHED, with_states
@@ -16,6 +17,7 @@ from ablations.store.provenance import git_state
 from analysis.data.looks import looks_as_json
 from qsd.errors import UserError
 from qsd.evaluation.embedding_measures import measures_of
+from qsd.files import file_digest
 from qsd.stages.judges import conflicts
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ def cells_json(plan: Plan, store: Store, commit: str | None) -> dict[str, Any]:
     return {
         "sweep": plan.sweep.name,
         "experiment": plan.experiment,
+        "settings": dict(plan.settings),
+        "experiment_files": {str(path): file_digest(path) for path in plan.files},
         "question": plan.sweep.question,
         "git_commit": commit,
         "labels": plan.cells[0].values["data.labels"],
@@ -89,7 +93,8 @@ def write_cells(plan: Plan, store: Store, commit: str | None, least: int = 0) ->
     counts = Counter(cell["state"] for cell in content["cells"])
     if counts[FINISHED] < least:
         raise UserError(
-            f"{plan.name}: no cell is evaluated yet ({_listed(counts)}); 'ablate run {plan.sweep.name}' evaluates them"
+            f"{plan.name}: no cell is evaluated yet ({_listed(counts)}); "
+            f"'ablate run {typed(plan.sweep)}' evaluates them"
         )
     kept = keep_earlier(folder, content)
     if kept is not None:
@@ -188,7 +193,7 @@ def summary_text(plan: Plan, store: Store, commit: str | None) -> str:
     """
     content = cells_json(plan, store, commit)
     counts = Counter(cell["state"] for cell in content["cells"])
-    command = f"'ablate run {plan.sweep.name}' runs what is missing"
+    command = f"'ablate run {typed(plan.sweep)}' runs what is missing"
     if not counts[FINISHED]:
         reasons = dict.fromkeys(f"{cell['name']}: {cell['reason']}" for cell in content["cells"] if cell["reason"])
         title = f"{plan.sweep.name} on {plan.experiment}"

@@ -66,6 +66,13 @@ class _Content:
         return total.hexdigest()[:16]
 
 
+def planned(root: Path, store: Store) -> Snapshot:
+    """What :func:`take` would return now; nothing is written. Raises like it."""
+    content = _content(root)
+    identity = content.id()
+    return Snapshot(identity, store.root.resolve() / "snapshots" / identity, tuple(content.warnings))
+
+
 def take(root: Path, store: Store) -> Snapshot:
     """Copy the packages below ``root`` into the store, unless the same are there.
 

@@ -52,6 +52,16 @@ def cancel_incomplete(store: Store, cluster: str) -> None:
                 launch.forget(number)
 
 
+def job_name(stage: str, sweep: str, unique: str) -> str:
+    """The name of an array in the queue."""
+    return f"{stage}:{sweep}:{unique}"
+
+
+def dependency_of(needs: ArrayDependencies | str | None) -> tuple[str | None, bool]:
+    """What sbatch is given as the dependency of an array, and whether its elements get their own while it is held."""
+    return (needs, False) if isinstance(needs, str | None) else (needs.dependency, bool(needs.single))
+
+
 class Queue:
     """Everything that one launch puts into SLURM's queue.
 
@@ -139,7 +149,11 @@ class Queue:
     def _write(self, node: StageNode) -> str:
         gpus = self._profile.resources(node.stage).gpus
         processes = count_of(node.stage, node.values, load_table(self._table), gpus)
-        return str(Job.of(node, self._table, self._store.root, self._root, self._code, processes).write())
+        return self._path(Job.of(node, self._table, self._store.root, self._root, self._code, processes))
+
+    def _path(self, job: Job) -> str:
+        """The path that the job is started with; its file is written."""
+        return str(job.write())
 
     def _put(
         self,
@@ -151,12 +165,10 @@ class Queue:
         keys: Sequence[str],
     ) -> Array:
         # The name is unique, so that an array whose id was lost in a kill can still be cancelled by it.
-        name = f"{stage}:{self._launch.sweep}:{secrets.token_hex(4)}"
+        name = job_name(stage, self._launch.sweep, secrets.token_hex(4))
         array = Array("", len(paths) == 1, stage, str(resources), keys, name)
         number = self._launch.record(array)
-        dependency, updates = (
-            (needs, False) if isinstance(needs, str | None) else (needs.dependency, bool(needs.single))
-        )
+        dependency, updates = dependency_of(needs)
         try:
             job = self._sbatch.submit(function, paths, array.name, resources, dependency, updates)
             array = replace(array, job=job, held=updates)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.grid.settings import with_settings
 from ablations.grid.spec import find_sweep, read_sweep
 from ablations.planning.looks import limited
 from ablations.planning.plan import make_plan
@@ -50,5 +51,6 @@ def planned_again(runs: Path, arguments: Mapping[str, Any]) -> tuple[Plan, Store
     sweep = read_sweep(find_sweep(arguments["name"]))
     if arguments["seeds"] is not None:
         sweep = replace(sweep, seeds=tuple(arguments["seeds"]), looks=None)
+    sweep = with_settings(sweep, arguments.get("settings", {}))  # absent in launches of earlier versions
     store = Store(runs, table.key_of)
     return limited(make_plan(sweep, table, arguments["experiment"]), store), store

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from submitit import SlurmExecutor
+
     from ablations.slurm.profile import Profile, Resources
 
 _OF_A_JOB = (
@@ -66,17 +68,37 @@ class Sbatch:
         Raises:
             RefusedError: sbatch failed.
         """
-        from submitit import SlurmExecutor
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         with clean_environment():
-            executor = SlurmExecutor(self._folder, python=self._profile.python or shlex.quote(sys.executable))
-            executor.update_parameters(**self._parameters(name, resources, dependency, hold))
+            executor = self._executor(name, resources, dependency, hold)
             try:
                 first = executor.map_array(function, paths)[0] if len(paths) > 1 else executor.submit(function, *paths)
             except (FailedJobError, FailedSubmissionError, OSError) as error:
                 raise RefusedError(_message(error)) from None
         return str(first.job_id).partition("_")[0]
+
+    def script(
+        self, count: int, name: str, resources: Resources, dependency: str | None = None, hold: bool = False
+    ) -> str:
+        """The script that :meth:`submit` gives to sbatch for ``count`` paths; works without SLURM."""
+        with clean_environment():
+            executor = self._executor(name, resources, dependency, hold)
+            if count > 1:
+                executor.parameters["map_count"] = count
+            return str(executor._make_submission_file_text(executor._submitit_command_str, ""))
+
+    def _executor(self, name: str, resources: Resources, dependency: str | None, hold: bool) -> SlurmExecutor:
+        from submitit import SlurmExecutor
+
+        class Executor(SlurmExecutor):
+            @classmethod
+            def affinity(cls) -> int:
+                return 1  # submitit refuses to begin without srun; ``submit`` has looked for it before
+
+        executor = Executor(self._folder, python=self._profile.python or shlex.quote(sys.executable))
+        executor.update_parameters(**self._parameters(name, resources, dependency, hold))
+        return executor
 
     def _parameters(self, name: str, resources: Resources, dependency: str | None, hold: bool) -> dict[str, Any]:
         profile = self._profile

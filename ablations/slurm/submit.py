@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.grid.settings import typed
 from ablations.running import finalize, snapshot
 from ablations.running.precompute import groups
 from ablations.running.processes import count_of
 from ablations.slurm import finish_file, query
 from ablations.slurm.canary import Canary
-from ablations.slurm.limits import limits
+from ablations.slurm.limits import limits, limits_of
 from ablations.slurm.queue import Queue, cancel_incomplete
 from ablations.slurm.stale import free, stale
 from ablations.slurm.submit_lock import submit_lock
@@ -103,7 +104,7 @@ def submit(
         plan: what to run.
         store: where results are kept; on a disk that nodes see.
         profile: the site.
-        arguments: what selects the same sweep again: {"name", "experiment", "seeds"} of the command line.
+        arguments: what selects the same sweep again: {"name", "experiment", "seeds", "settings"} of the command line.
         last_job: what the last job of the launch calls with the path of its file: ``finish_job.run``. It submits
             again where the queue had no room, so this module cannot import it.
         table: module with the stage table.
@@ -147,30 +148,14 @@ def _submit(
     """As :func:`submit`, while no other launcher submits; ``cluster`` is the name of this cluster."""
     # First, so that an array which a killed launcher left held does not count as queued.
     cancel_incomplete(store, cluster)
-    left, states = _left_and_queued(plan, store, cluster)
-    # What a user names (``ablate retry``) is tried again, also where it diverged.
-    diverged = {} if only is not None else divergence.diverged_stages(store, left)
-    todo, queued = _todo(left, {*states, *diverged}, states, only), _jobs(states)
-    labels = [plan.label(left[key]) for key in diverged if key not in queued]
-    about_diverged = divergence.notice(plan.sweep.name, labels) if labels else ""
-    freed = free(stale(store, left, plan.nodes.keys() - left.keys(), states, cluster))
-    if not todo:
-        return Submitted(None, queued=len(queued), freed=freed, diverged=about_diverged)
     rehearsal = Canary(plan, store, table) if canary else None
     if rehearsal:
         cancel_incomplete(rehearsal.store, cluster)
-    dry_left, dry_states = _left_and_queued(rehearsal.plan, rehearsal.store, cluster) if rehearsal else ({}, {})
-    dry_todo, dry_queued = _todo(dry_left, dry_states, dry_states), _jobs(dry_states)
-    for node in (*todo.values(), *dry_todo.values()):  # before anything is written or submitted
-        count_of(node.stage, node.values, load_table(table), profile.resources(node.stage).gpus)
-    bounds = limits(profile)
-    room = bounds.room - len(dry_todo) - 1  # one job for the last one, which writes the tables
-    now, precomputes = fitting(todo, load_table(table), room, bounds.array)
-    if not now:
-        raise UserError(
-            f"the queue has room for {bounds.room} more of your jobs, which is not enough (see max_submit in "
-            f"{profile.path}); run the same command again when some have ended"
-        )
+    chosen = choose(plan, store, profile, table, rehearsal, only, cluster)
+    freed = free(stale(store, chosen.left, plan.nodes.keys() - chosen.left.keys(), chosen.states, cluster))
+    queued = len(chosen.queued)
+    if not chosen.now:
+        return Submitted(None, queued=queued, freed=freed, diverged=chosen.diverged)
     # Nothing was written so far: all that a user can have got wrong was checked above.
     code = snapshot.take(snapshot.CODE, store)
     for warning in code.warnings:
@@ -178,17 +163,100 @@ def _submit(
     about = ({**arguments, "table": table}, str(profile.path), cluster, code.id)
     launch = begin(store, plan.sweep.name, plan.experiment, *about)
     folder = finalize.write_cells(plan, store, finalize.commit_of(Path.cwd()))
-    holds: Mapping[str, Sequence[str]] = {}
+    queue = Queue(launch, store, profile, code.path, table, chosen.largest)
+    dry = None
     if rehearsal:
         dry_launch = begin(rehearsal.store, plan.sweep.name, plan.experiment, *about)
-        dry = Queue(dry_launch, rehearsal.store, profile, code.path, table, bounds.array)
-        holds = rehearsal.holds(now, dry.submit(dry_todo, dry_queued, {}))
-    queue = Queue(launch, store, profile, code.path, table, bounds.array)
-    jobs = queue.submit(now, queued, holds, precomputes)
-    later = len(todo) - len(now)
-    queue.submit_last(last_job, finish_file.write(launch, plan, store, folder, later), _last(plan, jobs))
-    ahead = sum(len(group.processes) for group in precomputes)
-    return Submitted(launch, queue.arrays, len(now), len(dry_todo), len(queued), freed, later, ahead, about_diverged)
+        dry = Queue(dry_launch, rehearsal.store, profile, code.path, table, chosen.largest)
+    jobs = fill(chosen, queue, dry)
+    later = len(chosen.todo) - len(chosen.now)
+    queue.submit_last(last_job, finish_file.write(launch, plan, store, folder, later), last_arrays(plan, jobs))
+    ahead = sum(len(group.processes) for group in chosen.precomputes)
+    rehearsed = len(chosen.rehearsed)
+    return Submitted(launch, queue.arrays, len(chosen.now), rehearsed, queued, freed, later, ahead, chosen.diverged)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a submission has to do, before anything is written or submitted.
+
+    Attributes:
+        left: stages that are not done, by key.
+        states: key -> job of those that have one in the queue.
+        todo: stages to submit.
+        now: those of them that the queue has room for.
+        precomputes: common work that is done before them.
+        largest: elements of one array.
+        diverged: a line about trainings that are left out since they diverged; empty without any.
+        rehearsal: the canary, if there is one.
+        rehearsed: its stages to submit.
+        rehearsed_queued: key -> job of its stages that are in the queue already.
+    """
+
+    left: Mapping[str, StageNode]
+    states: Mapping[str, JobState]
+    todo: Mapping[str, StageNode]
+    now: Mapping[str, StageNode]
+    precomputes: Sequence[PrecomputeGroup]
+    largest: int
+    diverged: str
+    rehearsal: Canary | None
+    rehearsed: Mapping[str, StageNode]
+    rehearsed_queued: Mapping[str, str]
+
+    @property
+    def queued(self) -> dict[str, str]:
+        """Key -> id of the job of each stage that is in the queue."""
+        return _jobs(self.states)
+
+
+def choose(
+    plan: Plan,
+    store: Store,
+    profile: Profile,
+    table: str,
+    rehearsal: Canary | None,
+    only: Container[str] | None,
+    cluster: str | None,
+) -> Choice:
+    """The stages to submit; arguments as of :func:`submit`.
+
+    Without a ``cluster`` nothing is asked of SLURM: no stage counts as queued, and the limits are those of the profile.
+
+    Raises:
+        UserError: the controller does not answer, the queue is full, or a stage cannot run in its processes.
+    """
+    left, states = _left_and_queued(plan, store, cluster)
+    # What a user names (``ablate retry``) is tried again, also where it diverged.
+    diverged = {} if only is not None else divergence.diverged_stages(store, left)
+    todo = _todo(left, {*states, *diverged}, states, only)
+    labels = [plan.label(left[key]) for key in diverged if key not in states]
+    about_diverged = divergence.notice(typed(plan.sweep), labels) if labels else ""
+    if not todo:
+        return Choice(left, states, {}, {}, [], 1, about_diverged, rehearsal, {}, {})
+    dry_left, dry_states = _left_and_queued(rehearsal.plan, rehearsal.store, cluster) if rehearsal else ({}, {})
+    dry_todo = _todo(dry_left, dry_states, dry_states)
+    for node in (*todo.values(), *dry_todo.values()):  # before anything is written or submitted
+        count_of(node.stage, node.values, load_table(table), profile.resources(node.stage).gpus)
+    bounds = limits(profile) if cluster is not None else limits_of(profile)
+    room = bounds.room - len(dry_todo) - 1  # one job for the last one, which writes the tables
+    now, precomputes = fitting(todo, load_table(table), room, bounds.array)
+    if not now:
+        raise UserError(
+            f"the queue has room for {bounds.room} more of your jobs, which is not enough (see max_submit in "
+            f"{profile.path}); run the same command again when some have ended"
+        )
+    return Choice(
+        left, states, todo, now, precomputes, bounds.array, about_diverged, rehearsal, dry_todo, _jobs(dry_states)
+    )
+
+
+def fill(chosen: Choice, queue: Queue, dry: Queue | None) -> dict[str, str]:
+    """Put the chosen stages into the queue, a rehearsal first; key -> job of the stages and of those queued before."""
+    holds: Mapping[str, Sequence[str]] = {}
+    if chosen.rehearsal and dry:
+        holds = chosen.rehearsal.holds(chosen.now, dry.submit(chosen.rehearsed, chosen.rehearsed_queued, {}))
+    return queue.submit(chosen.now, chosen.queued, holds, chosen.precomputes)
 
 
 def fitting(
@@ -211,7 +279,7 @@ def fitting(
     return now, []
 
 
-def _left_and_queued(plan: Plan, store: Store, cluster: str) -> tuple[dict[str, StageNode], dict[str, JobState]]:
+def _left_and_queued(plan: Plan, store: Store, cluster: str | None) -> tuple[dict[str, StageNode], dict[str, JobState]]:
     """The stages that are not done, and key -> job of those that have one in the queue."""
     present = {stage: store.present(stage) for stage in plan.order}  # one listing instead of a look per stage
     left = {
@@ -219,7 +287,7 @@ def _left_and_queued(plan: Plan, store: Store, cluster: str) -> tuple[dict[str, 
         for key, node in plan.nodes.items()
         if key not in present[node.stage] or not store.is_done(node.stage, key)
     }
-    jobs = queued_jobs(store, left, cluster)
+    jobs = {} if cluster is None else queued_jobs(store, left, cluster)
     if jobs is None:
         raise UserError(query.CONTROLLER_UNREACHABLE)
     return left, jobs
@@ -245,7 +313,7 @@ def _jobs(states: Mapping[str, JobState]) -> dict[str, str]:
     return {key: state.job for key, state in states.items()}
 
 
-def _last(plan: Plan, jobs: Mapping[str, str]) -> list[str]:
+def last_arrays(plan: Plan, jobs: Mapping[str, str]) -> list[str]:
     """The arrays of the jobs that no other job waits for."""
     needed = {up for key in jobs for up in plan.nodes[key].inputs.values()}
     return list(dict.fromkeys(job.partition("_")[0] for key, job in jobs.items() if key not in needed))

@@ -73,15 +73,19 @@ class Job:
         return Job(**content)
 
     def write(self) -> Path:
-        """Write the job into its store; the file's path.
+        """Write the job into its store; the file's path."""
+        write_json(self.path, asdict(self))
+        return self.path
+
+    @property
+    def path(self) -> Path:
+        """Where :meth:`write` writes the job.
 
         ``jobs/<stage>/<key>.json``, or ``<key>.<snapshot>.json``, so that a queued job keeps its code when another
         launcher works on the same stage.
         """
         suffix = f".{Path(self.snapshot).name}" if self.snapshot else ""
-        path = Path(self.runs) / "jobs" / self.stage / f"{self.key}{suffix}.json"
-        write_json(path, asdict(self))
-        return path
+        return Path(self.runs) / "jobs" / self.stage / f"{self.key}{suffix}.json"
 
     def store(self) -> Store:
         """The store that the job works in."""

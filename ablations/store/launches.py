@@ -77,8 +77,8 @@ class Launch:
     Attributes:
         id: its folder's name; later launches sort after earlier ones.
         sweep: name of the sweep.
-        experiment: name of the experiment.
-        arguments: what selects the same sweep again: {"name", "experiment", "seeds"} as given on the command line.
+        experiment: name of the experiment, with the settings that change results (``Plan.experiment``).
+        arguments: what selects the same sweep again: {"name", "experiment", "seeds", "settings"} of the command line.
         profile: path of the cluster profile.
         cluster: the scheduler's name of its cluster; empty if it did not say.
         snapshot: id of the code's snapshot; empty if there is none.

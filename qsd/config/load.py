@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from qsd.config.check import convert, problem, unknown_key
+from qsd.config.extends import chain
 from qsd.config.fields import fields_of, sections_of
 from qsd.config.schema import ExperimentConfig
 from qsd.config.yaml_nodes import Node, load
@@ -64,21 +65,21 @@ def flatten(node: Node, schema: type = ExperimentConfig) -> dict[str, Node]:
 
 
 def load_flat(path: Path, shown_as: str | None = None, schema: type = ExperimentConfig) -> Flat:
-    """An experiment file over the schema's defaults.
+    """An experiment file over those that it extends, over the schema's defaults.
 
     Raises:
-        UserError: the file is damaged, or a required field is missing.
+        UserError: a file is damaged, or required fields are missing, all of which are named.
     """
-    node = load(path, shown_as)
-    if schema is ExperimentConfig and _has_keys_of_recipe(node):
-        raise UserError(f"{node.path}: this is a recipe for 'qsd train-reward', not an experiment")
+    files = [node for _, node in chain(path, shown_as)] if schema is ExperimentConfig else [load(path, shown_as)]
     fields, values = fields_of(schema), defaults(schema)
-    values.update({name: convert(fields[name], leaf.plain()) for name, leaf in flatten(node, schema).items()})
+    for node in files:  # the extended experiments first
+        if schema is ExperimentConfig and _has_keys_of_recipe(node):
+            raise UserError(f"{node.path}: this is a recipe for 'qsd train-reward', not an experiment")
+        values.update({name: convert(fields[name], leaf.plain()) for name, leaf in flatten(node, schema).items()})
     missing = [name for name in fields if name not in values or _is_missing(fields[name], values)]
     if missing:
-        why = fields[missing[0]].why
-        others = f"; so are {', '.join(missing[1:])}" if missing[1:] else ""
-        raise UserError(f"{node.path}:1:1: '{missing[0]}' is missing ({why}){others}")
+        named = "; ".join(f"'{name}' is missing ({fields[name].why})" for name in missing)
+        raise UserError(f"{files[-1].path}:1:1: {named}")
     return values
 
 

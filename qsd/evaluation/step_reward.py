@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from qsd.config.digest import canonical_json, location_digest
 from qsd.errors import UserError
 from qsd.evaluation.step_reward_table import CANDIDATES, NOTES, lines, summarise, truths
-from qsd.files import remove_leftovers, write_bytes, write_json, write_table
+from qsd.files import write_bytes, write_json, write_table
 from qsd.runtime import STATE
-from qsd.stages.run_single import claim
+from qsd.stages.output_folder import claimed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +82,9 @@ class Extent:
             raise UserError("--steps-left: give different numbers, separated by commas")
 
 
-def run(config: ExperimentConfig, extent: Extent, output: Path, report: Report) -> list[Summary]:
+def run(
+    config: ExperimentConfig, extent: Extent, output: Path, report: Report, overwrite: bool = False
+) -> list[Summary]:
     """Measure into ``output``; an interrupted run of the same settings is continued.
 
     Args:
@@ -92,6 +93,7 @@ def run(config: ExperimentConfig, extent: Extent, output: Path, report: Report) 
         extent: what is measured.
         output: folder to fill; new, empty, or left behind by an interrupted run.
         report: progress in passes of an image through the network.
+        overwrite: delete the result, finished or not, that an earlier run left in ``output``.
 
     Raises:
         UserError: a wrong number, missing prompts or weights, or an output that holds something else.
@@ -109,15 +111,14 @@ def run(config: ExperimentConfig, extent: Extent, output: Path, report: Report) 
     stream = PromptStream(training_prompts(method.prompts, tuple(method.splits)), config.seed)
     settings = _settings(config, extent)
     sampler, reward = _opened(config)  # before the folder is made: weights or a reward may be refused
-    claim(output, canonical_json(settings))
-    calibrate(reward, sampler, stream)
-    states = _Measurement(sampler, reward, stream, extent, report).states(output / STATE)
-    summaries = summarise(states)
-    write_json(output / SETTINGS, settings)
-    write_table(output / STATES, states)
-    write_bytes(output / TABLE, _csv(summaries))
-    write_bytes(output / PAGE, _page(config, extent, reward, summaries).encode())
-    _clear(output)
+    with claimed(output, canonical_json(settings), overwrite):
+        calibrate(reward, sampler, stream)
+        states = _Measurement(sampler, reward, stream, extent, report).states(output / STATE)
+        summaries = summarise(states)
+        write_json(output / SETTINGS, settings)
+        write_table(output / STATES, states)
+        write_bytes(output / TABLE, _csv(summaries))
+        write_bytes(output / PAGE, _page(config, extent, reward, summaries).encode())
     return summaries
 
 
@@ -252,9 +253,3 @@ def _page(config: ExperimentConfig, extent: Extent, reward: LatentReward, summar
     )
     title = "# The step reward of Eq. 12 compared with rollouts"
     return "\n".join([title, "", introduction, "", *lines(summaries), "", NOTES, ""])
-
-
-def _clear(output: Path) -> None:
-    """Remove the finished parts, which are in the result now."""
-    shutil.rmtree(output / STATE)
-    remove_leftovers(output)

@@ -5,6 +5,7 @@ The folder survives an interruption and is continued by the same command; a fini
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,13 +14,14 @@ from typing import Any
 
 import torch
 
+from qsd.config.assignments import assignments
 from qsd.config.digest import canonical_json, digest
 from qsd.config.fields import Kind, fields_of
 from qsd.config.load import Flat, build_as, load_flat, override
 from qsd.data.readers import REGISTRY as READERS
 from qsd.device import prepare
 from qsd.errors import UserError
-from qsd.files import atomic_folder, remove_leftovers, write_json
+from qsd.files import atomic_folder, write_json
 from qsd.reward_training import choices as choosing
 from qsd.reward_training.choices import ChoicePixels
 from qsd.reward_training.evaluate import Labels, result, scored
@@ -33,7 +35,7 @@ from qsd.rewards.opening import open_reward
 from qsd.rewards.revision import revision
 from qsd.rewards.scorer import Scorer
 from qsd.runtime import STATE, Report
-from qsd.stages.run_single import assignments, claim
+from qsd.stages.output_folder import claimed
 from qsd.training.engine import Engine
 from qsd.training.processes import Processes, join
 
@@ -48,29 +50,28 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Flat:
         UserError: a mistake in it, with its place.
     """
     flat = load_flat(path, schema=RewardTrainingConfig)
-    return override(flat, assignments(settings), RewardTrainingConfig)
+    return override(flat, assignments(settings, RewardTrainingConfig), RewardTrainingConfig)
 
 
-def train_reward(recipe: Path, settings: Sequence[str], output: Path, report: Report) -> dict[str, Any]:
-    """Train, or continue an interrupted training, and return the summary.
+def train_reward(
+    recipe: Path, settings: Sequence[str], output: Path, report: Report, overwrite: bool = False
+) -> dict[str, Any]:
+    """Train, or continue an interrupted training, and return the summary; ``overwrite`` first deletes a result.
 
     Raises:
         UserError: a mistake in the recipe, damaged data or weights, a folder that holds something else, or divergence.
     """
     flat = read_recipe(recipe, settings)
     meaning = canonical_json({"reward training": _meaning(flat)})
-    if (finished := _finished(output, meaning)) is not None:
+    if not overwrite and (finished := _finished(output, meaning)) is not None:
         return finished
     config = build_as(flat, RewardTrainingConfig)
     _check_test(config)
     processes, device = join(prepare(config.device, config.threads))
-    if processes.main:
-        claim(output, meaning)
-    summary = _train(config, processes, torch.device(device), output, report)
-    if processes.main:
-        write_json(output / SUMMARY, {**summary, "meaning": meaning})
-        shutil.rmtree(output / STATE, ignore_errors=True)
-        remove_leftovers(output)
+    with claimed(output, meaning, overwrite) if processes.main else contextlib.nullcontext():
+        summary = _train(config, processes, torch.device(device), output, report)
+        if processes.main:
+            write_json(output / SUMMARY, {**summary, "meaning": meaning})
     processes.wait()
     return summary
 
@@ -172,9 +173,9 @@ def _finished(output: Path, meaning: str) -> dict[str, Any] | None:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise UserError(f"{path}: not valid JSON; delete {output} and train again") from None
+        raise UserError(f"{path}: not valid JSON; train again with --overwrite") from None
     if summary.pop("meaning", None) != meaning:
-        raise UserError(f"{output}: holds a reward model of another recipe; delete it or choose another --out")
+        raise UserError(f"{output}: holds a reward model of another recipe; add --overwrite or choose another --out")
     shutil.rmtree(output / STATE, ignore_errors=True)
     return dict(summary)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from qsd.config.assignments import assignments
+from qsd.config.find import find_experiment
 from qsd.config.load import build, load_flat, override
 from qsd.errors import UserError
 from qsd.files import write_bytes
 from qsd.selection.contact_sheet import best_and_worst, contact_sheet, scores_are_read
-from qsd.stages.run_single import assignments, input_folders
+from qsd.stages.run_single import input_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +33,7 @@ def show_pairs(experiment: Path, settings: Sequence[str], inputs: Sequence[str],
     """
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: give it a name that ends in .png")
-    config = build(override(load_flat(experiment), assignments(settings)))
+    config = build(override(load_flat(find_experiment(str(experiment))), assignments(settings)))
     wanted = ("data", "score") if scores_are_read(config) else ("data",)
     folders = input_folders("show", inputs, wanted)
     best, worst = best_and_worst(config, folders["data"], folders.get("score"), count)

@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from qsd.config.assignments import assignments
 from qsd.config.check import schema_fields
 from qsd.config.digest import canonical_json, hub_note, may_change
 from qsd.config.fields import Kind
+from qsd.config.find import find_experiment
 from qsd.config.load import build, load_flat, override
-from qsd.config.yaml_nodes import parse
 from qsd.errors import UserError
-from qsd.files import remove_leftovers, write_bytes
 from qsd.registry import suggest
 from qsd.run_store import file_damages, read_record
-from qsd.runtime import STATE, Report, StageContext
+from qsd.runtime import Report, StageContext
+from qsd.stages.output_folder import claimed
 from qsd.stages.spec import STAGES, stage_inputs, stage_meaning
 from qsd.training.launcher import launched, rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MEANING = "meaning.json"
-
 
 def run_stage(
-    stage: str, experiment: Path, settings: Sequence[str], inputs: Sequence[str], output: Path, report: Report
+    stage: str,
+    experiment: Path,
+    settings: Sequence[str],
+    inputs: Sequence[str],
+    output: Path,
+    report: Report,
+    overwrite: bool = False,
 ) -> None:
     """Run ``stage`` into ``output``; an interrupted run of the same settings is continued.
 
     Args:
         stage: its name.
-        experiment: YAML file.
+        experiment: name or path of a YAML file.
         settings: ``dotted.name=value`` each, over the experiment.
         inputs: ``name=FOLDER`` each.
         output: folder to fill; it must be new, empty, or left behind by an interrupted run.
         report: progress.
+        overwrite: delete the result, finished or not, that an earlier run left in ``output``.
 
     Raises:
         UserError: a wrong setting, a missing or surplus input, or an output that holds something else.
     """
-    flat = override(load_flat(experiment), assignments(settings))
+    flat = override(load_flat(find_experiment(str(experiment))), assignments(settings))
     folders = input_folders(stage, inputs, stage_inputs(stage, flat))
     for name in STAGES[stage].reads(flat):
         if schema_fields()[name].kind is Kind.LOCATION and may_change(str(flat[name])):
@@ -51,44 +58,12 @@ def run_stage(
     if launched() > 1 and STAGES[stage].processes is None:
         several = " and ".join(name for name, spec in STAGES.items() if spec.processes is not None)
         raise UserError(f"stage {stage} runs in one process; only {several} can be started by torchrun")
-    if rank() == 0:
-        claim(output, canonical_json({"stage": stage, **meaning}))
     context = StageContext(config=build(flat), inputs=folders, output=output, report=report)
     module, function = STAGES[stage].entry.split(":")
-    getattr(importlib.import_module(module), function)(context)
-    if rank() == 0:
-        context.clear_state()
-        remove_leftovers(output)
-
-
-def assignments(settings: Sequence[str]) -> dict[str, Any]:
-    """The values of ``dotted.name=value`` by name.
-
-    Raises:
-        UserError: as :func:`assignment`; or a name that is there twice.
-    """
-    values: dict[str, Any] = {}
-    for setting in settings:
-        name, value = assignment(setting)
-        if name in values:
-            raise UserError(f"--set {name} is given twice; leave the one that is meant")
-        values[name] = value
-    return values
-
-
-def assignment(setting: str) -> tuple[str, Any]:
-    """The name and the value of ``dotted.name=value``.
-
-    Raises:
-        UserError: no equals sign, or no readable value.
-    """
-    name, equals, text = setting.partition("=")
-    if not equals:
-        raise UserError(f"--set {setting}: write it as dotted.name=value")
-    values = parse(f"value: {text}", f"--set {name.strip()}").plain()
-    if len(values) > 1:
-        raise UserError(f"--set {name.strip()}: several lines; give each setting a --set of its own")
-    return name.strip(), values["value"]
+    run = getattr(importlib.import_module(module), function)
+    text = canonical_json({"stage": stage, **meaning})
+    with claimed(output, text, overwrite, folders.values()) if rank() == 0 else contextlib.nullcontext():
+        run(context)
 
 
 def input_folders(stage: str, given: Sequence[str], wanted: Sequence[str]) -> dict[str, Path]:
@@ -125,22 +100,3 @@ def _check_content(text: str, folder: Path) -> None:
     problem = next(file_damages(folder, record), None) if record is not None else None
     if problem is not None:
         raise UserError(f"--input {text}: {problem}; compute it again")
-
-
-def claim(output: Path, meaning: str) -> None:
-    """Make ``output``, or take it over from an interrupted run with the same meaning.
-
-    Raises:
-        UserError: the folder holds something else.
-    """
-    mark = output / STATE / _MEANING
-    if mark.is_file():
-        if mark.read_text(encoding="utf-8") != meaning:
-            raise UserError(
-                f"{output}: holds an interrupted run with other settings; delete it or choose another --out"
-            )
-        return
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output}: exists and is not empty; delete it or choose another --out")
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(mark, meaning.encode())

@@ -56,10 +56,16 @@ def test_the_first_stages_by_hand(
     settings = ("--set", "quality.metric=difference", "--set", "selection.fraction=50")
     assert qsd(monkeypatch, "select", *experiment, *settings, *inputs, "--out", select) == 0
     assert pq.read_table(select / "selected.parquet").num_rows == 10
-    assert sorted(path.name for path in score.iterdir()) == ["problems.json", "scores.parquet"]
+    assert sorted(path.name for path in score.iterdir()) == [".qsd.json", "problems.json", "scores.parquet"]
     shown = capsys.readouterr()
     assert f"select: {select}" in shown.out
     assert "data: 20 of 20 rows" in shown.err
+    again = ("select", *experiment, *settings[2:], *inputs, "--out", select)
+    assert qsd(monkeypatch, *again) == 2
+    assert "add --overwrite or choose another --out" in capsys.readouterr().err
+    assert qsd(monkeypatch, *again, "--overwrite") == 0
+    assert qsd(monkeypatch, "score", *experiment, "--input", f"data={data}", "--out", data, "--overwrite") == 2
+    assert "this run reads" in capsys.readouterr().err
 
 
 def test_mistakes_are_one_line_and_exit_code_two(
@@ -102,6 +108,7 @@ def test_mistakes_are_one_line_and_exit_code_two(
         assert shown.count("\n") == 1, shown
         assert message in shown
     assert (tmp_path / "full" / "note.txt").read_text() == "mine"
+    assert not (tmp_path / "out").exists(), "a mistake leaves no interrupted run behind"
 
 
 def test_listing_and_description(

@@ -55,7 +55,8 @@ def test_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     tell(Lines(stream))
     output = stream.getvalue()
     assert "[3/5] start score ahead for 2 stages\n" in output, "it counts as no stage"
-    assert output.startswith("5 stages, 1 done, 4 to run\n[1/5] start train metric=product seed 0\n")
+    assert output.startswith("5 stages, 1 done, 4 to run; importing the libraries first, which takes some seconds\n")
+    assert output.splitlines()[1] == "[1/5] start train metric=product seed 0"
     assert "[1/5] train metric=product seed 0: 30/60 steps, 2 per second, 15 s left\n" in output
     assert "\x1b" not in output
     for text in SAID:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -13,8 +14,10 @@ from ablations.secret_scan import secret_variable
 from ablations.slurm import submit as submission
 from ablations.slurm.profile import Profile, read_profile
 from ablations.slurm.sbatch import Sbatch, clean_environment, expanded_on_node
+from ablations.slurm.scripts import lines, scripts
 from ablations.store.artefacts import Store
 from qsd.errors import UserError
+from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
 from tests.conftest import ROOT
 
@@ -50,18 +53,72 @@ def test_secrets_are_known_by_whole_words(name: str, secret: bool) -> None:
     assert secret_variable(name) == secret
 
 
-def script(profile: Profile, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The lines of the script that a submission gives to sbatch."""
-    binaries, copy = folder / "bin", folder / "script.sh"
+def fake_sbatch(folder: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program ``sbatch`` that keeps the script that it is given."""
+    binaries = folder / "bin"
     binaries.mkdir()
-    for program, line in (("sbatch", f'for last; do :; done; cp "$last" {copy}; echo "Submitted batch job 7"'),):
-        (binaries / program).write_text(f"#!/bin/sh\n{line}\n")
-        (binaries / program).chmod(0o755)
+    line = f'for last; do :; done; cp "$last" {copy}; echo "Submitted batch job 7"'
+    (binaries / "sbatch").write_text(f"#!/bin/sh\n{line}\n")
+    (binaries / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{binaries}:{os.environ['PATH']}")
     monkeypatch.setenv("_TEST_SLURM", "1")
+
+
+def script(profile: Profile, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines of the script that a submission gives to sbatch."""
+    copy = folder / "script.sh"
+    fake_sbatch(folder, copy, monkeypatch)
     job = Sbatch(profile, folder / "submitit", ROOT, folder)
     job.submit(print, ["a"], "name", profile.resources("train"))
     return copy.read_text().splitlines()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_printed_script_is_the_one_that_is_submitted(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(
+        "python: srun-python\noptions: {nice: 100}\nsetup: [module load a]\nenvironment: {A: $HOME/b}\n"
+        "resources: {default: {gpus: 2, gpu_type: a100, cpus: 3, memory_gb: 1.5, minutes: 7, parallel: 2}}\n"
+    )
+    profile = read_profile(path)
+    resources = profile.resources("train")
+    job = Sbatch(profile, tmp_path / "submitit", ROOT, tmp_path)
+    printed = job.script(count, "name", resources, "afterok:7", hold=True)
+    assert not (tmp_path / "submitit").exists()
+    submitted = tmp_path / "script.sh"
+    fake_sbatch(tmp_path, submitted, monkeypatch)
+    job.submit(print, [str(number) for number in range(count)], "name", resources, "afterok:7", hold=True)
+    assert printed == submitted.read_text()
+    assert ("--array=0-2%2" in printed) == (count > 1)
+
+
+@pytest.mark.slow  # a snapshot is read
+def test_a_launch_is_printed_without_slurm_and_without_a_trace(
+    plan_of: Planner, store: Store, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (world / "site.yaml").write_text(
+        "resources: {default: {gpus: 0, cpus: 1, memory_gb: 1, minutes: 5}}\nmax_array_size: 2\n"
+    )
+    plan = plan_of(SMALL)
+    monkeypatch.setenv("PATH", str(world))  # no scontrol, no sbatch
+    before = sorted(world.rglob("*"))
+    result = scripts(plan, store, read_profile(world / "site.yaml"), fake_stages.HERE)
+    assert sorted(world.rglob("*")) == before
+    assert any("no SLURM answers here" in note for note in result.notes)
+    assert sum(script.elements for script in result.scripts) == len(plan.nodes) + 1
+    assert max(script.elements for script in result.scripts) == 2
+    first, *_, last = result.scripts
+    assert (first.job, last.stage) == ("JOB1", "finish")
+    assert "--dependency" not in first.text
+    assert f"#SBATCH --job-name={first.stage}:{plan.sweep.name}:UNIQUE\n" in first.text
+    waits_for = re.search(r"--dependency=afterany:([JOB0-9:]+)\n", last.text)
+    assert waits_for is not None
+    assert set(waits_for[1].split(":")) <= {script.job for script in result.scripts[:-1]}
+    shown = "\n".join(lines(result))
+    assert shown.startswith(f"# ---- JOB1: {first.stage}, ")
+    assert all(script.text.rstrip() in shown for script in result.scripts)
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ def test_the_command(
 ) -> None:
     out = tmp_path / "out"
     assert validate(monkeypatch, experiment(world, tmp_path, reward), out, *SMALL) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["settings.json", STATES, TABLE, PAGE]
+    assert sorted(path.name for path in out.iterdir()) == [".qsd.json", "settings.json", STATES, TABLE, PAGE]
     states = read_table(out / STATES)
     assert states.num_rows == 2 * 8
     assert states["steps_left"].to_pylist() == [3] * 8 + [1] * 8

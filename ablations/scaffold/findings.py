@@ -1,0 +1,132 @@
+"""What a data set, a model and a folder of reward models say about the experiment that uses them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qsd.errors import UserError
+
+_JUDGES = 4
+"""Reward models that evaluate, if so many are there."""
+
+
+@dataclass
+class Findings:
+    """Fields of an experiment by dotted name.
+
+    Attributes:
+        values: what was found or given.
+        remarks: why a value is what it is.
+        missing: fields that were not found -> what to put there.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def find(data: str, model: str, weights: str | None, prompts: str | None, reader: str | None) -> Findings:
+    """Look at what an experiment is to use; nothing is downloaded and no library for tensors is loaded.
+
+    Args:
+        data: path of the preference pairs; it need not be there yet.
+        model: diffusers folder or hub name.
+        weights: folder with one folder per reward model, if known.
+        prompts: prompts that compare cells, if known.
+        reader: layout of the data, if it is not to be recognised.
+
+    Raises:
+        UserError: the data is there, but in no known layout or in several; or the model is no diffusers folder.
+    """
+    found = Findings({"data.path": data, "model.path": model})
+    _of_data(found, Path(data).expanduser(), reader)
+    _of_model(found, model)
+    _of_rewards(found, weights)
+    if prompts is None:
+        found.missing["evaluation.prompts"] = "a CSV with the columns prompt_id, caption, split"
+    else:
+        found.values["evaluation.prompts"] = prompts
+        if not Path(prompts).expanduser().exists():
+            found.remarks["evaluation.prompts"] = "nothing is there yet"
+    return found
+
+
+def _of_data(found: Findings, path: Path, reader: str | None) -> None:
+    from qsd.data.opening import open_path
+
+    if not path.exists():
+        found.remarks["data.path"] = "nothing is there yet; docs/data.md says how to get data"
+        if reader is None:
+            found.missing["data.reader"] = "the layout of the data; docs/data.md shows them"
+        else:
+            found.values["data.reader"] = reader
+        return
+    name, source = open_path(path, reader)
+    found.values["data.reader"] = name
+    found.remarks["data.reader"] = "given" if reader else "recognised by its layout"
+    found.remarks["data.path"] = f"{len(source):,} rows"
+
+
+def _of_model(found: Findings, model: str) -> None:
+    from qsd.models.families import family_in, read_index
+    from qsd.models.folder_checks import downloaded, read_object
+
+    local = Path(model).expanduser()
+    folder = local if local.is_dir() else downloaded(model)
+    if folder is None:
+        found.remarks["model.path"] = "not on this machine"
+        found.missing["model.resolution"] = "pixels per side that the model was trained with, such as 512 or 1024"
+        return
+    try:
+        index = read_index(folder)
+    except (OSError, ValueError):
+        raise UserError(
+            f"--model {model}: no readable model_index.json; a diffusers folder or a hub name is needed"
+        ) from None
+    family = family_in(index, model)
+    found.remarks["model.path"] = family.pipeline
+    network, vae = read_object(folder / family.network / "config.json"), read_object(folder / "vae" / "config.json")
+    size = network.get("sample_size")
+    if isinstance(size, int) and "block_out_channels" in vae:
+        found.values["model.resolution"] = size * family.pixels_per_latent(vae)
+        found.remarks["model.resolution"] = f"from the model: {size} latents per side"
+    else:
+        found.missing["model.resolution"] = "pixels per side; the model does not state it"
+    found.values["lora.targets"] = list(family.lora_targets)
+    found.remarks["lora.targets"] = f"usual for {family.pipeline}"
+
+
+def _of_rewards(found: Findings, weights: str | None) -> None:
+    from qsd.rewards.listing import listing
+
+    if weights is None:
+        found.missing["reward.weights"] = "folder with one folder per reward model (qsd fetch NAME --weights FOLDER)"
+        present = []
+    else:
+        found.values["reward.weights"] = weights
+        present = [line for line in listing(Path(weights)) if line.revision is not None]
+    here = [line for line in present if _has_folder(line.name, Path(weights or "."))]
+    selecting = [line.name for line in here if line.selects]
+    if selecting:
+        found.values["reward.model"] = selecting[0]
+        others = f"; also here: {', '.join(selecting[1:])}" if selecting[1:] else ""
+        found.remarks["reward.model"] = f"found in reward.weights{others}"
+    else:
+        found.missing["reward.model"] = "a reward model that ranks the pairs (qsd rewards lists them)"
+    independent = sorted(here, key=lambda line: line.selects)  # those that may never rank pairs first
+    judges = [line.name for line in independent if line.name != found.values.get("reward.model")][:_JUDGES]
+    if judges:
+        found.values["evaluation.scorers"] = judges
+        found.remarks["evaluation.scorers"] = "found in reward.weights; the first one decides"
+    else:
+        found.missing["evaluation.scorers"] = "a list of reward models other than reward.model"
+
+
+def _has_folder(name: str, weights: Path) -> bool:
+    """Whether a reward model has weights of its own here; some need none and are always present."""
+    from qsd.rewards.scorers import REGISTRY
+
+    folder = REGISTRY.get(name).folder
+    return bool(folder) and (weights.expanduser() / folder).is_dir()

@@ -1,0 +1,38 @@
+"""With which other settings of the command line a sweep was run; each has a folder of its own."""
+
+from __future__ import annotations
+
+import glob
+from typing import TYPE_CHECKING, Any
+
+from ablations.files import read_json
+from ablations.grid.settings import MARK, options, typed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ablations.planning.plan import Plan
+    from ablations.store.artefacts import Store
+
+_SHOWN = 3
+
+
+def variants(store: Store, plan: Plan) -> list[Mapping[str, Any]]:
+    """The settings of each run of the same sweep and experiment that has any, without those of ``plan`` itself."""
+    found = []
+    experiment = plan.experiment.partition(MARK)[0]
+    own = store.sweep(plan.name)
+    for path in sorted(own.parent.glob(f"{glob.escape(f'{plan.sweep.name}@{experiment}{MARK}')}*/cells.json")):
+        content = read_json(path)
+        if path.parent != own and isinstance(content, dict) and content.get("settings"):
+            found.append(content["settings"])
+    return found
+
+
+def variants_note(store: Store, plan: Plan) -> str | None:
+    """A line for whoever looks at a sweep without settings although it was run with some; None otherwise."""
+    others = [] if plan.sweep.settings else variants(store, plan)
+    if not others:
+        return None
+    listed = "; ".join(options(settings) for settings in others[:_SHOWN]) + ("; ..." if len(others) > _SHOWN else "")
+    return f"note: {typed(plan.sweep)} was also run with {listed}; give the same to see that run"
