@@ -235,7 +235,8 @@ def _settings(
     node: Node, fields: Mapping[str, tuple[Any, ...]], budget: int, sampler: str, sampler_seed: int
 ) -> tuple[Setting, ...]:
     points = samplers.count(fields)
-    written = f"{' x '.join(str(len(values)) for values in fields.values())} = {points:,}"
+    sizes = " x ".join(str(len(values)) for values in fields.values())
+    written = f"{sizes} = {points:,}" if len(fields) > 1 else f"{points:,}"
     if points > MOST_POINTS:
         raise node.error(f"the values of these fields have {points:,} combinations; at most {MOST_POINTS:,}")
     if sampler == GRID:

@@ -1,4 +1,4 @@
-"""Whether a sweep's ``tune`` fits its cells: an entry for each, different settings, a fair judge, prompts of its own."""
+"""Whether a sweep's ``tune`` fits its cells: an entry for each, different settings, a fair judge, other prompts."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def captions_to_tune_on(tune: Tune, cells: Sequence[Cell]) -> tuple[str, ...]:
     for prompt in measured:
         if prompt_digest(prompt.caption) in digests:
             raise UserError(
-                f"{place}: the caption {show(prompt.caption)} is in split '{tune.split}' and in '{prompt.split}', which "
-                f"the report is evaluated on ({path}); the splits must have no prompt in common"
+                f"{place}: the caption {show(prompt.caption)} is in split '{tune.split}' and in '{prompt.split}', "
+                f"which the report is evaluated on ({path}); the splits must have no prompt in common"
             )
     return captions
 
@@ -132,8 +132,8 @@ def check_different(cell: Cell, entry: Entry, trials: Sequence[Sequence[Cell]], 
     ignored = [name for name in entry.fields if _is_ignored(cell, entry, name, keys)]
     because = f": its stages do not read {' and '.join(ignored)}" if ignored else ""
     raise UserError(
-        f"{entry.place}: the {len(trials)} settings of cell '{cell.name}' are only {different} different ones{because}; "
-        "give this cell an entry of its own, with fields that it reads"
+        f"{entry.place}: the {len(trials)} settings of cell '{cell.name}' are only {different} different ones{because}"
+        "; give this cell an entry of its own, with fields that it reads"
     )
 
 

@@ -1,9 +1,9 @@
 """``ablate gc``: what in a store is not needed any more, and deleting it.
 
 Needed is what a sweep in ``sweeps/`` refers to, over its own experiment or as it was last run, without the seeds that
-its looks have shown not to be needed (``ablations.planning.looks``) and with the trials that chose its settings, whatever
-a process or job that is alive works on or reads, and every stage of a launcher that is alive. Where the scheduler does
-not answer, its jobs count as alive.
+its looks have shown not to be needed (``ablations.planning.looks``) and with the trials that chose its settings,
+whatever a process or job that is alive works on or reads, and every stage of a launcher that is alive. Where the
+scheduler does not answer, its jobs count as alive.
 """
 
 from __future__ import annotations

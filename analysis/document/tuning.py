@@ -59,7 +59,8 @@ def equal_budget(tuning: Tuning) -> str:
     seeds = f"{len(tuning.seeds)} seed{'s' * (len(tuning.seeds) != 1)}"
     return (
         f"Each cell was tuned over the same number of settings{drawn} ({tuning.budget}) on {tuning.prompts:,} "
-        f"validation prompts (split {tuning.split}) with {seeds} ({', '.join(map(str, tuning.seeds))}), by {tuning.judge}"
+        f"validation prompts (split {tuning.split}) with {seeds} ({', '.join(map(str, tuning.seeds))}), "
+        f"by {tuning.judge}"
     )
 
 
