@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from analysis.data.tuning import DIVERGED, NO_SCORES, OPEN
+from analysis.document.formatting import ABSENT
 from analysis.document.model import Column, Note, Notes, Paragraph, Section, Table, TableCell, code, plain
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from analysis.data.sweep import SweepFolder
     from analysis.data.tuning import TriedSetting, TunedCell, Tuning
 
-_ABSENT = "–"
 _PLACES = 4
 _STATES = {OPEN: "unfinished", DIVERGED: "diverged", NO_SCORES: "too few scores"}
 _RULES = (
@@ -105,7 +105,7 @@ def tuning_section(sweep: SweepFolder) -> Section | None:
     )
     names = [name for name in sweep.cell_names() if name in tuning.cells]
     rows = tuple(_row(name, tuning.cells[name], len(tuning.seeds)) for name in names)
-    notes = [Note(plain(f"{line}.")) for line in edge_lines(tuning)]
+    notes = [Note(plain(f"{line[:1].upper()}{line[1:]}.")) for line in edge_lines(tuning)]
     notes += [Note(plain(rule)) for rule in _RULES] if tuning.is_decided else []
     by = f"{tuning.judge} ({unit})" if unit else tuning.judge
     head = equal_budget(tuning) if tuning.is_decided else progress_text(tuning)
@@ -130,7 +130,7 @@ def _row(name: str, cell: TunedCell, seeds: int) -> tuple[TableCell, ...]:
     for setting in cell.settings:
         if setting.state in _STATES:
             unscored[_STATES[setting.state]] = unscored.get(_STATES[setting.state], 0) + 1
-    chosen = setting_text(best.values) if best else "none" if cell.is_complete else _ABSENT
+    chosen = setting_text(best.values) if best else "none" if cell.is_complete else ABSENT
     return (
         TableCell(code(name), brief=name),
         TableCell(plain(chosen)),
@@ -139,8 +139,8 @@ def _row(name: str, cell: TunedCell, seeds: int) -> tuple[TableCell, ...]:
         _score(scores[-1] if scores else None),
         _score(scores[1] if len(scores) > 1 else None),
         TableCell(plain(f"{finished} of {trials}"), number=finished),
-        TableCell(plain(", ".join(f"{count} {state}" for state, count in unscored.items()) or _ABSENT)),
-        TableCell(plain(", ".join(field for field, _ in cell.edges) or _ABSENT)),
+        TableCell(plain(", ".join(f"{count} {state}" for state, count in unscored.items()) or ABSENT)),
+        TableCell(plain(", ".join(field for field, _ in cell.edges) or ABSENT)),
     )
 
 
@@ -156,8 +156,8 @@ def _tried(tuning: Tuning, names: list[str]) -> Section:
         (
             TableCell(code(name)),
             TableCell(plain(f"{setting_text(setting.values)}{' (chosen)' if setting is cell.best else ''}")),
-            _score(setting.score, _STATES.get(setting.state, _ABSENT)),
-            TableCell(plain(", ".join(f"{mean:.{_PLACES}f}" for mean in setting.by_seed) or _ABSENT)),
+            _score(setting.score, _STATES.get(setting.state, ABSENT)),
+            TableCell(plain(", ".join(f"{mean:.{_PLACES}f}" for mean in setting.by_seed) or ABSENT)),
         )
         for name in names
         for cell in (tuning.cells[name],)
@@ -167,7 +167,7 @@ def _tried(tuning: Tuning, names: list[str]) -> Section:
     return Section(title, "tried", (Table("tried-table", title, columns, rows),))
 
 
-def _score(number: float | None, absent: str = _ABSENT) -> TableCell:
+def _score(number: float | None, absent: str = ABSENT) -> TableCell:
     return TableCell(plain(absent if number is None else f"{number:.{_PLACES}f}"), number=number)
 
 

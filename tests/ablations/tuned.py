@@ -33,6 +33,18 @@ tune:
   seeds: [100, 101]
 """
 """dpo is best at (1000, 1e-3), ipo at the edge (2000, 1e-3), sft at 1e-3."""
+SMALL = (
+    SWEEP.replace("[dpo, ipo, sft]", "[dpo, ipo]")[: SWEEP.index("tune:") - len(", sft")]
+    + """\
+tune:
+  budget: 3
+  fields: {loss.beta: [500, 1000, 2000]}
+  judge: clip_emoji_b
+  split: validation
+  seeds: [100, 101]
+"""
+)
+"""Twelve trials, and four trainings of the report; dpo is best at 1000, ipo at 2000."""
 CHOSEN = {
     "loss=dpo": {"loss.beta": 1000, "training.learning_rate": 1e-3},
     "loss=ipo": {"loss.beta": 2000, "training.learning_rate": 1e-3},

@@ -16,11 +16,12 @@ import pytest
 
 from tests.ablations import tuned_stages
 from tests.ablations.conftest import set_log, write_world
-from tests.ablations.tuned import CHOSEN, SWEEP, TRIALS, write_prompts
+from tests.ablations.tuned import SMALL, write_prompts
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
-REPORT = 6
+TRIALS, REPORT = 12, 4
+CHOSEN = {"loss=dpo": {"loss.beta": 1000}, "loss=ipo": {"loss.beta": 2000}}
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_world(tmp_path)
     write_prompts(tmp_path)
-    (tmp_path / "sweeps" / "losses.yaml").write_text(SWEEP)
+    (tmp_path / "sweeps" / "losses.yaml").write_text(SMALL)
     set_log(monkeypatch, tmp_path / "events")
     return tmp_path
 
@@ -73,8 +74,8 @@ def test_a_run_tunes_and_reports(project: Path) -> None:
     assert status == 0, output
     assert chosen(project) == CHOSEN
     assert len(trained(project)) == trained(project).total() == TRIALS + REPORT
-    assert "loss=dpo: loss.beta 1000, training.learning_rate 0.001 (" in output
-    assert "Each cell was tuned over the same number of settings (6) on 6 validation prompts" in " ".join(
+    assert "loss=dpo: loss.beta 1000 (" in output
+    assert "Each cell was tuned over the same number of settings (3) on 6 validation prompts" in " ".join(
         output.split()
     )
     assert "best at the edge of loss.beta, the largest value that was tried: widen the range" in output
@@ -85,33 +86,33 @@ def test_a_run_tunes_and_reports(project: Path) -> None:
 
 
 def test_a_failed_trial_holds_the_report(project: Path) -> None:
-    status, output = run(FAKE_FAILS="sft/*/0.001/101")
+    status, output = run(FAKE_FAILS="dpo/1000/*/101")
     assert status == 1, output
     assert trained(project).total() == TRIALS - 1
     assert f"{TRIALS - 1} finished; then every cell is trained" in output
-    status, output = run(FAKE_DIVERGES="sft/*/0.001/101")
+    status, output = run(FAKE_DIVERGES="dpo/1000/*/101")
     assert status == 0, output
-    assert chosen(project)["loss=sft"] == {"training.learning_rate": 5e-4}, "diverged, so the next best"
+    assert chosen(project)["loss=dpo"] == {"loss.beta": 500}, "diverged, so the next best, the first of two"
     assert len(trained(project)) == TRIALS - 1 + REPORT
 
 
 def test_a_cell_without_a_choice_is_named(project: Path) -> None:
     status, output = run(FAKE_DIVERGES="ipo/*/10?")
     assert status == 1, output
-    assert "failed: no setting of loss=ipo can be chosen: all 6 diverged; give it other values in 'tune'" in output
-    assert "tuning: 36 of 36 trials; no setting of loss=ipo can be chosen" in " ".join(output.split())
-    assert trained(project).total() == TRIALS - 12, "no cell of the report"
+    assert "failed: no setting of loss=ipo can be chosen: all 3 diverged; give it other values in 'tune'" in output
+    assert "tuning: 12 of 12 trials; no setting of loss=ipo can be chosen" in " ".join(output.split())
+    assert trained(project).total() == TRIALS // 2, "no cell of the report"
 
 
 def test_a_killed_run_continues_with_the_same_choice(project: Path) -> None:
     process = start(FAKE_STEP_S="0.1")
-    while not (project / "events").exists() or trained(project).total() < 15:
+    while not (project / "events").exists() or trained(project).total() < 5:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     process = start(FAKE_STEP_S="0.1")
-    while trained(project).total() < TRIALS + 3:  # until the report has begun
+    while trained(project).total() < TRIALS + 2:  # until the report has begun
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
