@@ -58,7 +58,7 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     _print_estimate(summary["estimate"], "the tuning" if after else "")
     if after:
         print("\nafter the tuning, priced with the first setting of each cell, since the choice is not made yet:")
-        _print_estimate(after)
+        _print_estimate({**after, "assumed": []})  # what is assumed of the data stands above
     print()
     for line in power_lines(summary["power"], plan.sweep.name):
         print(line)
@@ -98,7 +98,10 @@ def _print_cells(plan: Plan) -> None:
 
 
 def _print_estimate(costs: Mapping[str, Any], part: str = "") -> None:
-    """Print what the remaining stages, or those of a ``part``, will cost; each kind states the source of its times."""
+    """Print what the remaining stages, or those of a ``part``, will cost; each kind states the source of its times.
+
+    What the sources mean follows the last part.
+    """
     for line in costs["assumed"]:
         print(f"note: {line}")
     kinds = {stage: kind for stage, kind in costs["stages"].items() if kind["left"]}
@@ -119,6 +122,8 @@ def _print_estimate(costs: Mapping[str, Any], part: str = "") -> None:
     )
     saved = f"{format_duration(3600 * costs['saved_hours'])} ({100 * costs['saved_share']:.0f} %)"
     print(f"sharing saves {saved} of the time that all cells would take without it")
+    if part:
+        return
     if any("model" in kind["from"] for kind in kinds.values()):
         print("'model': no comparable run recorded; rough estimate from model size (assumptions: docs/sweeps.md)")
     if any(AND_MODEL in origin for kind in kinds.values() for origin in kind["from"]):

@@ -195,7 +195,7 @@ def test_looks_follow_the_tuning(world: Path, store: Store) -> None:
 
 REFUSED = {
     "no entry": (
-        SWEEP.replace("loss.name: sft}", "loss.name: dpo}"),
+        SWEEP.replace("loss.name: sft}", "loss.name: kto}"),
         "11:5: no entry holds for cell 'loss=sft', but every cell is tuned",
     ),
     "two entries": (
