@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import fnmatch
+import io
 import math
 import os
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from qsd.errors import UserError
 from qsd.runtime import StageContext
@@ -42,7 +44,11 @@ def _train_reads(values: Mapping[str, Any]) -> tuple[str, ...]:
 STAGES: dict[str, StageSpec] = {
     **fake_stages.STAGES,
     "train": replace(fake_stages.STAGES["train"], entry=f"{HERE}:train", reads=_train_reads),
-    "generate": replace(fake_stages.STAGES["generate"], reads=lambda _: ("adapter", "generation.steps", *_PROMPTS)),
+    "generate": replace(
+        fake_stages.STAGES["generate"],
+        entry=f"{HERE}:generate",
+        reads=lambda _: ("adapter", "generation.steps", *_PROMPTS),
+    ),
     "evaluate": replace(fake_stages.STAGES["evaluate"], entry=f"{HERE}:evaluate"),
 }
 
@@ -85,6 +91,16 @@ def _values(context: StageContext) -> dict[str, Any]:
     }
 
 
+def generate(context: StageContext) -> None:
+    """As the cheap generation, with an image of one colour for every prompt and index."""
+    fake_stages.digest_inputs(context)
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 120, 60)).save(stream, "PNG")
+    about = _about(_values(context))
+    images = pa.array([stream.getvalue()] * about.num_rows)
+    pq.write_table(about.append_column("image", images), context.output / "images-00000.parquet")
+
+
 def evaluate(context: StageContext) -> None:
     """Scores of the prompts of the world for every scorer."""
     fake_stages.log("run", context)
@@ -102,14 +118,9 @@ def quality(values: Mapping[str, Any]) -> float:
 
 def write_evaluation(folder: Path, values: Mapping[str, Any]) -> None:
     """The files of an evaluation of a cell with this flat configuration: two images of every prompt."""
-    with Path("world/prompts.csv").open() as stream:
-        rows = [row for row in csv.DictReader(stream) if row["split"] in values["evaluation.splits"]]
-    most = values["evaluation.prompts_per_split"]
-    rows = rows if most is None else rows[:most]
+    about = _about(values)
     seed = 0.01 * math.sin(values["seed"]) if values["adapter"] != "none" else 0.0
-    columns = {name: [row[name] for row in rows for _ in range(2)] for name in ("prompt_id", "split", "caption")}
-    about = pa.table({**columns, "image_index": pa.array([0, 1] * len(rows), pa.int32())})
-    level = np.repeat(np.sin(np.arange(len(rows))), 2)
+    level = np.repeat(np.sin(np.arange(about.num_rows // 2)), 2)
     tables = []
     for scorer in values["evaluation.scorers"]:
         table = about.append_column("score", pa.array(level + quality(values) + seed))
@@ -118,3 +129,13 @@ def write_evaluation(folder: Path, values: Mapping[str, Any]) -> None:
         tables.append(table)
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.concat_tables(tables), folder / "scores.parquet")
+
+
+def _about(values: Mapping[str, Any]) -> pa.Table:
+    """A row per prompt and image."""
+    with Path("world/prompts.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["split"] in values["evaluation.splits"]]
+    most = values["evaluation.prompts_per_split"]
+    rows = rows if most is None else rows[:most]
+    columns = {name: [row[name] for row in rows for _ in range(2)] for name in ("prompt_id", "split", "caption")}
+    return pa.table({**columns, "image_index": pa.array([0, 1] * len(rows), pa.int32())})
