@@ -54,7 +54,7 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     print(f"\n{sharing_line(plan)}")
     for line in summary["ahead"]:
         print(f"precomputed first: {line}")
-    after = summary["after_tuning"]
+    after = summary.get("after_tuning")
     _print_estimate(summary["estimate"], "the tuning" if after else "")
     if after:
         print("\nafter the tuning, priced with the first setting of each cell, since the choice is not made yet:")
