@@ -85,7 +85,7 @@ def planned(
     settings: Sequence[str] | None = None,
     table: StageTable | None = None,
 ) -> tuple[Plan, Store]:
-    """The plan of the needed seeds of a sweep, and its store; ``table`` replaces the stages of the project.
+    """The plan of what is needed of a sweep by now, and its store; ``table`` replaces the stages of the project.
 
     ``seeds`` replace the sweep's, also where it has looks. ``settings`` are ``dotted.name=value`` of all cells
     (``ablations.grid.settings``).
@@ -93,7 +93,7 @@ def planned(
     Raises:
         UserError: any error in the sweep.
     """
-    from ablations.planning.looks import limited
+    from ablations.planning.needed import needed
     from ablations.planning.plan import make_plan
     from ablations.store.artefacts import Store
     from qsd.stages import spec as stages
@@ -102,7 +102,7 @@ def planned(
     if seeds is not None:
         sweep = replace(sweep, seeds=_seeds(seeds), looks=None)
     store = Store(runs, stages.key_of)
-    return limited(make_plan(sweep, table or stages, experiment), store), store
+    return needed(make_plan(sweep, table or stages, experiment), store), store
 
 
 def looked_at(

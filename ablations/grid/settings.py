@@ -36,11 +36,14 @@ def with_settings(sweep: Sweep, settings: Mapping[str, Any]) -> Sweep:
     """``sweep`` with the checked values of fields over its experiment and its overrides.
 
     Raises:
-        UserError: a field that is an axis of the sweep, or that no sweep sets.
+        UserError: a field that is an axis of the sweep or tuned by it, or that no sweep sets.
     """
     axes = set(sweep.varies)
+    tuned = sweep.tune.fields if sweep.tune else ()
     for name, value in settings.items():
         reason = no_override(name, axes)
+        if name in tuned:
+            reason = f"'{name}' is tuned by this sweep; a setting would have no effect"
         if reason:
             raise UserError(f"--set {name}={show(value)}: {sweep.shown}: {reason}")
     return replace(sweep, settings=dict(settings))

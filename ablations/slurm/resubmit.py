@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.grid.settings import with_settings
 from ablations.grid.spec import find_sweep, read_sweep
-from ablations.planning.looks import limited
+from ablations.planning.needed import needed
 from ablations.planning.plan import make_plan
 from ablations.slurm.profile import read_profile
 from ablations.slurm.submit import Submitted, submit
@@ -38,7 +38,7 @@ def resubmit(runs: Path, arguments: Mapping[str, Any], profile: str, last_job: C
 
 
 def planned_again(runs: Path, arguments: Mapping[str, Any]) -> tuple[Plan, Store]:
-    """The plan of a sweep as it was launched, with the seeds that are needed by now, and its store.
+    """The plan of a sweep as it was launched, with what is needed by now, and its store.
 
     Args:
         runs: the store.
@@ -53,4 +53,4 @@ def planned_again(runs: Path, arguments: Mapping[str, Any]) -> tuple[Plan, Store
         sweep = replace(sweep, seeds=tuple(arguments["seeds"]), looks=None)
     sweep = with_settings(sweep, arguments.get("settings", {}))  # absent in launches of earlier versions
     store = Store(runs, table.key_of)
-    return limited(make_plan(sweep, table, arguments["experiment"]), store), store
+    return needed(make_plan(sweep, table, arguments["experiment"]), store), store
