@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +17,11 @@ from ablations.planning.tuning_lines import problem_lines
 from ablations.recovery import failures as grouping
 from ablations.running import finalize, local
 from ablations.running.display import Board, Lines, on_terminal
-from ablations.running.wandb_follower import following
+from ablations.running.wandb_follower import following, push_line, tracking_settings
 from ablations.running.workers import PRELOAD
 from ablations.store import divergence
 from ablations.store.jobs import QSD
+from qsd.config.find import find_experiment
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,6 +86,8 @@ def run(
     if only is not None and _left(plan, store)[0]:
         print("done; other stages of the sweep are not: 'ablate run' goes on with them")
     print(sharing_line(plan))
+    if line := push_line(store.root, folder, tracking_settings(plan.cells[0].values), _push_command(plan)):
+        print(line)
     if results:
         print(results)
     return 0
@@ -106,6 +110,12 @@ def _tables(store: Store, folder: Path, failed: bool) -> str:
         if not failed:
             raise
         return f"no table: {error}"
+
+
+def _push_command(plan: Plan) -> str:
+    own = plan.files[0] == find_experiment(plan.sweep.experiment)
+    other = "" if own else f" --experiment {shlex.quote(str(plan.files[0]))}"
+    return f"ablate wandb push {typed(plan.sweep)}{other}"
 
 
 def _report(plan: Plan, store: Store, failures: list[local.Failure], problems: list[str]) -> None:
