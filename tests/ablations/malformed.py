@@ -452,7 +452,11 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "merge key": (whole(overrides="overrides: {<<: {training.steps: 5}}"), "6:13", "merge keys"),
     "bomb": (BOMB, "1:4", "anchors and aliases are not used here"),
     "deep nesting": (whole(overrides="overrides: " + "[" * 40 + "]" * 40), "6:32", "nested deeper than"),
-    "python object": (whole(question="question: !!python/object/apply:os.system [ls]"), "1:11", "only plain values are"),
+    "python object": (
+        whole(question="question: !!python/object/apply:os.system [ls]"),
+        "1:11",
+        "only plain values are",
+    ),
     "python name": (whole(question="question: !!python/name:os.system x"), "1:11", "is not allowed"),
     "unclosed bracket": (whole(seeds="seeds: [0, 1"), "6:1", ""),
     "unclosed quote": (whole(question="question: 'q"), "6:1", ""),
