@@ -61,10 +61,7 @@ def run(
 
 @app.command()
 def resume(name: Name, runs: Runs = RUNS, settings: Settings = None) -> None:
-    """Continue a sweep where it was last launched; on a cluster, submit exactly the stages that are missing.
-
-    Without settings, this is its latest launch with its settings.
-    """
+    """Continue a sweep where it was last launched; on a cluster, submit exactly the stages that are missing."""
     from ablations.commands import launch
     from ablations.grid.settings import options
     from ablations.grid.spec import find_sweep
@@ -74,6 +71,7 @@ def resume(name: Name, runs: Runs = RUNS, settings: Settings = None) -> None:
     from ablations.store.launches import latest_launch
     from qsd.stages import spec as stages
 
+    # Without settings this is the latest launch, with the settings that it had.
     wanted = planned(name, None, runs, None, settings)[0].name if settings else find_sweep(name).stem
     last = latest_launch(Store(runs, stages.key_of), wanted)
     if last is not None:
