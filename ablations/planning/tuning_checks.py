@@ -12,6 +12,7 @@ from ablations.grid.combinations import matches
 from ablations.grid.spec import MOST_CELLS
 from ablations.grid.values import show
 from analysis.data.tuning import prompt_digest
+from qsd.data.prompts import read_splits
 from qsd.errors import UserError
 from qsd.registry import suggest
 from qsd.stages.judges import conflicts

@@ -125,6 +125,11 @@ class Tuning:
     grid: str
 
     @property
+    def fields(self) -> frozenset[str]:
+        """The dotted names of all settings that were tuned in some cell."""
+        return frozenset(name for cell in self.cells.values() for each in cell.settings for name in each.values)
+
+    @property
     def finished(self) -> int:
         """How many trials are evaluated or diverged."""
         return sum(setting.finished for cell in self.cells.values() for setting in cell.settings)

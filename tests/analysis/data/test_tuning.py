@@ -23,6 +23,7 @@ from analysis.data.tuning import (
     read_tuning,
     tuning_as_json,
 )
+from analysis.statistics.factors import grid_of
 from qsd.errors import UserError
 from tests.analysis.synthetic import usual_world, write_sweep
 
@@ -118,3 +119,19 @@ def test_the_base_model_may_be_scored_anywhere(tmp_path: Path) -> None:
     of = sweep(tmp_path)
     base = next(replicate for replicate in of.replicates if replicate.role == "base")
     check_apart(replace(of, replicates=(*of.replicates, replace(base, seed=100))), {})
+
+
+def test_what_was_tuned_is_no_factor_of_the_sweep(tmp_path: Path) -> None:
+    of = sweep(tmp_path)
+    cells = [replicate for replicate in of.replicates if replicate.role == "grid"]
+    crossed = tuple(
+        replace(cell, name=f"{cell.name},{rank}", axes={**cell.axes, "lora.rank": rank, "beta": number % 2})
+        for number, (cell, rank) in enumerate((cell, rank) for cell in cells for rank in (4, 8, 16))
+    )
+    assert "beta" in {
+        axis for each in grid_of(replace(of, replicates=crossed, tuning=None)).factors for axis in each.axes
+    }
+    assert {axis for each in grid_of(replace(of, replicates=crossed)).factors for axis in each.axes} == {
+        "quality.metric",
+        "lora.rank",
+    }
