@@ -48,7 +48,7 @@ _SEED = re.compile(r"0|[1-9][0-9]*")
 def planned(
     name: str, experiment: str | None, runs: Path, seeds: str | None, table: StageTable | None = None
 ) -> tuple[Plan, Store]:
-    """The plan of the needed seeds of a sweep, and its store; ``table`` replaces the stages of the project.
+    """The plan of what is needed of a sweep by now, and its store; ``table`` replaces the stages of the project.
 
     ``seeds`` replace the sweep's, also where it has looks.
 
@@ -56,7 +56,7 @@ def planned(
         UserError: any error in the sweep.
     """
     from ablations.grid.spec import find_sweep, read_sweep
-    from ablations.planning.looks import limited
+    from ablations.planning.needed import needed
     from ablations.planning.plan import make_plan
     from ablations.store.artefacts import Store
     from qsd.stages import spec as stages
@@ -65,7 +65,7 @@ def planned(
     if seeds is not None:
         sweep = replace(sweep, seeds=_seeds(seeds), looks=None)
     store = Store(runs, stages.key_of)
-    return limited(make_plan(sweep, table or stages, experiment), store), store
+    return needed(make_plan(sweep, table or stages, experiment), store), store
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ablations.commands.plan_display import sharing_line
 from ablations.formatting import format_count
-from ablations.planning.look_lines import look_lines
-from ablations.planning.looks import limited
+from ablations.planning.needed import needed, progress_lines
+from ablations.planning.tuning_lines import problem_lines
 from ablations.recovery import failures as grouping
 from ablations.running import finalize, local
 from ablations.running.display import Board, Lines, on_terminal
@@ -40,9 +40,10 @@ def run(
 ) -> int:
     """Run a plan on this machine and show the tables of what is evaluated; the exit status of the command.
 
-    A plan with looks is followed by that of the next look, until all comparisons have stopped or a stage fails.
-    0: every stage that was to run is done, or its training diverged, which is a result. 1: some stage failed; the
-    tables are written all the same. 128 + N: stopped by signal N, without tables. The arguments are as in
+    A plan with looks is followed by that of the next look, until all comparisons have stopped or a stage fails; the
+    trials of one that is tuned by the cells with their chosen settings. 0: every stage that was to run is done, or its
+    training diverged, which is a result. 1: some stage failed, or no setting of a cell can be chosen; the tables are
+    written all the same. 128 + N: stopped by signal N, without tables. The arguments are as in
     ``local.run``.
     """
     for notice in plan.notices:
@@ -61,20 +62,21 @@ def run(
             if result.signal is not None:
                 return 128 + result.signal
             all_diverged += result.diverged
-            before, plan = plan, limited(plan.whole, store)
+            before, plan = plan, needed(plan, store)
             finalize.write_cells(plan, store, commit)
-            if plan.looks and plan.looks.record.open_cells:  # once all have stopped, the table says so
-                print("\n".join(look_lines(plan.looks)), flush=True)
+            if before.is_undecided or (plan.looks and plan.looks.record.open_cells):  # later, the table says so
+                print("\n".join(progress_lines(plan)), flush=True)
             more = only is None and not result.failures and not plan.nodes.keys() <= before.nodes.keys()
         text = _tables(store, folder, bool(result.failures))
     print(text, flush=True)
     results = finalize.results_line(folder)
     if all_diverged:
         print(divergence.notice(plan.sweep.name, [each.label for each in all_diverged]), flush=True)
-    if result.failures:
+    problems = problem_lines(plan.tuning)
+    if result.failures or problems:
         if results:
             print(results, flush=True)
-        _report(plan, store, result.failures)
+        _report(plan, store, result.failures, problems)
         return EXIT_FAILED
     if only is not None and _left(plan, store)[0]:
         print("done; other stages of the sweep are not: 'ablate run' goes on with them")
@@ -103,8 +105,15 @@ def _tables(store: Store, folder: Path, failed: bool) -> str:
         return f"no table: {error}"
 
 
-def _report(plan: Plan, store: Store, failures: list[local.Failure]) -> None:
-    """The failures of a run in groups of one cause and place in the code, as ``ablate failures`` has them."""
+def _report(plan: Plan, store: Store, failures: list[local.Failure], problems: list[str]) -> None:
+    """The failures of a run in groups of one cause and place in the code, as ``ablate failures`` has them.
+
+    ``problems`` are lines about cells whose settings cannot be chosen.
+    """
+    for line in problems:
+        print(f"failed: {line}", file=sys.stderr)
+    if not failures:
+        return
     marks = {
         stage["label"]: group["fingerprint"]
         for group in grouping.failures(plan, store)["groups"]

@@ -74,7 +74,7 @@ def _submit(plan: Plan, store: Store, cluster: str, canary: bool, name: str, exp
 
     for notice in plan.notices:
         print(f"note: {notice}")
-    seeds = None if plan.looks else list(plan.sweep.seeds)  # with looks, the sweep's file says which are needed
+    seeds = None if plan.sweep.looks else list(plan.sweep.seeds)  # with looks, the sweep's file says which are needed
     arguments = {"name": name, "experiment": experiment, "seeds": seeds}
     submission = submit(plan, store, read_profile(find_profile(cluster)), arguments, finish_job.run, canary=canary)
     if submission.launch is None and not submission.queued:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.cost.estimate import AND_MODEL
 from ablations.formatting import format_bytes, format_count, format_duration
 from ablations.planning.cells import about
-from ablations.planning.look_lines import look_lines
+from ablations.planning.needed import progress_lines
 from ablations.power.lines import detect_lines, power_lines
 from ablations.store.states import STATES
 
@@ -25,7 +25,7 @@ def cells_as_json(plan: Plan, states: Mapping[str, str]) -> list[dict[str, Any]]
     return [
         about(cell)
         | {"stages": {stage: {"key": node.key, "state": states[node.key]} for stage, node in cell.stages.items()}}
-        for cell in plan.cells
+        for cell in plan.all_cells
     ]
 
 
@@ -33,7 +33,7 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     """Print the question, the cells, a table of stages, and the estimate."""
     print(f"{plan.name}: {summary['question']}")
     _print_cells(plan)
-    for line in look_lines(plan.looks):
+    for line in progress_lines(plan):
         print(line)
     why = "stated in the sweep" if plan.primary["stated"] else "default"
     print(f"primary scorer: {plan.primary['scorer']}, split {plan.primary['split']} ({why})")
@@ -54,7 +54,11 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     print(f"\n{sharing_line(plan)}")
     for line in summary["ahead"]:
         print(f"precomputed first: {line}")
-    _print_estimate(summary["estimate"])
+    after = summary.get("after_tuning")
+    _print_estimate(summary["estimate"], "the tuning" if after else "")
+    if after:
+        print("\nafter the tuning, priced with the first setting of each cell, since the choice is not made yet:")
+        _print_estimate({**after, "assumed": []})  # what is assumed of the data stands above
     print()
     for line in power_lines(summary["power"], plan.sweep.name):
         print(line)
@@ -93,13 +97,16 @@ def _print_cells(plan: Plan) -> None:
         print(f"  ... and {len(seeds) - _MOST_CELLS:,} more ('ablate cells' prints all)")
 
 
-def _print_estimate(costs: Mapping[str, Any]) -> None:
-    """Print what the remaining stages will cost; each kind of stage states the source of its times."""
+def _print_estimate(costs: Mapping[str, Any], part: str = "") -> None:
+    """Print what the remaining stages, or those of a ``part``, will cost; each kind states the source of its times.
+
+    What the sources mean follows the last part.
+    """
     for line in costs["assumed"]:
         print(f"note: {line}")
     kinds = {stage: kind for stage, kind in costs["stages"].items() if kind["left"]}
     if not kinds:
-        print("everything is done")
+        print(f"everything of {part} is done" if part else "everything is done")
         return
     with_gpu = costs["gpu_hours"] > 0
     gpu_hours = f"{'GPU-hours':>11}" if with_gpu else ""
@@ -109,9 +116,14 @@ def _print_estimate(costs: Mapping[str, Any]) -> None:
         print(f"{stage:10}{kind['left']:>9,}{each:>12}{_amounts(kind, with_gpu)}  {_origin(kind)}")
     print(f"{'all':10}{sum(kind['left'] for kind in kinds.values()):>9,}{'':>12}{_amounts(costs, with_gpu)}")
     where = "this machine" if costs["place"] == "local" else costs["place"]
-    print(f"\nabout {format_duration(costs['wall_clock_seconds'])} with {costs['parallel']} at a time on {where}")
+    of_part = f"{part} takes " if part else ""
+    print(
+        f"\n{of_part}about {format_duration(costs['wall_clock_seconds'])} with {costs['parallel']} at a time on {where}"
+    )
     saved = f"{format_duration(3600 * costs['saved_hours'])} ({100 * costs['saved_share']:.0f} %)"
     print(f"sharing saves {saved} of the time that all cells would take without it")
+    if part:
+        return
     if any("model" in kind["from"] for kind in kinds.values()):
         print("'model': no comparable run recorded; rough estimate from model size (assumptions: docs/sweeps.md)")
     if any(AND_MODEL in origin for kind in kinds.values() for origin in kind["from"]):

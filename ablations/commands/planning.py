@@ -41,6 +41,7 @@ def plan(
     """Show a sweep's cells and unique stages, what is done, what the rest will cost, and what it can detect."""
     from ablations.commands import plan_display
     from ablations.cost.estimate import estimate, find_site
+    from ablations.cost.report_price import report_price
     from ablations.grid.stated_variances import parse_variances
     from ablations.planning import plan as planning
     from ablations.planning.missing_inputs import AbsentTable
@@ -69,6 +70,7 @@ def plan(
     precompute_lines = precompute.summary(precompute.groups(remaining, stages, precompute.MOST))
     costs = estimate(sweep_plan, store, stage_states, site)
     costs["assumed"] += table.remarks()
+    after_tuning = report_price(sweep_plan, store, site)
     power = plan_power.power_summary(sweep_plan, store, stated, pilot)
     if wanted is not None:
         several = len(sweep_plan.sweep.seeds) > 1
@@ -78,7 +80,7 @@ def plan(
 
         power["detect"] = plan_power.detect(wanted, power, plan_of_seeds, store, site)
     summary = planning.summary(sweep_plan, stage_states) | {"estimate": costs, "ahead": precompute_lines}
-    summary["power"] = power
+    summary |= {"power": power, "after_tuning": after_tuning}
     if as_json:
         print(json.dumps(summary | {"list": plan_display.cells_as_json(sweep_plan, stage_states)}, indent=1))
     else:
@@ -120,15 +122,19 @@ def explain(
     seeds: Seeds = None,
 ) -> None:
     """Explain, field by field, why each stage of a cell is or is not done."""
+    from ablations.grid.expand import TRIAL
     from ablations.planning import explain as explaining
     from ablations.planning.cells import find_cell
     from ablations.planning.look_lines import seed_line
+    from ablations.planning.tuning_lines import cell_line
     from ablations.store import states
 
     sweep_plan, store = planned(name, experiment, runs, seeds)
     chosen, whole = find_cell(sweep_plan, cell), sweep_plan.whole
-    if sweep_plan.looks is not None:
+    if sweep_plan.looks is not None and chosen.role != TRIAL:
         print(f"seed {chosen.seed}: {seed_line(sweep_plan.looks, chosen)}")
+    if line := cell_line(sweep_plan, chosen):
+        print(line)
     for line in explaining.explain(whole, chosen, store, states.states(store, whole.nodes)):
         print(line)
 

@@ -79,16 +79,20 @@ def cancel(
 
 
 def _cells(plan: Plan, names: list[str] | None) -> list[Cell] | None:
-    """The cells that ``--cell`` names, with all seeds if a name is given without one; None for all cells."""
-    from ablations.planning.cells import find_cell
+    """The cells that ``--cell`` names, with all seeds if a name is given without one; None for all cells.
+
+    A cell whose settings are being tuned stands for its trials.
+    """
+    from ablations.planning.cells import find_cell, trials_of
 
     if not names:
         return None
     cells: list[Cell] = []
     for name in names:
-        matching = [cell for cell in plan.cells if name in (cell.name, cell.label, cell.cell_id)]
-        cells += matching or [find_cell(plan, name)]
-    return cells
+        matching = [cell for cell in plan.all_cells if name in (cell.name, cell.label, cell.cell_id)]
+        for cell in matching or [find_cell(plan, name)]:
+            cells += [cell] if cell.stages else trials_of(plan, cell)
+    return list({id(cell): cell for cell in cells}.values())
 
 
 @app.command()

@@ -48,6 +48,7 @@ def doctor(
 def _try_plan(name: str, experiment: str | None, runs: Path, cluster: str) -> tuple[float | None, str]:
     """Bytes that the rest of a sweep will write, None if that is unknown; and why it cannot be planned, if so."""
     from ablations.cost.estimate import estimate, find_site
+    from ablations.cost.report_price import report_price
     from ablations.store.states import states
 
     try:
@@ -58,7 +59,9 @@ def _try_plan(name: str, experiment: str | None, runs: Path, cluster: str) -> tu
         site = find_site(cluster, None, str(sweep_plan.cells[0].values["device"]))
     except UserError:  # a mistake in the profile, which its own check reports
         return None, ""
-    return float(estimate(sweep_plan, store, states(store, sweep_plan.nodes), site)["disk_bytes"]), ""
+    left = estimate(sweep_plan, store, states(store, sweep_plan.nodes), site)["disk_bytes"]
+    after = report_price(sweep_plan, store, site)
+    return float(left + (after["disk_bytes"] if after else 0)), ""
 
 
 @app.command()

@@ -114,7 +114,7 @@ def _figures(plan: Plan, store: Store, dry: Plan, inner: Store, table: StageTabl
         if one is not None:
             measured.setdefault(shape(node.stage, node.values, table), one)
     full: dict[tuple[Any, ...], list[StageNode]] = {of_shape: [] for of_shape in measured}
-    for node in plan.nodes.values():
+    for node in plan.foreseen.values():
         full.get(shape(node.stage, node.values, table), []).append(node)
     rows = [_row(dry, of_shape, one, full[of_shape], counts) for of_shape, one in measured.items()]
     known = [row["full_seconds"] * row["full_stages"] for row in rows]
@@ -125,7 +125,7 @@ def _figures(plan: Plan, store: Store, dry: Plan, inner: Store, table: StageTabl
         "shapes": sorted(rows, key=lambda row: plan.order.index(row["stage"])),
         "full_stages": sum(row["full_stages"] for row in rows),
         "full_hours": sum(known) / 3600,
-        "not_rehearsed": len(plan.nodes) - sum(row["full_stages"] for row in rows),
+        "not_rehearsed": len(plan.foreseen) - sum(row["full_stages"] for row in rows),
         "failed": failures(dry, inner),
     } | _peaks(rows)
 

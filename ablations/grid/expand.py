@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ablations.grid.spec import Sweep
     from qsd.config.load import Flat
 
-BASE = "base"
+BASE, TRIAL = "base", "trial"
+"""Roles of cells outside the grid: the untouched base model, and a trial (``ablations.planning.trials``)."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class Cell:
 
     Attributes:
         name: unique among the sweep's cells, without the seed.
-        role: ``grid``, ``control`` or ``base`` (the untouched base model).
+        role: ``grid``, ``control``, ``base`` (the untouched base model) or ``trial``.
         is_baseline: True for the cell that others are compared with.
         axes: what the sweep sets in this cell, without what its stages ignore.
         seed: training seed; None for the base model, which is not trained.
         values: its flat configuration.
-        stages: stage name -> node, inputs before their users.
-        base: the stages of the base model that it is compared with; the base model's are its own.
+        stages: stage name -> node, inputs before their users; none of a cell whose settings are still being tuned.
+        base: the stages of the base model that it is compared with; the base model's are its own; none of a trial.
     """
 
     name: str
@@ -52,7 +53,9 @@ class Cell:
 
     @property
     def cell_id(self) -> str:
-        """Twelve hex digits made of all stage keys."""
+        """Twelve hex digits made of all stage keys; empty as long as these are unknown."""
+        if not self.stages:
+            return ""
         return hash_of({stage: node.key for stage, node in self.stages.items()})[:12]
 
     @property

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ablations.grid import clauses
 from ablations.grid.combinations import Group, TooManyError, combinations
 from ablations.grid.primary import Primary, read_primary
+from ablations.grid.seed_list import read_seed_list
 from ablations.grid.seed_looks import SeedLooks, read_seed_looks
 from ablations.grid.stated_variances import read_variances
+from ablations.grid.tune import Tune, read_tune
 from ablations.grid.values import REPLICATE, REPLICATE_SEEDS, axis_field, axis_value, show
 from qsd.config.check import convert, schema_fields
-from qsd.config.fields import MOST_SEED
 from qsd.config.load import flatten, is_recipe
 from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
@@ -40,7 +41,7 @@ _EXAMPLES = {
     "baseline": "baseline: {quality.metric: product}",
     "seeds": "seeds: [0, 1, 2]",
 }
-_KEYS = (*_REQUIRED, "zip", "when", "exclude", "include", "controls", "overrides", "primary", "variances")
+_KEYS = (*_REQUIRED, "zip", "when", "exclude", "include", "controls", "overrides", "primary", "variances", "tune")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -65,6 +66,7 @@ class Sweep:
         primary: the scorer and split whose comparisons decide.
         variances: of differences between cells, to plan with; None where the file states none.
         looks: when comparisons are looked at, if seeds are added only to cells that need them.
+        tune: how the settings of the cells are chosen before they are trained for the report; None: they are not.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Sweep:
     primary: Primary = field(default_factory=Primary)
     variances: Variances | None = None
     looks: SeedLooks | None = None
+    tune: Tune | None = None
 
     @property
     def groups(self) -> list[Group]:
@@ -130,23 +133,25 @@ def read_sweep(path: Path) -> Sweep:
     groups = _groups(axes, zips)
     when = clauses.read_when(parts["when"], groups) if "when" in parts else {}
     looks = read_seed_looks(parts["seeds"]) if isinstance(parts["seeds"].value, dict) else None
-    seeds = looks.seeds if looks else _seeds(parts["seeds"])
+    seeds = looks.seeds if looks else read_seed_list(parts["seeds"])
     most = MOST_CELLS // len(seeds)
     points = _points(groups, when, len(seeds), parts.get("axes") or parts["zip"])
     if "when" in parts:
         clauses.check_existence(parts["when"], points)
     baseline = clauses.read_baseline(parts["baseline"], groups, when)
     _check_replicates(parts["seeds"], seeds, groups)
+    controls = _controls(parts["controls"]) if "controls" in parts else ()
+    overrides = _overrides(parts["overrides"], groups) if "overrides" in parts else {}
     return Sweep(
         name=path.stem,
         shown=str(path),
         question=printable(" ".join(_text(parts["question"], "question").split())),
         experiment=_experiment(parts["experiment"]),
         axes=axes,
-        controls=_controls(parts["controls"]) if "controls" in parts else (),
+        controls=controls,
         baseline=baseline,
         seeds=seeds,
-        overrides=_overrides(parts["overrides"], groups) if "overrides" in parts else {},
+        overrides=overrides,
         zips=zips,
         when=when,
         exclude=clauses.read_exclude(parts["exclude"], groups, points, baseline) if "exclude" in parts else (),
@@ -154,7 +159,23 @@ def read_sweep(path: Path) -> Sweep:
         primary=read_primary(parts["primary"]) if "primary" in parts else Primary(),
         variances=read_variances(parts["variances"]) if "variances" in parts else None,
         looks=looks,
+        tune=_tune(parts["tune"], groups, controls, overrides, seeds) if "tune" in parts else None,
     )
+
+
+def _tune(
+    node: Node,
+    groups: list[Group],
+    controls: tuple[Mapping[str, Any], ...],
+    overrides: Mapping[str, Any],
+    seeds: tuple[int, ...],
+) -> Tune:
+    set_elsewhere = {
+        **dict.fromkeys(overrides, "is set in 'overrides'"),
+        **{name: "is set by a control" for control in controls for name in control},
+        **{name: "is an axis of this sweep" for group in groups for name in group.values},
+    }
+    return read_tune(node, set_elsewhere, seeds, any(REPLICATE in group.values for group in groups))
 
 
 def _groups(axes: Mapping[str, tuple[Any, ...]], zips: tuple[Mapping[str, tuple[Any, ...]], ...]) -> list[Group]:
@@ -211,25 +232,6 @@ def _controls(node: Node) -> tuple[Mapping[str, Any], ...]:
             values[name] = axis_value(name, key, value)
         controls.append(values)
     return tuple(controls)
-
-
-def _seeds(node: Node) -> tuple[int, ...]:
-    given = node.plain()
-    written = given if isinstance(given, str) and re.fullmatch(r"[\d, ]+", given) else show(given)
-    numbers = re.findall(r"\d+", written) if isinstance(given, str | int) else []
-    items = clauses.listing(
-        node, "seeds", of="whole numbers", example=f"; for example  seeds: [{', '.join(numbers) or '0, 1, 2'}]"
-    )
-    if not items:
-        raise node.error("seeds is empty; give at least one, such as [0]")
-    seeds: list[int] = []
-    for item in items:
-        if isinstance(item.value, bool) or not isinstance(item.value, int) or not 0 <= item.value <= MOST_SEED:
-            raise item.error(f"a seed must be a whole number from 0 to {MOST_SEED}, not {show(item.plain())}")
-        if item.value in seeds:
-            raise item.error(f"seed {item.value} is given twice")
-        seeds.append(item.value)
-    return tuple(seeds)
 
 
 def _check_replicates(node: Node, seeds: tuple[int, ...], groups: list[Group]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ablations.planning.look_lines import look_lines, looks_as_json
+from ablations.planning.look_lines import looks_as_json
+from ablations.planning.needed import progress_lines
+from ablations.planning.tuning_lines import tuning_summary
 from ablations.running import precompute
 from ablations.running.display import describe
 from ablations.store.attempts import LOG, latest
@@ -69,8 +71,9 @@ def status(plan: Plan, store: Store) -> dict[str, Any]:
         "scheduler": _scheduler(stage_states),
         "states": dict(Counter(stage_states.states[key] for key in plan.nodes)),
         "looks": looks_as_json(plan.looks) if plan.looks else None,
-        "look_lines": look_lines(plan.looks),
-        "cells": [_cell(cell, stage_states.states, active) for cell in plan.cells],
+        "tuning": tuning_summary(plan.tuning) if plan.tuning else None,
+        "progress_lines": progress_lines(plan),
+        "cells": [_cell(cell, stage_states.states, active) for cell in _shown(plan)],
         "launcher": not plan.nodes.keys().isdisjoint(needed(store)),
         "running": [entry for entry in active.values() if entry["state"] == RUNNING],
         "queued": [entry for entry in active.values() if entry["state"] in (QUEUED, UNKNOWN)],
@@ -78,6 +81,11 @@ def status(plan: Plan, store: Store) -> dict[str, Any]:
         "failures": ended[FAILED],
         "stale": sorted(plan.label(plan.nodes[key]) for key in _stale(plan, store, stage_states)),
     }
+
+
+def _shown(plan: Plan) -> list[Cell]:
+    """The trials until they have chosen the settings, then the cells of the report; those whose stages are known."""
+    return [cell for cell in (plan.all_cells if plan.is_undecided else plan.cells) if cell.stages]
 
 
 def _stale(plan: Plan, store: Store, stage_states: StageStates) -> Mapping[str, str]:
@@ -164,7 +172,7 @@ def status_lines(report: Mapping[str, Any], most: int = _MOST_CELLS, urgent_firs
     counts = ", ".join(f"{report['states'][state]:,} {state}" for state in STATES if state in report["states"])
     total = sum(report["states"].values())
     yield f"{report['sweep']}@{report['experiment']}: {total:,} stages: {counts}"
-    yield from report["look_lines"]
+    yield from report["progress_lines"]
     if report["launcher"] and not report["running"]:
         yield "a launcher is at work and no stage runs at this moment; it may still be importing the libraries"
     if report["scheduler"] == "silent":

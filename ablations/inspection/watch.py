@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ablations.inspection.status import alive, status, status_lines
-from ablations.planning.looks import limited
+from ablations.planning.needed import needed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,11 +48,11 @@ def watch(plan: Plan, store: Store, console: Console | None = None) -> dict[str,
 
 
 def _latest(plan: Plan, store: Store) -> tuple[Plan, dict[str, Any]]:
-    """The status now; where nothing runs any more, that of the next look, if there is one."""
+    """The status now; where nothing runs any more, that of what is needed next, if there is more."""
     report = status(plan, store)
-    if plan.looks is None or alive(report):
+    if (plan.looks is None and plan.tuning is None) or alive(report):
         return plan, report
-    plan = limited(plan.whole, store)
+    plan = needed(plan, store)
     return plan, status(plan, store)
 
 

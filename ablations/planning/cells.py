@@ -6,9 +6,11 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any
 
+from ablations.grid.expand import TRIAL
 from ablations.grid.names import short_names
 from ablations.grid.values import show
 from ablations.planning.look_lines import seed_line
+from ablations.planning.tuning_lines import cell_line
 from qsd.errors import UserError
 from qsd.registry import suggest
 
@@ -34,7 +36,7 @@ def about(cell: Cell) -> dict[str, Any]:
 def find_cell(plan: Plan, name: str | None) -> Cell:
     """A cell by name (its first seed), by ``name seed N`` or by cell id; the baseline without a name.
 
-    With looks, also a cell with a seed that is not needed.
+    With looks, also a cell with a seed that is not needed; with tuning, also a trial.
 
     Raises:
         UserError: there is no such cell.
@@ -42,35 +44,43 @@ def find_cell(plan: Plan, name: str | None) -> Cell:
     plan = plan.whole
     if name is None:
         return next(cell for cell in plan.cells if cell.is_baseline)
-    for cell in plan.cells:
+    for cell in (*plan.cells, *plan.trials):
         if name in (cell.name, cell.label):
             return cell
-    for cell in plan.cells:
-        if name == cell.cell_id:
+    for cell in plan.all_cells:
+        if cell.stages and name == cell.cell_id:
             return cell
-    known = list(dict.fromkeys(cell.name for cell in plan.cells))
+    known = list(dict.fromkeys(cell.name for cell in (*plan.cells, *plan.trials)))
     cell_name, _, seed = name.rpartition(" seed ")
     if cell_name in known:
-        seeds = ", ".join(str(cell.seed) for cell in plan.cells if cell.name == cell_name and cell.seed is not None)
+        seeds = ", ".join(str(cell.seed) for cell in plan.all_cells if cell.name == cell_name and cell.seed is not None)
         has = f"its seeds are {seeds}" if seeds else "it is not trained, so it has no seeds"
         raise UserError(f"{plan.sweep.shown}: cell {cell_name!r} has no seed {seed}; {has}")
     listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     raise UserError(f"{plan.sweep.shown}: unknown cell {name!r}{suggest(name, known)}; known: {listed}")
 
 
+def trials_of(plan: Plan, cell: Cell) -> list[Cell]:
+    """The trials that choose the setting of a cell; none without tuning."""
+    settings = plan.tuning.trials.cells.get(cell.name, ()) if plan.tuning else ()
+    return [trial for seeds in settings for trial in seeds]
+
+
 def listed(plan: Plan) -> list[dict[str, Any]]:
-    """:func:`about` every cell, with looks also of seeds that are not needed, and "looks": what each seed is for."""
-    if plan.looks is None:
-        return [about(cell) for cell in plan.cells]
-    return [about(cell) | {"looks": seed_line(plan.looks, cell)} for cell in plan.looks.grid.cells]
+    """:func:`about` every cell, with tuning also the trials, with looks also seeds that are not needed.
+
+    Where there are any, "tuning" says what a cell has to do with the tuning, and "looks" what each seed is for.
+    """
+    titles = _progress_titles(plan)
+    return [about(cell) | dict(zip(titles, _progress_of(plan, cell), strict=True)) for cell in plan.whole.all_cells]
 
 
 def fields(plan: Plan) -> list[str]:
     """Dotted names of everything that some cell sets, axes first, in the order of the file."""
     names = dict.fromkeys(plan.sweep.varies)
-    for cell in plan.cells:
+    for cell in plan.all_cells:
         names.update(dict.fromkeys(cell.axes))
-    return [name for name in names if any(name in cell.axes for cell in plan.cells)]
+    return [name for name in names if any(name in cell.axes for cell in plan.all_cells)]
 
 
 def as_csv(plan: Plan) -> str:
@@ -78,34 +88,36 @@ def as_csv(plan: Plan) -> str:
     names = fields(plan)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["cell_id", "cell", "role", "seed", *names, *_look_column(plan)])
-    for cell in plan.whole.cells:
+    writer.writerow(["cell_id", "cell", "role", "seed", *names, *_progress_titles(plan)])
+    for cell in plan.whole.all_cells:
         values = [show(cell.axes[name]) if name in cell.axes else "" for name in names]
         seed = "" if cell.seed is None else cell.seed
-        writer.writerow([cell.cell_id, cell.name, _role(cell), seed, *values, *_look_of(plan, cell)])
+        writer.writerow([cell.cell_id, cell.name, _role(cell), seed, *values, *_progress_of(plan, cell)])
     return stream.getvalue()
 
 
 def as_table(plan: Plan) -> Iterator[str]:
-    """Aligned columns: id, role, seed, then one per field under its short name, and what looks say of the seed."""
+    """Aligned columns: id, role, seed, then one per field under its short name, and what tuning and looks say of it."""
     names = fields(plan)
     short = short_names(names)
-    rows = [["cell id", "role", "seed", *(short[name] for name in names), *_look_column(plan)]]
-    for cell in plan.whole.cells:
+    rows = [["cell id", "role", "seed", *(short[name] for name in names), *_progress_titles(plan)]]
+    for cell in plan.whole.all_cells:
         values = [show(cell.axes[name]) if name in cell.axes else "-" for name in names]
         seed = "-" if cell.seed is None else str(cell.seed)
-        rows.append([cell.cell_id, _role(cell), seed, *values, *_look_of(plan, cell)])
+        rows.append([cell.cell_id or "after tuning", _role(cell), seed, *values, *_progress_of(plan, cell)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _look_column(plan: Plan) -> list[str]:
-    return ["looks"] if plan.looks else []
+def _progress_titles(plan: Plan) -> list[str]:
+    return [*(["tuning"] if plan.tuning else []), *(["looks"] if plan.looks else [])]
 
 
-def _look_of(plan: Plan, cell: Cell) -> list[str]:
-    return [seed_line(plan.looks, cell)] if plan.looks else []
+def _progress_of(plan: Plan, cell: Cell) -> list[str]:
+    """What tuning and looks say of a cell, as far as the sweep has them."""
+    looks = [seed_line(plan.looks, cell) if cell.role != TRIAL else ""] if plan.looks else []
+    return [*([cell_line(plan, cell)] if plan.tuning else []), *looks]
 
 
 def _role(cell: Cell) -> str:

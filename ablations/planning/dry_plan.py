@@ -41,7 +41,7 @@ def dry_plan(plan: Plan, table: StageTable | None = None) -> Plan:
     table = table or load_table(QSD)
     seen: set[tuple[Any, ...]] = set()
     chosen: list[Cell] = []
-    for cell in plan.cells:
+    for cell in plan.all_cells:
         shapes = {shape(stage, cell.values, table) for stage in cell.stages}
         if not shapes <= seen:
             seen |= shapes
@@ -52,7 +52,7 @@ def dry_plan(plan: Plan, table: StageTable | None = None) -> Plan:
         values = reduced(cell.values, table)
         base = keys.nodes({**values, "adapter": "none"})
         cells.append(replace(cell, values=values, stages=keys.nodes(values), base=base))
-    return replace(plan, grid=Grid(tuple(cells), ()))
+    return replace(plan, grid=Grid(tuple(cells), ()), tuning=None)
 
 
 def reduced(values: Mapping[str, Any], table: StageTable) -> dict[str, Any]:

@@ -8,9 +8,10 @@ What differs is which of them are *needed*:
   or it is within the margin, or it stays open. Cells that are open need the seeds of the next look, and so does the
   baseline while some cell is open; the others have stopped. At the last look all stop.
 - **A plan is limited to the needed seeds** (:func:`limited`). It is then a plan like any other, so running, submitting,
-  status, retry, gc and tables need to know nothing of looks. What runs the stages makes the plan again when they have
-  ended, and continues if there are more: ``ablate run`` in its loop (``ablations.commands.launch``), on a cluster the
-  last job of a launch (``ablations.slurm.finish_job``), or ``ablate resume``.
+  status, retry, gc and tables need to know nothing of looks. What runs the stages makes the plan again
+  (``ablations.planning.needed``) when they have ended, and continues if there are more: ``ablate run`` in its loop
+  (``ablations.commands.launch``), on a cluster the last job of a launch (``ablations.slurm.finish_job``), or ``ablate
+  resume``.
 - **Decisions are a pure function of finished artefacts**: the looks are replayed from the first one whenever a plan is
   made, each from the scores of exactly the seeds that it is about. So it does not matter which process decides, when,
   or how often a launcher was killed, and seeds that another sweep has trained are taken as they are. What was decided
@@ -52,10 +53,12 @@ _EVALUATE = "evaluate"
 def limited(plan: Plan, store: Store) -> Plan:
     """The plan of the seeds that are needed, by what is finished in ``store``; the plan itself if it has no looks.
 
+    Looks begin when the cells have stages: those of a sweep that is tuned have none before their settings are chosen.
+
     Raises:
         UserError: scores of a finished look are damaged or cannot be compared.
     """
-    if plan.sweep.looks is None or plan.looks is not None:
+    if plan.sweep.looks is None or plan.looks is not None or plan.is_undecided:
         return plan
     progress = Progress(plan.grid, _replayed(plan, store), _baseline(plan))
     seen: Counter[str] = Counter()

@@ -12,6 +12,9 @@ from ablations.grid.expand import BASE, Cell, Grid, expand, fields_of, points
 from ablations.grid.primary import resolve
 from ablations.grid.spec import Sweep, find_experiment
 from ablations.planning.look_lines import looks_as_json
+from ablations.planning.trials import plan_trials
+from ablations.planning.tuning import not_begun
+from ablations.planning.tuning_lines import tuning_summary
 from qsd.config.check import schema_fields
 from qsd.config.digest import HUB, hub_note, may_change
 from qsd.config.fields import Kind
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from ablations.grid.keys import StageNode, StageTable
     from ablations.planning.look_progress import Progress
+    from ablations.planning.trials import TuningProgress
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Plan:
         order: names of all stage kinds, inputs before their users.
         primary: {"scorer", "split", "stated"}: the comparisons that decide (``ablations.grid.primary``).
         looks: how far the looks are, if ``grid`` has only the seeds that are needed (``ablations.planning.looks``).
+        tuning: the trials and how far they are, if cells are tuned (``ablations.planning.tuning``); the trained cells
+            of ``grid`` have no stages until all have their settings.
     """
 
     sweep: Sweep
@@ -44,11 +50,17 @@ class Plan:
     order: tuple[str, ...]
     primary: Mapping[str, Any]
     looks: Progress | None = None
+    tuning: TuningProgress | None = None
 
     @property
     def whole(self) -> Plan:
         """The plan with every seed, also those that are not needed; itself without looks."""
         return replace(self, grid=self.looks.grid, looks=None) if self.looks else self
+
+    @property
+    def foreseen(self) -> Mapping[str, StageNode]:
+        """Every unique stage by key, before the settings are chosen also those of :attr:`forecast`."""
+        return {**self.nodes, **self.forecast.nodes} if self.is_undecided else self.nodes
 
     @property
     def name(self) -> str:
@@ -57,8 +69,30 @@ class Plan:
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """All cells, the base model last."""
+        """All cells of the report, the base model last."""
         return self.grid.cells
+
+    @property
+    def trials(self) -> tuple[Cell, ...]:
+        """The trials by which cells are tuned; none without tuning."""
+        return self.tuning.trials.all if self.tuning else ()
+
+    @property
+    def all_cells(self) -> tuple[Cell, ...]:
+        """The trials, then the cells of the report."""
+        return (*self.trials, *self.cells)
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the settings of the report's cells, and so their stages, are not known yet."""
+        return self.tuning is not None and not self.tuning.record.is_decided
+
+    @property
+    def forecast(self) -> Plan:
+        """The plan of the report alone; before its settings are chosen, with the first setting of every cell."""
+        if self.tuning is None:
+            return self
+        return replace(self, grid=self.tuning.trials.forecast if self.is_undecided else self.grid, tuning=None)
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -80,7 +114,7 @@ class Plan:
     def nodes(self) -> Mapping[str, StageNode]:
         """Every unique stage by key, inputs before their users."""
         nodes: dict[str, StageNode] = {}
-        for cell in self.cells:
+        for cell in self.all_cells:
             for node in cell.stages.values():
                 nodes.setdefault(node.key, node)
         return nodes
@@ -89,14 +123,14 @@ class Plan:
     def users(self) -> Mapping[str, list[Cell]]:
         """The cells that need each stage."""
         users: dict[str, list[Cell]] = {key: [] for key in self.nodes}
-        for cell in self.cells:
+        for cell in self.all_cells:
             for node in cell.stages.values():
                 users[node.key].append(cell)
         return users
 
     @cached_property
     def trained(self) -> Sequence[Cell]:
-        """The cells that have an adapter; the base model if there are no others."""
+        """The cells of the report that have an adapter; the base model if there are no others."""
         return [cell for cell in self.cells if cell.role != BASE] or self.cells
 
     @cached_property
@@ -118,10 +152,12 @@ class Plan:
     @cached_property
     def _needs(self) -> Counter[tuple[str, str]]:
         """(kind, key) of each stage -> trained cells that need it."""
-        needs = Counter((stage, node.key) for cell in self.trained for stage, node in cell.stages.items())
+        trained = (*self.trials, *self.trained)
+        needs = Counter((stage, node.key) for cell in trained for stage, node in cell.stages.items())
         needs.update(
             (stage, node.key)
-            for cell in self.trained
+            for cell in trained
+            if cell.stages
             for stage, node in cell.base.items()
             if stage not in cell.stages or cell.stages[stage].key != node.key
         )
@@ -160,7 +196,12 @@ def make_plan(sweep: Sweep, table: StageTable, experiment: str | None = None) ->
     gc.disable()
     try:
         primary = resolve(sweep.primary, [ChainMap(fields_of(point), flat) for point in points(sweep)])
-        return Plan(sweep, path.stem, expand(sweep, flat, table), tuple(table.STAGES), primary)
+        grid = expand(sweep, flat, table)
+        plan = Plan(sweep, path.stem, grid, tuple(table.STAGES), primary)
+        if sweep.tune is None:
+            return plan
+        trials = plan_trials(sweep, grid, table)
+        return replace(plan, grid=trials.undecided, tuning=not_begun(sweep, trials))
     finally:
         gc.freeze()
         gc.enable()
@@ -191,8 +232,10 @@ def summary(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
         "question": plan.sweep.question,
         "primary": dict(plan.primary),
         "looks": looks_as_json(plan.looks) if plan.looks else None,
+        "tuning": tuning_summary(plan.tuning) if plan.tuning else None,
         "cells": len({cell.name for cell in plan.cells}),
         "runs": len(plan.cells),
+        "trials": len(plan.trials),
         "unique": sum(unique.values()),
         "naive": sum(naive.values()),
         "states": dict(total),

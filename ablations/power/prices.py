@@ -40,7 +40,7 @@ class Prices:
     """Prices of a sweep by seeds and prompts.
 
     A stage that the cells of one seed alone need is counted once per seed; one that cells of several seeds share (and
-    the base model's) once. Stages of equal work are estimated once.
+    the base model's) once. Trials of a tuning are not counted. Stages of equal work are estimated once.
 
     Args:
         plan: the sweep with two or more training seeds.
@@ -49,6 +49,7 @@ class Prices:
     """
 
     def __init__(self, plan: Plan, store: Store, site: Site) -> None:
+        plan = plan.forecast
         assert len(plan.sweep.seeds) > 1, "with one seed, it does not show which stages seeds share"
         self._site = site
         self._estimator = Estimator(plan, store, site)

@@ -42,6 +42,7 @@ def replication(plan: Plan) -> Replication:
     Raises:
         UserError: the prompts cannot be read (``qsd.data.prompts.read_splits``).
     """
+    plan = plan.forecast
     scorer, split = plan.primary["scorer"], plan.primary["split"]
     baseline = next(cell for cell in plan.cells if cell.is_baseline)
     available = len(read_splits(Path(baseline.values["evaluation.prompts"]), [split]))

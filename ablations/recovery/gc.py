@@ -1,8 +1,9 @@
 """``ablate gc``: what in a store is not needed any more, and deleting it.
 
 Needed is what a sweep in ``sweeps/`` refers to, over its own experiment or as it was last run, without the seeds that
-its looks have shown not to be needed (``ablations.planning.looks``), whatever a process or job that is alive works on
-or reads, and every stage of a launcher that is alive. Where the scheduler does not answer, its jobs count as alive.
+its looks have shown not to be needed (``ablations.planning.looks``) and with the trials that chose its settings,
+whatever a process or job that is alive works on or reads, and every stage of a launcher that is alive. Where the
+scheduler does not answer, its jobs count as alive.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.files import numbered, read_json
 from ablations.grid.spec import read_sweep
-from ablations.planning.looks import limited
+from ablations.planning.needed import needed as needed_now
 from ablations.planning.plan import make_plan
 from ablations.running.archive import CELLS
 from ablations.running.precompute import AHEAD
@@ -132,7 +133,7 @@ def _referred(store: Store, sweeps: Path, table: StageTable) -> tuple[set[str] |
         notes.append(f"{sweeps.resolve()}: no sweep here: all stages are kept (is this the project's folder?)")
     for file in files:
         try:
-            keys.update(limited(make_plan(read_sweep(file), table), store).nodes)
+            keys.update(needed_now(make_plan(read_sweep(file), table), store).nodes)
         except UserError as error:
             notes.append(f"{error}: all stages are kept until that is fixed")
     # Cells as they were last run: a sweep file may have changed since, and its tables still refer to them.
@@ -140,7 +141,8 @@ def _referred(store: Store, sweeps: Path, table: StageTable) -> tuple[set[str] |
     for folder in sorted((store.root / "sweeps").glob("*/")):
         content = read_json(folder / CELLS)
         if isinstance(content, dict) and content.get("sweep") in names:
-            keys.update(key for cell in content["cells"] for key in cell["stages"].values())
+            trials = (content.get("tuning") or {}).get("trials", ())
+            keys.update(key for cell in (*content["cells"], *trials) for key in cell["stages"].values())
     return (None if notes else keys), notes
 
 

@@ -55,7 +55,8 @@ def _identity(content: Any) -> str:
     """Equal for equal cells (ids, seeds, roles, stages; whatever state, order and names) with the same primary scorer.
 
     The primary scorer and split decide what is marked, so a table that another choice marked is another table. A sweep
-    that adds seeds in looks is the same from its first look to its last.
+    that adds seeds in looks is the same from its first look to its last, one whose cells are tuned from its first trial
+    on.
     """
     try:
         cells = [[cell[name] for name in ("cell_id", "seed", "role", "is_baseline")] for cell in content["cells"]]
@@ -63,8 +64,8 @@ def _identity(content: Any) -> str:
     except (KeyError, TypeError, AttributeError):
         return hash_of("no list of cells")[:_DIGITS]
     listed = sorted([*cell, of_cell] for cell, of_cell in zip(map(str, cells), stages, strict=True))
-    primary, looks = content.get("primary") or {}, content.get("looks")
-    about = looks["grid"] if looks else listed
+    primary, grown = content.get("primary") or {}, content.get("tuning") or content.get("looks")
+    about = grown["grid"] if grown else listed
     return hash_of([primary.get("scorer"), primary.get("split"), about])[:_DIGITS]
 
 

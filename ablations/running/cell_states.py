@@ -28,14 +28,15 @@ def with_states(store: Store, entries: Iterable[Mapping[str, Any]]) -> list[dict
 
     Args:
         store: where the stages are.
-        entries: each has "stages", kind -> key, inputs before their users.
+        entries: each has "stages", kind -> key, inputs before their users; none of a cell that is being tuned.
     """
     listed = [dict(entry) for entry in entries]
     results = {stage for stage, spec in STAGES.items() if spec.wanted is not None}
     finished = {
         id(entry)
         for entry in listed
-        if all(store.is_done(stage, key) for stage, key in entry["stages"].items() if stage in results)
+        if results & entry["stages"].keys()  # none before the settings of a cell are chosen
+        and all(store.is_done(stage, key) for stage, key in entry["stages"].items() if stage in results)
     }
     nodes = {
         key: StageNode(stage, key, version=0, meaning={}, inputs={}, values={})

@@ -14,6 +14,8 @@ from ablations.running.run_record import FILE as RUN
 from ablations.running.run_record import run_record
 from ablations.store.provenance import git_state
 from analysis.data.looks import looks_as_json
+from analysis.data.tuning import tuning_as_json
+from analysis.document.tuning import progress_text
 from qsd.errors import UserError
 from qsd.evaluation.embedding_measures import measures_of
 from qsd.stages.judges import conflicts
@@ -51,6 +53,7 @@ def cells_json(plan: Plan, store: Store, commit: str | None) -> dict[str, Any]:
         "baseline": baseline,
         "primary": dict(plan.primary),
         "looks": looks_as_json(plan.looks.record) if plan.looks else None,
+        "tuning": tuning_as_json(plan.tuning.record) if plan.tuning else None,
         "cells": with_states(
             store,
             (
@@ -89,7 +92,8 @@ def write_cells(plan: Plan, store: Store, commit: str | None, least: int = 0) ->
     counts = Counter(cell["state"] for cell in content["cells"])
     if counts[FINISHED] < least:
         raise UserError(
-            f"{plan.name}: no cell is evaluated yet ({_listed(counts)}); 'ablate run {plan.sweep.name}' evaluates them"
+            f"{plan.name}: no cell is evaluated yet ({_progress(plan, counts)}); "
+            f"'ablate run {plan.sweep.name}' evaluates them"
         )
     kept = keep_earlier(folder, content)
     if kept is not None:
@@ -99,6 +103,12 @@ def write_cells(plan: Plan, store: Store, commit: str | None, least: int = 0) ->
         )
     _write_sweep_files(store, folder, content)
     return folder
+
+
+def _progress(plan: Plan, counts: Mapping[str, int]) -> str:
+    """The states of the cells, and how far the tuning is where they wait for it."""
+    tuning = progress_text(plan.tuning.record) if plan.tuning else ""
+    return "; ".join([_listed(counts), *([tuning] if tuning else [])])
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -192,7 +202,9 @@ def summary_text(plan: Plan, store: Store, commit: str | None) -> str:
     if not counts[FINISHED]:
         reasons = dict.fromkeys(f"{cell['name']}: {cell['reason']}" for cell in content["cells"] if cell["reason"])
         title = f"{plan.sweep.name} on {plan.experiment}"
-        answer = f"No cell is evaluated yet ({_listed(counts)}), so there is no verdict and no table; {command}."
+        answer = (
+            f"No cell is evaluated yet ({_progress(plan, counts)}), so there is no verdict and no table; {command}."
+        )
         return "\n".join([title, plan.sweep.question, "", answer, *reasons])
     folder = write_cells(plan, store, commit)
     write_tables(store, folder)

@@ -70,12 +70,13 @@ def run_record(store: Store, cells: Mapping[str, Any]) -> dict[str, Any]:
         store: where the stages are.
         cells: the content of ``cells.json``.
     """
-    kinds = {key: stage for cell in cells["cells"] for stage, key in cell["stages"].items()}
+    trials = (cells.get("tuning") or {}).get("trials", [])
+    kinds = {key: stage for cell in (*trials, *cells["cells"]) for stage, key in cell["stages"].items()}
     origins = _Origins()
     costs = {key: _cost(_attempts(store, stage, key), origins) for key, stage in kinds.items()}
     _add_precomputed(store, costs, origins)
     seconds = sum(cost.seconds for cost in costs.values())
-    alone = sum(costs[key].seconds * uses for key, uses in _uses(cells["cells"]).items())
+    alone = sum(costs[key].seconds * uses for key, uses in _uses(cells["cells"], trials).items())
     timed = all(cost.seconds > 0 for cost in costs.values()) and alone > 0
     return {
         "sweep": cells["sweep"],
@@ -109,12 +110,17 @@ def _of_kind(store: Store, stage: str, kinds: Mapping[str, str], costs: Mapping[
     }
 
 
-def _uses(cells: list[dict[str, Any]]) -> Counter[str]:
-    """Key -> how many cells would run the stage if each ran alone, with its base model to compare it with."""
+def _uses(cells: list[dict[str, Any]], trials: list[dict[str, Any]]) -> Counter[str]:
+    """Key -> how many cells would run the stage if each ran alone, with its base model to compare it with.
+
+    A trial of a tuning is compared with no base model.
+    """
     stages_of_base = {cell["name"]: cell["stages"] for cell in cells if cell["role"] == "base"}
     trained = [cell for cell in cells if cell["role"] != "base"] or cells
     uses: Counter[str] = Counter()
-    for cell in trained:
+    for trial in trials:
+        uses.update(trial["stages"].values())
+    for cell in (cell for cell in trained if cell["stages"]):
         uses.update({*cell["stages"].values(), *stages_of_base.get(cell.get("base"), {}).values()})
     return uses
 

@@ -34,7 +34,7 @@ def write(launch: Launch, plan: Plan, store: Store, folder: Path, later: int) ->
         "arguments": launch.arguments,
         "profile": launch.profile,
         "later": later,
-        "looks": plan.looks is not None,
+        "grows": plan.looks is not None or plan.tuning is not None,
         "stages": {key: node.stage for key, node in plan.nodes.items()},
         "wandb": {
             "mode": values["tracking.wandb"],

@@ -1,6 +1,7 @@
 """The last job of a launch: it submits what is still needed, or writes tables and shows results to W&B.
 
-Still needed are stages beyond the site's limit, and the next look of a sweep that adds seeds in looks.
+Still needed are stages beyond the site's limit, the next look of a sweep that adds seeds in looks, and the report of
+one whose cells were tuned.
 
 The tables are of what is evaluated by then, whatever failed or diverged.
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.files import read_json
-from ablations.planning.look_lines import look_lines
+from ablations.planning.needed import progress_lines
 from ablations.running import finalize
 from ablations.running.archive import CELLS
 from ablations.slurm.resubmit import planned_again, resubmit
@@ -27,22 +28,22 @@ def run(path: str) -> None:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: not written by a launch")
     os.chdir(content["root"])
-    if content["later"] or (content["looks"] and _next_look(content)):
+    if content["later"] or (content["grows"] and _needs_more(content)):
         _go_on(content)
         return
     _show(content)
 
 
-def _next_look(content: dict[str, Any]) -> bool:
-    """Record what the looks decide by now; whether that needs stages that this launch did not have."""
+def _needs_more(content: dict[str, Any]) -> bool:
+    """Record what looks and trials decide by now; whether that needs stages that this launch did not have."""
     try:
         plan, store = planned_again(Path(content["runs"]), content["arguments"])
     except UserError as error:  # the sweep's file was edited, or scores are damaged: there is a table all the same
-        print(f"no further look: {error}", flush=True)
+        print(f"no further stages: {error}", flush=True)
         return False
     before = read_json(Path(content["folder"]) / CELLS)
     finalize.write_cells(plan, store, before["git_commit"] if isinstance(before, dict) else None)
-    print("\n".join(look_lines(plan.looks)), flush=True)
+    print("\n".join(progress_lines(plan)), flush=True)
     return not plan.nodes.keys() <= content["stages"].keys()
 
 

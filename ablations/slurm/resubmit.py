@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.spec import find_sweep, read_sweep
-from ablations.planning.looks import limited
+from ablations.planning.needed import needed
 from ablations.planning.plan import make_plan
 from ablations.slurm.profile import read_profile
 from ablations.slurm.submit import Submitted, submit
@@ -37,7 +37,7 @@ def resubmit(runs: Path, arguments: Mapping[str, Any], profile: str, last_job: C
 
 
 def planned_again(runs: Path, arguments: Mapping[str, Any]) -> tuple[Plan, Store]:
-    """The plan of a sweep as it was launched, with the seeds that are needed by now, and its store.
+    """The plan of a sweep as it was launched, with what is needed by now, and its store.
 
     Args:
         runs: the store.
@@ -51,4 +51,4 @@ def planned_again(runs: Path, arguments: Mapping[str, Any]) -> tuple[Plan, Store
     if arguments["seeds"] is not None:
         sweep = replace(sweep, seeds=tuple(arguments["seeds"]), looks=None)
     store = Store(runs, table.key_of)
-    return limited(make_plan(sweep, table, arguments["experiment"]), store), store
+    return needed(make_plan(sweep, table, arguments["experiment"]), store), store

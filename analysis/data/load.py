@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from analysis.data.distances import Distances
 from analysis.data.sweep import Replicate, SweepFolder, artefact, check_content, read_sweep
+from analysis.data.tuning import check_apart
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def read(runs: Path, sweep: SweepFolder, scorer: str | None = None) -> Results:
     """Read every finished evaluation of ``sweep``, under one scorer or under all.
 
     Raises:
-        UserError: nothing is evaluated yet, or a file is damaged or lacks a column.
+        UserError: nothing is evaluated yet, a file is damaged or lacks a column, or cells were tuned on what they are
+            measured with (``analysis.data.tuning.check_apart``).
     """
     distances = Distances(runs, sweep)
     sweep = distances.sweep
@@ -82,7 +84,14 @@ def read(runs: Path, sweep: SweepFolder, scorer: str | None = None) -> Results:
     if left_out:
         scores = pd.concat([scores, _rows_without_number(left_out, scores)], ignore_index=True)
     scores["seed"] = scores["seed"].astype("Int64")
+    check_apart(sweep, _captions_of_trained(scores) if sweep.tuning else {})
     return Results(sweep, scores, tuple(missing), runs)
+
+
+def _captions_of_trained(scores: pd.DataFrame) -> dict[str, list[str]]:
+    """Split -> different captions that trained cells were scored on."""
+    trained = scores.loc[scores["role"] != "base", ["split", "caption"]].astype(str).drop_duplicates()
+    return {str(split): group["caption"].tolist() for split, group in trained.groupby("split")}
 
 
 def _of_scorer(scores: pa.Table, scorer: str | None) -> pa.Table:

@@ -33,6 +33,10 @@ class Cube:
         """Over images, then seeds and prompts."""
         return float(np.nanmean(self.values, axis=2).mean())
 
+    def of_seed(self, seed: int) -> float:
+        """Over the images and then the prompts of one training seed."""
+        return float(np.nanmean(self.values[self.seeds.index(seed)], axis=1).mean())
+
 
 @dataclass(frozen=True)
 class Panel:

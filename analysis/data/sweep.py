@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.data.looks import read_looks
+from analysis.data.tuning import read_tuning
 from qsd.errors import UserError
 from qsd.run_store import RunStore
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from analysis.data.looks import Looks
+    from analysis.data.tuning import Tuning
 
 HELD_OUT_SPLITS = ("evaluation", "held_out")
 SEEN_SPLIT = "seen"
@@ -72,7 +74,8 @@ class SweepFolder:
     """A sweep as it was planned: ``replicates`` holds one entry per cell and seed, in the order of ``cells.json``.
 
     ``labels`` is ``human`` or ``simulated``: who said which image of a training pair is better. ``looks``: where the
-    comparisons stand, if seeds are added in looks; the replicates are then those that are needed.
+    comparisons stand, if seeds are added in looks; the replicates are then those that are needed. ``tuning``: how the
+    settings of the cells were chosen; before that, trained cells have no stages.
     """
 
     folder: Path
@@ -85,6 +88,7 @@ class SweepFolder:
     primary: Primary
     replicates: tuple[Replicate, ...]
     looks: Looks | None = None
+    tuning: Tuning | None = None
 
     def cell_names(self) -> list[str]:
         """The cells as tables show them: baseline, grid, controls, base model."""
@@ -148,6 +152,7 @@ def read_sweep(folder: Path) -> SweepFolder:
             primary=Primary(**content["primary"]),
             replicates=replicates,
             looks=read_looks(content.get("looks")),
+            tuning=read_tuning(content.get("tuning")),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a list of cells ({error!r}); delete it and run the sweep again") from error

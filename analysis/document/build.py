@@ -70,6 +70,7 @@ from analysis.document.sentences import (
     sensitivity,
     split_title,
 )
+from analysis.document.tuning import progress_text, tuning_lines, tuning_section
 from analysis.document.verdict import verdict
 
 if TYPE_CHECKING:
@@ -93,17 +94,23 @@ def build_document(sweep: SweepFolder, rows: Sequence[Row], figures: Sequence[Fi
     return Document(
         title=f"{sweep.name} on {sweep.experiment}",
         question=sweep.question,
-        verdict=verdict(rows),
+        verdict=verdict(rows, progress_text(sweep.tuning) if sweep.tuning else ""),
         origin=_origin(sweep),
-        status=capitalised(partial(rows)),
+        status=capitalised("; ".join(filter(None, (partial(rows), *_tuning_status(sweep))))),
         missing=(*missing_results(rows), *missing_distances(sweep, rows)),
         splits=tuple(_split(sweep, of_split) for of_split in splits),
         trained=_trained(rows),
+        tuning=tuning_section(sweep),
         legend=_legend(sweep, rows),
         sources=_sources(rows),
         footnotes=tuple(_footnotes(sweep, rows, splits[0])),
         figures=tuple(figures),
     )
+
+
+def _tuning_status(sweep: SweepFolder) -> list[str]:
+    """That the settings of the cells are not known yet."""
+    return [progress_text(sweep.tuning)] if sweep.tuning and not sweep.tuning.is_decided else []
 
 
 def _origin(sweep: SweepFolder) -> Text:
@@ -342,7 +349,7 @@ def _sources(rows: Sequence[Row]) -> Section:
         (
             TableCell(code(row.cell)),
             TableCell(plain(row.role)),
-            TableCell(_listed(list(dict.fromkeys(row.cell_ids)))),
+            TableCell(_listed(list(dict.fromkeys(filter(None, row.cell_ids)))) or plain(ABSENT)),
             TableCell(_listed(row.data_digest.split()) or plain(ABSENT)),
         )
         for row in _one_per_cell(rows)
@@ -366,6 +373,7 @@ def _footnotes(sweep: SweepFolder, every: Sequence[Row], rows: list[Row]) -> lis
     """The notes to ``rows``, the first split of ``every``."""
     notes = [Note(plain(line)) for line in reward_hacking(rows)]
     notes += [Note(plain(text))] if (text := budget(rows)) else []
+    notes += [Note(plain(line)) for line in tuning_lines(sweep)]
     notes += [Note(plain(line)) for line in stopping_lines(sweep)]
     if has_estimates(rows):
         notes += [Note(plain(text), sign) for sign, text in brief_rules(sweep)]

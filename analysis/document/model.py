@@ -168,6 +168,7 @@ class Document:
         missing: what is not in the numbers, a line each.
         splits: results, a section per split with a section per scorer in it; the split that decides first.
         trained: what every cell was trained on.
+        tuning: how the settings of the cells were chosen; None where they were not tuned.
         legend: how to read the tables.
         sources: cells, keys and data behind the numbers.
         footnotes: the notes that a format needs which shows the first split alone, a line each.
@@ -186,8 +187,10 @@ class Document:
     sources: Section
     footnotes: tuple[Note, ...]
     figures: tuple[FigureReference, ...] = ()
+    tuning: Section | None = None
 
     @property
     def sections(self) -> tuple[Section, ...]:
         """All sections in reading order."""
-        return (*self.splits, self.trained, self.legend, self.sources)
+        tuning = [self.tuning] if self.tuning else []
+        return (*self.splits, self.trained, *tuning, self.legend, self.sources)

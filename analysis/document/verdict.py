@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from analysis.data.rows import Row
 
 
-def verdict(rows: Sequence[Row]) -> tuple[str, ...]:
+def verdict(rows: Sequence[Row], tuning: str = "") -> tuple[str, ...]:
     """The sentences of the verdict, one to five.
 
     Args:
         rows: all rows of a sweep, of every scorer and split.
+        tuning: how far the tuning is, as ``tuning: 12 of 40 trials``; empty where cells have their settings.
     """
+    if tuning:
+        return (f"Nothing can be said yet: the settings of the cells are not chosen ({tuning}).",)
     deciding = [row for row in rows if row.primary]
     if not deciding:
         sentences = ["The primary scorer has no results yet, so nothing can be said.", _reservations(rows, [])]

@@ -33,6 +33,7 @@ from analysis.document.sentences import (
     sensitivity,
     split_title,
 )
+from analysis.document.tuning import tuning_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -199,6 +200,7 @@ def _notes(sweep: SweepFolder, rows: list[Row], places: int) -> str:
     else:
         parts.append(escaped(no_look(rows, sweep.looks) or no_marks(rows)))
     parts += [f"{escaped(line)}." for line in stopping_lines(sweep)] if rows[0].primary else []
+    parts += [f"{escaped(capitalised(line))}." for line in tuning_lines(sweep)]
     notes = [noise_floor(rows), sensitivity(rows, places), *(f"†: {line}" for line in conflicts(rows))]
     notes += [f"‡: {line}" for line in missing_results(rows)]
     parts += [f"{escaped(capitalised(line))}." for line in notes if line]

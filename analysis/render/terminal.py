@@ -72,6 +72,8 @@ def to_terminal(document: Document) -> str:
             console.print(_table(table, _NAME_WIDTH, edges=False))
     for trained in _tables(document.trained):
         console.print(_table(trained, 2 * _NAME_WIDTH, edges=True))
+    for tuning in _tables(document.tuning) if document.tuning else ():
+        console.print(_table(tuning, 2 * _NAME_WIDTH, edges=True))
     console.print("\n".join(_footnote(note) for note in document.footnotes))
     return stream.getvalue()
 

@@ -1,7 +1,7 @@
 """The structure of a sweep with several axes: what each does on average, and where two depend on each other.
 
 A factor is an axis, or several axes that always change together (a ``zip``); an axis whose level another one decides,
-as the loss may decide beta, is none. With c[v, o] the scores of the grid cell at level v of a factor and setting o of
+as the loss may decide beta, is none, and neither is a setting that was tuned for each cell. With c[v, o] the scores of the grid cell at level v of a factor and setting o of
 all others, b the level of the baseline, and the mean over those o for which all terms exist,
 
     main effect of v             mean over o of  c[v, o] - c[b, o]
@@ -100,7 +100,8 @@ def grid_of(sweep: SweepFolder) -> Grid:
     # The baseline comes first in tables; levels keep the order in which the sweep lists them.
     listed = {replicate.name: number for number, replicate in enumerate(reversed(sweep.replicates))}
     grid.sort(key=lambda replicate: -listed[replicate.name])
-    axes = list(dict.fromkeys(axis for replicate in grid for axis in replicate.axes))
+    chosen = sweep.tuning.fields if sweep.tuning else frozenset()
+    axes = [axis for axis in dict.fromkeys(axis for cell in grid for axis in cell.axes) if axis not in chosen]
     level = {axis: [_level(replicate.axes, axis) for replicate in grid] for axis in axes}
     together: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for axis in axes:

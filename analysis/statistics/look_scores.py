@@ -1,4 +1,4 @@
-"""The differences that a look is about, from the scores of exactly its seeds."""
+"""The scores of chosen evaluations, and the differences that a look is about, from those of exactly its seeds."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from analysis.data.pairing import Panel
 
     Floats = NDArray[np.float64]
 
@@ -41,22 +43,7 @@ def look_differences(asked: Asked, evaluations: Mapping[str, Mapping[int, str]])
     Raises:
         UserError: scores are damaged or not paired, or the split has fewer than two prompts.
     """
-    replicates = tuple(
-        _replicate(asked, name, seed, key) for name, keys in evaluations.items() for seed, key in keys.items()
-    )
-    sweep = SweepFolder(
-        folder=asked.runs,
-        name="looks",
-        experiment="",
-        question="",
-        git_commit="",
-        baseline=asked.baseline,
-        labels="",
-        primary=Primary(asked.scorer, asked.split, stated=True),
-        replicates=replicates,
-    )
-    results = read(asked.runs, sweep, asked.scorer)
-    panel = next((panel for panel in panels(results) if panel.split == asked.split), None)
+    panel = scored_panel(asked, evaluations)
     reference = panel.cells.get(asked.baseline) if panel else None
     if panel is None or reference is None or len(reference.seeds) < len(evaluations[asked.baseline]):
         return {}
@@ -74,6 +61,30 @@ def look_differences(asked: Asked, evaluations: Mapping[str, Mapping[int, str]])
         assert pair is not None
         differences[name] = pair.differences()
     return differences
+
+
+def scored_panel(asked: Asked, evaluations: Mapping[str, Mapping[int, str]]) -> Panel | None:
+    """The scores of exactly these evaluations under the scorer and on the split that are asked for; None without any.
+
+    Raises:
+        UserError: scores are damaged or not paired.
+    """
+    replicates = tuple(
+        _replicate(asked, name, seed, key) for name, keys in evaluations.items() for seed, key in keys.items()
+    )
+    sweep = SweepFolder(
+        folder=asked.runs,
+        name="looks",
+        experiment="",
+        question="",
+        git_commit="",
+        baseline=asked.baseline,
+        labels="",
+        primary=Primary(asked.scorer, asked.split, stated=True),
+        replicates=replicates,
+    )
+    results = read(asked.runs, sweep, asked.scorer)
+    return next((panel for panel in panels(results) if panel.split == asked.split), None)
 
 
 def _replicate(asked: Asked, name: str, seed: int, key: str) -> Replicate:

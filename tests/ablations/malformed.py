@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.ablations.malformed_seeds import SEEDS
+from tests.ablations.malformed_tune import TUNE
 from tests.ablations.sound_sweep import whole
 
 HEAD = "question: q\nexperiment: tiny\n"
@@ -26,6 +27,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 # name: (text of sweeps/x.yaml, place, part of the message)
 MALFORMED: dict[str, tuple[str, str, str]] = {
     **SEEDS,
+    **TUNE,
     "empty file": ("", "1:1", "the file is empty"),
     "only a comment": ("# nothing\n", "1:1", "the file is empty"),
     "a list": ("- question: q\n", "1:1", "mapping"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ablations import scoring_stages
 from tests.ablations.conftest import set_log, write_world
 from tests.ablations.looked_at import SWEEP
 from tests.conftest import ROOT
@@ -34,7 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def start(**more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.ablations.launch_looks", "sweeps/ranks.yaml"],
+        [sys.executable, "-m", "tests.ablations.launch_sweep", "sweeps/ranks.yaml", scoring_stages.HERE],
         env={**os.environ, "PYTHONPATH": str(ROOT), **more},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

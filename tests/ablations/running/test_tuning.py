@@ -1,0 +1,128 @@
+"""``ablate run`` of a tuned sweep: the report follows its trials, after a failure and after a kill too."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ablations import tuned_stages
+from tests.ablations.conftest import set_log, write_world
+from tests.ablations.tuned import SMALL, write_prompts
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+TRIALS, REPORT = 12, 4
+CHOSEN = {"loss=dpo": {"loss.beta": 1000}, "loss=ipo": {"loss.beta": 2000}}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the sweep, as the current one."""
+    monkeypatch.chdir(tmp_path)
+    write_world(tmp_path)
+    write_prompts(tmp_path)
+    (tmp_path / "sweeps" / "losses.yaml").write_text(SMALL)
+    set_log(monkeypatch, tmp_path / "events")
+    return tmp_path
+
+
+def start(**more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.ablations.launch_sweep", "sweeps/losses.yaml", tuned_stages.HERE],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **more},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(**more: str) -> tuple[int, str]:
+    """Exit status and output of a run that ends by itself."""
+    process = start(**more)
+    out, err = process.communicate()
+    return process.returncode, out + err
+
+
+def trained(root: Path) -> Counter[str]:
+    """Key of a training -> how often it was begun."""
+    lines = (root / "events").read_text().splitlines()
+    return Counter(line.split("/")[1] for line in lines if line.startswith("run train/"))
+
+
+def content(root: Path) -> dict[str, Any]:
+    """What is written down of the sweep."""
+    written: dict[str, Any] = json.loads((root / "runs" / "sweeps" / "losses@tiny" / "cells.json").read_text())
+    return written
+
+
+def chosen(root: Path) -> dict[str, Any]:
+    cells = content(root)["tuning"]["cells"]
+    return {name: cell["settings"][cell["chosen"]]["values"] for name, cell in cells.items()}
+
+
+def test_a_run_tunes_and_reports(project: Path) -> None:
+    status, output = run()
+    assert status == 0, output
+    assert chosen(project) == CHOSEN
+    assert len(trained(project)) == trained(project).total() == TRIALS + REPORT
+    assert "loss=dpo: loss.beta 1000 (" in output
+    assert "Each cell was tuned over the same number of settings (3) on 6 validation prompts" in " ".join(
+        output.split()
+    )
+    assert "best at the edge of loss.beta, the largest value that was tried: widen the range" in output
+    again, second = run()
+    assert again == 0, second
+    assert trained(project).total() == TRIALS + REPORT, "the second run has nothing to do"
+    assert not (project / "runs/sweeps/losses@tiny/earlier").exists(), "trials and report are of one sweep"
+
+
+def test_a_failed_trial_holds_the_report(project: Path) -> None:
+    status, output = run(FAKE_FAILS="dpo/1000/*/101")
+    assert status == 1, output
+    assert trained(project).total() == TRIALS - 1
+    assert f"{TRIALS - 1} finished; then every cell is trained" in output
+    status, output = run(FAKE_DIVERGES="dpo/1000/*/101")
+    assert status == 0, output
+    assert chosen(project)["loss=dpo"] == {"loss.beta": 500}, "diverged, so the next best, the first of two"
+    assert len(trained(project)) == TRIALS - 1 + REPORT
+
+
+def test_a_cell_without_a_choice_is_named(project: Path) -> None:
+    status, output = run(FAKE_DIVERGES="ipo/*/10?")
+    assert status == 1, output
+    assert "failed: no setting of loss=ipo can be chosen: all 3 diverged; give it other values in 'tune'" in output
+    assert "tuning: 12 of 12 trials; no setting of loss=ipo can be chosen" in " ".join(output.split())
+    assert trained(project).total() == TRIALS // 2, "no cell of the report"
+
+
+def test_a_killed_run_continues_with_the_same_choice(project: Path) -> None:
+    process = start(FAKE_STEP_S="0.1")
+    while not (project / "events").exists() or trained(project).total() < 5:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    process = start(FAKE_STEP_S="0.1")
+    while trained(project).total() < TRIALS + 2:  # until the report has begun
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    status, output = run()
+    assert status == 0, output
+    killed = content(project)
+    assert len(trained(project)) == TRIALS + REPORT
+
+    for name in ("runs", "events"):
+        (project / name).rename(project / f"killed-{name}")
+    assert run()[0] == 0
+    assert content(project) == killed, "the same choice, keys and scores"
