@@ -1,8 +1,9 @@
 """The structure of a sweep with several axes: what each does on average, and where two depend on each other.
 
 A factor is an axis, or several axes that always change together (a ``zip``); an axis whose level another one decides,
-as the loss may decide beta, is none, and neither is a setting that was tuned for each cell. With c[v, o] the scores of the grid cell at level v of a factor and setting o of
-all others, b the level of the baseline, and the mean over those o for which all terms exist,
+as the loss may decide beta, is none, and neither is a setting that was tuned in each cell. With c[v, o] the scores of
+the grid cell at level v of a factor and setting o of all others, b the level of the baseline, and the mean over those o
+for which all terms exist,
 
     main effect of v             mean over o of  c[v, o] - c[b, o]
     interaction of v and w       mean over o of  c[v, w, o] - c[v, b', o] - c[b, w, o] + c[b, b', o]
