@@ -15,7 +15,8 @@ import ablations.commands.inspection
 
 # isort: split
 import ablations.commands.recovery
-import ablations.commands.surroundings  # noqa: F401  (each registers its commands, in the order of the help text)
+import ablations.commands.surroundings
+import ablations.commands.wandb  # noqa: F401  (each registers its commands, in the order of the help text)
 from ablations.commands.common import app
 from qsd import console
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import netrc
 import os
 import re
 import shutil
@@ -11,10 +10,10 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlparse
 
 from ablations.checks.doctor import FAIL, OK, WARN, Finding
 from ablations.formatting import format_bytes
+from ablations.tracking.destination import has_login, host
 from qsd.config.check import schema_fields
 from qsd.config.members import BROKEN
 
@@ -117,25 +116,11 @@ def wandb(mode: str) -> Iterator[Finding]:
         return
     if mode == "offline":
         yield Finding(OK, "wandb", f"offline, wandb {version}; nothing is uploaded")
-    elif _has_login():
+    elif has_login():
         yield Finding(OK, "wandb", f"online, wandb {version}, logged in")
     else:
         fix = "run 'wandb login', or set tracking.wandb: offline in the experiment"
-        yield Finding(FAIL, "wandb", f"tracking.wandb is online, but there is no login for {_host()}", fix)
-
-
-def _has_login() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
-    try:
-        return netrc.netrc(str(path)).authenticators(_host()) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def _host() -> str:
-    return urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+        yield Finding(FAIL, "wandb", f"tracking.wandb is online, but there is no login for {host()}", fix)
 
 
 def _normal(name: str) -> str:

@@ -24,7 +24,7 @@ EARLIER = "earlier"
 _TABLES = ("table.csv", "table.md")
 _STAYS = (EARLIER, "wandb", "wandb.log")
 """W&B's files are of all cells that the sweep ever had."""
-_SELF_DESCRIPTION = (CELLS, "tables.lock.json", "run.json")
+_SELF_DESCRIPTION = (CELLS, "settings.json", "tables.lock.json", "run.json")
 """Files that change with a commit or another attempt, although the results are the same."""
 _DIGITS = 8
 

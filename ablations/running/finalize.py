@@ -9,6 +9,8 @@ from ablations.files import read_json, write_json
 from ablations.grid.expand import BASE
 from ablations.planning.cells import about
 from ablations.running.archive import CELLS, keep_earlier
+from ablations.running.cell_settings import FILE as SETTINGS
+from ablations.running.cell_settings import cell_settings
 from ablations.running.cell_states import DIVERGED, FINISHED, with_states
 from ablations.running.run_record import FILE as RUN
 from ablations.running.run_record import run_record
@@ -72,7 +74,7 @@ def cells_json(plan: Plan, store: Store, commit: str | None) -> dict[str, Any]:
 
 
 def write_cells(plan: Plan, store: Store, commit: str | None, least: int = 0) -> Path:
-    """Write the sweep's ``cells.json`` and ``run.json``; the sweep's folder.
+    """Write the sweep's ``cells.json``, ``settings.json`` and ``run.json``; the sweep's folder.
 
     Tables and pictures there that are about other cells are moved away first, and a line says so.
 
@@ -98,6 +100,7 @@ def write_cells(plan: Plan, store: Store, commit: str | None, least: int = 0) ->
             flush=True,
         )
     _write_sweep_files(store, folder, content)
+    write_json(folder / SETTINGS, cell_settings(plan.cells))
     return folder
 
 

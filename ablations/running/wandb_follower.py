@@ -67,7 +67,7 @@ def following(runs: Path, folder: Path, values: Mapping[str, Any], busy: bool) -
 
 
 def _pending(runs: Path, folder: Path, mode: Any) -> list[str]:
-    from qsd.tracking.project import pending
+    from ablations.tracking.project import pending
 
     return pending(runs, folder, mode)
 
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
     parent, runs, folder, settings = arguments
     end_with_parent(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from qsd.tracking.project import project_sweep
+    from ablations.tracking.project import project_sweep
 
     ended = False
     while not ended:

@@ -51,7 +51,7 @@ def _go_on(content: dict[str, Any]) -> None:
 
 
 def _show(content: dict[str, Any]) -> None:
-    from qsd.tracking.project import project_sweep
+    from ablations.tracking.project import project_sweep
 
     runs, folder = Path(content["runs"]), Path(content["folder"])
     store = Store(runs, load_table(content["arguments"]["table"]).key_of)

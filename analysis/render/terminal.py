@@ -41,6 +41,11 @@ def summarise(sweep_folder: Path) -> str:
     return to_summary(_document(sweep_folder))
 
 
+def verdict(sweep_folder: Path) -> str:
+    """The answer to the sweep's question, in one line; raises like :func:`render_terminal`."""
+    return " ".join(_document(sweep_folder).verdict)
+
+
 def to_summary(document: Document) -> str:
     """The document without its tables."""
     stream = io.StringIO()

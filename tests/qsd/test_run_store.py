@@ -11,7 +11,7 @@ from ablations.store.artefacts import Store
 from analysis.data.sweep import artefact
 from qsd.run_store import Record, RunStore, key_of
 from qsd.stages import spec
-from qsd.tracking.contents import tracked_runs
+from ablations.tracking.contents import tracked_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

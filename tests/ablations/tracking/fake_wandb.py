@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.qsd.wandb_file import read_run
+from tests.ablations.tracking.wandb_file import read_run
 
 
 class FakeRun:

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from ablations.tracking.project import pending, project_sweep, tracked_runs
 from qsd.config.load import nested
-from qsd.tracking.contents import tracked_runs
-from qsd.tracking.project import pending, project_sweep
+from tests.ablations.tracking.fake_wandb import FakeWandb, offline
 from tests.analysis.synthetic import (
     Cell,
     World,
@@ -25,7 +25,6 @@ from tests.analysis.synthetic import (
     write_sweep,
     write_train,
 )
-from tests.qsd.tracking.fake_wandb import FakeWandb, offline
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 STEPS = 7
@@ -151,7 +150,7 @@ def test_nothing_new_sends_nothing_and_does_not_import_wandb(tmp_path, sweep):
     project_sweep(tmp_path, sweep, "offline")
     before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*")}
     script = (
-        "import sys, pathlib; from qsd.tracking.project import project_sweep;"
+        "import sys, pathlib; from ablations.tracking.project import project_sweep;"
         "print(project_sweep(*map(pathlib.Path, sys.argv[1:3]), 'offline'), 'wandb' in sys.modules)"
     )
     done = subprocess.run(
@@ -197,7 +196,7 @@ def test_a_kill_leaves_no_second_folder(tmp_path, sweep, at):
     places = {"init": "project.TrackedRun.final", "cursor": "project.write_cursor"}
     script = f"""
 import os, pathlib, signal, sys
-from qsd.tracking import project
+from ablations.tracking import project
 original, calls = {places[at]}, []
 def killing(*arguments):
     calls.append(0)
@@ -224,7 +223,7 @@ def test_no_secret_and_nothing_of_the_machine_is_written(tmp_path, world, sweep,
     secret = "5ec7e7" * 6 + "abcd"
     environment = {**os.environ, "WANDB_API_KEY": secret, "HOME": str(home), "MY_TOKEN": secret}
     script = (
-        "import sys, pathlib; from qsd.tracking.project import project_sweep;"
+        "import sys, pathlib; from ablations.tracking.project import project_sweep;"
         "print(len(project_sweep(*map(pathlib.Path, sys.argv[1:3]), 'offline')))"
     )
     command = [sys.executable, "-c", script, str(tmp_path), str(sweep), f"--token={secret}"]

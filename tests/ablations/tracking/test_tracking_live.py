@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ablations.tracking.curves import curves
+from ablations.tracking.project import project_sweep
 from qsd.stages.train import run as train
-from qsd.tracking.curves import curves
-from qsd.tracking.project import project_sweep
 from qsd.training import metrics
+from tests.ablations.tracking.fake_wandb import FakeWandb, offline
 from tests.analysis.synthetic import seal, stage_key
 from tests.qsd import tiny_world
 from tests.qsd.tiny_stages import pair_ids, select
-from tests.qsd.tracking.fake_wandb import FakeWandb, offline
 from tests.qsd.training.stopping import StoppedError, stop_after
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def test_rows_after_the_last_step_are_held_back_while_a_training_goes_on(tmp_pat
 
 def test_files_of_two_attempts_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt that begins anew cuts the files, between the reading of one and of the other."""
-    from qsd.tracking import curves as module
+    from ablations.tracking import curves as module
 
     (tmp_path / "metrics.jsonl").write_text('{"step": 0, "loss": 1.0}\n')
     read = module._lines

@@ -1,0 +1,52 @@
+"""``settings.json``: the settings of every cell, for readers who want more than what the sweep varies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qsd.config.check import schema_fields
+from qsd.config.fields import Kind
+from qsd.stages.spec import STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ablations.grid.expand import Cell
+
+FILE = "settings.json"
+
+
+def cell_settings(cells: Iterable[Cell]) -> dict[str, Any]:
+    """The content of ``settings.json``.
+
+    "shared": dotted name -> value, of the settings that are equal in all cells; "cells": cell id -> its other settings.
+    A cell has those that its stages read, and how those sections are executed: the base model has no rank, and a loss
+    without β has no β. Where results are tracked is no setting of a cell.
+    """
+    of_cell = {cell.cell_id: _settings(cell) for cell in cells}
+    first = next(iter(of_cell.values()), {})
+    shared = {
+        name: value
+        for name, value in first.items()
+        if all(name in settings and settings[name] == value for settings in of_cell.values())
+    }
+    own = {
+        cell_id: {name: value for name, value in settings.items() if name not in shared}
+        for cell_id, settings in of_cell.items()
+    }
+    return {"shared": shared, "cells": own}
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    read = {name for stage in cell.stages if stage in STAGES for name in STAGES[stage].reads(cell.values)}
+    sections = {_section(name) for name in read}
+    return {
+        name: cell.values[name]
+        for name, info in schema_fields().items()
+        if name in cell.values and (name in read or (info.kind is Kind.EXECUTION and _section(name) in sections))
+    }
+
+
+def _section(name: str) -> str:
+    """``lora`` of ``lora.rank``; empty for a field outside sections, which every cell has."""
+    return name.rpartition(".")[0]

@@ -1,0 +1,90 @@
+"""What the written table says of a cell, as the summary of its W&B runs: differences with intervals, p and marks."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ablations.tracking.shareable import shareable
+from analysis.data.rows import FILE as ROWS
+from analysis.data.rows import Comparison, Row, read_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+_LEVEL = 0.05
+"""1 minus the level of intervals for which nothing else is said."""
+
+
+def table_rows(sweep_folder: Path) -> list[Row]:
+    """The rows of the sweep's table; empty as long as it has none, or one that this version cannot read."""
+    try:
+        return read_rows(sweep_folder / ROWS)
+    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+        return []
+
+
+def comparison_summary(rows: list[Row], cell_id: str, seed: int | None) -> dict[str, Any]:
+    """The part of a run's summary that comes from the table; empty for a cell that is not in it.
+
+    ``cell/<split>/<scorer>/…`` is equal in all seeds of a cell: ``mean``; against the baseline ``difference``, its 95 %
+    interval ``low`` to ``high`` and ``p`` for new prompts and new training seeds (``level`` is 1 minus another level of
+    the interval), ``p_adjusted`` for the comparisons of the family, ``marked``, and the interval for new prompts and
+    these trained models alone, ``low_these_models`` to ``high_these_models``; ``win_rate``; ``seeds`` behind the mean;
+    ``conflict`` where the scorer is no independent judge of the cell.
+    ``scores/<split>/<scorer>/difference_to_baseline`` is that of this seed. What the table leaves open (with one seed
+    there is no ``low`` and no ``p``, of the baseline no difference) is absent.
+    """
+    summary: dict[str, Any] = {}
+    of_cell = [row for row in rows if cell_id in row.cell_ids]
+    for row in of_cell:
+        place = f"cell/{row.split}/{row.scorer}"
+        values: dict[str, Any] = {"mean": row.mean, "seeds": len(row.seeds), **_against(row.versus_baseline)}
+        if row.conflicts:
+            values["conflict"] = "; ".join(row.conflicts)
+        summary |= {f"{place}/{name}": value for name, value in values.items() if value is not None}
+        by_seed = row.versus_baseline.by_seed if row.versus_baseline else {}
+        if seed in by_seed:
+            summary[f"scores/{row.split}/{row.scorer}/difference_to_baseline"] = by_seed[seed]
+    if of_cell:
+        summary["cell/diverged_seeds"] = len(of_cell[0].diverged_seeds)
+    return summary
+
+
+def _against(comparison: Comparison | None) -> dict[str, Any]:
+    if comparison is None:
+        return {}
+    estimate, mark = comparison.estimate, comparison.mark
+    return {
+        "difference": comparison.difference,
+        "low": estimate.interval.low if estimate else None,
+        "high": estimate.interval.high if estimate else None,
+        "level": estimate.level if estimate and estimate.level != _LEVEL else None,
+        "p": estimate.p if estimate else None,
+        "p_adjusted": mark.p_adjusted if mark else None,
+        "marked": comparison.marked,
+        "low_these_models": comparison.these_models.low,
+        "high_these_models": comparison.these_models.high,
+        "win_rate": comparison.win_rate,
+    }
+
+
+TABLE_COLUMNS = (
+    *("cell", "split", "scorer", "primary", "mean", "difference", "low", "high", "p", "p_adjusted", "marked"),
+    *("seeds", "diverged_seeds", "prompts"),
+)
+
+
+def brief_table(rows: list[Row]) -> list[list[Any]]:
+    """The table as W&B shows it, a row of ``TABLE_COLUMNS`` for each; differences are those to the baseline."""
+    lines: list[list[Any]] = []
+    for row in rows:
+        values = {
+            **{name: getattr(row, name) for name in ("cell", "split", "scorer", "primary", "mean", "prompts")},
+            **_against(row.versus_baseline),
+            "seeds": len(row.seeds),
+            "diverged_seeds": len(row.diverged_seeds),
+        }
+        lines.append([shareable(values.get(name)) for name in TABLE_COLUMNS])
+    return lines
