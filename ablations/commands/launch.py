@@ -14,7 +14,7 @@ from ablations.planning.looks import limited
 from ablations.recovery import failures as grouping
 from ablations.running import finalize, local
 from ablations.running.display import Board, Lines, on_terminal
-from ablations.running.wandb_follower import following
+from ablations.running.wandb_follower import following, push_line, tracking_settings
 from ablations.running.workers import PRELOAD
 from ablations.store import divergence
 from ablations.store.jobs import QSD
@@ -79,6 +79,8 @@ def run(
     if only is not None and _left(plan, store)[0]:
         print("done; other stages of the sweep are not: 'ablate run' goes on with them")
     print(sharing_line(plan))
+    if line := push_line(store.root, folder, tracking_settings(plan.cells[0].values), _push_command(plan)):
+        print(line)
     if results:
         print(results)
     return 0
@@ -101,6 +103,11 @@ def _tables(store: Store, folder: Path, failed: bool) -> str:
         if not failed:
             raise
         return f"no table: {error}"
+
+
+def _push_command(plan: Plan) -> str:
+    other = "" if Path(plan.sweep.experiment).stem == plan.experiment else f" --experiment {plan.experiment}"
+    return f"ablate wandb push {plan.sweep.name}{other}"
 
 
 def _report(plan: Plan, store: Store, failures: list[local.Failure]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablations.commands.common import RUNS, Experiment, Name, Runs, Seeds, app, planned
+from ablations.commands.common import RUNS, Experiment, Name, Runs, app, planned
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ def push(
     name: Name,
     experiment: Experiment = None,
     runs: Runs = RUNS,
-    seeds: Seeds = None,
     project: Project = None,
     entity: Entity = None,
     dry_run: Annotated[
@@ -37,7 +36,7 @@ def push(
     from ablations.tracking import destination, upload
     from ablations.tracking import project as projection
 
-    plan, store = planned(name, experiment, runs, seeds)
+    plan, store = planned(name, experiment, runs, None)
     values = plan.cells[0].values
     project, entity = project or values["tracking.project"], entity or values["tracking.entity"]
     place = destination.place_of(project, entity)
@@ -64,7 +63,6 @@ def workspace(
     name: Name,
     experiment: Experiment = None,
     runs: Runs = RUNS,
-    seeds: Seeds = None,
     project: Project = None,
     entity: Entity = None,
     out: Annotated[
@@ -76,7 +74,7 @@ def workspace(
     from ablations.tracking import workspace as view
     from qsd.files import json_bytes, write_bytes
 
-    plan, store = planned(name, experiment, runs, seeds)
+    plan, store = planned(name, experiment, runs, None)
     values = plan.cells[0].values
     project, entity = project or values["tracking.project"], entity or values["tracking.entity"]
     if not entity:
@@ -94,10 +92,18 @@ def workspace(
 
 
 def _refreshed(plan: Plan, store: Store) -> Path:
-    """The sweep's folder, with the present states, and with tables where something is evaluated."""
-    from ablations.running import finalize
+    """The sweep's folder, with the present states, and with tables where something is evaluated.
 
-    folder = finalize.write_cells(plan, store, finalize.commit_of(Path.cwd()))
+    Cells that are listed there stay: a run may have had other seeds than the sweep's file.
+    """
+    from ablations.running import finalize
+    from ablations.running.cell_settings import FILE as SETTINGS
+
+    folder = store.sweep(plan.name)
+    if (folder / SETTINGS).is_file():
+        finalize.refresh_cells(store, folder)
+    else:
+        finalize.write_cells(plan, store, finalize.commit_of(Path.cwd()))
     if finalize.any_evaluated(folder):
         try:
             finalize.write_tables(store, folder)

@@ -17,24 +17,12 @@ FILE = "settings.json"
 
 
 def cell_settings(cells: Iterable[Cell]) -> dict[str, Any]:
-    """The content of ``settings.json``.
+    """The content of ``settings.json``: cell id -> dotted name -> value.
 
-    "shared": dotted name -> value, of the settings that are equal in all cells; "cells": cell id -> its other settings.
-    A cell has those that its stages read, and how those sections are executed: the base model has no rank, and a loss
-    without β has no β. Where results are tracked is no setting of a cell.
+    A cell has the settings that its stages read, and how those sections are executed: the base model has no rank, and a
+    loss without β has no β. Where results are tracked is no setting of a cell.
     """
-    of_cell = {cell.cell_id: _settings(cell) for cell in cells}
-    first = next(iter(of_cell.values()), {})
-    shared = {
-        name: value
-        for name, value in first.items()
-        if all(name in settings and settings[name] == value for settings in of_cell.values())
-    }
-    own = {
-        cell_id: {name: value for name, value in settings.items() if name not in shared}
-        for cell_id, settings in of_cell.items()
-    }
-    return {"shared": shared, "cells": own}
+    return {cell.cell_id: _settings(cell) for cell in cells}
 
 
 def _settings(cell: Cell) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def following(runs: Path, folder: Path, values: Mapping[str, Any], busy: bool) -
     if mode == "disabled" or not (busy or _pending(runs, folder, mode)):
         yield
         return
-    settings = {"mode": mode, "project": values["tracking.project"], "entity": values["tracking.entity"]}
+    settings = tracking_settings(values)
     log = folder / LOG
     with log.open("wb") as stream:
         process = subprocess.Popen(
@@ -64,6 +64,34 @@ def following(runs: Path, folder: Path, values: Mapping[str, Any], busy: bool) -
         _end(process)
         if _pending(runs, folder, mode):
             print(f"warning: W&B is not up to date (log: {log}); results are complete without it", file=sys.stderr)
+
+
+def tracking_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys "mode", "project" and "entity", of a flat configuration."""
+    return {
+        "mode": values["tracking.wandb"],
+        "project": values["tracking.project"],
+        "entity": values["tracking.entity"],
+    }
+
+
+def push_line(runs: Path, folder: Path, settings: Mapping[str, Any], command: str) -> str:
+    """How to upload what is written offline (``ablations.tracking.upload``); empty if there is nothing to upload.
+
+    Args:
+        runs: the store's root.
+        folder: the sweep's folder.
+        settings: "mode", "project" and "entity", as :func:`tracking_settings`.
+        command: uploads it.
+    """
+    if settings["mode"] != "offline":
+        return ""
+    from ablations.tracking.upload import push_line as line
+
+    try:
+        return line(runs, folder, settings["project"], settings["entity"], command)
+    except (OSError, ValueError, KeyError):  # a view must not fail a run
+        return ""
 
 
 def _pending(runs: Path, folder: Path, mode: Any) -> list[str]:

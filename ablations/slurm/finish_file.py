@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.files import write_json
+from ablations.running.wandb_follower import tracking_settings
 
 if TYPE_CHECKING:
     from ablations.planning.plan import Plan
@@ -36,11 +37,7 @@ def write(launch: Launch, plan: Plan, store: Store, folder: Path, later: int) ->
         "later": later,
         "looks": plan.looks is not None,
         "stages": {key: node.stage for key, node in plan.nodes.items()},
-        "wandb": {
-            "mode": values["tracking.wandb"],
-            "project": values["tracking.project"],
-            "entity": values["tracking.entity"],
-        },
+        "wandb": tracking_settings(values),
     }
     write_json(path, content)
     return path

@@ -15,6 +15,7 @@ from ablations.files import read_json
 from ablations.planning.look_lines import look_lines
 from ablations.running import finalize
 from ablations.running.archive import CELLS
+from ablations.running.wandb_follower import push_line
 from ablations.slurm.resubmit import planned_again, resubmit
 from ablations.store.artefacts import Store
 from ablations.store.jobs import load_table
@@ -67,3 +68,7 @@ def _show(content: dict[str, Any]) -> None:
     else:
         print("no table yet: no cell is evaluated", flush=True)
     project_sweep(runs, folder, **content["wandb"])
+    arguments = content["arguments"]
+    other = f" --experiment {arguments['experiment']}" if arguments["experiment"] else ""
+    if line := push_line(runs, folder, content["wandb"], f"ablate wandb push {arguments['name']}{other}"):
+        print(line, flush=True)

@@ -118,7 +118,7 @@ class _Sweep:
         self.shared: Container[str] = {key for key, count in uses.items() if count > 1}
         self.rows: list[Row] = table_rows(folder)
         settings = read_json(folder / "settings.json")
-        self.settings: dict[str, Any] = settings if isinstance(settings, dict) else {"shared": {}, "cells": {}}
+        self.settings: dict[str, Any] = settings if isinstance(settings, dict) else {}
 
     def run(self, cell: dict[str, Any]) -> CellRun:
         store, stages = self.store, cell["stages"]
@@ -168,7 +168,7 @@ class _Sweep:
 
     def _config(self, cell: dict[str, Any]) -> dict[str, Any]:
         """Nested, so that no key has a dot: the cell's settings, its place in the sweep, and the sweep."""
-        settings = self.settings["shared"] | self.settings["cells"].get(cell["cell_id"], {})
+        settings = self.settings.get(cell["cell_id"], {})
         sweep = {
             key: self.content.get(key)
             for key in ("sweep", "experiment", "question", "git_commit", "baseline", "primary")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from qsd.files import write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from ablations.tracking.times import Times
@@ -54,7 +54,7 @@ def records(content: bytes) -> Iterator[bytes]:
             yield record
 
 
-def file_of(all_records: Iterator[bytes]) -> bytes:
+def file_of(all_records: Iterable[bytes]) -> bytes:
     """The file that has these records."""
     content = bytearray(_HEADER)
     for record in all_records:
@@ -80,17 +80,25 @@ def set_times(path: Path, times: Times) -> None:
     Rows have no times of their own; all get that of the end.
 
     Raises:
-        ValueError: as :func:`records`.
+        ValueError: as :func:`records`, or the run has not ended.
     """
-    write_bytes(path, file_of(_with_times(record, times) for record in records(path.read_bytes())))
-
-
-def _with_times(record: bytes, times: Times) -> bytes:
     from wandb.proto import wandb_internal_pb2 as protobuf
 
-    content: Any = protobuf.Record()
-    content.ParseFromString(record)
-    kind = content.WhichOneof("record_type")
+    changed: list[bytes] = []
+    ended = False
+    for record in records(path.read_bytes()):
+        content: Any = protobuf.Record()
+        content.ParseFromString(record)
+        kind = content.WhichOneof("record_type")
+        _set_times(content, kind, times)
+        changed.append(content.SerializeToString())
+        ended = ended or kind == "exit"
+    if not ended:
+        raise ValueError(f"{path}: wandb has not written the end of the run")
+    write_bytes(path, file_of(changed))
+
+
+def _set_times(content: Any, kind: str, times: Times) -> None:
     if kind == "run" and times.start is not None:
         content.run.start_time.FromMicroseconds(round(times.start * 1e6))
     elif kind == "exit":
@@ -99,10 +107,6 @@ def _with_times(record: bytes, times: Times) -> bytes:
         _set_items(content.summary.update, times)
     elif kind == "history":
         _set_items(content.history.item, times)
-    else:
-        return record
-    changed: bytes = content.SerializeToString()
-    return changed
 
 
 def _set_items(items: Any, times: Times) -> None:

@@ -27,6 +27,8 @@ FOLDER = "wandb"
 """In a sweep's folder: wandb's folders of offline runs, and the cursors."""
 _LOG = logging.getLogger("ablations.tracking")
 _LOCK_SECONDS = 60
+_AT_A_TIME = 20
+"""Runs between two stops of wandb's service: a kill repeats no more than these."""
 
 
 def project_sweep(
@@ -70,10 +72,18 @@ def send_news(
 
     folder = sweep_folder / FOLDER
     folder.mkdir(exist_ok=True)
-    with FileLock(folder / ".lock", timeout=_LOCK_SECONDS), _service(folder):
-        for run in _news(runs, sweep_folder, mode, live):
-            _send(run, sweep_folder, mode, project, entity)
-            yield run.run_id
+    with FileLock(folder / ".lock", timeout=_LOCK_SECONDS):
+        news = _news(runs, sweep_folder, mode, live)
+        for part in (news[begin : begin + _AT_A_TIME] for begin in range(0, len(news), _AT_A_TIME)):
+            with _service(folder):
+                cursors = [(run, _send(run, sweep_folder, mode, project, entity)) for run in part]
+            # wandb writes the last of its files when its service stops, so no file is complete before.
+            for run, cursor in cursors:
+                if mode == "offline":
+                    (written,) = offline_folders(folder, run.run_id)
+                    set_times(written / f"run-{run.run_id}.wandb", replace(run.times, own=cursor.seconds))
+                write_cursor(folder, run.run_id, cursor)
+                yield run.run_id
 
 
 def tracked_runs(runs: Path, sweep_folder: Path, live: bool) -> list[TrackedRun]:
@@ -107,7 +117,8 @@ def offline_folders(folder: Path, run_id: str) -> list[Path]:
     return [path for path in folder.glob(f"offline-run-*-{run_id}") if path.name.split("-", 3)[3] == run_id]
 
 
-def _send(run: TrackedRun, sweep_folder: Path, mode: Mode, project: str, entity: str | None) -> None:
+def _send(run: TrackedRun, sweep_folder: Path, mode: Mode, project: str, entity: str | None) -> Cursor:
+    """Send a run; what W&B has of it once its files are complete."""
     import wandb
 
     folder = sweep_folder / FOLDER
@@ -139,10 +150,7 @@ def _send(run: TrackedRun, sweep_folder: Path, mode: Mode, project: str, entity:
             handle.define_metric(f"{group}/*", step_metric=AXIS)
         had = (resumed.last_step, resumed.state) if resumed else (NONE_SENT, {})
         last_step = run.log(handle, *had)
-    if mode == "offline":
-        for written in offline_folders(folder, run.run_id):
-            set_times(written / f"run-{run.run_id}.wandb", replace(run.times, own=seconds))
-    write_cursor(folder, run.run_id, Cursor(mode, last_step, run.state, seconds))
+    return Cursor(mode, last_step, run.state, seconds)
 
 
 def _settings() -> Any:

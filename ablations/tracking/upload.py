@@ -5,12 +5,14 @@ A run keeps its id, so a later upload of the same run takes its place. What was 
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 from ablations.formatting import format_count
 from ablations.tracking.cursor import read_cursor, write_cursor
+from ablations.tracking.destination import place_of
 from ablations.tracking.project import FOLDER, offline_folders, tracked_runs
 from ablations.tracking.shareable import shareable
 from qsd.errors import UserError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+_MOST_LETTERS = 300
 _AT_A_TIME = 20
 """Runs per call of wandb: an interruption repeats no more than these."""
 
@@ -35,6 +38,15 @@ def to_upload(runs: Path, sweep_folder: Path, place: str) -> list[str]:
         and cursor.uploaded != place
         and offline_folders(folder, run_id)
     ]
+
+
+def push_line(runs: Path, sweep_folder: Path, project: str, entity: str | None, command: str) -> str:
+    """``W&B: 8 runs are written and not uploaded: 'ablate wandb push NAME' uploads them``; empty if there are none."""
+    waiting = to_upload(runs, sweep_folder, place_of(project, entity))
+    if not waiting:
+        return ""
+    counted = format_count(len(waiting), "run is", "runs are")
+    return f"W&B: {counted} written and not uploaded; '{command}' uploads {'it' if len(waiting) == 1 else 'them'}"
 
 
 def upload(sweep_folder: Path, run_ids: Sequence[str], project: str, entity: str | None, place: str) -> Iterator[str]:
@@ -67,9 +79,16 @@ def upload(sweep_folder: Path, run_ids: Sequence[str], project: str, entity: str
                 write_cursor(folder, run_id, cursor.with_upload(place))
                 yield run_id
         if done.returncode or len(complete) < len(part):
-            said = shareable(" ".join((done.stdout + done.stderr).split())[-600:])
             failed = format_count(len(part) - len(complete), "run")
-            raise UserError(f"{failed} of {sweep_folder} not uploaded to {place}: wandb sync says: {said}")
+            raise UserError(f"{failed} of {sweep_folder} not uploaded to {place}: {_reason(done.stdout + done.stderr)}")
+
+
+def _reason(output: str) -> str:
+    """The error that wandb printed, in one line; it may follow or precede other lines."""
+    lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"(wandb: )?(ERROR|Error|panic)\b", line) and "error logs" not in line]
+    text: str = shareable((errors or lines or ["wandb sync said nothing"])[-1])
+    return text[:_MOST_LETTERS]
 
 
 def _mark(path: Path, run_id: str) -> Path:

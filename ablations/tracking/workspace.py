@@ -134,11 +134,12 @@ def _sections(content: dict[str, Any], judges: list[tuple[str, str]]) -> list[An
         )
         for name in _CURVES
     ]
+    seeds = len({cell["seed"] for cell in content["cells"] if cell["seed"] is not None})
     time = _bars("Seconds of a cell's own stages", ["time/own_seconds"], "minmax")
     return [
         workspaces.Section(name="Answer", panels=answer, is_open=True, pinned=True),
         *(
-            workspaces.Section(name=f"{scorer}, {split}", panels=_of_judge(split, scorer), is_open=not number)
+            workspaces.Section(name=f"{scorer}, {split}", panels=_of_judge(split, scorer, seeds), is_open=not number)
             for number, (split, scorer) in enumerate(judges)
         ),
         workspaces.Section(name="Images", panels=[images, gallery], is_open=True),
@@ -147,12 +148,14 @@ def _sections(content: dict[str, Any], judges: list[tuple[str, str]]) -> list[An
     ]
 
 
-def _of_judge(split: str, scorer: str) -> list[Any]:
+def _of_judge(split: str, scorer: str, seeds: int) -> list[Any]:
+    # With one training seed there is only the interval for these trained models.
+    ends = ("low", "high") if seeds > 1 else ("low_these_models", "high_these_models")
     scores, cell = f"scores/{split}/{scorer}", _cell_key(split, scorer)
     return [
         _bars(
-            "Difference to the baseline: low, difference, high",
-            [f"{cell}/{name}" for name in ("low", "difference", "high")],
+            "Difference to the baseline, with its 95 % interval",
+            [f"{cell}/{name}" for name in (ends[0], "difference", ends[1])],
         ),
         _bars("Difference to the baseline, range over seeds", [f"{scores}/difference_to_baseline"], "minmax"),
         _bars("Mean score, range over seeds", [f"{scores}/mean"], "minmax"),
