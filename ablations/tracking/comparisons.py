@@ -76,9 +76,9 @@ TABLE_COLUMNS = (
 )
 
 
-def brief_table(rows: list[Row]) -> list[list[Any]]:
+def brief_table(rows: list[Row]) -> list[Any]:
     """The table as W&B shows it, a row of ``TABLE_COLUMNS`` for each; differences are those to the baseline."""
-    lines: list[list[Any]] = []
+    lines: list[Any] = []
     for row in rows:
         values = {
             **{name: getattr(row, name) for name in ("cell", "split", "scorer", "primary", "mean", "prompts")},

@@ -87,7 +87,7 @@ def set_times(path: Path, times: Times) -> None:
     changed: list[bytes] = []
     ended = False
     for record in records(path.read_bytes()):
-        content: Any = protobuf.Record()
+        content: Any = protobuf.Record()  # type: ignore[attr-defined]
         content.ParseFromString(record)
         kind = content.WhichOneof("record_type")
         _set_times(content, kind, times)

@@ -5,6 +5,7 @@ A run keeps its id, so a later upload of the same run takes its place. What was 
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -65,12 +66,18 @@ def upload(sweep_folder: Path, run_ids: Sequence[str], project: str, entity: str
     folder = sweep_folder / FOLDER
     command = [sys.executable, "-m", "wandb", "sync", "--yes", "--include-synced", "--project", project]
     command += ["--entity", entity] if entity else []
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}  # may say offline
     for begin in range(0, len(run_ids), _AT_A_TIME):
         part = {run_id: offline_folders(folder, run_id)[0] for run_id in run_ids[begin : begin + _AT_A_TIME]}
         for run_id, path in part.items():
             _mark(path, run_id).unlink(missing_ok=True)
         done = subprocess.run(
-            [*command, *map(str, part.values())], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            [*command, *map(str, part.values())],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         complete = [run_id for run_id, path in part.items() if _mark(path, run_id).is_file()]
         for run_id in complete:

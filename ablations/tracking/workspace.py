@@ -113,7 +113,7 @@ def _columns(content: dict[str, Any], judge: tuple[str, str]) -> list[str]:
 
 
 def _sections(content: dict[str, Any], judges: list[tuple[str, str]]) -> list[Any]:
-    import wandb_workspaces.reports.v2 as panels
+    from wandb_workspaces.reports.v2 import interface as panels
     import wandb_workspaces.workspaces as workspaces
 
     text = (
@@ -164,7 +164,7 @@ def _of_judge(split: str, scorer: str, seeds: int) -> list[Any]:
 
 def _bars(title: str, metrics: list[str], over_seeds: str = "none") -> Any:
     """One bar per cell and metric: the mean over its seeds."""
-    import wandb_workspaces.reports.v2 as panels
+    from wandb_workspaces.reports.v2 import interface as panels
 
     return panels.BarPlot(
         title=title,

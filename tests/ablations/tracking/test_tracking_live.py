@@ -76,7 +76,7 @@ def test_a_killed_training_is_shown_once_and_whole(
         done.parent.mkdir(parents=True)
         partial.rename(done)
         seal(done, "train", KEY)
-        assert project_sweep(tmp_path, sweep, "online") == ["s-c-s0"]
+        assert project_sweep(tmp_path, sweep, "online") == ["s-e-c-s0"]
         assert project_sweep(tmp_path, sweep, "online") == []
 
     expected = curves(done, attempts, live=False)
@@ -91,8 +91,8 @@ def test_a_killed_training_is_shown_once_and_whole(
     assert "rate/share_of_peak" not in steps, "the peak of a CPU is not known"
     assert all(row.get("rate/pairs_per_second", 1) > 0 for row in expected)
 
-    assert project_sweep(tmp_path, sweep, "offline") == ["s-c-s0"]
-    history = offline(sweep)["s-c-s0"].history
+    assert project_sweep(tmp_path, sweep, "offline") == ["s-e-c-s0"]
+    history = offline(sweep)["s-e-c-s0"].history
     assert [{name: value for name, value in row.items() if not name.startswith("_")} for row in history] == expected
 
 

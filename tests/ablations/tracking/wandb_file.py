@@ -19,6 +19,9 @@ class OfflineRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
+    runtime: int | None = None
+    artefacts: dict[str, list[str]] = field(default_factory=dict)
+    """Name -> the files in it."""
 
 
 def payloads(content: bytes):
@@ -57,5 +60,7 @@ def read_run(path: Path) -> OfflineRun:
         elif kind == "summary":
             found.summary |= {key_of(item): json.loads(item.value_json) for item in record.summary.update}
         elif kind == "exit":
-            found.exit_code = record.exit.exit_code
+            found.exit_code, found.runtime = record.exit.exit_code, record.exit.runtime
+        elif kind == "artifact":
+            found.artefacts[record.artifact.name] = [entry.path for entry in record.artifact.manifest.contents]
     return found
