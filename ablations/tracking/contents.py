@@ -102,7 +102,7 @@ def cell_runs(runs: Path, sweep_folder: Path, live: bool) -> list[CellRun]:
     """
     sweep = _Sweep(runs, sweep_folder, live)
     tracked = [sweep.run(cell) for cell in sweep.content["cells"]]
-    return [run for run in tracked if run.training is not None or run.scores is not None]
+    return [run for run in tracked if run.training is not None or run.scores is not None or run.diverged]
 
 
 class _Sweep:

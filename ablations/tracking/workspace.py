@@ -113,8 +113,8 @@ def _columns(content: dict[str, Any], judge: tuple[str, str]) -> list[str]:
 
 
 def _sections(content: dict[str, Any], judges: list[tuple[str, str]]) -> list[Any]:
-    from wandb_workspaces.reports.v2 import interface as panels
     import wandb_workspaces.workspaces as workspaces
+    from wandb_workspaces.reports.v2 import interface as panels
 
     text = (
         f"**{shareable(content['question'])}**\n\nBaseline: `{shareable(content['baseline'])}` (pinned). "
