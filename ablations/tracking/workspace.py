@@ -7,7 +7,7 @@ the service.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ablations.tracking import run_names
 from ablations.tracking.curves import AXIS
@@ -123,7 +123,7 @@ def _sections(content: dict[str, Any], judges: list[tuple[str, str]]) -> list[An
     answer = [panels.MarkdownPanel(markdown=text), panels.WeavePanelSummaryTable(table_name=TABLE)]
     images = panels.MediaBrowser(title="the same prompts in every cell", media_keys=[PICTURES], num_columns=4)
     gallery = panels.MediaBrowser(title="gallery of the report", media_keys=["gallery", "effects"])
-    curves = [
+    curves: list[Any] = [
         panels.LinePlot(
             title=name,
             x=AXIS,
@@ -162,7 +162,7 @@ def _of_judge(split: str, scorer: str, seeds: int) -> list[Any]:
     ]
 
 
-def _bars(title: str, metrics: list[str], over_seeds: str = "none") -> Any:
+def _bars(title: str, metrics: list[Any], over_seeds: Literal["minmax", "none"] = "none") -> Any:
     """One bar per cell and metric: the mean over its seeds."""
     from wandb_workspaces.reports.v2 import interface as panels
 

@@ -63,9 +63,14 @@ def test_a_run_leaves_tables_and_pictures(finished: tuple[Path, str, float]) -> 
 
 
 @pytest.mark.slow
-def test_every_cell_is_a_run_of_wandb(finished: tuple[Path, str, float]) -> None:
+def test_every_cell_and_the_report_are_runs_of_wandb(finished: tuple[Path, str, float]) -> None:
     folder = finished[0] / "runs" / "sweeps" / "small@tiny"
-    assert len(list((folder / "wandb").glob("offline-run-*"))) == 5, (folder / "wandb.log").read_text()
+    written = list((folder / "wandb").glob("offline-run-*"))
+    assert len(written) == 6, (folder / "wandb.log").read_text()
+    assert sum(path.name.endswith("-report") for path in written) == 1
+    assert (
+        "W&B: 6 runs are written and not uploaded; 'ablate wandb push small' uploads them" in finished[1].splitlines()
+    )
 
 
 @pytest.mark.slow

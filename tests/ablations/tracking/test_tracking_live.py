@@ -15,7 +15,7 @@ from qsd.stages.train import run as train
 from qsd.training import metrics
 from tests.ablations.tracking.fake_wandb import FakeWandb, offline
 from tests.analysis.synthetic import seal, stage_key
-from tests.qsd import tiny_world
+from tests.qsd import tiny_stages, tiny_world
 from tests.qsd.tiny_stages import pair_ids, select
 from tests.qsd.training.stopping import StoppedError, stop_after
 
@@ -43,6 +43,12 @@ def write_cells(folder: Path) -> Path:
     content = {"sweep": "s", "experiment": "e", "git_commit": "0", "cells": [cell]}
     (folder / "cells.json").write_text(json.dumps(content))
     return folder
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> TinyStages:
+    """A tiny world with the stages data, select and encode done."""
+    return tiny_stages.make(tmp_path_factory.mktemp("world"))
 
 
 @pytest.mark.slow
