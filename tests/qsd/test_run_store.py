@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ablations.store.artefacts import Store
-from ablations.tracking.contents import tracked_runs
+from ablations.tracking.project import tracked_runs
 from analysis.data.sweep import artefact
 from qsd.run_store import Record, RunStore, key_of
 from qsd.stages import spec
