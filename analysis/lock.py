@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.data.sweep import artefact, read_sweep
+from qsd.files import read_json
 from qsd.stages.spec import STAGES
 
 NAME = "tables.lock.json"
@@ -43,8 +44,9 @@ def lock_text(inputs_before: dict[str, Any], outputs: dict[str, bytes]) -> str:
 def up_to_date(runs: Path, sweep_folder: Path) -> bool:
     """Whether the written tables and figures are complete and come from the present results and code."""
     try:
-        lock = json.loads((sweep_folder / NAME).read_text(encoding="utf-8"))
-        unchanged = all(_sha256(sweep_folder / name) == digest for name, digest in lock["outputs"].items())
+        lock: Any = read_json(sweep_folder / NAME)
+        outputs = [(sweep_folder / name, digest) for name, digest in lock["outputs"].items()]
+        unchanged = all(path.is_file() and _sha256(path) == digest for path, digest in outputs)
         return unchanged and bool(lock["inputs"] == inputs(runs, sweep_folder))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -147,9 +147,15 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any | None:
     """The value in a JSON file, or None if the file is missing, unreadable or not JSON."""
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        with open(path, "rb", opener=_open_without_waiting) as stream:
+            return json.loads(stream.read())
+    except (OSError, ValueError, RecursionError):  # the last: brackets without end
         return None
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """A pipe under the name of a file would be waited for without end; opened so, it is empty."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def numbered(folder: Path) -> list[int]:

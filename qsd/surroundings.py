@@ -11,17 +11,25 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     import io
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+_IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ELOOP}
+_FAULTY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EREMOTEIO}
 _STREAMS = {0: "stdin", 1: "stdout", 2: "stderr"}
 
 
 def explained(error: OSError) -> str | None:
     """What a failed access means for the user, with the remedy, in one line; None for an error of another kind."""
-    if error.errno not in _FULL | _FORBIDDEN:
+    if error.errno not in _FULL | _FORBIDDEN | _IN_THE_WAY | _FAULTY:
         return None
-    place = f"{_shown(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    # Of a renaming the second name is the one that a person knows.
+    name = error.filename2 or error.filename
+    place = f"{_shown(name)}: " if isinstance(name, str | bytes | os.PathLike) else ""
     text = f"{place}{error.strerror or os.strerror(error.errno or 0)}"
+    if error.errno in _IN_THE_WAY:
+        return f"{text}; something else is in the place of a file or folder: move it away and try again"
+    if error.errno in _FAULTY:
+        return f"{text}; the disk or the server behind it has a fault: run the same command again when it answers"
     if error.errno in _FULL:
         return (
             f"{text}; free space ('ablate gc' lists what can be deleted) or choose another folder for results "

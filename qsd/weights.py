@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qsd.errors import UserError, reason
+from qsd.printable import printable
 from qsd.regular_files import check_regular
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ _LONGEST_HEADER = 100_000_000
 """Bytes of a header; the format's own limit."""
 _BITS = {"BOOL": 8, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 """Of the types whose names do not end with their number of bits."""
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ"})
+"""Types whose numbers are the weights themselves. What quantised models store besides (F4 in pairs, F8_E8M0 without
+signs) means something only with their scales."""
 _SHOWN = 3
 """Names of tensors that a message shows."""
 
@@ -85,7 +89,7 @@ def read_header(path: Path) -> Header:
 
 
 def check_types(file: Path, header: Header, but_for: tuple[str, ...] = ()) -> None:
-    """Refuse weights that are whole or complex numbers: a quantised model, or a damaged one.
+    """Refuse weights that are not plain floating-point numbers: of a quantised model, or of a damaged one.
 
     Args:
         file: for the message.
@@ -96,13 +100,14 @@ def check_types(file: Path, header: Header, but_for: tuple[str, ...] = ()) -> No
         UserError: with the names of the tensors.
     """
     wrong = [
-        name
-        for name, dtype in header.dtypes.items()
-        if not dtype.startswith(("F", "BF")) and not name.endswith(but_for or ("\0",))
+        name for name, dtype in header.dtypes.items() if dtype not in _FLOATS and not name.endswith(but_for or ("\0",))
     ]
     if wrong:
         kinds = ", ".join(sorted({header.dtypes[name] for name in wrong}))
-        raise UserError(f"{file}: {len(wrong)} tensors are {kinds} instead of floating point ({listed(wrong)})")
+        raise UserError(
+            f"{file}: {len(wrong)} tensors are {kinds} instead of plain floating point ({listed(wrong)}); save the "
+            "weights as F32, F16 or BF16"
+        )
 
 
 def check_names(
@@ -145,7 +150,7 @@ def check_finite(place: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
 
 def listed(names: Collection[str]) -> str:
     """The first names in order, and how many more there are."""
-    shown = sorted(names)[:_SHOWN]
+    shown = [printable(name) for name in sorted(names)[:_SHOWN]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 

@@ -15,6 +15,7 @@ from qsd.errors import UserError
 from qsd.models.files import check_folder
 from qsd.models.files import download as fetch_model
 from qsd.models.folder_checks import check_model, check_place
+from qsd.models.whole import check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -100,6 +101,7 @@ def verify(required: RequiredFile) -> str:
         check_place(required.place)
         check_folder(path, required.place)
         check_model(required.place)
+        check_whole(required.place)
     if required.reward:
         from qsd.rewards.opening import check_files
 
@@ -151,4 +153,5 @@ def _snapshot(required: RequiredFile, download: bool) -> str:
     if required.field == _MODEL:
         check_folder(Path(folder), required.place)
         check_model(str(folder))
+        check_whole(str(folder))
     return f"downloaded to {folder}"

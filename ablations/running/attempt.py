@@ -165,6 +165,10 @@ def _run_stage(
         return
     check_meaning(job, table)
     check_inputs(job, store)
+    if table.STAGES[job.stage].examines_model:
+        from qsd.models.whole import check_whole
+
+        check_whole(str(values["model.path"]))
     from qsd.config.load import build
 
     module, _, function = table.STAGES[job.stage].entry.partition(":")

@@ -95,7 +95,10 @@ def read_adapter(files: AdapterFiles, layers: Layers) -> dict[str, LoraLayer]:
     for name, place in places.items():
         parts[place.layer][place.half] = tensors[name].float()
     _check_alphas(file, parts, header.metadata)
-    return {name: _layer(file, name, parts[name], layers.shapes[name], known) for name in sorted(parts)}
+    adapted = {name: _layer(file, name, parts[name], layers.shapes[name], known) for name in sorted(parts)}
+    if not any(layer.down.any() and layer.up.any() for layer in adapted.values()):
+        raise UserError(f"{file}: its tensors are zeros: the adapter would change nothing; train or fetch it again")
+    return adapted
 
 
 def _places(file: Path, names: list[str], layers: Layers) -> dict[str, Place]:

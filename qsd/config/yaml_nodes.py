@@ -8,6 +8,7 @@ reads in its own way (``010`` is 8, ``0x10`` is 16, ``1_000`` is 1000) are neith
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,10 @@ _UNCLEAR = re.compile(
 )
 
 
+_HIDDEN = re.compile("[\u00a0\u00ad\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u2064\u2066-\u206f\u3000\ufeff]")
+"""Spaces that are not the plain one, and characters without a width: YAML takes them for letters."""
+
+
 @dataclass(frozen=True)
 class Unclear:
     """A scalar such as ``00123``, of which YAML 1.1 makes another number than it shows; no field takes it.
@@ -43,7 +48,9 @@ class Unclear:
 
     def __repr__(self) -> str:
         written = self.text if len(self.text) <= 24 else f"{self.text[:21]}..."
-        return f"{written} (write a plain number, or put it in quotes)"
+        sign, digits = ("-", self.text[1:]) if self.text[0] == "-" else ("", self.text.removeprefix("+"))
+        plain = f"{sign}{int(digits)}" if digits.isdecimal() and len(digits) <= 24 else "a plain number"
+        return f"{written} (write {plain}, or put it in quotes where text is meant)"
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,8 @@ def parse(text: str, shown: str) -> Node:
         if problem.startswith("mapping values are not allowed"):
             name = text.splitlines()[mark.line].partition(":")[0].strip() if mark else ""
             problem = f"{problem}: a colon inside of text; put the {name or 'text'} in quotes"
-        raise UserError(f"{where}: {problem}") from error
+        hidden = _hidden_in(text, shown, mark.line if mark else 0)
+        raise hidden or UserError(f"{where}: {problem}") from error
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise UserError(f"{shown}:{line}:1: a character that YAML does not allow (#x{error.character:04x})") from error
@@ -174,7 +182,41 @@ def _convert(node: yaml.Node, shown: str, depth: int) -> Node:
     if isinstance(node, yaml.SequenceNode):
         return at([_convert(child, shown, depth + 1) for child in node.value])
     assert isinstance(node, yaml.ScalarNode), node
+    _refuse_hidden(node, at(None))
     return at(_scalar(node, at(None)), node.value)
+
+
+def _refuse_hidden(node: yaml.ScalarNode, place: Node) -> None:
+    """Refuse a name or number without quotation marks that is not what it seems.
+
+    Inside of a sentence such characters do no harm: some languages have them before a question mark.
+
+    Raises:
+        UserError: with the character and its place.
+    """
+    text = node.value
+    found = _HIDDEN.search(text)
+    if node.style is not None or found is None:
+        return
+    if " " in text and not (
+        _HIDDEN.match(text[0]) or _HIDDEN.match(text[-1]) or _HIDDEN.search(text.partition(":")[2][:1])
+    ):
+        return
+    raise Node(None, place.path, place.line, place.column + found.start()).error(_hidden_character(found[0]))
+
+
+def _hidden_in(text: str, shown: str, line: int) -> UserError | None:
+    """The error for the last character up to a line that cannot be seen, on that line or the one before."""
+    lines = text.split("\n")[: line + 1]
+    for number in range(len(lines), max(0, len(lines) - 2), -1):
+        if found := _HIDDEN.search(lines[number - 1].removeprefix("\ufeff")):
+            return UserError(f"{shown}:{number}:{found.start() + 1}: {_hidden_character(found[0])}")
+    return None
+
+
+def _hidden_character(character: str) -> str:
+    name = unicodedata.name(character, "no name").lower()
+    return f"a character that cannot be seen (U+{ord(character):04X}, {name}); write a plain space, or nothing"
 
 
 def _scalar(node: yaml.ScalarNode, place: Node) -> Any:

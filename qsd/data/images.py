@@ -87,6 +87,10 @@ def _loaded(data: bytes, whole: bool) -> Image.Image:
         raise RefusedPixelsError(
             "several_frames", f"an animation or pages, {frames} pictures in one file; save the one that is meant"
         )
+    if image.mode == "I" and image.format == "PPM":
+        raise RefusedPixelsError(
+            "unsupported_pixels", "a PGM with more than 8 bits, which is not read; save it as PNG with 8 or 16 bits"
+        )
     if image.mode in _UNKNOWN_RANGE:
         raise RefusedPixelsError(
             "unsupported_pixels",

@@ -205,6 +205,8 @@ class StageSpec:
         cost: how its time and disk grow.
         rehearsal: how it is rehearsed.
         batch: what is halved when it runs out of memory; None: nothing can be.
+        examines_model: whether the base model is examined before it, since it takes long and only later stages load the
+            model.
         uses_gpu: False: it computes on the CPU wherever it runs.
         waits_for_canary: whether it waits for the rehearsal of its cell, unless one of its inputs does.
         uses_reference_errors: whether it takes part in the reference errors that all cells of a store share.
@@ -226,6 +228,7 @@ class StageSpec:
     cost: StageCost = StageCost()
     rehearsal: Rehearsal = field(default_factory=Rehearsal)
     batch: BatchField | None = None
+    examines_model: bool = False
     uses_gpu: bool = True
     waits_for_canary: bool = False
     uses_reference_errors: bool = False

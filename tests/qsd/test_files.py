@@ -154,3 +154,14 @@ def test_two_processes_write_one_file_and_a_reader_sees_one_of_both(tmp_path: Pa
             assert path.read_bytes() in (b"a" * 10_000, b"b" * 10_000)
     assert [writer.returncode for writer in writers] == [0, 0]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_json_file_is_none_and_never_waited_for(tmp_path: Path) -> None:
+    """Brackets without end exceed Python's stack; a pipe would be waited for."""
+    (tmp_path / "deep").write_text("[" * 100_000)
+    (tmp_path / "latin").write_bytes(b'"\xe9"')
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder").mkdir()
+    for name in ("deep", "latin", "pipe", "loop", "folder", "absent"):
+        assert read_json(tmp_path / name) is None, name

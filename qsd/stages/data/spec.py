@@ -60,6 +60,7 @@ STAGE = StageSpec(
         # So few rows do not show how damaged a data set is; the rehearsal must not fail by a handful of bad ones.
         settings={"data.max_rejected_fraction": 0.5},
     ),
+    examines_model=True,
     uses_gpu=False,
     counts={"pairs": "pairs"},
 )

@@ -65,5 +65,6 @@ STAGE = StageSpec(
     ahead=Precompute("qsd.stages.score.run:precompute", _processes_ahead),
     cost=StageCost(_work, _compute),
     rehearsal=Rehearsal(shape=("reward.model", "reward.members", "reward.batch_size"), enough=_enough),
+    examines_model=True,
     batch=BatchField("reward.batch_size"),
 )

@@ -162,6 +162,13 @@ def test_a_disk_that_takes_no_more(options: str, message: str, plan_of: Planner,
             "runs/jobs: Permission denied; change its permissions, or choose another folder for results",
         ),
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; free space ('ablate gc' lists"),
+        (
+            IsADirectoryError(errno.EISDIR, "Is a directory", "s/.a.md.0123456789abcdef.tmp", None, "s/a.md"),
+            "s/a.md: Is a directory; something else is in the place of a file or folder: move it away",
+        ),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "runs/jobs/data"), "runs/jobs/data: Not a directory; so"),
+        (OSError(errno.EFBIG, "File too large", "runs/a.bin"), "runs/a.bin: File too large; free space ('ablate gc'"),
+        (OSError(errno.ESTALE, "Stale file handle", "runs/a"), "runs/a: Stale file handle; the disk or the server"),
         (FileNotFoundError(errno.ENOENT, "No such file"), None),
     ],
 )
