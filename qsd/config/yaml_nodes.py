@@ -198,9 +198,9 @@ def _refuse_hidden(node: yaml.ScalarNode, place: Node) -> None:
     found = _HIDDEN.search(text)
     if node.style is not None or found is None:
         return
-    if " " in text and not (
-        _HIDDEN.match(text[0]) or _HIDDEN.match(text[-1]) or _HIDDEN.search(text.partition(":")[2][:1])
-    ):
+    in_sentence = " " in text or not _HIDDEN.sub("", text).isascii()
+    ends = text[0] + text[-1] + text.partition(":")[2][:1]
+    if in_sentence and not _HIDDEN.search(ends):
         return
     raise Node(None, place.path, place.line, place.column + found.start()).error(_hidden_character(found[0]))
 
@@ -216,7 +216,8 @@ def _hidden_in(text: str, shown: str, line: int) -> UserError | None:
 
 def _hidden_character(character: str) -> str:
     name = unicodedata.name(character, "no name").lower()
-    return f"a character that cannot be seen (U+{ord(character):04X}, {name}); write a plain space, or nothing"
+    remedy = "write a plain space, or nothing; in quotes it is kept"
+    return f"a character that cannot be seen (U+{ord(character):04X}, {name}); {remedy}"
 
 
 def _scalar(node: yaml.ScalarNode, place: Node) -> Any:

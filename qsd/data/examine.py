@@ -35,8 +35,8 @@ REASONS = {
     "lfs_pointer": "a git-lfs pointer instead of the image; run 'git lfs pull' where the data was cloned",
     "corrupt_image": "the file is damaged, cut off, or no image of a format that is read (docs/data.md)",
     "several_frames": "an animation, or a file with several pages; save the picture that is meant",
-    "unsupported_pixels": "32-bit or floating-point pixels, of which no range is known, or a PGM of 16 bits; save it as "
-    "PNG with 8 or 16 bits",
+    "unsupported_pixels": "32-bit or floating-point pixels, of which no range is known, or a PGM of 16 bits; save it "
+    "as PNG with 8 or 16 bits",
     "identical_images": "winner and loser are the same file content",
     "duplicate_pair": "the same caption, winner and loser came before",
     **votes.REASONS,

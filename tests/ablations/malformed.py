@@ -56,7 +56,7 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "octal value": (
         whole(axes="axes: {lora.rank: [4, 010]}", baseline="baseline: {lora.rank: 4}"),
         "3:23",
-        "lora.rank must be a whole number, not 010 (write a plain number",
+        "lora.rank must be a whole number, not 010 (write 10",
     ),
     "interpolation": (
         whole(axes='axes: {data.path: ["${x}", b]}', baseline="baseline: {data.path: b}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -18,10 +19,18 @@ from qsd.errors import UserError
 from tests.ablations.command import ablate
 from tests.ablations.conftest import write_model
 from tests.ablations.flat_values import FLAT
+from tests.qsd import tiny_pipeline
+from tests.qsd.models.damages import rewrite
 
 
 @pytest.fixture
-def whole(assets: Path) -> Path:
+def without_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``write_model`` makes files that are whole and of no network."""
+    monkeypatch.setattr("ablations.checks.required_files.check_whole", lambda _: None)
+
+
+@pytest.fixture
+def whole(assets: Path, without_networks: None) -> Path:
     """A world in which nothing is missing."""
     (assets / "world" / "model" / "unet").unlink()
     write_model(assets / "world" / "model")
@@ -52,6 +61,21 @@ def test_all_is_well(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "data.path" not in capsys.readouterr().out
     assert ablate("doctor", "--experiment", "tiny") == 0
     assert "ok    data.path" in capsys.readouterr().out
+
+
+def test_a_tensor_that_the_network_has_and_the_file_lacks_fails(
+    assets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Doctor said ok, and the run found it after the data set and the scores."""
+    model = assets / "world" / "model"
+    shutil.rmtree(model)
+    tiny_pipeline.save(model)
+    assert ablate("doctor", "--experiment", "tiny") == 0
+    rewrite(model / "unet" / "diffusion_pytorch_model.safetensors", lambda tensors: tensors.pop("conv_out.weight"))
+    capsys.readouterr()
+    assert ablate("doctor", "--experiment", "tiny") == 1
+    output = capsys.readouterr().out
+    assert "fail  model.path: model.path world/model: unet: 1 tensors missing (conv_out.weight); incomplete" in output
 
 
 def test_a_tokenizer_without_its_vocabulary_fails(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,7 +233,9 @@ def test_a_hub_name_without_network_is_a_clear_error(whole: Path, capsys: pytest
     assert "run 'ablate prefetch' with a network connection" in capsys.readouterr().out
 
 
-def test_a_downloaded_snapshot_of_the_named_revision_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_downloaded_snapshot_of_the_named_revision_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_networks: None
+) -> None:
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))

@@ -425,3 +425,62 @@ def test_random_damages_are_one_line_or_change_nothing(
 
 def _stored(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / FILE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rounding"),
+    [("float8_e4m3fn", 0.07), ("float8_e5m2", 0.13), ("bfloat16", 0.004), ("float16", 0.0005), ("float64", 0.0)],
+)
+def test_every_type_of_floating_point_is_read_as_it_was_stored(
+    layers: Layers, tmp_path: Path, halves: layouts.Halves, kind: str, rounding: float
+) -> None:
+    plain = layouts.kohya(halves)
+    stored = {name: tensor.to(getattr(torch, kind)) for name, tensor in plain.items()}
+    adapter = read(layers, layouts.write(tmp_path / "b", stored))
+    for name, layer in read(layers, layouts.write(tmp_path / "a", plain)).items():
+        torch.testing.assert_close(
+            adapter[name].down, layer.down, rtol=rounding, atol=0.002 if rounding > 0.01 else 1e-6
+        )
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "float8_e8m0fnu", "complex64", "float4_e2m1fn_x2"])
+def test_types_that_are_no_weights_by_themselves_are_named(
+    layers: Layers, tmp_path: Path, halves: layouts.Halves, kind: str
+) -> None:
+    """Of F8_E8M0 the sign would be lost; F4 cannot be converted, which was a traceback."""
+    packed = kind == "float4_e2m1fn_x2"
+    stored = {
+        name: tensor.to(torch.uint8).view(torch.float4_e2m1fn_x2) if packed else tensor.to(getattr(torch, kind))
+        for name, tensor in layouts.diffusers(halves)[0].items()
+    }
+    with pytest.raises(UserError, match=r"instead of plain floating point .*save the weights as F32, F16 or BF16"):
+        read(layers, layouts.write(tmp_path, stored))
+
+
+def _empty(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor[:0] if "lora_A" in name else tensor[:, :0] for name, tensor in tensors.items()}
+
+
+def _zeros(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor * 0 if "lora_B" in name else tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda _: {}, "has no tensors"),
+        (_empty, r"has the shapes \(0, "),
+        (_zeros, "its tensors are zeros: the adapter would change nothing"),
+    ],
+    ids=["no tensors", "rank 0", "zeros"],
+)
+def test_an_adapter_of_nothing_is_refused(
+    layers: Layers,
+    tmp_path: Path,
+    halves: layouts.Halves,
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    message: str,
+) -> None:
+    """It would give the base model's pictures."""
+    with pytest.raises(UserError, match=message):
+        read(layers, layouts.write(tmp_path, change(layouts.diffusers(halves)[0])))

@@ -65,15 +65,35 @@ def experiment_text(values: dict[str, Any]) -> str:
         (f"a: {'9' * 5000}", f"e.yaml:1:4: '{'9' * 37}...' is not a readable value"),
         ('a: "\\ud83d"', "e.yaml:1:4: half of a surrogate pair; write the character itself"),
         ('"\\ud83d": 1', "e.yaml:1:1: half of a surrogate pair"),
-        ("010: 1", "e.yaml:1:1: a key must be text, not 010 (write a plain number, or put it in quotes)"),
+        ("010: 1", "e.yaml:1:1: a key must be text, not 010 (write 10, or put it in quotes where text is meant)"),
         ("a: 'open", "e.yaml:1:9: found unexpected end of stream"),
         ("a: 1\n---\nb: 2", "e.yaml:2:1: but found another document"),
+        ("seed:\u00a01", "e.yaml:1:6: a character that cannot be seen (U+00A0, no-break space); write a plain space"),
+        ("a: 1\nseed:\u00a01", "e.yaml:2:6: a character that cannot be seen (U+00A0"),
+        ("a: 1\nseed: 1\u00a0", "e.yaml:2:8: a character that cannot be seen (U+00A0"),
+        ("a:\n  b: 1\n\u00a0 c: 2", "e.yaml:3:1: a character that cannot be seen (U+00A0"),
+        ("name: dp\u200bo", "e.yaml:1:9: a character that cannot be seen (U+200B, zero width space)"),
+        ("a: [1,\u30002]", "e.yaml:1:7: a character that cannot be seen (U+3000, ideographic space)"),
     ],
 )
 def test_unreadable_yaml_is_refused_with_its_place(text: str, expected: str) -> None:
     with pytest.raises(UserError) as error:
         parse(text, "e.yaml")
     assert str(error.value).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "est-ce\u00a0vrai ou pas\u00a0?",
+        "\u3053\u308c\u306f\u3000\u4f55",
+        "'\u00a0x'",
+        "a # \u00a0",
+        "a \U0001f468\u200d\U0001f469 b",
+    ],
+)
+def test_such_characters_stay_in_sentences_quotes_and_comments(text: str) -> None:
+    assert parse(f"question: {text}", "e.yaml").plain()["question"] == text.strip("'").partition(" #")[0]
 
 
 @given(st.text(max_size=60))
@@ -105,7 +125,7 @@ def test_any_text_parses_or_is_a_user_error(text: str) -> None:
         ("data.reader: ''", "e.yaml:10:14: data.reader must not be empty"),
         (
             "lora.rank: 010",
-            "e.yaml:10:12: lora.rank must be a whole number, not 010 (write a plain number, or put it in q",
+            "e.yaml:10:12: lora.rank must be a whole number, not 010 (write 10, or put it in q",
         ),
         ("lora.rank: !!int '010'", "e.yaml:10:12: lora.rank must be a whole number, not 010"),
         ("lora.rank: 0x10", "e.yaml:10:12: lora.rank must be a whole number, not 0x10"),
@@ -113,7 +133,7 @@ def test_any_text_parses_or_is_a_user_error(text: str) -> None:
         ("lora.alpha: 019", "e.yaml:10:13: lora.alpha must be a number, not 019"),
         (
             "tracking.project: 00123",
-            "e.yaml:10:19: tracking.project must be text, not 00123 (write a plain number, or put",
+            "e.yaml:10:19: tracking.project must be text, not 00123 (write 123, or put",
         ),
         ("tracking.project: 123", "e.yaml:10:19: tracking.project must be text, not 123; put it in quotes"),
         ("evaluation.splits: [no]", "e.yaml:10:20: evaluation.splits must be text, not False; put it in quotes"),

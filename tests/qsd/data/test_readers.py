@@ -187,6 +187,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path, dict[str, Any]], None]]] = {
     "links in a circle": ("unreadable_image", circle),
     "a git-lfs pointer": ("lfs_pointer", overwritten(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")),
     "floats": ("unsupported_pixels", overwritten(lists.encoded("F", 0.5, "TIFF"))),
+    "PGM of 16 bits": ("unsupported_pixels", overwritten(b"P5 1 1 65535\n\x80\x00")),
     "32-bit integers": ("unsupported_pixels", overwritten(lists.encoded("I", 70_000, "TIFF"))),
     "a link out": ("path_outside_folder", linked),
     "absent": ("missing_image", changed(winner="pictures/none.jpg")),
