@@ -483,4 +483,4 @@ def test_an_adapter_of_nothing_is_refused(
 ) -> None:
     """It would give the base model's pictures."""
     with pytest.raises(UserError, match=message):
-        read(layers, layouts.write(tmp_path, change(layouts.diffusers(halves)[0])))
+        read(layers, layouts.write(tmp_path, change(layouts.diffusers(halves)[0]), {"format": "pt"}))
