@@ -6,8 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qsd.evaluation.prompts import read_splits
-
 from ablations.grid.combinations import matches
 from ablations.grid.spec import MOST_CELLS
 from ablations.grid.values import show

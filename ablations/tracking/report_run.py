@@ -46,6 +46,7 @@ class ReportRun(TrackedRun):
     def log(self, handle: Any, after: int, had: Mapping[str, Any]) -> int:
         """Send what is new; there are no rows with steps, so ``after`` is returned."""
         import wandb
+
         from analysis.render.terminal import verdict
 
         changed = {path for path in (*self.files, *self.pictures) if self.state[path.name] != had.get(path.name)}
