@@ -1,7 +1,7 @@
 """open_clip for the fork server, without timm.
 
-open_clip imports timm for image towers that are refused here (``qsd.rewards.clip``), and does without it where it is not
-installed. timm imports W&B: together a tenth of the time in which the fork server starts.
+open_clip imports timm for image towers that are refused here (``qsd.rewards.clip``), and does without it where it is
+not installed. timm imports W&B: together a tenth of the time in which the fork server starts.
 """
 
 from __future__ import annotations
