@@ -41,7 +41,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_commands_exist() -> None:
-    of_qsd = set(re.findall(r"(?:^    |`)qsd ([a-z-]+)", TEXT, re.MULTILINE))
+    of_qsd = set(re.findall(r"(?:^    |`)qsd ([a-z][a-z-]*)", TEXT, re.MULTILINE))
     assert of_qsd >= {"data", "score", "select", "encode", "train", "generate", "evaluate"}
     assert of_qsd <= commands(qsd.app)
     listed = re.search(r"ablate (\w+(?: \| \w+)+) NAME", TEXT)

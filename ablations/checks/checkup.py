@@ -83,8 +83,8 @@ def checks(runs: Path, subject: Subject | None, cluster: str | None, with_torch:
 
 
 def _required_files(subject: Subject) -> Iterator[Finding]:
-    """Every file; and if all are there, what else makes a plan impossible, such as a mistake inside of one."""
-    complete = True
+    """Every file; and what else makes a plan impossible, such as a mistake inside of one that is there."""
+    failed: list[str] = []
     for required in required_files(subject.values, subject.also):
         try:
             found = f"{required.place}: {verify(required)}"
@@ -93,9 +93,9 @@ def _required_files(subject: Subject) -> Iterator[Finding]:
             else:
                 yield Finding(OK, required.what, found)
         except UserError as error:
-            complete = False
+            failed.append(str(required.place))
             yield Finding(FAIL, required.what, str(error))
-    if complete and subject.mistake:
+    if subject.mistake and not any(place in subject.mistake for place in failed):
         yield Finding(FAIL, "plan", subject.mistake)
 
 

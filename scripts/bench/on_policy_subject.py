@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
+from qsd.config.assignments import assignment
 from qsd.config.load import build, defaults, load_flat, override
 from qsd.config.schema import ExperimentConfig
 from qsd.device import prepare
 from qsd.models.denoiser import load_denoiser
 from qsd.models.precision import torch_type
-from qsd.stages.run_single import assignment
 from qsd.training.methods import REGISTRY
 from qsd.training.onpolicy.candidates import CandidatesMethod
 from scripts.full_size.architectures import ARCHITECTURES, Architecture

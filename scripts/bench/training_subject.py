@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from qsd.config.assignments import assignment
 from qsd.config.load import build, defaults, load_flat, override
 from qsd.config.schema import ExperimentConfig
 from qsd.models.precision import torch_type
-from qsd.stages.run_single import assignment
 from scripts.full_size.architectures import ARCHITECTURES, Architecture
 from scripts.full_size.write import write
 from scripts.synthetic.pairs import good_rows, write_rows

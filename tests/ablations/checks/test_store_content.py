@@ -17,7 +17,7 @@ from ablations.store.jobs import Job
 from analysis.data.sweep import check_content
 from qsd.errors import UserError
 from qsd.run_store import Record, key_of
-from qsd.stages.run_single import _inputs
+from qsd.stages.run_single import input_folders
 from tests.ablations import fake_stages
 from tests.ablations.command import ablate
 from tests.ablations.conftest import SMALL, Planner
@@ -125,9 +125,9 @@ def test_a_file_is_read_once_per_process_and_again_when_it_changes(
 def test_tables_and_single_stages_refuse_damaged_content(store: Store) -> None:
     folder = seal(store, "evaluate", scores="numbers")
     check_content(store.root, "evaluate", folder.name)
-    assert _inputs("select", [f"score={folder}"], ["score"]) == {"score": folder}
+    assert input_folders("select", [f"score={folder}"], ["score"]) == {"score": folder}
     flip(folder / "scores")
     with pytest.raises(UserError, match=f"{folder}: its file scores is damaged.*'ablate run' computes it again"):
         check_content(store.root, "evaluate", folder.name)
     with pytest.raises(UserError, match=f"--input score={folder}: its file scores is damaged.*; compute it again"):
-        _inputs("select", [f"score={folder}"], ["score"])
+        input_folders("select", [f"score={folder}"], ["score"])

@@ -36,7 +36,7 @@ def plan_with(*settings: str, text: str = SWEEP) -> Plan:
         ("training.steps=0", "--set training.steps=0: training.steps must be at least 1"),
         ("training.steps=many", "training.steps must be a whole number, not 'many'"),
         ("loss.name=dpoo", "unknown loss 'dpoo' (did you mean 'dpo'?)"),
-        ("lora.rank=010", "lora.rank must be a whole number, not 010 (write a plain number"),
+        ("lora.rank=010", "lora.rank must be a whole number, not 010 (write 10, or put it in quotes"),
         ("quality.metric=ratio", "--set quality.metric=ratio: sweeps/good.yaml: 'quality.metric' is an axis"),
         ("seed=1", "the seed is given by 'seeds'"),
         ("adapter=none", "the base model is always a cell"),

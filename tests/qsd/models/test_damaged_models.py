@@ -75,7 +75,7 @@ def _count(tensors: dict[str, Any]) -> None:
         (_poison, r"{part}: 1 tensors have NaN or infinite numbers \({first}\)"),
         (_overflow, r"{part}: 1 tensors have NaN or infinite numbers"),
         (_reshape, "{part}.*{first}"),
-        (_count, r"1 tensors are I32 instead of floating point \({first}\)"),
+        (_count, r"1 tensors are I32 instead of plain floating point \({first}\)"),
     ],
 )
 def test_weights_that_are_not_the_networks_own_are_named(
