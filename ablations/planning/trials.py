@@ -136,7 +136,11 @@ def plan_trials(sweep: Sweep, grid: Grid, table: StageTable) -> Trials:
 
 def _trial(tune: Tune, cell: Cell, setting: Setting, seed: int, short: Mapping[str, str], keys: Keys) -> Cell:
     offset = int(cell.values["seed"]) - int(cell.seed or 0)  # of a replicate
-    measured = {"evaluation.splits": [tune.split], "evaluation.scorers": [tune.judge], "evaluation.embedder": None}
+    measured: dict[str, Any] = {
+        "evaluation.splits": [tune.split],
+        "evaluation.scorers": [tune.judge],
+        "evaluation.embedder": None,
+    }
     if tune.prompts is not None:
         measured["evaluation.prompts_per_split"] = tune.prompts
     values = {**cell.values, **setting, **measured, "seed": seed + offset}
