@@ -15,7 +15,7 @@ def shareable(value: Any) -> Any:
     """A plain value as W&B may have it: the same, but for its texts.
 
     A text in which ``ablations.secret_scan`` sees a key becomes ``(withheld: a W&B key)``. Absolute paths keep only
-    their last name, since their folders are names of people and machines: ``/home/a/models/sd15`` is ``sd15``.
+    their last name, since their folders are names of people and machines: ``/data/someone/sd15`` is ``sd15``.
     """
     if isinstance(value, str):
         secret = secret_in(value.encode())

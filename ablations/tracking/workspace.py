@@ -120,7 +120,7 @@ def _sections(content: dict[str, Any], judges: list[tuple[str, str]]) -> list[An
         f"**{shareable(content['question'])}**\n\nBaseline: `{shareable(content['baseline'])}` (pinned). "
         "Differences and intervals are those of the sweep's table; the run *report* has the page and the verdict."
     )
-    answer = [panels.MarkdownPanel(markdown=text), panels.WeavePanelSummaryTable(table_name=TABLE)]
+    answer: list[Any] = [panels.MarkdownPanel(markdown=text), panels.WeavePanelSummaryTable(table_name=TABLE)]
     images = panels.MediaBrowser(title="the same prompts in every cell", media_keys=[PICTURES], num_columns=4)
     gallery = panels.MediaBrowser(title="gallery of the report", media_keys=["gallery", "effects"])
     curves: list[Any] = [

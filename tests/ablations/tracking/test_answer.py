@@ -31,7 +31,7 @@ SETTINGS = {
     "training.learning_rate": 1e-4,
     "lora.rank": 8,
     "loss.beta": 5000.0,
-    "model.path": "/home/someone/models/sd15",
+    "model.path": "/data/someone/sd15",
 }
 
 

@@ -10,7 +10,7 @@ from ablations.tracking.shareable import shareable
 @pytest.mark.parametrize(
     "value, expected",
     [
-        ("/home/someone/models/sd15", "sd15"),
+        ("/data/someone/sd15", "sd15"),
         ("~/models/sd15", "sd15"),
         ("no such file: '/scratch/u/x.csv' or /data/y.csv", "no such file: 'x.csv' or y.csv"),
         ("owner/name@0123abc", "owner/name@0123abc"),
