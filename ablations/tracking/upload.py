@@ -72,7 +72,8 @@ def upload(sweep_folder: Path, run_ids: Sequence[str], project: str, entity: str
         for run_id, path in part.items():
             _mark(path, run_id).unlink(missing_ok=True)
         done = subprocess.run(
-            [*command, *map(str, part.values())],
+            [*command, *(str(path.resolve()) for path in part.values())],
+            cwd=sweep_folder,  # where wandb makes its folder
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

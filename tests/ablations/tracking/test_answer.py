@@ -174,6 +174,9 @@ def test_a_push_sends_each_content_once(written, tmp_path, monkeypatch):
     shutil.copytree(written[0], runs)
     folder = runs / "sweeps" / written[1].name
     monkeypatch.setenv("WANDB_API_KEY", KEY)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     with server() as first:
         monkeypatch.setenv("WANDB_BASE_URL", first.url)
         place = place_of("project", None)
@@ -199,6 +202,7 @@ def test_a_push_sends_each_content_once(written, tmp_path, monkeypatch):
         before = len(first.runs)
         assert to_upload(runs, folder, place) == [cell]
         assert list(upload(folder, [cell], "project", None, place)) == [cell]
+        assert list(here.iterdir()) == [], "nothing is left where the command was called"
         assert {sent["name"] for sent in first.runs[before:]} == {cell}
     monkeypatch.delenv("WANDB_API_KEY")
     monkeypatch.setenv("HOME", str(tmp_path))
