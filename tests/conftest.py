@@ -15,6 +15,7 @@ from qsd.config.digest import hash_of
 
 ROOT = Path(__file__).resolve().parent.parent
 """The project's root."""
+SLURM = ROOT / "tests" / "slurm"
 
 # Read by libraries when they are imported, and inherited by every process that a test starts.
 os.environ |= {
@@ -30,9 +31,16 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: of two processes that share the tests by file, none ends long before the other."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with slow tests first: of the processes that share the tests by file, none ends long before the others.
+
+    Those that wait for a scheduler alternate with those that compute.
+    """
+    slow = dict.fromkeys(item.path for item in items if item.get_closest_marker("slow"))
+    waiting = [path for path in slow if SLURM in path.parents]
+    computing = [path for path in slow if SLURM not in path.parents]
+    place = {path: 2 * number for number, path in enumerate(computing)}
+    place |= {path: 2 * number + 1 for number, path in enumerate(waiting)}
+    items.sort(key=lambda item: place.get(item.path, 2 * len(slow)))
 
 
 @pytest.fixture(autouse=True, scope="session")
