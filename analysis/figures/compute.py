@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NAME = "compute"
 WITH_GRADIENTS = 3
 """Passes without gradients that one with gradients counts for."""
+_COUNTED = {"network_passes", "pairs_seen"}
 _SAME = 1.05
 """Most over least compute below which all cells count as equal, and nothing is drawn."""
 _WIDE_RANGE = 10
@@ -59,7 +60,8 @@ def read_passes(runs: Path, sweep: SweepFolder) -> dict[str, float]:
     for cell in sweep.cell_names():
         folders = [artefact(runs, "train", replicate.stages.get("train")) for replicate in sweep.of_cell(cell)]
         paths = [folder / "summary.json" for folder in folders if folder is not None]
-        counts = [passes(json.loads(path.read_text(encoding="utf-8"))) for path in paths if path.is_file()]
+        summaries = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+        counts = [passes(summary) for summary in summaries if summary.keys() & _COUNTED]
         if counts:
             found[cell] = statistics.fmean(counts)
     return found

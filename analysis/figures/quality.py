@@ -63,7 +63,8 @@ def read_kept(runs: Path, sweep: SweepFolder) -> list[Kept]:
     names: dict[tuple[str, str | None], list[str]] = {}
     for cell in sweep.cell_names():
         stages = sweep.of_cell(cell)[0].stages
-        if "select" in stages and artefact(runs, "select", stages["select"]) is not None:
+        folder = artefact(runs, "select", stages.get("select"))
+        if folder is not None and (folder / "summary.json").is_file():
             names.setdefault((stages["select"], stages.get("score")), []).append(cell)
     found = []
     for (select, score), cells in list(names.items())[:MOST_SELECTIONS]:

@@ -18,8 +18,7 @@ def main(sweep: str, table: str) -> int:
     stages = load_table(table)
     store = Store(Path("runs"), stages.key_of)
     plan = needed(make_plan(read_sweep(Path(sweep)), stages), store)
-    # This module too: an attempt imports the launcher's main program.
-    return launch.run(plan, store, 2, table, ("omegaconf", "pyarrow.parquet", "tests.ablations.launch_sweep", table))
+    return launch.run(plan, store, 2, table, ("omegaconf", "pyarrow.parquet", table))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def project(tmp_path: Path) -> Path:
 
 def test_a_whole_sweep(slurm: OneNode, project: Path) -> None:
     said = ablate(project, "run", "small", "--cluster", "here")
-    assert said.startswith("submitted 9 stages in 9 arrays (runs/launches/"), said
+    assert "\nsubmitted 9 stages in 9 arrays (runs/launches/" in said, said
     wait_for(lambda: (project / "runs" / "artefacts" / "data").exists(), "a first artefact")
     scancel_all()
     assert ablate(project, "resume", "small").startswith("submitted ")

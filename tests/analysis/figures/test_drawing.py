@@ -77,11 +77,11 @@ def test_equal_inputs_give_equal_bytes_in_every_format(tmp_path):
 
 def test_formats_are_as_asked_and_what_is_no_longer_asked_is_removed(tmp_path):
     folder = write_sweep(tmp_path, small_world())
-    every = {"effects": FORMATS, "gallery": FORMATS, "overlap": (SVG,)}
+    every = {"effects": FORMATS, "gallery": FORMATS, "overlap": (SVG,), "judges": (SVG,)}
     names = {path.name for path in write(tmp_path, folder, every)}
     figures = {name for name in names if name.endswith(FORMATS)}
-    assert figures == {"effects.png", "effects.svg", "effects.pdf", "gallery.png", "overlap.svg"}
+    assert figures == {"effects.png", "effects.svg", "effects.pdf", "gallery.png", "overlap.svg", "wins.png"}
     assert figures <= {path.name for path in folder.iterdir()}
     write(tmp_path, folder)
     now = {path.name for path in folder.iterdir() if path.name.endswith(FORMATS)}
-    assert now == {"effects.png", "effects.svg", "gallery.png", "overlap.png"}
+    assert now == {"effects.png", "effects.svg", "gallery.png", "overlap.png", "wins.png", "wins.svg"}

@@ -72,6 +72,7 @@ def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 
 def test_what_is_written(whole: dict[str, bytes]) -> None:
     assert set(whole) == {
+        ".qsd.json",
         "metrics.jsonl",
         "problems.json",
         "reward/config.json",
