@@ -108,7 +108,8 @@ def write_cells(plan: Plan, store: Store, commit: str | None, least: int = 0) ->
             flush=True,
         )
     _write_sweep_files(store, folder, content)
-    write_json(folder / SETTINGS, cell_settings(plan.cells))
+    known = [cell for cell in plan.cells if cell.stages]  # a cell that is being tuned has no id
+    write_json(folder / SETTINGS, cell_settings(known))
     return folder
 
 

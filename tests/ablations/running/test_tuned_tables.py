@@ -117,3 +117,13 @@ def test_the_table_stays_where_it_is_until_another_tuning(world: Path, store: St
     finalize.write_cells(plan_now(store, other), store, "c0ffee")
     assert not (folder / "table.md").exists()
     assert list((folder / "earlier").glob("*/table.md"))
+
+
+def test_settings_are_written_of_cells_that_have_them(world: Path, store: Store) -> None:
+    plan = plan_now(store, SMALL)
+    settings = json.loads((written(store) / "settings.json").read_text())
+    assert list(settings) == [cell.cell_id for cell in plan.cells if cell.role == "base"]
+    finish(store, plan.trials)
+    settings = json.loads((written(store) / "settings.json").read_text())
+    after = plan_now(store, SMALL)
+    assert {settings[cell.cell_id]["loss.beta"] for cell in after.cells if cell.role != "base"} == {1000, 2000}
