@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ablations.files import write_json
+from ablations.planning.cells import find_cell
 from ablations.running import finalize
 from ablations.store.artefacts import Store
 from analysis.data.load import load
@@ -126,4 +127,5 @@ def test_settings_are_written_of_cells_that_have_them(world: Path, store: Store)
     finish(store, plan.trials)
     settings = json.loads((written(store) / "settings.json").read_text())
     after = plan_now(store, SMALL)
-    assert {settings[cell.cell_id]["loss.beta"] for cell in after.cells if cell.role != "base"} == {1000, 2000}
+    assert set(settings) == {cell.cell_id for cell in after.cells}
+    assert settings[find_cell(after, "loss=dpo").cell_id]["loss.beta"] == 1000
