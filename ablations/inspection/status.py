@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.grid.settings import typed
 from ablations.planning.look_lines import looks_as_json
 from ablations.planning.needed import progress_lines
-from ablations.planning.tuning_lines import tuning_summary
+from ablations.planning.tuning_summary import tuning_summary
 from ablations.running import precompute
 from ablations.running.display import describe
 from ablations.store.attempts import LOG, latest

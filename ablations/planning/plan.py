@@ -13,8 +13,8 @@ from ablations.grid.primary import resolve
 from ablations.grid.settings import changing, variant
 from ablations.planning.look_lines import looks_as_json
 from ablations.planning.trials import plan_trials
-from ablations.planning.tuning import not_begun
-from ablations.planning.tuning_lines import tuning_summary
+from ablations.planning.tuning_start import not_begun
+from ablations.planning.tuning_summary import tuning_summary
 from qsd.config.check import schema_fields
 from qsd.config.digest import HUB, hub_note, may_change
 from qsd.config.extends import chain

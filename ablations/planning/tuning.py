@@ -18,7 +18,7 @@ report waits for another ``tune``.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablations.planning.trials import Trials, TuningProgress, chosen_values
 from ablations.store.divergence import diverged_stages
@@ -26,20 +26,15 @@ from analysis.data.tuning import (
     DIVERGED,
     NO_SCORES,
     SCORED,
-    Trial,
     TriedSetting,
     TunedCell,
-    Tuning,
     choose,
-    prompt_digest,
 )
-from qsd.config.digest import hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ablations.grid.expand import Cell
-    from ablations.grid.spec import Sweep
     from ablations.planning.plan import Plan
     from ablations.store.artefacts import Store
 
@@ -63,32 +58,6 @@ def tuned(plan: Plan, store: Store) -> Plan:
     record = replace(before, cells=cells, unit=unit)
     grid = trials.report(chosen_values(record)) if record.is_decided else trials.undecided
     return replace(plan, grid=grid, tuning=TuningProgress(trials, record))
-
-
-def not_begun(sweep: Sweep, trials: Trials) -> TuningProgress:
-    """The progress of a tuning before anything is known to be finished."""
-    tune = trials.tune
-    cells = {
-        name: TunedCell(tuple(TriedSetting(setting) for setting in settings))
-        for name, settings in trials.settings.items()
-    }
-    record = Tuning(
-        budget=tune.budget,
-        sampler=tune.sampler,
-        judge=tune.judge,
-        unit="",
-        split=tune.split,
-        prompts=len(trials.captions),
-        prompt_digests=tuple(sorted({prompt_digest(caption) for caption in trials.captions})),
-        seeds=tune.seeds,
-        cells=cells,
-        trials=tuple(
-            Trial(trial.name, int(trial.seed or 0), {stage: node.key for stage, node in trial.stages.items()})
-            for trial in trials.all
-        ),
-        grid=_digest(sweep, trials),
-    )
-    return TuningProgress(trials, record)
 
 
 def _states(store: Store, trials: Sequence[Cell]) -> dict[str, str]:
@@ -135,12 +104,3 @@ def _tuned_cell(
             decided.append(replace(each, state=NO_SCORES if str(number) in evaluations else DIVERGED))
     unit = next((score.unit for score in scores.values()), "")
     return TunedCell(tuple(decided), choose(decided)), unit
-
-
-def _digest(sweep: Sweep, trials: Trials) -> str:
-    """Of all trials, and of the report's cells as their first settings would make them."""
-    looks = [sweep.looks.counts, sweep.looks.margin] if sweep.looks else None
-    about: list[Any] = [trials.tune.judge, trials.tune.split, looks]
-    about.append([[trial.cell_id, trial.seed] for trial in trials.all])
-    cells = [[cell.cell_id, cell.seed, cell.role, cell.is_baseline] for cell in trials.forecast.cells]
-    return hash_of([*about, sorted(cells, key=str)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablations.formatting import format_count
 from ablations.grid.expand import TRIAL
@@ -82,28 +82,3 @@ def cell_line(plan: Plan, cell: Cell) -> str:
         return f"after the tuning: its setting, and so its stages, are known then ({finished})"
     assert tuned_cell.best is not None
     return f"chosen by tuning: {setting_text(tuned_cell.best.values)} ({tuned_cell.best.score:.4f})"
-
-
-def tuning_summary(progress: TuningProgress) -> dict[str, Any]:
-    """The tuning for programs: how many trials there are, what is finished, and what was chosen."""
-    record = progress.record
-    return {
-        "budget": record.budget,
-        "sampler": record.sampler,
-        "judge": record.judge,
-        "split": record.split,
-        "prompts": record.prompts,
-        "seeds": list(record.seeds),
-        "trials": len(record.trials),
-        "finished": record.finished,
-        "decided": record.is_decided,
-        "without_choice": record.without_choice,
-        "cells": {
-            name: {
-                "chosen": dict(cell.best.values) if cell.best else None,
-                "score": cell.best.score if cell.best else None,
-                "edges": [field for field, _ in cell.edges],
-            }
-            for name, cell in record.cells.items()
-        },
-    }

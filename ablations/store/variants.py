@@ -30,7 +30,7 @@ def variants(store: Store, plan: Plan) -> list[Mapping[str, Any]]:
 
 
 def variants_note(store: Store, plan: Plan) -> str | None:
-    """A line for whoever looks at a sweep without settings although it was run with some; None otherwise."""
+    """A line for a sweep that is shown without settings although it was run with some; None otherwise."""
     others = [] if plan.sweep.settings else variants(store, plan)
     if not others:
         return None

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from analysis.data.distances import Distances
 from analysis.data.sweep import Replicate, SweepFolder, artefact, check_content, read_sweep
-from analysis.data.tuning import check_apart
+from analysis.data.tuned_apart import check_apart
 from qsd.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,17 +9,12 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from qsd.errors import UserError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from analysis.data.sweep import SweepFolder
 
 OPEN, SCORED, DIVERGED, NO_SCORES = STATES = ("open", "scored", "diverged", "no scores")
 _FEWEST_VALUES = 3
 """Tried values of a field that have an inside: with two, every choice is at an edge."""
-_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -180,37 +175,3 @@ def _tuned_cell(content: Mapping[str, Any]) -> TunedCell:
     if unknown:
         raise ValueError(f"unknown state {unknown[0]!r}")
     return TunedCell(settings, content["chosen"])
-
-
-def check_apart(sweep: SweepFolder, captions: Mapping[str, Iterable[str]]) -> None:
-    """Refuse results that were measured where the settings were chosen: there, the chosen ones look too good.
-
-    Args:
-        sweep: its trained cells are checked.
-        captions: split -> captions of the prompts that trained cells were scored on.
-
-    Raises:
-        UserError: a training seed or a training of the report is one of the tuning, or a prompt was tuned on.
-    """
-    tuning = sweep.tuning
-    if tuning is None:
-        return
-    refused = f"{sweep.folder}: no table, because"
-    remedy = f"change 'tune' or 'seeds' in the sweep and run '{sweep.name}' again"
-    trainings = {trial.stages["train"]: trial for trial in tuning.trials if "train" in trial.stages}
-    for replicate in sweep.replicates:
-        if replicate.role != "base" and replicate.seed in tuning.seeds:
-            raise UserError(f"{refused} {replicate.label} was trained with a tuning seed; {remedy}")
-        trial = trainings.get(replicate.stages.get("train", ""))
-        if trial is not None:
-            raise UserError(f"{refused} {replicate.label} is the training of trial '{trial.name}'; {remedy}")
-    tuned_on = set(tuning.prompt_digests)
-    for split, of_split in captions.items():
-        shared = sorted({caption for caption in of_split if prompt_digest(caption) in tuned_on})
-        if shared:
-            named = ", ".join(repr(caption) for caption in shared[:_NAMED])
-            more = f" and {len(shared) - _NAMED:,} more" if len(shared) > _NAMED else ""
-            raise UserError(
-                f"{refused} trained cells were scored on prompts of split {split} that they were tuned on ({named}"
-                f"{more}); {remedy}"
-            )

@@ -45,6 +45,6 @@ def find_file(name: str, folder: Path, kind: str, fits: Callable[[Path], bool] |
 
 def find_experiment(name: str) -> Path:
     """The file of an experiment given by name (``experiments/<name>.yaml``) or by path; raises like find_file."""
-    from qsd.config.load import is_recipe
+    from qsd.config.recipe import is_recipe
 
     return find_file(name, EXPERIMENTS, "experiment", lambda file: not is_recipe(file))

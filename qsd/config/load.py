@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from qsd.config.check import convert, problem, unknown_key
 from qsd.config.extends import chain
 from qsd.config.fields import fields_of, sections_of
+from qsd.config.recipe import has_keys_of_recipe
 from qsd.config.schema import ExperimentConfig
 from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
@@ -73,7 +74,7 @@ def load_flat(path: Path, shown_as: str | None = None, schema: type = Experiment
     files = [node for _, node in chain(path, shown_as)] if schema is ExperimentConfig else [load(path, shown_as)]
     fields, values = fields_of(schema), defaults(schema)
     for node in files:  # the extended experiments first
-        if schema is ExperimentConfig and _has_keys_of_recipe(node):
+        if schema is ExperimentConfig and has_keys_of_recipe(node):
             raise UserError(f"{node.path}: this is a recipe for 'qsd train-reward', not an experiment")
         values.update({name: convert(fields[name], leaf.plain()) for name, leaf in flatten(node, schema).items()})
     missing = [name for name in fields if name not in values or _is_missing(fields[name], values)]
@@ -81,25 +82,6 @@ def load_flat(path: Path, shown_as: str | None = None, schema: type = Experiment
         named = "; ".join(f"'{name}' is missing ({fields[name].why})" for name in missing)
         raise UserError(f"{files[-1].path}:1:1: {named}")
     return values
-
-
-def is_recipe(path: Path) -> bool:
-    """Whether a file is the recipe of a reward model's training; False for one that cannot be read."""
-    try:
-        return _has_keys_of_recipe(load(path))
-    except UserError:
-        return False
-
-
-def _has_keys_of_recipe(node: Node) -> bool:
-    """Whether the top level has keys that only recipes have, and none that only experiments have."""
-    from qsd.reward_training.schema import RewardTrainingConfig
-
-    keys = {key.partition(".")[0] for key in node.value}
-    of_recipes, of_experiments = (
-        {name.partition(".")[0] for name in fields_of(schema)} for schema in (RewardTrainingConfig, ExperimentConfig)
-    )
-    return bool(keys & (of_recipes - of_experiments)) and not keys & (of_experiments - of_recipes)
 
 
 def _is_missing(info: FieldInfo, values: Flat) -> bool:

@@ -17,7 +17,8 @@ from ablations.planning.cells import find_cell
 from ablations.planning.plan import Plan, make_plan, summary
 from ablations.store.artefacts import Store
 from ablations.store.states import states
-from qsd.config.load import is_recipe, load_flat
+from qsd.config.load import load_flat
+from qsd.config.recipe import is_recipe
 from qsd.data import prompts as prompts_module
 from qsd.errors import UserError
 from qsd.stages import spec as real_stages

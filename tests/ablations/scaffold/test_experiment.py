@@ -59,7 +59,7 @@ def test_what_is_missing_is_named_once_in_the_file_and_once_on_the_screen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert ablate("new", "experiment", "mine", "--data", "nowhere/pairs", "--model", "nobody/nothing") == 0
+    assert ablate("new", "experiment", "mine", "--data", "nowhere/pairs", "--model", "absent/nothing") == 0
     shown = capsys.readouterr().out
     written = Path("experiments/mine.yaml").read_text()
     missing = ("reward.weights", "reward.model", "evaluation.scorers", "evaluation.prompts")
@@ -70,7 +70,7 @@ def test_what_is_missing_is_named_once_in_the_file_and_once_on_the_screen(
     with pytest.raises(UserError) as error:
         load_flat(Path("experiments/mine.yaml"))
     assert all(f"'{name}' is missing" in str(error.value) for name in missing)
-    assert ablate("new", "experiment", "mine", "--data", "nowhere/pairs", "--model", "nobody/nothing") == 2
+    assert ablate("new", "experiment", "mine", "--data", "nowhere/pairs", "--model", "absent/nothing") == 2
     assert "experiments/mine.yaml: exists" in capsys.readouterr().err
     assert Path("experiments/mine.yaml").read_text() == written
 
@@ -79,7 +79,7 @@ def test_data_in_no_known_layout_is_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     with pytest.raises(UserError, match="in none of the known layouts"):
-        find("data", "nobody/nothing", None, None, None)
+        find("data", "absent/nothing", None, None, None)
     Path("model").mkdir()
     with pytest.raises(UserError, match=r"--model model: no readable model_index\.json"):
         find("nowhere", "model", None, None, None)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from analysis.data.sweep import Replicate, SweepFolder, read_sweep
+from analysis.data.tuned_apart import check_apart
 from analysis.data.tuning import (
     DIVERGED,
     SCORED,
@@ -17,7 +18,6 @@ from analysis.data.tuning import (
     TriedSetting,
     TunedCell,
     Tuning,
-    check_apart,
     choose,
     prompt_digest,
     read_tuning,
