@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.ablations import scoring_stages
+from tests.ablations import scoring_stages, sweep_process
 from tests.ablations.conftest import set_log, write_world
 from tests.ablations.looked_at import SWEEP
-from tests.conftest import ROOT
+from tests.ablations.sweep_process import trained
 
 pytestmark = pytest.mark.slow
 FEWER_SEEDS = SWEEP.replace("[3, 4, 6]", "[2, 3, 4]")
@@ -48,27 +45,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, st
         return root, *run()
 
 
-def start(**more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.ablations.launch_sweep", "sweeps/ranks.yaml", scoring_stages.HERE],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **more},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(**more: str) -> tuple[int, str]:
-    """Exit status and output of a run that ends by itself."""
-    process = start(**more)
-    out, err = process.communicate()
-    return process.returncode, out + err
-
-
-def trained(root: Path) -> Counter[str]:
-    """Key of a training -> how often it was begun."""
-    lines = (root / "events").read_text().splitlines()
-    return Counter(line.split("/")[1] for line in lines if line.startswith("run train/"))
+run = partial(sweep_process.run, "ranks", scoring_stages.HERE)
+start = partial(sweep_process.start, "ranks", scoring_stages.HERE)
 
 
 def decided(root: Path) -> object:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.ablations import tuned_stages
+from tests.ablations import sweep_process, tuned_stages
 from tests.ablations.conftest import set_log, write_world
+from tests.ablations.sweep_process import trained
 from tests.ablations.tuned import SMALL, write_prompts
-from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 TRIALS, REPORT = 12, 4
@@ -35,27 +32,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def start(**more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.ablations.launch_sweep", "sweeps/losses.yaml", tuned_stages.HERE],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **more},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(**more: str) -> tuple[int, str]:
-    """Exit status and output of a run that ends by itself."""
-    process = start(**more)
-    out, err = process.communicate()
-    return process.returncode, out + err
-
-
-def trained(root: Path) -> Counter[str]:
-    """Key of a training -> how often it was begun."""
-    lines = (root / "events").read_text().splitlines()
-    return Counter(line.split("/")[1] for line in lines if line.startswith("run train/"))
+run = partial(sweep_process.run, "losses", tuned_stages.HERE)
+start = partial(sweep_process.start, "losses", tuned_stages.HERE)
 
 
 def content(root: Path) -> dict[str, Any]:
