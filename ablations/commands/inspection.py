@@ -92,6 +92,7 @@ class TableFormat(StrEnum):
     CSV = "csv"
     MARKDOWN = "md"
     LATEX = "latex"
+    HTML = "html"
 
 
 @app.command()

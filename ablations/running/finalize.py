@@ -159,12 +159,12 @@ def write_tables(store: Store, folder: Path) -> bool:
     return rebuild
 
 
-TERMINAL, LATEX = "terminal", "latex"
+TERMINAL, LATEX, HTML = "terminal", "latex", "html"
 """What tables are printed as, beside ``csv`` and ``md``, which are files of the sweep's folder."""
 
 
 def render(folder: Path, form: str = TERMINAL) -> str:
-    """The sweep's written tables as ``terminal``, ``latex``, ``csv`` or ``md``."""
+    """The sweep's written tables as ``terminal``, ``latex``, ``html``, ``csv`` or ``md``."""
     if form == TERMINAL:
         from analysis.render.terminal import render_terminal
 
@@ -173,6 +173,10 @@ def render(folder: Path, form: str = TERMINAL) -> str:
         from analysis.render.latex import render_latex
 
         return render_latex(folder)
+    if form == HTML:
+        from analysis.page.write import render_tables
+
+        return render_tables(folder)
     return (folder / f"table.{form}").read_text(encoding="utf-8")
 
 

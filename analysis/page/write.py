@@ -1,4 +1,4 @@
-"""Write ``report.html``: the template with what ``content`` gathers."""
+"""Write ``report.html``, the template with what ``content`` gathers, and the tables alone as HTML."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from analysis.data.rows import FILE, read_rows
+from analysis.data.sweep import read_sweep
+from analysis.document.build import build_document
 from analysis.document.model import Notes, Paragraph, Table
 from analysis.page.content import content
 from analysis.page.present import ASSETS, NAME, shown_digest
@@ -32,6 +35,21 @@ def write_page(runs: Path, sweep_folder: Path) -> Path:
 
 def render(values: dict[str, Any]) -> str:
     """The page; every text is escaped, and the data for its program holds no sign that could end its element."""
+    assets = {name: _asset(f"page.{name}") for name in ("css", "js")}
+    return _environment().get_template("page.html").render(**values, assets=assets)
+
+
+def render_tables(sweep_folder: Path) -> str:
+    """The tables alone as a page without pictures and programs, of a sweep whose ``rows.json`` is written."""
+    document = build_document(read_sweep(sweep_folder), read_rows(sweep_folder / FILE))
+    return _environment().get_template("tables.html").render(document=document, css=_asset("page.css"))
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
@@ -42,8 +60,7 @@ def render(values: dict[str, Any]) -> str:
     environment.filters["data"] = _data
     environment.filters["kind"] = _kind
     environment.filters["duration"] = duration
-    assets = {name: (ASSETS / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
-    return environment.get_template("page.html").render(**values, assets=assets)
+    return environment
 
 
 def duration(seconds: float) -> str:

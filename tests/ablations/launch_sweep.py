@@ -18,7 +18,8 @@ def main(sweep: str, table: str) -> int:
     stages = load_table(table)
     store = Store(Path("runs"), stages.key_of)
     plan = needed(make_plan(read_sweep(Path(sweep)), stages), store)
-    return launch.run(plan, store, 2, table, ("omegaconf", "pyarrow.parquet", table))
+    # This module too: an attempt imports the main program, and what it imports is then there already.
+    return launch.run(plan, store, 2, table, ("omegaconf", "pyarrow.parquet", "tests.ablations.launch_sweep", table))
 
 
 if __name__ == "__main__":
