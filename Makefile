@@ -20,7 +20,7 @@ help: ## list the targets
 
 demo: ## a small real ablation on the emoji world, then its table and figures
 	$(SETUP)
-	@$(BIN)/ablate run demo
+	@$(BIN)/ablate run demo $(DEMO_OPTIONS)
 
 plan: ## what a sweep would run, what is done, what the rest costs, what it can detect: NAME= [EXPERIMENT=] [CLUSTER=local]
 	$(NEEDS_NAME)

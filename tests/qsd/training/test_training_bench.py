@@ -132,6 +132,9 @@ def test_every_way_makes_steps(small: Any) -> None:
     assert ratio > 0
 
 
+@pytest.mark.parametrize(
+    "small", ["sdxl"], indirect=True
+)  # the one with more parts; the sweep asks nothing of the kind
 def test_the_sweep_over_batches(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One kind of kernels has no memory for two pairs, which is a line and not the end."""
     config, folder = small
@@ -164,6 +167,7 @@ def test_the_sweep_over_batches(small: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert all(row[1].endswith("%") for row in profile)
 
 
+@pytest.mark.parametrize("small", ["sdxl"], indirect=True)
 def test_a_fresh_adapter_alone_has_small_logits(small: Any) -> None:
     """So that the column of the sweep can tell."""
     config, folder = small
