@@ -197,8 +197,9 @@ def test_an_unsuitable_python_is_refused(set_up: SetUp, tmp_path: Path) -> None:
 FAKE_MAKE = """\
 #!/bin/sh
 case "$1" in
-    demo) [ -n "$NO_DEMO" ] || for name in cells.json report.html table.csv table.md effects.png gallery.png; do
-              mkdir -p runs/sweeps/demo@emoji && echo x > "runs/sweeps/demo@emoji/$name"; done ;;
+    demo) folder="runs/sweeps/demo@emoji+evaluation.prompts_per_split=24,training.steps=10"
+          [ -n "$NO_DEMO" ] || for name in cells.json report.html table.csv table.md effects.png gallery.png; do
+              mkdir -p "$folder" && echo x > "$folder/$name"; done ;;
     test) echo "$SUMMARY"; exit "$RESULT" ;;
 esac
 """
