@@ -70,7 +70,7 @@ check: ## lint, types, and the tests that are not slow: before every commit: [AR
 	$(SETUP)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/mypy --num-workers 2
+	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow" --ignore tests/slurm $(ARGS)
 
 test: ## all tests, four at a time, since many wait for other processes: [ARGS=]
@@ -104,7 +104,7 @@ lint: ## ruff: rules and format
 
 types: ## mypy, strict
 	$(SETUP)
-	@$(BIN)/mypy --num-workers 2
+	@$(BIN)/mypy
 
 lock: ## update requirements.lock after a change in pyproject.toml; UPGRADE=1 takes the newest versions
 	$(SETUP)
