@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,7 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
     held_out = tmp_path / "held_out.csv"
     rows = "".join(f"{split},{split} prompt,{split}\n" for split in ("evaluation", "seen", "validation"))
     held_out.write_text(f"prompt_id,caption,split\n{rows}")
+    unmoved: dict[str, Any] = {}  # the keys of what several fields start from
     for name, info in schema_fields().items():
         if info.kind is not Kind.MEANING:
             continue
@@ -143,7 +145,9 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
             if name == "evaluation.embedder":
                 base |= {"generation.images_per_prompt": 2}
             try:
-                moved |= keys(base) != keys({**base, name: _other(info.name, base[name])})
+                start = json.dumps(base)
+                unmoved[start] = unmoved.get(start) or keys(base)
+                moved |= unmoved[start] != keys({**base, name: _other(info.name, base[name])})
             except Exception as error:  # a member that does not exist also shows that it is read
                 moved |= any(words in str(error) for words in ("unknown", "no prompt of split"))
             if moved:
