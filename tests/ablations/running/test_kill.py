@@ -20,7 +20,7 @@ import pytest
 from tests.ablations.kill import Kill, run_with_kills, tree
 from tests.ablations.tiny_project import ROOT, SWEEP, make_project
 
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "2"))
 RESULTS = ("cells.json", "table.csv", "table.md", "effects.png", "gallery.png")
 COMMAND = [sys.executable, "-m", "ablations.cli", "run", "small"]
 ENV = {"PYTHONPATH": str(ROOT)}
