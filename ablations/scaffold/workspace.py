@@ -55,7 +55,7 @@ def make_workspace(folder: Path) -> list[Path]:
                 each.mkdir(parents=True)
                 written.append(each)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{error.filename}: is no folder; choose another place") from None
+        raise UserError(f"{error.filename}: is not a folder; choose another place") from None
     for name, text in _FILES.items():
         if not (folder / name).exists():
             (folder / name).write_text(text, encoding="utf-8")
