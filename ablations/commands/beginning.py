@@ -28,7 +28,7 @@ def experiment(
     prompts: Annotated[str | None, typer.Option(help="Evaluation prompts, by whose images cells are compared.")] = None,
     reader: Annotated[str | None, typer.Option(help="Layout of the data; recognised if not given.")] = None,
 ) -> None:
-    """Write a complete experiment with comments, from what the data, the model and the reward models say."""
+    """Write an experiment with every field and comments, filled in from the data, the model and the reward models."""
     from ablations.scaffold import experiment as writing
     from ablations.scaffold.findings import find
     from qsd.config.find import EXPERIMENTS, is_name

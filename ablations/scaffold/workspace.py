@@ -21,9 +21,9 @@ Run all commands in this folder.
 
 | folder | content |
 |---|---|
-| `sweeps/` | a question and what varies, a file each |
-| `experiments/` | what is held fixed, a file each; `clusters/` has profiles of SLURM sites |
-| `members/` | own losses, metrics, normalizations, strategies, scorers and readers, a file each |
+| `sweeps/` | a question and what varies, one file each |
+| `experiments/` | what is held fixed, one file each; `clusters/` has profiles of SLURM sites |
+| `members/` | own losses, metrics, normalizations, strategies, scorers and readers, one file each |
 | `runs/` | results |
 
 A file `members/losses/mine.py` that defines `LOSS` is the loss `mine`; files of the package, such as
