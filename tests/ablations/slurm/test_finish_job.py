@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ablations.running import finalize
 from ablations.slurm import finish_job
 from tests.ablations import tuned_stages
 
@@ -34,8 +35,8 @@ def test_the_last_job_names_the_command_with_the_settings_of_the_launch(
     path = tmp_path / "finish.json"
     path.write_text(json.dumps(content | {"arguments": {**arguments, "seeds": [0], "table": tuned_stages.HERE}}))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(finish_job.finalize, "refresh_cells", lambda *_: None)
-    monkeypatch.setattr(finish_job.finalize, "any_evaluated", lambda *_: False)
+    monkeypatch.setattr(finalize, "refresh_cells", lambda *_: None)
+    monkeypatch.setattr(finalize, "any_evaluated", lambda *_: False)
     monkeypatch.setattr("ablations.tracking.project.project_sweep", lambda *_, **__: None)
     monkeypatch.setattr(finish_job, "push_line", lambda _runs, _folder, _wandb, command: command)
     finish_job.run(str(path))
