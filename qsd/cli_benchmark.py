@@ -36,7 +36,7 @@ def hps(
     ] = None,
     baseline: Annotated[Path | None, typer.Option(help="Result to compare with, prompt by prompt.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="dotted.name=value over the experiment.")
+        list[str] | None, typer.Option("--set", "-s", help="dotted.name=value replaces a field of the experiment.")
     ] = None,
 ) -> None:
     """HPS v2: one image per prompt, scored x 100, mean and spread of ten groups per style."""

@@ -59,5 +59,5 @@ def validate(
         validation = validate(source, threads, report)
     for line in validation.lines():
         print(line)
-    print(f"{path}: {'good' if validation.passed else 'not good'}, read as {name}")
+    print(f"{path}: {'valid' if validation.passed else 'not valid'}, read as {name}")
     raise typer.Exit(0 if validation.passed else 1)

@@ -40,8 +40,12 @@ def accuracy(
         str | None, typer.Option(help="hps_v2, image_reward or pairs; by default that of the layout.")
     ] = None,
     reader: Annotated[str | None, typer.Option(help="Layout of preference pairs; detected if not given.")] = None,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="pairs: |p0 - p1| up to it predicts a tie.")] = 0.0,
-    validation: Annotated[Path | None, typer.Option(help="pairs: data set that chooses the threshold.")] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Protocol pairs: |p0 - p1| up to this value predicts a tie.")
+    ] = 0.0,
+    validation: Annotated[
+        Path | None, typer.Option(help="Protocol pairs: data set on which the threshold is chosen.")
+    ] = None,
     max_refused: Annotated[float, typer.Option(min=0, max=1, help="Largest accepted share of damaged groups.")] = 0.02,
     batch: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",

@@ -24,12 +24,14 @@ def step_reward(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the result; continued if it was interrupted.")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="dotted.name=value over the experiment.")
+        list[str] | None, typer.Option("--set", "-s", help="dotted.name=value replaces a field of the experiment.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the result that is in --out.")] = False,
-    states: Annotated[int, typer.Option(help="States x_t for each number of steps left; even.")] = 100,
-    rollouts: Annotated[int, typer.Option(help="From each state, for the expected final reward.")] = 100,
-    steps_left: Annotated[str, typer.Option(help="Sampler steps from the states to the image, by comma.")] = "12,8,4,1",
+    states: Annotated[int, typer.Option(help="States x_t for each number of steps left; an even number.")] = 100,
+    rollouts: Annotated[int, typer.Option(help="Rollouts from each state, for the expected final reward.")] = 100,
+    steps_left: Annotated[
+        str, typer.Option(help="Sampler steps from the states to the image, separated by commas.")
+    ] = "12,8,4,1",
 ) -> None:
     """The reward of the predicted clean image (TailorPO's Eq. 12) against the expected final reward."""
     from qsd.config.assignments import assignments

@@ -48,7 +48,7 @@ def binaries() -> Iterator[Finding]:
         fix = "run ablate on a login node of the cluster, or load its SLURM module"
         yield Finding(FAIL, "slurm", f"not on PATH: {', '.join(missing)}", fix)
         return
-    yield Finding(OK, "slurm", f"{', '.join(_NEEDED)} are there")
+    yield Finding(OK, "slurm", f"{', '.join(_NEEDED)} were found")
     if _output("sacct", "--noheader", "--jobs=1") is None:
         yield Finding(OK, "accounting", "sacct does not answer; states come from the project's files and squeue")
     else:
@@ -73,11 +73,13 @@ def controller(profile: Profile) -> Iterator[Finding]:
             fix = f"lower {field}, or leave it null: the controller is asked then"
             yield Finding(WARN, field, f"{ours:,} in {profile.path}, {name} is {int(theirs):,} here", fix)
         else:
-            yield Finding(OK, field, f"{name} {theirs or 'unknown'}" + (f", at most {ours:,} asked" if ours else ""))
+            yield Finding(
+                OK, field, f"{name} {theirs or 'unknown'}" + (f", at most {ours:,} requested" if ours else "")
+            )
 
 
 def partitions(profile: Profile) -> Iterator[Finding]:
-    """Whether every kind of stage is sent to a partition that is there, is up, is long enough and has GPUs if asked."""
+    """Whether every kind of stage is sent to a partition that is there, is up, is long enough and has the GPUs."""
     text = _output("sinfo", "--noheader", "--format=%P|%a|%l|%G")
     if text is None:
         yield Finding(FAIL, "partitions", "sinfo does not answer", "try 'sinfo'")
@@ -126,15 +128,17 @@ def _partition_finding(resources: Resources, stages: str, known: dict[str, Parti
     if not partition.up:
         return Finding(WARN, check, f"{partition.name} is not up: jobs will wait", "'sinfo' shows its state")
     if partition.minutes is not None and resources.minutes > partition.minutes:
-        text = f"{resources.minutes} min asked, {partition.name} allows {partition.minutes:.0f}"
-        return Finding(FAIL, check, text, "lower 'minutes': a stage that needs longer is interrupted and goes on")
+        text = f"{resources.minutes} min requested, {partition.name} allows {partition.minutes:.0f}"
+        return Finding(
+            FAIL, check, text, "lower 'minutes': a stage that needs longer is interrupted, requeued and continued"
+        )
     if resources.gpus and not any("gpu" in gres for gres in partition.gres):
         fix = "choose another partition, or set gpus: 0"
-        return Finding(FAIL, check, f"{resources.gpus} GPUs asked, {partition.name} offers none", fix)
+        return Finding(FAIL, check, f"{resources.gpus} GPUs requested, {partition.name} offers none", fix)
     if resources.gpu_type and not any(resources.gpu_type in gres for gres in partition.gres):
         offered = ", ".join(sorted({gres for gres in partition.gres if "gpu" in gres}))
         return Finding(
-            FAIL, check, f"GPU type '{resources.gpu_type}' asked, {partition.name} has {offered}", "set gpu_type"
+            FAIL, check, f"GPU type '{resources.gpu_type}' requested, {partition.name} has {offered}", "set gpu_type"
         )
     return Finding(OK, check, f"{partition.name}: {resources}")
 

@@ -40,7 +40,7 @@ def python() -> Iterator[Finding]:
 def packages(lock: Path = LOCK) -> Iterator[Finding]:
     """Compare installed packages with the lock; a locked package that is not installed is for another platform."""
     if not lock.is_file():
-        yield Finding(WARN, "packages", f"there is no {lock} here", "run ablate in the project's folder")
+        yield Finding(WARN, "packages", f"{lock} is not in this folder", "run ablate in the project's folder")
         return
     locked: dict[str, set[str]] = {}
     for match in map(_PINNED.match, lock.read_text(encoding="utf-8").splitlines()):
@@ -53,9 +53,9 @@ def packages(lock: Path = LOCK) -> Iterator[Finding]:
     ]
     if mismatched:
         examples = ", ".join(mismatched[:_SHOWN]) + (", ..." if len(mismatched) > _SHOWN else "")
-        yield Finding(WARN, "packages", f"{len(mismatched)} are not of the version in {lock}: {examples}", _RENEW)
+        yield Finding(WARN, "packages", f"{len(mismatched)} differ from the version in {lock}: {examples}", _RENEW)
     else:
-        yield Finding(OK, "packages", f"{len(present)} of the versions in {lock}")
+        yield Finding(OK, "packages", f"{len(present)} have the versions in {lock}")
 
 
 def members() -> Iterator[Finding]:

@@ -10,13 +10,13 @@ import typer
 from ablations.commands.common import app
 from qsd.errors import UserError
 
-new = typer.Typer(help="Write a file to begin with: an experiment.", no_args_is_help=True, rich_markup_mode=None)
+new = typer.Typer(help="Write a first file: an experiment.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(new, name="new")
 
 
 @new.callback()
 def _group() -> None:
-    """Write a file to begin with: an experiment."""
+    """Write a first file: an experiment."""
 
 
 @new.command()
@@ -25,10 +25,10 @@ def experiment(
     data: Annotated[str, typer.Option(help="File or folder with preference pairs.", show_default=False)],
     model: Annotated[str, typer.Option(help="Diffusers folder, or hub name with @revision.", show_default=False)],
     weights: Annotated[str | None, typer.Option(help="Folder with one folder per reward model.")] = None,
-    prompts: Annotated[str | None, typer.Option(help="Prompts that compare cells.")] = None,
+    prompts: Annotated[str | None, typer.Option(help="Evaluation prompts, by whose images cells are compared.")] = None,
     reader: Annotated[str | None, typer.Option(help="Layout of the data; recognised if not given.")] = None,
 ) -> None:
-    """Write a complete experiment with comments, from what the data, the model and the reward models say."""
+    """Write an experiment with every field and comments, filled in from the data, the model and the reward models."""
     from ablations.scaffold import experiment as writing
     from ablations.scaffold.findings import find
     from qsd.config.find import EXPERIMENTS, is_name
@@ -51,7 +51,7 @@ def experiment(
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; made if it is not there.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; created if it does not exist.")],
 ) -> None:
     """Make a folder for sweeps, experiments, and losses, metrics, strategies and reward models of your own."""
     from ablations.scaffold.workspace import make_workspace

@@ -59,7 +59,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         "-s",
-        help="dotted.name=value for all cells, over the experiment; may be repeated.",
+        help="dotted.name=value replaces a field in all cells; may be repeated.",
         autocompletion=completion.fields,
     ),
 ]

@@ -84,7 +84,7 @@ def run(
         _report(plan, store, result.failures, problems)
         return EXIT_FAILED
     if only is not None and _left(plan, store)[0]:
-        print("done; other stages of the sweep are not: 'ablate run' goes on with them")
+        print("done; other stages of the sweep are not: 'ablate run' continues with them")
     print(sharing_line(plan))
     if line := push_line(store.root, folder, tracking_settings(plan.cells[0].values), _push_command(plan)):
         print(line)

@@ -49,7 +49,7 @@ def run(
         find_profile(cluster)  # planning can take seconds; a wrong name should be reported before
     chosen_gpus = local_gpus(gpus)
     if on_terminal() and not dry_run:
-        print(f"planning {name}; large files are read once for their digests, which are remembered", flush=True)
+        print(f"planning {name}; large files are read once for their digests, which are then cached", flush=True)
     sweep_plan, store = planned(name, experiment, runs, seeds, settings)
     if dry_run:
         _print_scripts(sweep_plan, store, cluster, canary)

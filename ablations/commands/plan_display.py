@@ -128,7 +128,7 @@ def _print_estimate(costs: Mapping[str, Any], part: str = "") -> None:
     if part:
         return
     if any("model" in kind["from"] for kind in kinds.values()):
-        print("'model': no comparable run recorded; rough estimate from model size (assumptions: docs/sweeps.md)")
+        print("'model': no comparable run recorded; rough estimate from model size (assumptions: docs/planning.md)")
     if any(AND_MODEL in origin for kind in kinds.values() for origin in kind["from"]):
         print("'model per item': the recorded runs were too small to show more than the start-up time")
 

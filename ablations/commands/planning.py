@@ -53,7 +53,7 @@ def plan(
     from qsd.stages import spec as stages
 
     if pilot is not None and variances is not None:
-        raise UserError("--pilot and --variances exclude each other")
+        raise UserError("--pilot and --variances cannot be used together")
     stated = None if variances is None else parse_variances(variances)
     wanted = None if detect is None else plan_power.parse_difference(detect)
     table = AbsentTable()
@@ -102,7 +102,7 @@ def cells(
     from ablations.planning import cells as listing
 
     if as_csv and as_json:
-        raise UserError("--csv and --json exclude each other")
+        raise UserError("--csv and --json cannot be used together")
     sweep_plan, _ = planned(name, experiment, runs, seeds, settings)
     if as_csv:
         print(listing.as_csv(sweep_plan), end="")

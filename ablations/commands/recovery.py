@@ -54,7 +54,7 @@ def retry(
     stay = ("other failed or diverged stage stays as it is", "other failed or diverged stages stay as they are")
     rest = f"; {format_count(choice.others, *stay)}" if choice.others else ""
     if not choice.failed:
-        print(f"nothing to try again{rest}")
+        print(f"nothing to retry{rest}")
         return
     for line in retrying.halve_batches(store, choice) if micro_batch_half else ():
         print(line)

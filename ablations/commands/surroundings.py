@@ -111,4 +111,4 @@ def prefetch(
             print(f"{required.what}: missing", flush=True)
             missing.append(str(error))
     if missing:
-        raise UserError(f"{len(missing)} of {len(needed)} are missing: {'; '.join(missing)}")
+        raise UserError(f"{len(missing)} of {len(needed)} required files or folders are missing: {'; '.join(missing)}")

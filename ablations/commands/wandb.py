@@ -29,11 +29,9 @@ def push(
     settings: Settings = None,
     project: Project = None,
     entity: Entity = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write the runs and list what would be uploaded; upload nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be uploaded; upload nothing.")] = False,
 ) -> None:
-    """Upload finished and running cells, and the report; again, only what has changed since."""
+    """Upload finished and running cells, and the report; a later push sends only what has changed."""
     from ablations.tracking import destination, upload
     from ablations.tracking import project as projection
 
@@ -45,6 +43,9 @@ def push(
         raise UserError(f"there is no login for {destination.host()}; 'wandb login' stores one, '--dry-run' needs none")
     folder = _refreshed(plan, store)
     if values["tracking.wandb"] == "online":
+        if dry_run:
+            print(_listed(projection.pending(store.root, folder, "online"), place))
+            return
         sent = list(projection.send_news(store.root, folder, "online", project, entity))
         print(f"W&B: {_counted(sent)} sent to {place}, online as the experiment says")
         return
@@ -52,7 +53,7 @@ def push(
         print(f"written: {run_id}", flush=True)
     waiting = upload.to_upload(store.root, folder, place)
     if dry_run:
-        print("\n".join([*(f"to upload: {run_id}" for run_id in waiting), f"{_counted(waiting)} to upload to {place}"]))
+        print(_listed(waiting, place))
         return
     for run_id in upload.upload(folder, waiting, project, entity, place):
         print(f"uploaded: {run_id}", flush=True)
@@ -112,6 +113,11 @@ def _refreshed(plan: Plan, store: Store) -> Path:
         except UserError as error:
             print(f"no table: {error}", flush=True)
     return folder
+
+
+def _listed(run_ids: list[str], place: str) -> str:
+    """What ``--dry-run`` prints: the runs that would be uploaded, and their number."""
+    return "\n".join([*(f"to upload: {run_id}" for run_id in run_ids), f"{_counted(run_ids)} to upload to {place}"])
 
 
 def _counted(run_ids: list[str]) -> str:

@@ -1,7 +1,7 @@
 """What a stage costs when nothing of its kind was ever run: arithmetic on sizes, good to a small factor.
 
 The assumptions are the constants of this file and, for what depends on the base model, the figures of its family
-(``CostFigures`` in ``qsd.models.families``); ``docs/sweeps.md`` gives them in words.
+(``CostFigures`` in ``qsd.models.families``); ``docs/planning.md`` gives them in words.
 """
 
 from __future__ import annotations

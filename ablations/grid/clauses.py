@@ -47,9 +47,9 @@ def read_zip(node: Node, axes: Mapping[str, tuple[Any, ...]]) -> tuple[Mapping[s
         group: dict[str, tuple[Any, ...]] = {}
         for name, key, value in mapping(entry, "a zip group").items():
             if name in axes:
-                raise key.error(f"'{name}' is in axes and in zip; an axis varies in one way")
+                raise key.error(f"'{name}' is in axes and in zip; list it in one of them only")
             if any(name in other for other in groups):
-                raise key.error(f"'{name}' is in two zip groups; an axis varies in one way")
+                raise key.error(f"'{name}' is in two zip groups; list it in one of them only")
             group[name] = axis_values(name, key, value)
             first = next(iter(group))
             if len(group[name]) != len(group[first]):
@@ -82,7 +82,9 @@ def read_when(node: Node, groups: Sequence[Group]) -> dict[str, Choice]:
     try:
         in_order(groups, conditions_of)
     except CyclicError as error:
-        raise places[error.names[0]].error(f"a cyclic when: {error} (each exists only for some of the next)") from None
+        raise places[error.names[0]].error(
+            f"'when' is circular: {error} (each axis exists only for some values of the next)"
+        ) from None
     return conditions_of
 
 
@@ -100,7 +102,7 @@ def read_baseline(node: Node, groups: Sequence[Group], when: When) -> Point:
     places: dict[str, tuple[Node, Node]] = {}
     for name, key, value in mapping(node, "baseline").items():
         if name not in varies:
-            raise key.error(f"the baseline names '{name}', which is no axis of this sweep{suggest(name, varies)}")
+            raise key.error(f"the baseline names '{name}', which is not an axis of this sweep{suggest(name, varies)}")
         given[name] = axis_value(name, key, value)
         places[name] = key, value
         if given[name] not in varies[name]:
@@ -177,7 +179,7 @@ def _varies(groups: Iterable[Group]) -> dict[str, tuple[Any, ...]]:
 
 def _must_vary(name: str, key: Node, varies: Mapping[str, Any], clause: str, hint: str = "") -> None:
     if name not in varies:
-        raise key.error(f"'{clause}' names '{name}', which is no axis of this sweep{suggest(name, varies)}{hint}")
+        raise key.error(f"'{clause}' names '{name}', which is not an axis of this sweep{suggest(name, varies)}{hint}")
 
 
 def _listed_choice(node: Node, varies: Mapping[str, tuple[Any, ...]], clause: str) -> Choice:
@@ -188,7 +190,9 @@ def _listed_choice(node: Node, varies: Mapping[str, tuple[Any, ...]], clause: st
         choice[name] = axis_choice(name, key, value)
         for chosen in choice[name]:
             if chosen not in varies[name]:
-                raise value.error(f"{show(chosen)} is no value of axis '{name}' ({_listed(_distinct(varies[name]))})")
+                raise value.error(
+                    f"{show(chosen)} is not a value of axis '{name}' ({_listed(_distinct(varies[name]))})"
+                )
     return choice
 
 

@@ -125,7 +125,7 @@ def read_sweep(path: Path) -> Sweep:
     """
     root = load(path)
     if not _NAME.fullmatch(path.stem):
-        raise UserError(f"{path}: a sweep's file name may have letters, digits, '_', '-' and '.' only")
+        raise UserError(f"{path}: a sweep's file name may contain only letters, digits, '_', '-' and '.'")
     for name, key, _ in root.items():
         if name not in _KEYS:
             raise key.error(f"unknown key '{name}'{suggest(name, _KEYS)}; known: {', '.join(_KEYS)}")

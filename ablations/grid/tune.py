@@ -187,7 +187,7 @@ def _sampler(parts: Mapping[str, Node]) -> tuple[str, int]:
         return sampler, 0
     node = parts["sampler_seed"]
     if sampler != RANDOM:
-        raise node.error("sampler_seed has an effect with 'sampler: random' only; leave it out")
+        raise node.error("sampler_seed has an effect only with 'sampler: random'; leave it out")
     return sampler, _number(node, "sampler_seed is", 0, MOST_SEED)
 
 
@@ -221,7 +221,7 @@ def _entry(node: Node, budget: int, sampler: str, sampler_seed: int, set_elsewhe
 def _check_field(name: str, key: Node, set_elsewhere: Mapping[str, str]) -> None:
     """A field of the experiment that a cell's own stages read, and that the sweep sets nowhere else."""
     if name == REPLICATE:
-        raise key.error("'replicate' is no setting: replicates are the same recipe")
+        raise key.error("'replicate' is not a setting: replicates are the same recipe")
     info = axis_field(name, key)
     if name.partition(".")[0] in _NOT_TUNED or info.kind is Kind.LOCATION:
         raise key.error(

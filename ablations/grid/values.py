@@ -51,13 +51,15 @@ def axis_field(name: str, key: Node) -> FieldInfo:
             raise key.error(unknown_key(name))
         raise key.error(f"unknown axis '{name}'{suggest_field(name, known)}")
     if name == "seed":
-        raise key.error("'seed' is no axis; the training seeds are given by 'seeds'")
+        raise key.error("'seed' is not an axis; the training seeds are given by 'seeds'")
     if name == "adapter":
-        raise key.error("'adapter' is no axis; the base model is always a cell")
+        raise key.error("'adapter' is not an axis; the base model is always a cell")
     if name == "evaluation.embedder":
-        raise key.error(f"'{name}' is no axis: distances by two embedders do not compare; set it in the experiment")
+        raise key.error(
+            f"'{name}' is not an axis: distances by two embedders cannot be compared; set it in the experiment"
+        )
     if info.kind is Kind.EXECUTION:
-        raise key.error(f"'{name}' only changes how a stage runs, not its result; it is no axis")
+        raise key.error(f"'{name}' only changes how a stage runs, not its result; it cannot be an axis")
     return info
 
 

@@ -48,7 +48,7 @@ def _reasons(node: StageNode, store: Store, state: str, cell: Cell) -> Iterator[
         yield "not run yet"
     nearest = _nearest(node, store)
     if nearest is None:
-        yield f"no {node.stage} has been finished in this store"
+        yield f"no {node.stage} stage has finished in this store"
         return
     yield f"nearest finished: {node.stage} {nearest.key[:12]}"
     for line in _differences(node, nearest, cell):
@@ -79,17 +79,17 @@ def _changed(expected: Mapping[str, Any], recorded: Mapping[str, Any]) -> Iterat
 
 def _differences(node: StageNode, record: Record, cell: Cell) -> Iterator[str]:
     if node.version != record.version:
-        yield f"stage version: wanted {node.version}, there {record.version} (the code of this stage has changed)"
+        yield f"stage version: wanted {node.version}, found {record.version} (the code of this stage has changed)"
     for name, ours, theirs in _changed(node.meaning, record.meaning):
         code = " (the code of this member has changed)" if name.endswith(".source") and ours and theirs else ""
-        yield f"{name}: wanted {_value(name, ours)}, there {_value(name, theirs)}{code}"
+        yield f"{name}: wanted {_value(name, ours)}, found {_value(name, theirs)}{code}"
     for name, ours, theirs in _changed(node.inputs, record.inputs):
         if theirs is _ABSENT:
-            yield f"input {name}: wanted {ours[:12]}, there not used"
+            yield f"input {name}: wanted {ours[:12]}, not used there"
         elif ours is _ABSENT:
-            yield f"input {name}: not used, there {theirs[:12]}"
+            yield f"input {name}: not wanted, found {theirs[:12]}"
         else:
-            yield f"input {name}: wanted {ours[:12]}, there {theirs[:12]} (see {name} of {cell.name} above)"
+            yield f"input {name}: wanted {ours[:12]}, found {theirs[:12]} (see {name} of {cell.name} above)"
 
 
 def _value(name: str, value: Any) -> str:

@@ -63,7 +63,7 @@ def seed_line(progress: Progress, cell: Cell) -> str:
     needed = int(cell.seed or 0) < progress.needed(cell.name)
     if cell.name == progress.baseline:
         if needed:
-            return "baseline: as many seeds as the cell with most"
+            return "baseline: as many seeds as the cell that has most"
         return _later(progress) if looks.open_cells else "not needed: all comparisons have stopped"
     state = looks.cells[cell.name]
     if state.reason == OPEN:

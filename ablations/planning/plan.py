@@ -105,7 +105,7 @@ class Plan:
     def notices(self) -> tuple[str, ...]:
         """What a user should know before a run: merged cells, nothing to compare, and names that may change content."""
         alone = len({cell.name for cell in self.trained}) == 1
-        only = ("there is only the baseline; nothing to compare with it but the base model",) if alone else ()
+        only = ("the baseline is the only cell, so it is compared with the base model alone",) if alone else ()
         return (*self.grid.notices, *only, *self._moving_names())
 
     def _moving_names(self) -> list[str]:

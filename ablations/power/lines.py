@@ -42,7 +42,7 @@ def power_lines(power: Mapping[str, Any], sweep: str) -> Iterator[str]:
         yield (
             f"warning: this sweep can miss a difference as large as the largest that earlier sweeps found, "
             f"{_number(largest['difference'])} ({largest['cell']} in {largest['sweep']}); "
-            f"'ablate plan {sweep} --detect {_number(largest['difference'])}' says what it takes to see it"
+            f"'ablate plan {sweep} --detect {_number(largest['difference'])}' shows what would detect it"
         )
 
 

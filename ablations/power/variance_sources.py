@@ -111,7 +111,7 @@ def _none(plan: Plan, families: Sequence[FinishedFamily], judged: Judged) -> str
         return f"unknown: {_rewrite(families[0])}"
     return (
         f"unknown: no sweep of {plan.experiment} in this store has finished comparisons under {_described(judged)}; "
-        "a sweep with two or more seeds, --pilot, --variances or 'variances' in the sweep's file would give it"
+        "run one with two or more seeds, or give --pilot, --variances or 'variances' in the sweep's file"
     )
 
 

@@ -68,9 +68,9 @@ def cancel(plan: Plan, store: Store, cells: Collection[Cell] | None = None) -> I
 
         scancel(*jobs)
         if query.states(jobs) is None:
-            yield "the scheduler does not answer; the jobs may still run: give the same command again"
+            yield "the scheduler does not answer; the jobs may still run: run the same command again"
     if not alive and not jobs:
-        yield "nothing of this sweep runs or waits"
+        yield "nothing of this sweep is running or queued"
 
 
 def _last_jobs(plan: Plan, store: Store) -> list[str]:

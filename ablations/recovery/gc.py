@@ -41,10 +41,10 @@ KINDS = {
     "records": "jobs, adjustments and stops of stages that no sweep refers to; claims on stages that are done",
     "shared": "common work of stages that are done, or that no sweep refers to, such as shards of scores",
     "reference errors": "of untouched models, when no training is left to share them",
-    "damaged": "artefacts that were found damaged, and made anew",
+    "damaged": "artefacts that were found damaged, and computed again",
     "rehearsals": "of 'ablate dryrun' and canaries",
-    "launches": "scripts, pickles and logs of submissions of which nothing is alive, and older ones' records",
-    "snapshots": "code of submissions of which nothing is alive",
+    "launches": "scripts, pickles and logs of submissions with no live process or job, and records of older ones",
+    "snapshots": "code of submissions with no live process or job",
     "trash": "left by a deletion that was killed",
 }
 """Kind of items -> why they can go."""

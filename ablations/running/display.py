@@ -165,9 +165,7 @@ class Lines(_Messages):
             if not self._unreadable:
                 self._unreadable = True
                 with suppress(OSError):
-                    note = (
-                        f"note: the output cannot be written ({error.strerror}); the run goes on, see 'ablate status'"
-                    )
+                    note = f"note: output cannot be written ({error.strerror}); the run continues, see 'ablate status'"
                     print(note, file=sys.stderr, flush=True)
 
     def begin(self, total: int, done: int) -> None:

@@ -265,7 +265,9 @@ class _Loop:
             hint = "; the machine may be out of memory, try --jobs 1" if -code == signal.SIGKILL else ""
             return f"killed by {name}{hint}"
         if code == EXIT_UNKNOWN:
-            return "killed, because the process that it was forked from was killed; the same command goes on with it"
+            return (
+                "killed, because the process that it was forked from was killed; the same command continues from here"
+            )
         folder = attempts.latest(self._store, node.stage, node.key)
         ending = attempts.outcome(folder) if folder else None
         if ending is None and shutil.disk_usage(self._store.root).free < _FULL_BYTES:

@@ -91,8 +91,8 @@ class Workers:
                 return
             time.sleep(_PAUSE_S)
         raise UserError(
-            "the process that starts attempts ends before it has started one: an import fails or is killed; 'ablate "
-            "doctor' checks this machine, and python -c 'import torch, diffusers' shows what the import says"
+            "the process that starts attempts ended before it started one: an import failed or was killed; 'ablate "
+            "doctor' checks this machine, and python -c 'import torch, diffusers' shows the error"
         )
 
     def signal(self, identity: int, number: int) -> None:

@@ -21,9 +21,9 @@ Run all commands in this folder.
 
 | folder | content |
 |---|---|
-| `sweeps/` | a question and what varies, a file each |
-| `experiments/` | what is held fixed, a file each; `clusters/` has profiles of SLURM sites |
-| `members/` | own losses, metrics, normalizations, strategies, scorers and readers, a file each |
+| `sweeps/` | a question and what varies, one file each |
+| `experiments/` | what is held fixed, one file each; `clusters/` has profiles of SLURM sites |
+| `members/` | own losses, metrics, normalizations, strategies, scorers and readers, one file each |
 | `runs/` | results |
 
 A file `members/losses/mine.py` that defines `LOSS` is the loss `mine`; files of the package, such as
@@ -55,7 +55,7 @@ def make_workspace(folder: Path) -> list[Path]:
                 each.mkdir(parents=True)
                 written.append(each)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{error.filename}: is no folder; choose another place") from None
+        raise UserError(f"{error.filename}: is not a folder; choose another place") from None
     for name, text in _FILES.items():
         if not (folder / name).exists():
             (folder / name).write_text(text, encoding="utf-8")

@@ -142,7 +142,7 @@ class _Supervisor:
         if stuck:
             return self._give_up(stuck)
         if requeue.wanted(self._signals) and requeue.requeue():
-            print("requeued: it goes on from here", flush=True)
+            print("requeued: it continues from here", flush=True)
         return attempt.EXIT_BUSY
 
     def _give_up(self, reason: str) -> int:

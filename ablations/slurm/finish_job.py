@@ -9,10 +9,12 @@ The tables are of what is evaluated by then, whatever failed or diverged.
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablations.files import read_json
+from ablations.grid.settings import options
 from ablations.planning.needed import progress_lines
 from ablations.running import finalize
 from ablations.running.archive import CELLS
@@ -21,6 +23,9 @@ from ablations.slurm.resubmit import planned_again, resubmit
 from ablations.store.artefacts import Store
 from ablations.store.jobs import load_table
 from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def run(path: str) -> None:
@@ -69,7 +74,13 @@ def _show(content: dict[str, Any]) -> None:
     else:
         print("no table yet: no cell is evaluated", flush=True)
     project_sweep(runs, folder, **content["wandb"])
-    arguments = content["arguments"]
-    other = f" --experiment {arguments['experiment']}" if arguments["experiment"] else ""
-    if line := push_line(runs, folder, content["wandb"], f"ablate wandb push {arguments['name']}{other}"):
+    if line := push_line(runs, folder, content["wandb"], _push_command(content["arguments"])):
         print(line, flush=True)
+
+
+def _push_command(arguments: Mapping[str, Any]) -> str:
+    """The command that uploads the launch's runs; without its settings it would be about another folder."""
+    words = ["ablate", "wandb", "push", arguments["name"]]
+    if arguments["experiment"]:
+        words += ["--experiment", arguments["experiment"]]
+    return f"{shlex.join(words)} {options(arguments.get('settings') or {})}".strip()

@@ -232,12 +232,12 @@ def _environment(node: Node) -> dict[str, str]:
         if not _VARIABLE.fullmatch(name):
             raise key.error(f"'{name}' is not a name of a variable")
         if secret_variable(name):
-            raise key.error(f"'{name}' looks like a secret; a profile is no place for one (docs/slurm.md)")
+            raise key.error(f"'{name}' looks like a secret; keep secrets out of profiles (docs/slurm.md)")
         if value.value is None or isinstance(value.value, list | dict):
             raise value.error(f"the variable {name} must be text or a number, not {show(value.plain())}")
         variables[name] = value.text  # not what YAML makes of 12.10, 00123, 1e6 or a date
         if url_with_password(variables[name]):
-            raise value.error(f"the variable {name} holds a password; a profile is no place for one (docs/slurm.md)")
+            raise value.error(f"the variable {name} holds a password; keep secrets out of profiles (docs/slurm.md)")
     return variables
 
 

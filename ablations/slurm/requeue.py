@@ -54,7 +54,9 @@ def stuck(job: Job) -> str | None:
         return None
     last = stops[-1]
     place = f"{last['done']} of {last['total']} {last['unit']}" if last["done"] else "its beginning"
-    return f"{NO_PROGRESS}: stopped at {place} again, and nothing moved since the stop before; give the stage more time"
+    return (
+        f"{NO_PROGRESS}: stopped at {place} again, without progress since the previous stop; give the stage more time"
+    )
 
 
 def wanted(signals: Sequence[int]) -> bool:

@@ -63,7 +63,7 @@ def free(jobs: Mapping[str, str]) -> int:
     try:
         scontrol([f"update jobid={job} dependency=" for job in jobs.values()])
     except RefusedError as error:  # most likely one has begun in the meantime; the others are free
-        print(f"warning: not every job that waits in vain could be freed: {error}", flush=True)
+        print(f"warning: not every job that waits in vain could be released: {error}", flush=True)
     return len(jobs)
 
 

@@ -77,8 +77,8 @@ class Submitted:
             lines.append(f"{self.queued:,} stages were in the queue already")
         if self.freed:
             lines.append(
-                f"{self.freed:,} of these waited for jobs that have not ended for SLURM, though their stages are done; "
-                "they wait no more"
+                f"{self.freed:,} of these waited for jobs that SLURM has not seen end, although their stages are done; "
+                "they are released"
             )
         if self.later:
             lines.append(f"{self.later:,} stages are beyond the limit of the queue; the last job submits them")

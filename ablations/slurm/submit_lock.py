@@ -24,7 +24,7 @@ def submit_lock(store: Store) -> Iterator[None]:
         if holder is not None and not announced:
             print(
                 f"another launch is submitting ({holder}); waiting for it. "
-                f"If that process is no more, remove {store.claims.folder / _KEY}",
+                f"If that process no longer exists, remove {store.claims.folder / _KEY}",
                 flush=True,
             )
             announced = True

@@ -57,5 +57,5 @@ def notice(sweep: str, labels: Iterable[str]) -> str:
     more = f"; and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
     return (
         f"diverged, which is a result and not tried again: {shown}{more} "
-        f"('ablate retry {sweep} --cause {CAUSE}' tries again)"
+        f"('ablate retry {sweep} --cause {CAUSE}' runs it again)"
     )

@@ -35,4 +35,4 @@ def variants_note(store: Store, plan: Plan) -> str | None:
     if not others:
         return None
     listed = "; ".join(options(settings) for settings in others[:_SHOWN]) + ("; ..." if len(others) > _SHOWN else "")
-    return f"note: {typed(plan.sweep)} was also run with {listed}; give the same to see that run"
+    return f"note: {typed(plan.sweep)} was also run with {listed}; use the same options to see that run"

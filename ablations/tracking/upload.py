@@ -95,7 +95,7 @@ def _reason(output: str) -> str:
     """The error that wandb printed, in one line; it may follow or precede other lines."""
     lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"(wandb: )?(ERROR|Error|panic)\b", line) and "error logs" not in line]
-    text: str = shareable((errors or lines or ["wandb sync said nothing"])[-1])
+    text: str = shareable((errors or lines or ["wandb sync printed nothing"])[-1])
     return text[:_MOST_LETTERS]
 
 

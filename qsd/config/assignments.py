@@ -24,7 +24,7 @@ def assignments(settings: Sequence[str], schema: type = ExperimentConfig) -> dic
     for setting in settings:
         name, value = assignment(setting)
         if name in values:
-            raise UserError(f"--set {name} is given twice; leave the one that is meant")
+            raise UserError(f"--set {name} is given twice; keep one of them")
         info = fields_of(schema).get(name)
         if info is None:
             raise UserError(f"--set {setting}: {unknown_key(name, schema)}")

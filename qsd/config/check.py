@@ -126,7 +126,7 @@ def _text_problem(info: FieldInfo, value: str) -> str | None:
     registry = registry_of(info)
     if info.registry == _REWARD_MODELS and value in MEASURES:
         return (
-            f"{value!r} is no reward model but a measure of images, which evaluation.embedder adds to the scores; a "
+            f"{value!r} is not a reward model but a measure of images, which evaluation.embedder adds to the scores; a "
             "reward model of this name must be renamed"
         )
     if registry is not None and value not in registry.names():

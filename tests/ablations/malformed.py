@@ -99,11 +99,11 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
         "4:3",
         "'training.micro_batch' only changes how a stage runs",
     ),
-    "seed as axis": (HEAD + "axes:\n  seed: [1, 2]\n" + TAIL, "4:3", "'seed' is no axis"),
+    "seed as axis": (HEAD + "axes:\n  seed: [1, 2]\n" + TAIL, "4:3", "'seed' is not an axis"),
     "embedder as axis": (
         HEAD + "axes:\n  evaluation.embedder: [clip_emoji]\n" + TAIL,
         "4:3",
-        "'evaluation.embedder' is no axis: distances by two embedders do not compare; set it in the experiment",
+        "'evaluation.embedder' is not an axis: distances by two embedders cannot be compared; set it in the experiment",
     ),
     "embedder without embeddings": (
         whole(more="overrides: {evaluation.embedder: aesthetic_emoji}"),
@@ -113,9 +113,9 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "a measure as reward model": (
         whole(axes="axes: {reward.model: [clip_emoji, diversity]}"),
         "3:35",
-        "'diversity' is no reward model but a measure of images",
+        "'diversity' is not a reward model but a measure of images",
     ),
-    "adapter as axis": (HEAD + "axes:\n  adapter: [none]\n" + TAIL, "4:3", "'adapter' is no axis"),
+    "adapter as axis": (HEAD + "axes:\n  adapter: [none]\n" + TAIL, "4:3", "'adapter' is not an axis"),
     "axis is a scalar": (
         HEAD + "axes:\n  quality.metric: product\n" + TAIL,
         "4:19",
@@ -172,7 +172,7 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "baseline names no axis": (
         whole(baseline="baseline: {quality.metrics: product}"),
         "4:12",
-        "the baseline names 'quality.metrics', which is no axis of this sweep (did you mean 'quality.metric'?)",
+        "the baseline names 'quality.metrics', which is not an axis of this sweep (did you mean 'quality.metric'?)",
     ),
     "baseline is no cell": (
         whole(baseline="baseline: {quality.metric: winner_only}"),
@@ -290,7 +290,7 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "axis in axes and in zip": (
         whole(zip="zip:\n  - {quality.metric: [product], lora.rank: [4]}"),
         "7:6",
-        "'quality.metric' is in axes and in zip; an axis varies in one way",
+        "'quality.metric' is in axes and in zip; list it in one of them only",
     ),
     "axis in two zip groups": (
         whole(zip="zip:\n  - {lora.rank: [4], lora.alpha: [4]}\n  - {lora.rank: [8], loss.beta: [4]}"),
@@ -325,12 +325,12 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "exclude of no axis": (
         losses("exclude:\n  - {loss.nam: sft}"),
         "7:6",
-        "'exclude' names 'loss.nam', which is no axis of this sweep (did you mean 'loss.name'?)",
+        "'exclude' names 'loss.nam', which is not an axis of this sweep (did you mean 'loss.name'?)",
     ),
     "exclude of no value of the axis": (
         losses("exclude:\n  - {lora.rank: [8, 16]}"),
         "7:17",
-        "16 is no value of axis 'lora.rank' (4, 8)",
+        "16 is not a value of axis 'lora.rank' (4, 8)",
     ),
     "exclude of an unknown loss": (
         losses("exclude:\n  - {loss.name: dpoo}"),
@@ -359,7 +359,7 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "include of no axis": (
         losses("include:\n  - {selection.strategy: random}"),
         "7:6",
-        "'include' names 'selection.strategy', which is no axis of this sweep (a control may set other fields)",
+        "'include' names 'selection.strategy', which is not an axis of this sweep (a control may set other fields)",
     ),
     "include of a value out of range": (
         losses("include:\n  - {lora.rank: [16, 5000]}"),
@@ -381,12 +381,12 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "when on an unknown axis": (
         losses("when:\n  loss.bet: {loss.name: dpo}"),
         "7:3",
-        "'when' names 'loss.bet', which is no axis of this sweep (did you mean 'loss.beta'?)",
+        "'when' names 'loss.bet', which is not an axis of this sweep (did you mean 'loss.beta'?)",
     ),
     "when of an unknown axis": (
         losses("when:\n  loss.beta: {loss.nam: dpo}"),
         "7:15",
-        "'when' names 'loss.nam', which is no axis of this sweep (did you mean 'loss.name'?)",
+        "'when' names 'loss.nam', which is not an axis of this sweep (did you mean 'loss.name'?)",
     ),
     "when without a condition": (losses("when:\n  loss.beta: {}"), "7:14", "the condition of 'loss.beta' is empty"),
     "when of a list": (losses("when:\n  loss.beta: [dpo]"), "7:14", "the condition of 'loss.beta' must be a mapping"),
@@ -398,13 +398,13 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "when of a value that is not listed": (
         losses("when:\n  loss.beta: {lora.rank: 16}"),
         "7:26",
-        "16 is no value of axis 'lora.rank' (4, 8)",
+        "16 is not a value of axis 'lora.rank' (4, 8)",
     ),
     "when on itself": (losses("when:\n  loss.beta: {loss.beta: 100}"), "7:15", "'loss.beta' cannot depend on itself"),
     "cyclic when": (
         losses("when:\n  loss.beta: {lora.rank: 4}\n  loss.name: {loss.beta: 100}\n  lora.rank: {loss.name: dpo}"),
         "8:3",
-        "a cyclic when: loss.name -> loss.beta -> lora.rank -> loss.name",
+        "'when' is circular: loss.name -> loss.beta -> lora.rank -> loss.name",
     ),
     "when within a zip group": (
         whole(

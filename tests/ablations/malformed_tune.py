@@ -100,7 +100,11 @@ TUNE: dict[str, tuple[str, str, str]] = {
     ),
     "a field of the data": (field("{data.flip_fraction: [1, 2]}"), "8:12", "'data.flip_fraction' is not tuned: what"),
     "a path": (field("{method.prompts: [a, b]}"), "8:12", "'method.prompts' is not tuned: what cells"),
-    "replicates": (field("{replicate: [1, 2]}"), "8:12", "'replicate' is no setting: replicates are the same recipe"),
+    "replicates": (
+        field("{replicate: [1, 2]}"),
+        "8:12",
+        "'replicate' is not a setting: replicates are the same recipe",
+    ),
     "an axis": (
         field("{quality.metric: [product, difference]}"),
         "8:12",

@@ -53,7 +53,7 @@ def test_a_diverged_training_is_submitted_again_only_if_asked(
     assert [cell["state"] for cell in content["cells"]] == ["finished", "diverged", "failed", "finished"]
     again = submit_plan(plan)
     assert again.jobs == 3, "only the failed training and what waits for it"
-    assert "not tried again: train beta=608 seed 0 ('ablate retry a --cause non-finite' tries again)" in str(again)
+    assert "not tried again: train beta=608 seed 0 ('ablate retry a --cause non-finite' runs it again)" in str(again)
     wait_for_end()
     diverged = next(cell.stages["train"].key for cell in plan.cells if cell.name == "beta=608")
     assert len(list(store.attempts("train", diverged).iterdir())) == 1

@@ -157,7 +157,7 @@ def test_packages_against_the_lock(tmp_path: Path) -> None:
     )
     (found,) = machine_checks.packages(lock)
     assert found.level == WARN
-    assert f"1 are not of the version in {lock}: pyyaml {metadata.version('pyyaml')}" in found.text
+    assert f"1 differ from the version in {lock}: pyyaml {metadata.version('pyyaml')}" in found.text
     lock.write_text(f"typer=={version} ; python_version < '3.12'\ntyper==99 ; python_version >= '3.12'\n")
     assert [found.level for found in machine_checks.packages(lock)] == [OK]
     assert [found.level for found in machine_checks.packages(tmp_path / "none")] == [WARN]
@@ -215,7 +215,9 @@ def test_prefetch_verifies_what_is_local(whole: Path, capsys: pytest.CaptureFixt
     captured = capsys.readouterr()
     assert "data.path: missing" in captured.out
     assert "evaluation.prompts: world/prompts.csv" in captured.out, "the rest is looked at all the same"
-    assert captured.err.startswith("error: 1 of 5 are missing: world/pairs: no such file or folder")
+    assert captured.err.startswith(
+        "error: 1 of 5 required files or folders are missing: world/pairs: no such file or folder"
+    )
     assert ablate("prefetch", "tinny") == 2
     assert "did you mean 'tiny'" in capsys.readouterr().err
 

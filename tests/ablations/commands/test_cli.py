@@ -136,7 +136,7 @@ def test_table_before_the_run_says_what_to_do(world: Path, capsys: pytest.Captur
     assert ablate("explain", "good") == 0
     lines = capsys.readouterr().out.splitlines()
     train = next(number for number, line in enumerate(lines) if line.startswith("train "))
-    assert lines[train + 1 : train + 3] == ["    not run yet", "    no train has been finished in this store"]
+    assert lines[train + 1 : train + 3] == ["    not run yet", "    no train stage has finished in this store"]
 
 
 @pytest.mark.slow
@@ -152,9 +152,9 @@ def test_explain_names_the_field_that_differs(plan_of: Planner, store: Store, fa
     text = "\n".join(lines)
     assert ": done" in text[: text.index("\ntrain")]
     train = text[text.index("\ntrain") :]
-    assert "lora.rank: wanted 16, there 4" in train
+    assert "lora.rank: wanted 16, found 4" in train
     default = "\n".join(explain(plan, find_cell(plan, None), store, found))
-    assert "lora.rank: wanted 8 (the default), there 4" in default
+    assert "lora.rank: wanted 8 (the default), found 4" in default
     generate = text[text.index("\ngenerate") :]
     assert "input train: wanted" in generate
     assert "(see train of rank=16 above)" in generate

@@ -130,7 +130,7 @@ def test_results_with_other_settings_are_never_read_as_the_sweep_s_own(
     assert not store.sweep(own.name).exists()
     assert variants(store, own) == [{"training.steps": 7}]
     note = variants_note(store, own)
-    assert note == "note: good was also run with -s training.steps=7; give the same to see that run"
+    assert note == "note: good was also run with -s training.steps=7; use the same options to see that run"
     assert variants_note(store, changed) is None
     with pytest.raises(UserError, match=r"'ablate run good -s training\.steps=7' evaluates them"):
         finalize.write_cells(changed, store, None, least=1)

@@ -63,7 +63,7 @@ def test_merged_cells_are_said(written: Path, capsys: pytest.CaptureFixture[str]
     assert ablate("cells", "c") == 0
     assert "note: loss=dpo,beta=100: listed 2 times, runs once" in capsys.readouterr().out
     assert ablate("cells", "c", "--csv", "--json") == 2
-    assert "--csv and --json exclude each other" in capsys.readouterr().err
+    assert "--csv and --json cannot be used together" in capsys.readouterr().err
 
 
 def test_one_description_for_all_readers(plan_of: Planner, store: Store) -> None:

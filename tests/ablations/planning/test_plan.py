@@ -255,7 +255,7 @@ def test_prompts_with_a_byte_order_mark_are_read(assets: Path) -> None:
 
 
 def test_a_sweep_of_the_baseline_alone_is_told_that_there_is_nothing_to_compare(plan_of: Planner) -> None:
-    notice = "there is only the baseline; nothing to compare with it but the base model"
+    notice = "the baseline is the only cell, so it is compared with the base model alone"
     alone = SWEEP.replace("[product, difference, winner_only]", "[product]")
     without_control = alone.replace("controls:\n  - {selection.strategy: random}\n", "")
     assert plan_of(without_control).notices == (notice,)

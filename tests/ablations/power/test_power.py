@@ -211,7 +211,7 @@ def test_one_seed_detects_nothing_and_says_why(prompts: Path, capsys: pytest.Cap
         (("--variances", "seed=1"), "unknown part 'seed' (did you mean 'seeds'?)"),
         (("--variances", "seeds=1,seeds=2,both=1"), "--variances: 'seeds' is given twice"),
         (("--variances", "seeds=0,prompts=0,both=0"), "at least one must be above 0"),
-        (("--pilot", "a", "--variances", STATED), "--pilot and --variances exclude each other"),
+        (("--pilot", "a", "--variances", STATED), "--pilot and --variances cannot be used together"),
         (("--pilot", "a"), "--pilot: no results of 'a' in runs/sweeps; known: none"),
     ],
 )

@@ -124,7 +124,7 @@ def test_cancel_ends_the_local_run(plan_of: Planner, store: Store, world: Path, 
     found = states(store, plan.nodes)
     assert "interrupted" in found.values()
     assert "running" not in found.values()
-    assert list(cancel(plan, store)) == ["nothing of this sweep runs or waits"]
+    assert list(cancel(plan, store)) == ["nothing of this sweep is running or queued"]
 
 
 @pytest.mark.slow

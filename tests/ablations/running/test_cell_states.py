@@ -90,7 +90,7 @@ def test_a_divergence_alone_is_no_failure_and_the_next_run_makes_no_attempt(
     plan = plan_of(faulty(DIVERGES))
     assert launch_run(plan, store) == 0
     assert attempts_at_training(store) == 2
-    notice = "not tried again: train beta=608 seed 0 ('ablate retry a --cause non-finite' tries again)"
+    notice = "not tried again: train beta=608 seed 0 ('ablate retry a --cause non-finite' runs it again)"
     assert capsys.readouterr().out.count(notice) == 1
     assert launch_run(plan, store) == 0
     assert attempts_at_training(store) == 2
@@ -108,7 +108,7 @@ def test_a_run_of_some_stages_shows_the_table_too(
     keys = frozenset(node.key for cell in plan.cells if cell.name == "base" for node in cell.stages.values())
     assert launch_run(plan, store, only=keys) == 0
     assert [state for state, _ in tables[0].values()] == ["unfinished", "unfinished", "unfinished", "finished"]
-    assert "'ablate run' goes on with them" in capsys.readouterr().out
+    assert "'ablate run' continues with them" in capsys.readouterr().out
 
 
 def test_where_nothing_is_evaluated_the_failure_is_what_is_said(

@@ -123,7 +123,7 @@ def test_a_killed_fork_server_costs_the_stages_that_ran_under_it_alone(
     os.kill(psutil.Process(owner.pid).ppid(), signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "the process that it was forked from was killed; the same command goes on with it" in output
+    assert "the process that it was forked from was killed; the same command continues from here" in output
     found = states(store, plan.nodes)
     assert found.pop(key) == "failed"
     assert Counter(found.values()) == {"done": len(plan.nodes) - 3, "blocked": 2}, "others start and are done"

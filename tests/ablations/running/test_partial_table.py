@@ -100,7 +100,7 @@ def test_a_changed_sweep_keeps_the_earlier_table_and_a_divergence_alone_is_no_fa
     done = ablate(root, "run", "rates")
     assert done.returncode == 0, done.stderr
     assert trainings(root) == tried
-    assert "'ablate retry rates --cause non-finite' tries again" in done.stdout
+    assert "'ablate retry rates --cause non-finite' runs it again" in done.stdout
     assert states(root) == ["finished", "diverged", "finished"]
     (kept,) = (folder_of(root) / "earlier").iterdir()
     assert tree(kept) == before

@@ -116,7 +116,7 @@ def test_a_run_without_standard_output_goes_on(
     assert set(states(store, plan.nodes).values()) == {"done"}
     assert "Traceback" not in process.stderr
     if closed == ">/dev/full":
-        assert "note: the output cannot be written (No space left on device); the run goes on" in process.stderr
+        assert "note: output cannot be written (No space left on device); the run continues" in process.stderr
     else:
         assert process.returncode == 0, process.stderr
     files = [path for path in store.root.rglob("*") if path.is_file()]

@@ -166,5 +166,5 @@ def test_followers_and_the_notice(plan_of: Planner) -> None:
         f"{stage} beta=1 seed 0" for stage in ("evaluate", "generate", "train")
     ]
     assert notice("a", [f"cell {number}" for number in range(9)]).endswith(
-        "cell 5; and 3 more ('ablate retry a --cause non-finite' tries again)"
+        "cell 5; and 3 more ('ablate retry a --cause non-finite' runs it again)"
     )

@@ -90,7 +90,7 @@ def test_validate_lists_what_is_wrong_and_exits_with_one(
     assert shown[4] == "missing_image: 1 (no such file, or no bytes in it)"
     assert shown[5].startswith("  line-3 (pictures/none.jpg, ")
     assert shown[6] == "3 pairs in 6 rows; 3 damaged (50.00 %)"
-    assert shown[7] == f"{path}: not good, read as own_pairs"
+    assert shown[7] == f"{path}: not valid, read as own_pairs"
 
 
 def test_ties_are_no_damage_but_nothing_else_is_no_data(

@@ -146,4 +146,4 @@ def test_no_reward_model_has_the_name_of_a_measure(name: str, monkeypatch: pytes
     for field, value in (("reward.model", name), ("evaluation.scorers", [name]), ("evaluation.embedder", name)):
         message = problem(schema_fields()[field], value)
         assert message is not None
-        assert f"'{name}' is no reward model but a measure of images" in message
+        assert f"'{name}' is not a reward model but a measure of images" in message
