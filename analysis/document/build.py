@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from analysis.data.rows import TEXTURE
 from analysis.document.formatting import (
     ABSENT,
     cell_marks,
@@ -47,10 +48,12 @@ from analysis.document.model import (
 )
 from analysis.document.sentences import (
     BRIEF_MEASURE_RULE,
+    BRIEF_TEXTURE_RULE,
     MARKED_RULES,
     MEASURE_RULES,
     SIMULATED_LABELS,
     TABLE_RULES,
+    TEXTURE_RULES,
     WINS_RULE,
     budget,
     capitalised,
@@ -166,7 +169,7 @@ def _results(sweep: SweepFolder, rows: list[Row], places: int) -> Table:
     which = f" [{brackets}]" if looks and over_seeds else ""
     unit = first.unit
     # "Wins" would say that the higher value is the better one.
-    higher = "Higher" if first.is_measure else "Wins"
+    higher = "Wins" if first.has_better_end else "Higher"
     columns = (
         Column("cell", "Cell", "left", "cell"),
         Column("mean", "Mean", brief="mean", unit=unit),
@@ -332,7 +335,8 @@ def _legend(sweep: SweepFolder, rows: Sequence[Row]) -> Section:
         rules = tuple(rule for rule in rules if rule[0] != "*")
     simulated = (("", SIMULATED_LABELS),) if sweep.labels == "simulated" else ()
     measures = MEASURE_RULES if any(row.is_measure for row in rows) else ()
-    listed = (*look_rules(sweep), *rules, *TABLE_RULES, *measures, *simulated)
+    texture = TEXTURE_RULES if any(row.scorer == TEXTURE for row in rows) else ()
+    listed = (*look_rules(sweep), *rules, *TABLE_RULES, *measures, *texture, *simulated)
     notes = tuple(Note(marked_up(text), sign) for sign, text in listed)
     return Section("How to read this", "legend", (Notes(notes, bullets=True),))
 
@@ -386,6 +390,7 @@ def _footnotes(sweep: SweepFolder, every: Sequence[Row], rows: list[Row]) -> lis
     notes += [Note(plain(line)) for line in missing_distances(sweep, rows)]
     notes += [Note(plain(line)) for line in left_out(rows)]
     notes += [Note(plain(BRIEF_MEASURE_RULE))] if any(row.is_measure for row in rows) else []
+    notes += [Note(plain(BRIEF_TEXTURE_RULE))] if any(row.scorer == TEXTURE for row in rows) else []
     others = sorted({row.split for row in every} - {rows[0].split})
     more = f"the splits {', '.join(others)} and " if others else ""
     notes.append(Note(plain(WINS_RULE)))
