@@ -72,6 +72,7 @@ from analysis.document.sentences import (
     seeds_of,
     sensitivity,
     split_title,
+    untrained,
 )
 from analysis.document.tuning import progress_text, tuning_lines, tuning_section
 from analysis.document.verdict import verdict
@@ -283,11 +284,12 @@ def _trained(rows: Sequence[Row]) -> Section:
         blocks.append(Table("trained-table", "What was trained on", columns, tuple(lines)))
     if on_policy:
         blocks.append(_on_policy(on_policy))
+        blocks += [Paragraph(plain(line)) for line in untrained(on_policy)]
     return Section("What was trained on", "trained", tuple(blocks))
 
 
 def _on_policy(rows: Sequence[Row]) -> Table:
-    """What on-policy cells were trained on, and their two budgets."""
+    """What on-policy cells were trained on, their two budgets, and the share of their samples that they used."""
     columns = (
         Column("cell", "Cell", "left", "on-policy"),
         Column("method", "Method", "left", "method"),
@@ -297,6 +299,7 @@ def _on_policy(rows: Sequence[Row]) -> Table:
         Column("reward-calls", "Images scored", brief="scored"),
         Column("passes", "Network passes", brief="passes"),
         Column("passes-trained", "With gradients", brief="trained"),
+        Column("used", "Used at the end", brief="used", unit="share"),
     )
     lines = [
         (
@@ -308,6 +311,7 @@ def _on_policy(rows: Sequence[Row]) -> Table:
             _range(row.trained.reward_calls),
             _range(row.trained.network_passes),
             _range(row.trained.network_passes_trained),
+            _shares(row.trained.used),
         )
         for row in rows
     ]
@@ -316,6 +320,11 @@ def _on_policy(rows: Sequence[Row]) -> Table:
 
 def _range(values: Sequence[float], form: str = ",") -> TableCell:
     return TableCell(plain(format_range(values, form)), number=_single(values))
+
+
+def _shares(values: Sequence[float]) -> TableCell:
+    percent = format_range([100 * value for value in values], ".0f")
+    return TableCell(plain(f"{percent} %" if values else percent), number=_single(values))
 
 
 def _single(values: Sequence[float]) -> float | None:

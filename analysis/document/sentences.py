@@ -300,6 +300,21 @@ def _hacked(cell: str, reference: str, rose: list[str], signs: list[str], over_s
     )
 
 
+def untrained(rows: Sequence[Row]) -> list[str]:
+    """A line per on-policy cell with a training whose last steps used none of their samples, and so taught nothing.
+
+    Args:
+        rows: one per cell.
+    """
+    return [
+        f"{row.cell}: the last steps of {'a' if len(row.trained.used) > 1 else 'the'} training used none of its "
+        "samples, because their rewards are equal, not finite, or nearer to each other than method.threshold asks for "
+        "(method.reward_scale multiplies them): these steps taught it nothing."
+        for row in rows
+        if row.trained.used and row.trained.used[0] == 0
+    ]
+
+
 def missing_distances(sweep: SweepFolder, rows: Sequence[Row]) -> list[str]:
     """A line where cells have no ``distance_to_base`` because their base model is not evaluated."""
     evaluated = {row.cell for row in rows if row.role == "base" and row.mean is not None}

@@ -337,6 +337,7 @@ def test_a_measure_is_no_judge(tmp_path):
     assert lines == []
 
 
+@pytest.mark.slow
 def test_texture_is_a_symptom_where_it_rises_and_no_judge_where_it_falls(tmp_path):
     def with_texture(**effects):
         world = hacking_world(**effects)
