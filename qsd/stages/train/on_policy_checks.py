@@ -1,6 +1,7 @@
-"""What an on-policy method cannot use, found while planning: some losses, combinations of rewards, and rewards.
+"""What an on-policy method cannot use, found while planning: losses, combinations of rewards, rewards, one prompt.
 
-Training refuses the same (``qsd.training.onpolicy``), but only when the cell's turn comes, which may be hours later.
+Training refuses the same losses and rewards (``qsd.training.onpolicy``), but only when the cell's turn comes, which may
+be hours later.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def check_members_fit(values: Values, method: MethodSpec, rewards: Sequence[str]
         rewards: the reward models that score.
 
     Raises:
-        UserError: a loss that reads more than a step has, an ensemble that ranks within a data set, or guidance by a
-            reward model without gradient.
+        UserError: a loss that reads more than a step has, an ensemble that ranks within a data set, guidance by a
+            reward model without gradient, or one watched prompt.
     """
     name, is_ensemble = values["method.name"], values["reward.model"] == ENSEMBLE
     if method.uses_loss and values["loss.name"] not in (usable := step_losses()):
@@ -43,6 +44,11 @@ def check_members_fit(values: Values, method: MethodSpec, rewards: Sequence[str]
             "has none; use z_score"
         )
     without = [reward for reward in rewards if not SCORERS.get(reward).differentiable]
+    if values["method.watched_prompts"] == 1:
+        raise UserError(
+            "method.watched_prompts is 1, but the change of a score has a standard error over two or more prompts; "
+            "watch more, or 0 for none"
+        )
     if "guide_from" in method.fields and without:
         raise UserError(
             f"{'reward.members' if is_ensemble else 'reward.model'}: {', '.join(without)} "

@@ -51,6 +51,12 @@ def test_a_loss_that_reads_more_than_a_step_is_refused() -> None:
     assert meaning(method__name="ddpo", loss__name="kto") == meaning(method__name="ddpo"), "it reads no loss"
 
 
+def test_one_watched_prompt_has_no_standard_error() -> None:
+    with pytest.raises(UserError, match=r"method\.watched_prompts is 1, but .* watch more, or 0 for none"):
+        meaning(method__name="ddpo", method__watched_prompts=1)
+    assert meaning(method__name="ddpo", method__watched_prompts=0)["method.watched_prompts"] == 0
+
+
 def test_planning_and_training_refuse_the_same_losses() -> None:
     from qsd.training.onpolicy.preferences import fits_steps
 
