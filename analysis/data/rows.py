@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "rows.json"
+TEXTURE = "texture"
+"""A scorer that is a symptom and no judge: more high-frequency texture is not better, and less is not worse."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,11 @@ class Row:
     def is_measure(self) -> bool:
         """The scorer is a measure on embeddings (``qsd.evaluation.embedding_measures``): no higher value is better."""
         return self.scorer in MEASURES
+
+    @property
+    def has_better_end(self) -> bool:
+        """A higher value of the scorer is a better one, so that it is a judge."""
+        return not self.is_measure and self.scorer != TEXTURE
 
     @property
     def complete(self) -> bool:

@@ -48,6 +48,7 @@ class Trained:
         reward_calls: images that its reward model scored.
         network_passes: images that went through the network without gradients.
         network_passes_trained: with gradients.
+        used: share of its pairs, or trajectories, that its last steps were trained on, in [0, 1].
     """
 
     pairs: tuple[int, ...] = ()
@@ -65,6 +66,7 @@ class Trained:
     reward_calls: tuple[int, ...] = ()
     network_passes: tuple[int, ...] = ()
     network_passes_trained: tuple[int, ...] = ()
+    used: tuple[float, ...] = ()
 
     @property
     def on_policy(self) -> bool:
@@ -90,6 +92,7 @@ def trained(runs: Path, replicates: list[Replicate]) -> Trained:
         steps=_different_values(trainings, "steps"),
         epochs=_different_values(trainings, "epochs"),
         **{name: _different_values(trainings, name) for name in ON_POLICY},
+        used=_different_values([summary.get("mean_of_last_steps", {}) for summary in trainings], "used"),
     )
 
 

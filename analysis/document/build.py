@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from analysis.data.rows import TEXTURE
 from analysis.document.formatting import (
     ABSENT,
     cell_marks,
@@ -47,10 +48,12 @@ from analysis.document.model import (
 )
 from analysis.document.sentences import (
     BRIEF_MEASURE_RULE,
+    BRIEF_TEXTURE_RULE,
     MARKED_RULES,
     MEASURE_RULES,
     SIMULATED_LABELS,
     TABLE_RULES,
+    TEXTURE_RULES,
     WINS_RULE,
     budget,
     capitalised,
@@ -69,6 +72,7 @@ from analysis.document.sentences import (
     seeds_of,
     sensitivity,
     split_title,
+    untrained,
 )
 from analysis.document.tuning import progress_text, tuning_lines, tuning_section
 from analysis.document.verdict import verdict
@@ -166,7 +170,7 @@ def _results(sweep: SweepFolder, rows: list[Row], places: int) -> Table:
     which = f" [{brackets}]" if looks and over_seeds else ""
     unit = first.unit
     # "Wins" would say that the higher value is the better one.
-    higher = "Higher" if first.is_measure else "Wins"
+    higher = "Wins" if first.has_better_end else "Higher"
     columns = (
         Column("cell", "Cell", "left", "cell"),
         Column("mean", "Mean", brief="mean", unit=unit),
@@ -280,11 +284,12 @@ def _trained(rows: Sequence[Row]) -> Section:
         blocks.append(Table("trained-table", "What was trained on", columns, tuple(lines)))
     if on_policy:
         blocks.append(_on_policy(on_policy))
+        blocks += [Paragraph(plain(line)) for line in untrained(on_policy)]
     return Section("What was trained on", "trained", tuple(blocks))
 
 
 def _on_policy(rows: Sequence[Row]) -> Table:
-    """What on-policy cells were trained on, and their two budgets."""
+    """What on-policy cells were trained on, their two budgets, and the share of their samples that they used."""
     columns = (
         Column("cell", "Cell", "left", "on-policy"),
         Column("method", "Method", "left", "method"),
@@ -294,6 +299,7 @@ def _on_policy(rows: Sequence[Row]) -> Table:
         Column("reward-calls", "Images scored", brief="scored"),
         Column("passes", "Network passes", brief="passes"),
         Column("passes-trained", "With gradients", brief="trained"),
+        Column("used", "Used at the end", brief="used", unit="share"),
     )
     lines = [
         (
@@ -305,6 +311,7 @@ def _on_policy(rows: Sequence[Row]) -> Table:
             _range(row.trained.reward_calls),
             _range(row.trained.network_passes),
             _range(row.trained.network_passes_trained),
+            _shares(row.trained.used),
         )
         for row in rows
     ]
@@ -313,6 +320,11 @@ def _on_policy(rows: Sequence[Row]) -> Table:
 
 def _range(values: Sequence[float], form: str = ",") -> TableCell:
     return TableCell(plain(format_range(values, form)), number=_single(values))
+
+
+def _shares(values: Sequence[float]) -> TableCell:
+    percent = format_range([100 * value for value in values], ".0f")
+    return TableCell(plain(f"{percent} %" if values else percent), number=_single(values))
 
 
 def _single(values: Sequence[float]) -> float | None:
@@ -332,7 +344,8 @@ def _legend(sweep: SweepFolder, rows: Sequence[Row]) -> Section:
         rules = tuple(rule for rule in rules if rule[0] != "*")
     simulated = (("", SIMULATED_LABELS),) if sweep.labels == "simulated" else ()
     measures = MEASURE_RULES if any(row.is_measure for row in rows) else ()
-    listed = (*look_rules(sweep), *rules, *TABLE_RULES, *measures, *simulated)
+    texture = TEXTURE_RULES if any(row.scorer == TEXTURE for row in rows) else ()
+    listed = (*look_rules(sweep), *rules, *TABLE_RULES, *measures, *texture, *simulated)
     notes = tuple(Note(marked_up(text), sign) for sign, text in listed)
     return Section("How to read this", "legend", (Notes(notes, bullets=True),))
 
@@ -386,6 +399,7 @@ def _footnotes(sweep: SweepFolder, every: Sequence[Row], rows: list[Row]) -> lis
     notes += [Note(plain(line)) for line in missing_distances(sweep, rows)]
     notes += [Note(plain(line)) for line in left_out(rows)]
     notes += [Note(plain(BRIEF_MEASURE_RULE))] if any(row.is_measure for row in rows) else []
+    notes += [Note(plain(BRIEF_TEXTURE_RULE))] if any(row.scorer == TEXTURE for row in rows) else []
     others = sorted({row.split for row in every} - {rows[0].split})
     more = f"the splits {', '.join(others)} and " if others else ""
     notes.append(Note(plain(WINS_RULE)))

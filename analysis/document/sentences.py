@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from analysis.data.rows import TEXTURE
 from analysis.data.sweep import HELD_OUT_SPLITS, SEEN_SPLIT
 from analysis.document.formatting import (
     ABSENT,
@@ -106,6 +107,17 @@ the higher value.""",
 BRIEF_MEASURE_RULE = (
     "diversity and distance_to_base: neither more nor less is better; higher: the share of higher values"
 )
+TEXTURE_RULES = (
+    (
+        "",
+        """\
+`texture`: the share of an image's energy at high frequencies. It is no judge: less is not better, and a rise beside a
+rise of the cell's own reward is a symptom of reward hacking. "Higher" is the share of (seed, prompt, image) with the
+higher value.""",
+    ),
+)
+"""(sign, text) for tables of texture."""
+BRIEF_TEXTURE_RULE = "texture: no judge; a rise beside a cell's own reward is a symptom of reward hacking"
 WINS_RULE = (
     "wins: share of images that score higher than the base model's of the same prompt and noise; ties count half"
 )
@@ -235,6 +247,7 @@ def reward_hacking(rows: Sequence[Row]) -> list[str]:
 
     A reward rises, and a judge falls, where the interval that the table shows excludes zero. An own reward is a scorer
     that the cell was optimised for (``qsd.stages.judges.is_own_reward``), an independent judge one without any †.
+    Texture that rises beside a reward is a sign as well; texture that falls is none.
 
     Args:
         rows: of one split, all scorers.
@@ -260,6 +273,7 @@ def _hacking(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
         for reference in ("baseline", "base model"):
             rose: list[str] = []
             fell: list[str] = []
+            texture = ""
             for row in group:
                 comparison = row.versus_baseline if reference == "baseline" else row.versus_base
                 interval = shown_interval(comparison, over_seeds[row.scorer]) if comparison else None
@@ -268,19 +282,37 @@ def _hacking(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
                 text = f"{row.scorer} {comparison.difference:+.{places[row.scorer]}f}"
                 if is_own_reward(row.conflicts) and interval.low > 0:
                     rose.append(text)
+                elif row.scorer == TEXTURE:
+                    texture = text if interval.low > 0 else ""
                 elif not row.conflicts and interval.high < 0:
                     fell.append(text)
-            if rose and fell:
-                yield cell, _hacked(cell, reference, rose, fell, over_seeds[group[0].scorer])
+            signs = [f"the independent judge{'s' if len(fell) > 1 else ''} fell ({', '.join(fell)})"] if fell else []
+            signs += [f"high-frequency texture rose ({texture})"] if texture else []
+            if rose and signs:
+                yield cell, _hacked(cell, reference, rose, signs, over_seeds[group[0].scorer])
 
 
-def _hacked(cell: str, reference: str, rose: list[str], fell: list[str], over_seeds: bool) -> str:
-    rewards, judges = ("s" if len(texts) > 1 else "" for texts in (rose, fell))
+def _hacked(cell: str, reference: str, rose: list[str], signs: list[str], over_seeds: bool) -> str:
     return (
-        f"{cell}: its own reward{rewards} rose against the {reference} ({', '.join(rose)}) while the independent "
-        f"judge{judges} fell ({', '.join(fell)}): a sign of reward hacking"
+        f"{cell}: its own reward{'s' if len(rose) > 1 else ''} rose against the {reference} ({', '.join(rose)}) while "
+        f"{' and '.join(signs)}: a sign of reward hacking"
         + ("" if over_seeds else ", in these trained models (intervals over prompts alone)")
     )
+
+
+def untrained(rows: Sequence[Row]) -> list[str]:
+    """A line per on-policy cell with a training whose last steps used none of their samples, and so taught nothing.
+
+    Args:
+        rows: one per cell.
+    """
+    return [
+        f"{row.cell}: the last steps of {'a' if len(row.trained.used) > 1 else 'the'} training used none of its "
+        "samples, because their rewards are equal, not finite, or nearer to each other than method.threshold asks for "
+        "(method.reward_scale multiplies them): these steps taught it nothing."
+        for row in rows
+        if row.trained.used and row.trained.used[0] == 0
+    ]
 
 
 def missing_distances(sweep: SweepFolder, rows: Sequence[Row]) -> list[str]:

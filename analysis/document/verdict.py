@@ -51,7 +51,7 @@ def _other_judges(answer: Answer, rows: Sequence[Row]) -> str:
         return ""
     marks: dict[str, list[bool | None]] = {}
     for row in rows:
-        if row.cell in rises and not (row.primary or row.conflicts or row.is_measure):
+        if row.cell in rises and row.has_better_end and not (row.primary or row.conflicts):
             comparison = answer.comparison(row)
             direction = (_difference(answer, row) > 0) == rises[row.cell]
             marks.setdefault(row.scorer, []).append(direction if comparison and comparison.marked else None)
@@ -70,7 +70,7 @@ def _difference(answer: Answer, row: Row) -> float:
 
 
 def _reservations(rows: Sequence[Row], same_split: Sequence[Row]) -> str:
-    """What is missing, what diverged, where a reward rose while an independent judge fell, and too few prompts."""
+    """What is missing, what diverged, where there is a sign of reward hacking, and too few prompts."""
     parts = []
     if cells := _cells(row for row in rows if row.missing_seeds or row.failed_seeds):
         parts.append(f"the table is partial, without all results of {some(cells)}")
@@ -80,7 +80,7 @@ def _reservations(rows: Sequence[Row], same_split: Sequence[Row]) -> str:
         models = "" if has_estimates(same_split) else ", in these trained models"
         parts.append(
             f"there is a sign of reward hacking in {some(cells)}{models}: a reward of the training rose while an "
-            "independent judge fell"
+            "independent judge fell or high-frequency texture rose"
         )
     prompts = max((row.prompts for row in same_split if row.primary), default=0)
     if 0 < prompts < FEW_PROMPTS:

@@ -136,9 +136,9 @@ def _label(name: str) -> str:
 
 
 def _best(rows: list[Row]) -> Row | None:
-    """The cell whose mean is the highest, if that may be said; a measure has no better end."""
+    """The cell whose mean is the highest, if that may be said; a measure or symptom has no better end."""
     known = [row for row in rows if row.mean is not None and not row.diverged]
-    if not known or known[0].is_measure:
+    if not known or not known[0].has_better_end:
         return None
     best = max(known, key=lambda row: row.mean or 0.0)
     versus = best.versus_baseline

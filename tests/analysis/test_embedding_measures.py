@@ -337,6 +337,31 @@ def test_a_measure_is_no_judge(tmp_path):
     assert lines == []
 
 
+@pytest.mark.slow
+def test_texture_is_a_symptom_where_it_rises_and_no_judge_where_it_falls(tmp_path):
+    def with_texture(**effects):
+        world = hacking_world(**effects)
+        world.scorers["texture"] = ("share", 1.0)
+        return world
+
+    lines, document, _ = hacking(tmp_path / "1", with_texture(clip_emoji=3.0, texture=3.0))
+    assert re.fullmatch(
+        r"b: its own reward rose against the baseline \(clip_emoji \+\S+\) while high-frequency texture rose "
+        r"\(texture \+\S+\): a sign of reward hacking",
+        lines[0],
+    )
+    markdown = to_markdown(document)
+    assert "It is no judge: less is not better" in markdown
+    table = markdown[markdown.index("### texture") :]
+    assert "Higher vs baseline" in table
+    assert "Wins vs baseline" not in table[: table.index("\n#", 1)]
+    lines, _, _ = hacking(tmp_path / "2", with_texture(clip_emoji=3.0, judge=-3.0, texture=3.0))
+    assert "judge fell (judge -" in lines[0]
+    assert "and high-frequency texture rose (texture +" in lines[0]
+    assert hacking(tmp_path / "3", with_texture(clip_emoji=3.0, texture=-3.0))[0] == [], "it falls"
+    assert hacking(tmp_path / "4", with_texture(texture=3.0))[0] == [], "no reward rises"
+
+
 def test_with_one_seed_the_line_says_of_what_it_speaks(tmp_path):
     lines, _, _ = hacking(tmp_path, hacking_world(seeds=(0,), clip_emoji=3.0, judge=-3.0))
     assert len(lines) == 2

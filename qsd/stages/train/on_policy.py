@@ -8,6 +8,7 @@ from qsd.errors import UserError
 from qsd.rewards.scorers import ENSEMBLE
 from qsd.rewards.scorers import REGISTRY as SCORERS
 from qsd.stages.stage_spec import Compute, Work, member_code
+from qsd.stages.train.on_policy_checks import check_members_fit
 from qsd.training.methods import REGISTRY, method_of
 
 if TYPE_CHECKING:
@@ -36,15 +37,15 @@ def reads(values: Values) -> tuple[str, ...]:
     of_ensemble = ("reward.members", "reward.combine") if values["reward.model"] == ENSEMBLE else ()
     watched = ("evaluation.prompts", "generation.seed") if values["method.watched_prompts"] else ()
     training = (f"training.{name}" for name in _TRAINING)
-    return ("model.vae_precision", "reward.model", *of_ensemble, *watched, *training)
+    return ("model.vae_precision", "reward.model", *of_ensemble, "reward.precision", *watched, *training)
 
 
 def extra(values: Values) -> dict[str, Any]:
     """The code of the method, and the revisions of what scores.
 
     Raises:
-        UserError: training prompts that are also watched or evaluated, more trained steps than there are, or a reward
-            model without weights or without scores of new images.
+        UserError: training prompts that are also watched or evaluated, more trained steps than there are, a loss or a
+            reward that the method cannot use, or a reward model without weights or without scores of new images.
     """
     from qsd.rewards.ensemble import members_of
     from qsd.rewards.revision import revision
@@ -53,6 +54,7 @@ def extra(values: Values) -> dict[str, Any]:
     check_apart(values)
     _passes(values)  # refuses an impossible placement of the trained steps
     names = members_of(values["reward.model"], values["reward.members"])
+    check_members_fit(values, method_of(values), names)
     watchers = (values["method.watchers"] or []) if values["method.watched_prompts"] else []
     scoring = tuple(dict.fromkeys((*names, *watchers)))
     for name in scoring:

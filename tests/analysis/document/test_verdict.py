@@ -230,9 +230,19 @@ def test_reward_hacking_is_part_of_the_verdict():
         row("cell b", versus=comparison(-0.2, 0.05, True)),
         row("cell b", "tuned", comparison(0.2, 0.05, True), conflicts=(SELECTED,)),
     ]
-    assert "a sign of reward hacking in cell b: a reward of the training rose while an independent judge fell" in text(
-        rows
-    )
+    assert (
+        "a sign of reward hacking in cell b: a reward of the training rose while an independent judge fell or "
+        "high-frequency texture rose"
+    ) in text(rows)
+
+
+def test_texture_is_asked_for_no_opinion():
+    rows = [
+        row(CELLS[0]),
+        row("cell b", versus=comparison(0.2, 0.05, True)),
+        row("cell b", "texture", comparison(0.2, 0.05, True)),
+    ]
+    assert "No other independent judge was asked." in verdict(rows)
 
 
 def test_a_sweep_of_the_baseline_alone_is_compared_with_the_base_model():

@@ -1,0 +1,67 @@
+"""What an on-policy method cannot use, found while planning: losses, combinations of rewards, rewards, one prompt.
+
+Training refuses the same losses and rewards (``qsd.training.onpolicy``), but only when the cell's turn comes, which may
+be hours later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qsd.errors import UserError
+from qsd.losses import REGISTRY as LOSSES
+from qsd.rewards.scorers import ENSEMBLE
+from qsd.rewards.scorers import REGISTRY as SCORERS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qsd.stages.stage_spec import Values
+    from qsd.training.methods import MethodSpec
+
+
+def check_members_fit(values: Values, method: MethodSpec, rewards: Sequence[str]) -> None:
+    """Refuse members that the method cannot use.
+
+    Args:
+        values: a flat configuration.
+        method: the one that it names.
+        rewards: the reward models that score.
+
+    Raises:
+        UserError: a loss that reads more than a step has, an ensemble that ranks within a data set, guidance by a
+            reward model without gradient, or one watched prompt.
+    """
+    name, is_ensemble = values["method.name"], values["reward.model"] == ENSEMBLE
+    if method.uses_loss and values["loss.name"] not in (usable := step_losses()):
+        raise UserError(
+            f"loss.name {values['loss.name']!r} reads more of a pair than method {name} has of a sampler step; use one "
+            f"of {', '.join(usable)}"
+        )
+    if is_ensemble and values["reward.combine"] != "z_score":
+        raise UserError(
+            f"reward.combine is {values['reward.combine']!r}, which ranks images within a data set, and method {name} "
+            "has none; use z_score"
+        )
+    without = [reward for reward in rewards if not SCORERS.get(reward).differentiable]
+    if values["method.watched_prompts"] == 1:
+        raise UserError(
+            "method.watched_prompts is 1, but the change of a score has a standard error over two or more prompts; "
+            "watch more, or 0 for none"
+        )
+    if "guide_from" in method.fields and without:
+        raise UserError(
+            f"{'reward.members' if is_ensemble else 'reward.model'}: {', '.join(without)} "
+            f"{'have' if len(without) > 1 else 'has'} no gradient in the pixels, which the guidance of method {name} "
+            "needs; use method tailorpo, or another reward"
+        )
+
+
+def step_losses() -> list[str]:
+    """Losses that are a function of d alone, pair by pair: they compare with a reference and couple no pairs."""
+    losses = {name: LOSSES.get(name) for name in LOSSES.names()}
+    return sorted(
+        name
+        for name, loss in losses.items()
+        if loss.needs_reference and loss.needs_loser and loss.statistics is None and loss.averages is None
+    )
