@@ -150,7 +150,7 @@ def _sections(content: dict[str, Any], judges: list[tuple[str, str]]) -> list[An
 
 def _of_judge(split: str, scorer: str, seeds: int) -> list[Any]:
     # With one training seed there is only the interval for these trained models.
-    ends = ("low", "high") if seeds > 1 else ("low_these_models", "high_these_models")
+    ends = ("low", "high") if seeds > 1 else ("these_models_low", "these_models_high")
     scores, cell = f"scores/{split}/{scorer}", _cell_key(split, scorer)
     return [
         _bars(
