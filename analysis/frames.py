@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.data.load import load
+from analysis.data.rows import COMPARED
 from analysis.data.training import curves_json
 from analysis.statistics.build_rows import build_rows
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
-    from analysis.data.rows import Comparison, Row
+    from analysis.data.rows import Row
     from analysis.data.sweep import SweepFolder
 
 PROJECT = Path(__file__).resolve().parent.parent
 _SWEEPS = "sweeps"
-_COMPARED = ("baseline", "base")
+_REFERENCES = ("baseline", "base")
+_PLACE = ("cell", "role", "split", "scorer", "primary", "reference")
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def read(name: str, experiment: str | None = None, runs: str | Path | None = Non
         sweep=results.sweep,
         cells=cells,
         scores=scores.merge(varied, on="cell", how="left"),
-        comparisons=pd.DataFrame(_comparisons(rows)).merge(varied, on="cell", how="left"),
+        comparisons=_comparisons(rows).merge(varied, on="cell", how="left"),
         curves=_curves(json.loads(text) if text else {"cells": [], "curves": {}}).merge(varied, on="cell", how="left"),
     )
 
@@ -112,32 +114,16 @@ def _hashable(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
-def _comparisons(rows: list[Row]) -> list[dict[str, Any]]:
+def _comparisons(rows: list[Row]) -> pd.DataFrame:
     lines = []
     for row in rows:
-        for reference in _COMPARED:
+        for reference in _REFERENCES:
             comparison = row.versus_baseline if reference == "baseline" else row.versus_base
             if comparison is not None:
-                place = {"cell": row.cell, "role": row.role, "split": row.split, "scorer": row.scorer}
-                lines.append(place | {"primary": row.primary, "reference": reference} | _compared(comparison))
-    return lines or [dict.fromkeys(("cell", "role", "split", "scorer", "primary", "reference"))][:0]
-
-
-def _compared(comparison: Comparison) -> dict[str, Any]:
-    estimate, mark = comparison.estimate, comparison.mark
-    return {
-        "difference": comparison.difference,
-        "low": estimate.interval.low if estimate else None,
-        "high": estimate.interval.high if estimate else None,
-        "level": estimate.level if estimate else None,
-        "p": estimate.p if estimate else None,
-        "p_adjusted": mark.p_adjusted if mark else None,
-        "marked": comparison.marked,
-        "these_models_low": comparison.these_models.low,
-        "these_models_high": comparison.these_models.high,
-        "win_rate": comparison.win_rate,
-        "seeds": len(comparison.seeds),
-    }
+                place = [row.cell, row.role, row.split, row.scorer, row.primary, reference]
+                values = comparison.columns()
+                lines.append([*place, *(values[name] for name in COMPARED), len(comparison.seeds)])
+    return pd.DataFrame(lines, columns=[*_PLACE, *COMPARED, "seeds"])
 
 
 def _curves(content: dict[str, Any]) -> pd.DataFrame:

@@ -19,8 +19,8 @@ What differs is which of them are *needed*:
 - **A look is taken when it is complete.** A seed that failed or is unfinished holds it: a decision without it would
   depend on which seeds happened to be there. The other cells wait, since the family's seed variance is one number;
   ``ablate failures`` and ``ablate retry`` are the remedy. A *diverged* training is a result: its cell stops at the
-  look, without a comparison, and so do all open cells if the baseline diverged. The same holds for a seed to whose
-  images the primary scorer gave too few numbers.
+  look, without a comparison, and so do all open cells if the baseline diverged; cells that had stopped lose their
+  comparison then, as in tables. The same holds for a seed to whose images the primary scorer gave too few numbers.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _decisions(
     look: int,
     family: int,
 ) -> dict[str, CellLook]:
-    """The open cells after a complete look."""
+    """The open cells after a complete look, and the cells whose comparison a diverged baseline has ended."""
     from analysis.statistics.look_scores import Asked, look_differences
     from analysis.statistics.looks import levels, take_look
 
@@ -149,7 +149,8 @@ def _decisions(
     open_cells = [name for name, cell in cells.items() if cell.is_open]
     stopped = CellLook(look, counts[look - 1], OPEN, levels(counts, family)[look - 1])
     if diverged[baseline]:
-        return {name: replace(stopped, reason=BASELINE_DIVERGED) for name in open_cells}
+        void = {name: _without_comparison(cell) for name, cell in cells.items() if cell.estimate and not cell.is_open}
+        return void | {name: replace(stopped, reason=BASELINE_DIVERGED) for name in open_cells}
     evaluations = {
         name: {int(cell.seed or 0): cell.stages[_EVALUATE].key for cell in seeds}
         for name, seeds in used.items()
@@ -163,6 +164,11 @@ def _decisions(
         if name not in decided:
             decided[name] = replace(stopped, reason=DIVERGED if diverged[name] else NO_SCORES)
     return decided
+
+
+def _without_comparison(cell: CellLook) -> CellLook:
+    """A cell that had stopped, after a later training of the baseline diverged: tables compare nothing with it."""
+    return replace(cell, reason=BASELINE_DIVERGED, difference=None, estimate=None)
 
 
 def _digest(plan: Plan) -> str:

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ablations.tracking.shareable import shareable
+from analysis.data.rows import COMPARED, Comparison, Row, read_rows
 from analysis.data.rows import FILE as ROWS
-from analysis.data.rows import Comparison, Row, read_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def comparison_summary(rows: list[Row], cell_id: str, seed: int | None) -> dict[
     ``cell/<split>/<scorer>/…`` is equal in all seeds of a cell: ``mean``; against the baseline ``difference``, its 95 %
     interval ``low`` to ``high`` and ``p`` for new prompts and new training seeds (``level`` is 1 minus another level of
     the interval), ``p_adjusted`` for the comparisons of the family, ``marked``, and the interval for new prompts and
-    these trained models alone, ``low_these_models`` to ``high_these_models``; ``win_rate``; ``seeds`` behind the mean;
+    these trained models alone, ``these_models_low`` to ``these_models_high``; ``win_rate``; ``seeds`` behind the mean;
     ``conflict`` where the scorer is no independent judge of the cell.
     ``scores/<split>/<scorer>/difference_to_baseline`` is that of this seed. What the table leaves open (with one seed
     there is no ``low`` and no ``p``, of the baseline no difference) is absent.
@@ -41,6 +41,8 @@ def comparison_summary(rows: list[Row], cell_id: str, seed: int | None) -> dict[
     for row in of_cell:
         place = f"cell/{row.split}/{row.scorer}"
         values: dict[str, Any] = {"mean": row.mean, "seeds": len(row.seeds), **_against(row.versus_baseline)}
+        if values.get("level") == _LEVEL:
+            del values["level"]
         if row.conflicts:
             values["conflict"] = "; ".join(row.conflicts)
         summary |= {f"{place}/{name}": value for name, value in values.items() if value is not None}
@@ -53,26 +55,13 @@ def comparison_summary(rows: list[Row], cell_id: str, seed: int | None) -> dict[
 
 
 def _against(comparison: Comparison | None) -> dict[str, Any]:
-    if comparison is None:
-        return {}
-    estimate, mark = comparison.estimate, comparison.mark
-    return {
-        "difference": comparison.difference,
-        "low": estimate.interval.low if estimate else None,
-        "high": estimate.interval.high if estimate else None,
-        "level": estimate.level if estimate and estimate.level != _LEVEL else None,
-        "p": estimate.p if estimate else None,
-        "p_adjusted": mark.p_adjusted if mark else None,
-        "marked": comparison.marked,
-        "low_these_models": comparison.these_models.low,
-        "high_these_models": comparison.these_models.high,
-        "win_rate": comparison.win_rate,
-    }
+    values = comparison.columns() if comparison else {}
+    return {name: values[name] for name in COMPARED if name in values}
 
 
 TABLE_COLUMNS = (
-    *("cell", "split", "scorer", "primary", "mean", "difference", "low", "high", "p", "p_adjusted", "marked"),
-    *("seeds", "diverged_seeds", "prompts"),
+    *("cell", "split", "scorer", "primary", "mean", "difference", "low", "high", "level", "p", "p_adjusted", "marked"),
+    *("seeds", "diverged_seeds", "prompts", "conflict"),
 )
 
 
@@ -85,6 +74,7 @@ def brief_table(rows: list[Row]) -> list[Any]:
             **_against(row.versus_baseline),
             "seeds": len(row.seeds),
             "diverged_seeds": len(row.diverged_seeds),
+            "conflict": "; ".join(row.conflicts) or None,
         }
         lines.append([shareable(values.get(name)) for name in TABLE_COLUMNS])
     return lines

@@ -41,7 +41,8 @@ class CellRun(TrackedRun):
         attempts: folders of the training's attempts, oldest first.
         live: the training may still go on.
         scores: the evaluation of this cell, None while it is not finished.
-        base_scores: the evaluation of the base model, None for the base model itself and while it is not finished.
+        base_scores: the evaluation of the base model that the cell is compared with, None for a base model itself and
+            while it is not finished.
         images: folder of the cell's images, None for a run without scores.
         compared: what the sweep's table says of the cell (``ablations.tracking.comparisons``).
         diverged: the training diverged.
@@ -112,8 +113,11 @@ class _Sweep:
         self.store, self.live = RunStore(runs), live
         self.content: dict[str, Any] = json.loads((folder / "cells.json").read_text(encoding="utf-8"))
         cells = self.content["cells"]
-        base = next((cell for cell in cells if cell["role"] == "base"), None)
-        self.base = self.store.finished("evaluate", base["stages"].get("evaluate")) if base else None
+        self.bases = {
+            cell["name"]: self.store.finished("evaluate", cell["stages"].get("evaluate"))
+            for cell in cells
+            if cell["role"] == "base"
+        }
         uses = Counter(key for cell in cells for key in cell["stages"].values())
         self.shared: Container[str] = {key for key, count in uses.items() if count > 1}
         self.rows: list[Row] = table_rows(folder)
@@ -124,7 +128,7 @@ class _Sweep:
         store, stages = self.store, cell["stages"]
         train_key = stages.get("train")
         train, evaluate = (store.finished(stage, stages.get(stage)) for stage in ("train", "evaluate"))
-        base = self.base if cell["role"] != "base" and evaluate is not None else None
+        base = self.bases.get(cell["base"]) if cell["role"] != "base" and evaluate is not None else None
         training, going_on = train, False
         trained: Any = _record_digest(train)
         diverged = cell.get("state") == _DIVERGED

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ablations.tracking.tracked import TrackedRun
 
 
-CONTENT = 3
-"""Raised when runs show more than before, so that all runs are sent again. 3: settings, comparisons, times, images."""
+CONTENT = 4
+"""Raised when what runs show has changed, so that all runs are sent again. 4: names of intervals, the brief table."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.secret_scan import secret_in
 from ablations.tracking import run_names
 from ablations.tracking.comparisons import TABLE_COLUMNS, brief_table, table_rows
-from ablations.tracking.shareable import shareable
+from ablations.tracking.shareable import folders_in, shareable, without_folders
 from ablations.tracking.times import NO_TIMES
 from ablations.tracking.tracked import TrackedRun
 
@@ -37,11 +36,13 @@ class ReportRun(TrackedRun):
         folder: the sweep's.
         files: the page and the tables, which become the artefact.
         pictures: the figures that the sweep has.
+        folders: of this machine, which the files may name, as in the reason of a failure.
     """
 
     folder: Path
     files: list[Path]
     pictures: list[Path]
+    folders: set[str]
 
     def log(self, handle: Any, after: int, had: Mapping[str, Any]) -> int:
         """Send what is new; there are no rows with steps, so ``after`` is returned."""
@@ -61,13 +62,17 @@ class ReportRun(TrackedRun):
         return after
 
     def _artefact(self, folder: Path) -> Any:
-        """The files as an artefact. They are copied beside the run: the sweep's own may change before the upload."""
+        """The files as an artefact, without folders of this machine.
+
+        They are copied beside the run: the sweep's own may change before the upload.
+        """
         import wandb
 
         artefact = wandb.Artifact(self.run_id, ARTEFACT_TYPE)
         folder.mkdir()
         for path in self.files:
-            copy = shutil.copy2(path, folder / path.name)
+            copy = folder / path.name
+            copy.write_bytes(without_folders(path.read_bytes(), self.folders))
             artefact.add_file(str(copy), name=path.name, policy="immutable", skip_cache=True)
         return artefact
 
@@ -102,6 +107,7 @@ def report_run(sweep_folder: Path) -> ReportRun | None:
         folder=sweep_folder,
         files=files,
         pictures=[path for path in present if path.name in _PICTURES],
+        folders=folders_in(cells),
     )
 
 

@@ -139,7 +139,11 @@ def _sections(content: dict[str, Any], judges: list[tuple[str, str]]) -> list[An
     return [
         workspaces.Section(name="Answer", panels=answer, is_open=True, pinned=True),
         *(
-            workspaces.Section(name=f"{scorer}, {split}", panels=_of_judge(split, scorer, seeds), is_open=not number)
+            workspaces.Section(
+                name=f"{scorer}, {split}",
+                panels=_of_judge(split, scorer, seeds, looks=bool(content.get("looks")) and not number),
+                is_open=not number,
+            )
             for number, (split, scorer) in enumerate(judges)
         ),
         workspaces.Section(name="Images", panels=[images, gallery], is_open=True),
@@ -148,13 +152,15 @@ def _sections(content: dict[str, Any], judges: list[tuple[str, str]]) -> list[An
     ]
 
 
-def _of_judge(split: str, scorer: str, seeds: int) -> list[Any]:
+def _of_judge(split: str, scorer: str, seeds: int, looks: bool) -> list[Any]:
+    """The panels of one table; ``looks``: its intervals are those of the looks at which cells stopped."""
     # With one training seed there is only the interval for these trained models.
-    ends = ("low", "high") if seeds > 1 else ("low_these_models", "high_these_models")
+    interval = "interval of its look" if looks else "95 % interval" if seeds > 1 else "95 % interval over prompts alone"
+    ends = ("low", "high") if seeds > 1 else ("these_models_low", "these_models_high")
     scores, cell = f"scores/{split}/{scorer}", _cell_key(split, scorer)
     return [
         _bars(
-            "Difference to the baseline, with its 95 % interval",
+            f"Difference to the baseline, with its {interval}",
             [f"{cell}/{name}" for name in (ends[0], "difference", ends[1])],
         ),
         _bars("Difference to the baseline, range over seeds", [f"{scores}/difference_to_baseline"], "minmax"),

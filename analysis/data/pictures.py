@@ -18,8 +18,9 @@ _SHARDS = "images-*.parquet"
 
 
 def image_folders(runs: Path, sweep: SweepFolder) -> list[tuple[str, int | None, Path | None]]:
-    """(cell, seed, folder of its images or None), the base model first."""
-    names = sorted(sweep.cell_names(), key=lambda name: name != sweep.base)
+    """(cell, seed, folder of its images or None), base models first."""
+    bases = {each.name for each in sweep.replicates if each.role == "base"}
+    names = sorted(sweep.cell_names(), key=lambda name: name not in bases)
     first = ((name, sweep.of_cell(name)[0]) for name in names)
     return [(name, each.seed, artefact(runs, "generate", each.stages.get("generate"))) for name, each in first]
 

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 FILE = "rows.json"
 TEXTURE = "texture"
 """A scorer that is a symptom and no judge: more high-frequency texture is not better, and less is not worse."""
+COMPARED = (
+    *("difference", "low", "high", "level", "p", "p_adjusted", "marked"),
+    *("these_models_low", "these_models_high", "win_rate"),
+)
+"""Names of :meth:`Comparison.columns` for those who ask what was found, not how."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,28 @@ class Comparison:
     def marked(self) -> bool:
         """Whether the difference may be called one."""
         return self.mark is not None and self.mark.given
+
+    def columns(self) -> dict[str, float | str | bool | None]:
+        """Name -> value, as every table for programs has it; None where there is no estimate or no mark."""
+        estimate, mark = self.estimate, self.mark
+        return {
+            "difference": self.difference,
+            "low": estimate.interval.low if estimate else None,
+            "high": estimate.interval.high if estimate else None,
+            "level": estimate.level if estimate else None,
+            "degrees_of_freedom": estimate.degrees_of_freedom if estimate else None,
+            "p": estimate.p if estimate else None,
+            "p_adjusted": mark.p_adjusted if mark else None,
+            "adjustment": mark.adjustment if mark else None,
+            "marked": self.marked,
+            "seeds_disagree": estimate.seeds_disagree if estimate else None,
+            "seed_deviation": self.seed_deviation,
+            "these_models_low": self.these_models.low,
+            "these_models_high": self.these_models.high,
+            "win_rate": self.win_rate,
+            "win_rate_these_models_low": self.win_rate_these_models.low,
+            "win_rate_these_models_high": self.win_rate_these_models.high,
+        }
 
 
 @dataclass(frozen=True)

@@ -101,11 +101,6 @@ class SweepFolder:
         replicates = [replicate for replicate in self.replicates if replicate.name == name]
         return sorted(replicates, key=lambda replicate: -1 if replicate.seed is None else replicate.seed)
 
-    @property
-    def base(self) -> str | None:
-        """The name of the base model's cell."""
-        return next((replicate.name for replicate in self.replicates if replicate.role == "base"), None)
-
 
 def split_order(split: str) -> tuple[int, str]:
     """Sort key of a split: held-out prompts first, seen ones last."""

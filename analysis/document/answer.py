@@ -88,8 +88,11 @@ class Answer:
 
     def _nothing_marked(self) -> str:
         by = f"By {self._judge()}"
-        if self._baseline_diverged and not self._with_base:
-            return f"{by}, nothing is marked: a training of {self._reference} diverged, so no cell can be compared."
+        if self._baseline_diverged:
+            baseline = next(row.cell for row in self._rows if row.is_baseline)
+            return (
+                f"{by}, nothing is marked: a training of the baseline {baseline} diverged, so no cell can be compared."
+            )
         if not self._compared:
             return f"{by}, nothing can be compared with {self._reference} yet."
         if any(row.look == 0 for row in self._rows):
@@ -105,10 +108,11 @@ class Answer:
     def _farthest(self) -> str:
         """The largest difference of these trained models, which is no claim about the recipe."""
         cell, comparison = max(self._compared.items(), key=lambda item: abs(item[1].difference))
+        several = max(row.prompts for row in self._rows) > 1
+        interval = f" {format_interval(comparison.these_models, self._places)} over prompts alone" if several else ""
         return (
             f"; of these trained models {cell} is farthest from {self._reference}, "
-            f"{comparison.difference:+.{self._places}f} "
-            f"{format_interval(comparison.these_models, self._places)} over prompts alone"
+            f"{comparison.difference:+.{self._places}f}{interval}"
         )
 
     def _detectable(self) -> str:

@@ -138,7 +138,8 @@ def _scorer(sweep: SweepFolder, rows: list[Row]) -> Section:
     """The results under one scorer on one split: what it is, its notes, the table, and what the table can show."""
     first, places = rows[0], decimals(rows)
     images = max(row.images_per_prompt for row in rows)
-    size = f"{prompt_count(rows)} prompts × {images} image{'s' if images > 1 else ''}"
+    count = prompt_count(rows)
+    size = f"{count} prompt{'s' * (count != 1)} × {images} image{'s' if images > 1 else ''}"
     above = [Note(plain(f"{line}."), "†") for line in conflicts(rows)]
     above += [Note(plain(f"{line}.")) for line in left_out(rows)]
     above += [] if has_estimates(rows) else [Note(plain(no_look(rows, sweep.looks) or no_marks(rows)))]

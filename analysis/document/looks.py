@@ -32,7 +32,7 @@ _WHY = {
     EQUIVALENT: "within {margin} of the baseline",
     UNDECIDED: "the last look; neither different{nor}",
     DIVERGED: "a training diverged",
-    BASELINE_DIVERGED: "a training of the baseline diverged",
+    BASELINE_DIVERGED: "no comparison, a training of the baseline diverged",
     NO_SCORES: "too few scores of a seed are numbers",
 }
 _BRIEF = {

@@ -264,7 +264,7 @@ def _hacking(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     """(cell, line)."""
     of_scorer: dict[str, list[Row]] = {}
     of_cell: dict[str, list[Row]] = {}
-    for row in (row for row in rows if not row.is_measure):
+    for row in (row for row in rows if not row.is_measure and row.prompts > 1):  # of one prompt there is no interval
         of_scorer.setdefault(row.scorer, []).append(row)
         of_cell.setdefault(row.cell, []).append(row)
     over_seeds = {scorer: has_estimates(group) for scorer, group in of_scorer.items()}

@@ -20,7 +20,7 @@ from analysis.statistics.differences import align
 from qsd.evaluation.embedding_measures import MEASURES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -77,31 +77,36 @@ def win_rates(panel: Panel, cells: Sequence[str]) -> Floats:
 def judges_figure(sweep: SweepFolder, panels: Sequence[Panel]) -> Drawing | None:
     """The rank correlations on the primary split; None with one judge or fewer than ``FEWEST_CELLS`` trained cells."""
     judges = [panel for panel in panels if panel.split == sweep.primary.split and panel.scorer not in MEASURES]
-    trained = [
-        cell for cell in sweep.cell_names() if cell != sweep.base and all(cell in judge.cells for judge in judges)
-    ]
+    bases = {each.name: each.base for each in sweep.replicates if each.role != "base"}
+    trained = [cell for cell in sweep.cell_names() if cell in bases and all(cell in judge.cells for judge in judges)]
     if len(judges) < 2 or len(trained) < FEWEST_CELLS:
         return None
-    values = rank_agreement(judges, trained, sweep.base)
+    values = rank_agreement(judges, trained, bases)
     title = (
         f"Rank agreement of judges ({split_title(sweep.primary.split)}): over {len(trained)} cells above, images below"
     )
     return _matrix(JUDGES, values, [judge.scorer for judge in judges], title, (-1, 1), "{:+.2f}", _JUDGES_CAPTION)
 
 
-def rank_agreement(judges: Sequence[Panel], trained: Sequence[str], base: str | None) -> Floats:
+def rank_agreement(judges: Sequence[Panel], trained: Sequence[str], bases: Mapping[str, str]) -> Floats:
     """[judges, judges] Spearman's correlations in [-1, 1].
 
-    Above the diagonal over cells, of their means; below it over images (mean over cells and seeds; NaN without the base
+    Above the diagonal over cells, of their means; below it over images (mean over cells and seeds; NaN without a base
     model or where the judges left out different prompts or images).
+
+    Args:
+        judges: panels of one split.
+        trained: cells that all judges have.
+        bases: trained cell -> the base model that its images are compared with.
     """
     values: Floats = np.full((len(judges), len(judges)), np.nan)
     for first, second in combinations(range(len(judges)), 2):
         one, other = judges[first], judges[second]
         means = [[judge.cells[cell].mean() for cell in trained] for judge in (one, other)]
         values[first, second] = _spearman(np.array(means[0]), np.array(means[1]))
-        if base in one.cells and base in other.cells and one.prompts == other.prompts:
-            own = [_spearman(*each) for cell in trained for each in _image_differences(one, other, cell, base)]
+        if one.prompts == other.prompts:
+            compared = [cell for cell in trained if all(bases[cell] in judge.cells for judge in (one, other))]
+            own = [_spearman(*each) for cell in compared for each in _image_differences(one, other, cell, bases[cell])]
             values[second, first] = float(np.mean(own)) if own else np.nan
     return values
 

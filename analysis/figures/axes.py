@@ -40,6 +40,10 @@ _AXES_CAPTION = (
     "axes of the difference to the baseline's level. Bands and bars: 95 % intervals for new prompts and new training "
     "seeds, not corrected for the number of comparisons. axes.csv has the numbers, and the interactions of two axes."
 )
+_LOOKS_CAPTION = (
+    "Bands are the intervals of the looks at which cells stopped, together 95 %; bars are of the seeds that all of an "
+    "effect's cells have."
+)
 _HEAT_CAPTION = "Differences to the baseline under the primary scorer; bold: may be called a difference."
 # Okabe and Ito's colours, distinguishable with every common colour vision; styles tell lines apart in grey print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -64,6 +68,7 @@ class Structure:
     rows: dict[str, Row]
     grid: Grid
     effects: tuple[Effect, ...]
+    looks: bool = False
 
 
 def read_structure(sweep: SweepFolder, rows: Sequence[Row], primary: Panel | None) -> Structure | None:
@@ -79,7 +84,14 @@ def read_structure(sweep: SweepFolder, rows: Sequence[Row], primary: Panel | Non
     if primary is None or not shown or not (len(grid.factors) > 1 or any(f.numbers() for f in grid.factors)):
         return None
     return Structure(
-        sweep.question, primary.unit, primary.split, primary.scorer, shown, grid, tuple(effects(grid, primary))
+        sweep.question,
+        primary.unit,
+        primary.split,
+        primary.scorer,
+        shown,
+        grid,
+        tuple(effects(grid, primary)),
+        looks=sweep.looks is not None,
     )
 
 
@@ -114,7 +126,7 @@ def axes_figure(structure: Structure) -> Drawing | None:
         grid = figure.add_gridspec(lines, columns)
         for number, panel in enumerate(panels):
             panel.draw(figure.add_subplot(grid[number // columns, number % columns]), structure)
-    return Drawing(AXES, figure, _AXES_CAPTION)
+    return Drawing(AXES, figure, f"{_AXES_CAPTION} {_LOOKS_CAPTION}" if structure.looks else _AXES_CAPTION)
 
 
 def heat_figure(structure: Structure) -> Drawing | None:
@@ -131,10 +143,10 @@ def heat_figure(structure: Structure) -> Drawing | None:
         if row.role != "grid" or place is None:
             continue
         comparison = row.versus_baseline
-        if row.is_baseline:
-            values[place], texts[place] = 0.0, ("baseline", False)
-        elif row.diverged:
+        if row.diverged:
             texts[place] = (format_diverged(row).replace(" ", "\n", 1), False)
+        elif row.is_baseline:
+            values[place], texts[place] = 0.0, ("baseline", False)
         elif comparison is not None:
             values[place], texts[place] = comparison.difference, (f"{comparison.difference:+.3g}", comparison.marked)
     if not np.isfinite(values).any():

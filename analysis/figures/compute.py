@@ -17,7 +17,7 @@ from matplotlib.transforms import offset_copy
 
 from analysis.data.sweep import artefact
 from analysis.document.sentences import split_title
-from analysis.figures.drawing import Drawing, new_figure, styled
+from analysis.figures.drawing import LOOKS_CAPTION, Drawing, new_figure, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,7 +102,7 @@ def compute_figure(sweep: SweepFolder, rows: Sequence[Row], compute: Mapping[str
         _set_limits(axes, counts, [comparison for _, comparison in points])
         names = "\n".join(f"{number:>2}  {row.cell}" for number, (row, _) in enumerate(points, start=1))
         axes.text(1.02, 1, names, transform=axes.transAxes, va="top", fontsize=8)
-    return Drawing(NAME, figure, _CAPTION)
+    return Drawing(NAME, figure, f"{_CAPTION} {LOOKS_CAPTION}" if sweep.looks else _CAPTION)
 
 
 def _set_limits(axes: Any, counts: Sequence[float], comparisons: Sequence[Comparison]) -> None:

@@ -39,6 +39,10 @@ _WITHOUT_TIME_AND_VERSION: Mapping[str, Mapping[str, None]] = {
 }
 
 
+LOOKS_CAPTION = "On the primary scorer, intervals are those of the looks at which cells stopped, together 95 %."
+"""Added where a caption speaks of 95 % intervals, and seeds are added in looks."""
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A figure of matplotlib, which can be written as a vector image too, or a picture of pixels.

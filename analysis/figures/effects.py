@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from analysis.document.formatting import break_lines, cell_marks, format_diverged, has_estimates
 from analysis.document.sentences import conflicts, partial, primary_or_exploratory, prompt_count, split_title
-from analysis.figures.drawing import Drawing, new_figure, styled
+from analysis.figures.drawing import LOOKS_CAPTION, Drawing, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,9 +23,6 @@ NAME = "effects"
 _CAPTION = (
     "Differences to the baseline and to the base model. Thin lines with ends: 95 % intervals for new prompts and new "
     "training seeds; thick lines: over prompts, for these trained models. A filled marker may be called a difference."
-)
-_LOOKS_CAPTION = (
-    "On the primary scorer, thin lines are the intervals of the looks at which cells stopped, together 95 %."
 )
 # Okabe and Ito's colours, distinguishable with every common colour vision.
 _COLOURS = {"baseline": "#000000", "grid": "#0072B2", "control": "#D55E00"}
@@ -73,7 +70,7 @@ def effects(sweep: SweepFolder, rows: list[Row]) -> Drawing | None:
                 axes = figure.add_subplot(grid[number, column])
                 _panel(axes, of_scorer, reference, named=column == 0)
         _legend(figure, by_scorer, looks=sweep.looks is not None)
-    caption = f"{_CAPTION} {_LOOKS_CAPTION}" if sweep.looks else _CAPTION
+    caption = f"{_CAPTION} {LOOKS_CAPTION}" if sweep.looks else _CAPTION
     return Drawing(NAME, figure, caption, _STYLE)
 
 

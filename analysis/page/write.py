@@ -28,9 +28,14 @@ def write_page(runs: Path, sweep_folder: Path) -> Path:
         UserError: the tables are not written, or nothing is evaluated.
     """
     path = sweep_folder / NAME
-    shows = shown_digest(sweep_folder)
-    write_bytes(path, render({**content(runs, sweep_folder), "shows": shows or ""}).encode())
+    write_bytes(path, page_text(runs, sweep_folder).encode())
     return path
+
+
+def page_text(runs: Path, sweep_folder: Path) -> str:
+    """The page of a sweep whose tables are written; raises like :func:`write_page`."""
+    shows = shown_digest(sweep_folder)
+    return render({**content(runs, sweep_folder), "shows": shows or ""})
 
 
 def render(values: dict[str, Any]) -> str:

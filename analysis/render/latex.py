@@ -23,6 +23,8 @@ from analysis.document.looks import brief_rules, no_look, stopping_lines
 from analysis.document.sentences import (
     capitalised,
     conflicts,
+    few_prompts,
+    left_out,
     missing_results,
     no_marks,
     noise_floor,
@@ -125,7 +127,8 @@ def _table(sweep: SweepFolder, rows: list[Row]) -> str:
 def _caption(sweep: SweepFolder, rows: list[Row]) -> str:
     first = rows[0]
     images = max(row.images_per_prompt for row in rows)
-    size = f"{prompt_count(rows)} prompts × {images} image{'s' if images > 1 else ''}"
+    count = prompt_count(rows)
+    size = f"{count} prompt{'s' * (count != 1)} × {images} image{'s' if images > 1 else ''}"
     what = f"{first.scorer} ({first.unit}), {primary_or_exploratory(first)}, {split_title(first.split)}, {size}"
     state = f" {capitalised(partial(rows))}." if partial(rows) else ""
     return escaped(f"{sweep.question} {what}.{state}")
@@ -177,7 +180,7 @@ def _difference(row: Row, comparison: Comparison | None, places: int, over_seeds
     if interval is None:
         return f"${number}$"
     width = interval.high - interval.low
-    if abs((interval.low + interval.high) / 2 - comparison.difference) > _ROUNDING * width:
+    if not over_seeds or abs((interval.low + interval.high) / 2 - comparison.difference) > _ROUNDING * width:
         return f"${number}$ {escaped(format_interval(interval, places))}{_superscript(mark)}"
     # The mark takes no width, so that the digits of a column stand below each other.
     raised = rf"\rlap{{{_superscript(mark)}}}" if mark else ""
@@ -201,7 +204,8 @@ def _notes(sweep: SweepFolder, rows: list[Row], places: int) -> str:
         parts.append(escaped(no_look(rows, sweep.looks) or no_marks(rows)))
     parts += [f"{escaped(line)}." for line in stopping_lines(sweep)] if rows[0].primary else []
     parts += [f"{escaped(capitalised(line))}." for line in tuning_lines(sweep)]
-    notes = [noise_floor(rows), sensitivity(rows, places), *(f"†: {line}" for line in conflicts(rows))]
+    notes = [few_prompts(rows), noise_floor(rows), sensitivity(rows, places), *left_out(rows)]
+    notes += [f"†: {line}" for line in conflicts(rows)]
     notes += [f"‡: {line}" for line in missing_results(rows)]
     parts += [f"{escaped(capitalised(line))}." for line in notes if line]
     return " ".join(parts)

@@ -92,27 +92,9 @@ def _text(value: object) -> str:
 def _comparison_columns(prefix: str, comparison: Comparison | None) -> dict[str, str]:
     if comparison is None:
         return {f"{prefix}{name}": "" for name in _COMPARED}
-    estimate, mark = comparison.estimate, comparison.mark
-    values = {
-        "difference": comparison.difference,
-        "low": estimate and estimate.interval.low,
-        "high": estimate and estimate.interval.high,
-        "level": estimate and estimate.level,
-        "degrees_of_freedom": estimate and estimate.degrees_of_freedom,
-        "p": estimate and estimate.p,
-        "p_adjusted": mark and mark.p_adjusted,
-        "adjustment": mark and mark.adjustment,
-        "marked": comparison.marked,
-        "seeds_disagree": estimate and estimate.seeds_disagree,
-        "by_seed": tuple(f"{seed}:{_text(value)}" for seed, value in comparison.by_seed.items()),
-        "seed_deviation": comparison.seed_deviation,
-        "these_models_low": comparison.these_models.low,
-        "these_models_high": comparison.these_models.high,
-        "win_rate": comparison.win_rate,
-        "win_rate_these_models_low": comparison.win_rate_these_models.low,
-        "win_rate_these_models_high": comparison.win_rate_these_models.high,
-    }
-    return {f"{prefix}{name}": _text(value) for name, value in values.items()}
+    by_seed = tuple(f"{seed}:{_text(value)}" for seed, value in comparison.by_seed.items())
+    values = {**comparison.columns(), "by_seed": by_seed}
+    return {f"{prefix}{name}": _text(values[name]) for name in _COMPARED}
 
 
 def _trained_column(trained: Trained, name: str) -> str:

@@ -127,10 +127,10 @@ def noise_floor(cubes: Sequence[Cube], seed: int = 0) -> tuple[int, int]:
     """How often the same recipe at another training seed looks different over prompts: (that exclude zero, of all).
 
     Every two training seeds of every cell are compared, over prompts alone: both are one recipe, so each interval that
-    excludes zero would be a false mark if prompts decided it.
+    excludes zero would be a false mark if prompts decided it. (0, 0) with a single prompt, which has no interval.
     """
     excluding_zero = total = 0
-    for cube in cubes:
+    for cube in (cube for cube in cubes if cube.values.shape[1] > 1):
         means = np.nanmean(cube.values, axis=2)
         columns = [means[first] - means[second] for first, second in combinations(range(len(means)), 2)]
         for start in range(0, len(columns), _COLUMNS):

@@ -51,6 +51,20 @@ def test_comparisons_are_those_of_the_table(store) -> None:
     assert compared == len(found.comparisons)
 
 
+@pytest.mark.parametrize("evaluated", ["metric=product", "base model"])
+def test_a_sweep_with_nothing_to_compare_yet_has_all_frames(tmp_path, evaluated) -> None:
+    cells = [
+        Cell("metric=product", axes={"quality.metric": "product"}, absent=(0, 1, 2)),
+        Cell("base model", role="base", seeds=(None,), absent=(None,)),
+    ]
+    cells[[cell.name for cell in cells].index(evaluated)].absent = ()
+    folder = write_sweep(tmp_path / "runs", World(cells, "metric=product", prompts={"evaluation": 12}, pictures=False))
+    found = analysis.results(folder.name, runs=tmp_path / "runs")
+    assert (len(found.cells), len(found.comparisons)) == (4, 0)
+    assert {"cell", "reference", "difference", "marked", "quality.metric"} <= {*found.comparisons.columns}
+    assert set(found.scores["cell"]) == {evaluated}
+
+
 def test_scores_and_cells_are_tidy(store) -> None:
     runs, folder, rows = store
     found = analysis.results(folder.name.partition("@")[0], runs=runs)

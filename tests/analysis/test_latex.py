@@ -20,14 +20,14 @@ HOSTILE = r"a_b & 50 % of {x}~$y^2$ #1 \input{/etc/passwd} <b>|é"
 _ESCAPED = re.compile(r"\\(?:[&%$#_{}]|[A-Za-z]+\{\})")
 
 
-def rows_of(tmp_path, seeds=(0, 1, 2), **settings):
+def rows_of(tmp_path, seeds=(0, 1, 2), prompts=None, **settings):
     cells = [
         Cell("metric=product", effect=0.0, seeds=seeds),
         Cell("metric=ratio", effect=3.0, seeds=seeds),
         Cell("strategy=random", effect=-3.0, role="control", seeds=seeds),
         Cell("base model", role="base", seeds=(None,)),
     ]
-    world = World(cells, "metric=product", prompts={"evaluation": 12}, pictures=False, **settings)
+    world = World(cells, "metric=product", prompts=prompts or {"evaluation": 12}, pictures=False, **settings)
     results = load(tmp_path, write_sweep(tmp_path, world))
     return results.sweep, build_rows(results)
 
@@ -75,6 +75,18 @@ def test_the_highest_mean_is_plain_without_a_mark(tmp_path) -> None:
     assert "with one training seed" in text
     ratio = body(text)[1]
     assert re.search(r"\$\+[\d.]+\$ \[\+", ratio), "its interval over prompts"
+
+
+@pytest.mark.slow
+def test_what_makes_a_table_doubtful_is_below_it(tmp_path) -> None:
+    """As in the other formats: few prompts, and images that count in no cell."""
+    sweep, rows = rows_of(tmp_path, seeds=(0,), prompts={"evaluation": 1})
+    rows = [dataclasses.replace(row, images_left_out=1, left_out_by=("'metric=ratio' seed 0: 1",)) for row in rows]
+    text = to_latex(sweep, rows)
+    assert "Only 1 prompt: with fewer than 10, no interval is to be trusted." in text
+    assert "1 images are left out of every cell" in text
+    assert r"1 prompt $\times$" in text
+    assert r"\pm" not in text, "brackets are explained there, half widths are not"
 
 
 @pytest.mark.slow

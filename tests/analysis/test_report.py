@@ -15,9 +15,10 @@ import pytest
 from analysis.data.load import load
 from analysis.data.rows import read_rows
 from analysis.data.training import Trained
+from analysis.document.build import build_document
 from analysis.lock import up_to_date
 from analysis.render.table_csv import to_csv
-from analysis.render.terminal import render_terminal
+from analysis.render.terminal import render_terminal, to_terminal
 from analysis.report import write
 from analysis.statistics.build_rows import build_rows
 from qsd.errors import UserError
@@ -173,6 +174,21 @@ def test_terminal_table_fits_110_columns_and_needs_no_heavy_imports(tmp_path, wh
     )
     done = subprocess.run([sys.executable, "-c", script, str(folder)], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_a_terminal_breaks_no_name(tmp_path, seeds):
+    """The longest headings are those of one seed."""
+    cells = [Cell("metric=product", seeds=seeds), Cell("metric=difference", 2.0, seeds=seeds)]
+    cells.append(Cell("base model", role="base", seeds=(None,), reward_model=None))
+    world = World(cells, "metric=product", prompts={"evaluation": 4}, pictures=False)
+    results = load(tmp_path, write_sweep(tmp_path, world))
+    document = build_document(results.sweep, build_rows(results))
+    lines = to_terminal(document).splitlines()
+    for cell in cells:
+        assert sum(line.startswith(f"  {cell.name}") for line in lines) == len(world.scorers)
+    assert max(map(len, lines)) <= 110
+    assert 110 < max(map(len, to_terminal(document, 150).splitlines())) <= 150
 
 
 @pytest.mark.slow

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
+from analysis.lock import up_to_date
+from analysis.page.write import write_page
 from analysis.report import write
 from analysis.verify import verify
 from qsd.errors import UserError
@@ -71,6 +74,37 @@ def test_a_flipped_byte_in_an_artefact_is_an_error(tmp_path, folder, world):
     path.write_bytes(data)
     with pytest.raises(UserError, match="compute"):
         verify(tmp_path, folder)
+
+
+def test_a_changed_file_of_any_stage_is_found_though_tables_were_written_after_it(tmp_path, folder, world):
+    key = stage_keys(world.cells[1], 0)["train"]
+    path = tmp_path / "artefacts" / "train" / key / "summary.json"
+    path.write_text(path.read_text().replace('"steps": 30', '"steps": 90'))
+    write(tmp_path, folder)
+    (problem,) = verify(tmp_path, folder)[1]
+    assert problem.startswith(f"train/{key}: its file summary.json is damaged: its content is not what was written;")
+
+
+def test_scores_of_pairs_are_an_input_of_the_figures(tmp_path, world):
+    """The figure of qualities shows them."""
+    world.scored = True
+    folder = write_sweep(tmp_path, world)
+    write(tmp_path, folder)
+    key = stage_keys(world.cells[0], 0)["score"]
+    assert up_to_date(tmp_path, folder)
+    shutil.rmtree(tmp_path / "artefacts" / "score" / key)
+    assert not up_to_date(tmp_path, folder)
+    assert verify(tmp_path, folder)[1][0] == f"1 artefacts were added, removed or made again: score/{key}"
+
+
+def test_an_edited_page_is_found(tmp_path, folder):
+    page = write_page(tmp_path, folder)
+    files, problems = verify(tmp_path, folder)
+    assert (problems, files) == ([], len([*folder.iterdir()]) - 2)
+    page.write_text(page.read_text().replace("judge", "jugde", 1))
+    assert verify(tmp_path, folder)[1] == ["report.html: these results give other content"]
+    page.write_text("another page")
+    assert verify(tmp_path, folder)[1] == ["report.html: shows other tables or another run"]
 
 
 def test_tables_that_were_never_written(tmp_path, world):

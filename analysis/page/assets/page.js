@@ -11,7 +11,7 @@
   const breakable = (name) => name.split(/(?<=[=_,./])/).flatMap((part) => [part, make("wbr")]);
   const wanted = (text) => { const words = text.trim().toLowerCase(); return (name) => name.toLowerCase().includes(words); };
 
-  // Tables: a click on a heading sorts by the raw numbers, or by the text where a column has none; empty places stay last.
+  // Tables: a click on a heading sorts by the raw numbers, or by the text where a column has none; places without a number stay last.
   const value = (row, column) => {
     const cell = row.cells[column];
     if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
@@ -20,7 +20,9 @@
   const isEmpty = (one) => one === "" || one === "—" || Number.isNaN(one);
   const compare = (a, b, sign) => {
     if (isEmpty(a) || isEmpty(b)) return isEmpty(a) - isEmpty(b);
-    if (typeof a === "number" && typeof b === "number") return sign * (a - b);
+    // "diverged 1 of 3" among numbers is no number either.
+    if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+    if (typeof a === "number") return sign * (a - b);
     return sign * String(a).localeCompare(String(b), "en", { numeric: true });
   };
   for (const table of document.querySelectorAll("table.sortable")) {

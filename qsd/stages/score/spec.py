@@ -67,4 +67,5 @@ STAGE = StageSpec(
     rehearsal=Rehearsal(shape=("reward.model", "reward.members", "reward.batch_size"), enough=_enough),
     examines_model=True,
     batch=BatchField("reward.batch_size"),
+    in_tables=True,
 )

@@ -90,6 +90,21 @@ def test_a_diverged_baseline_stops_all(world: Path, store: Store) -> None:
     assert set(reasons(plan_now(store)).values()) == {"baseline diverged"}
 
 
+def test_a_baseline_that_diverges_later_ends_the_comparisons_of_before(world: Path, store: Store) -> None:
+    """Tables compare nothing with it, so no line may say that a cell is different or equivalent."""
+    finish(store, plan_now(store))
+    second = plan_now(store)
+    finish(store, second, but=["rank=4 seed 3"])
+    diverge(store, listing.find_cell(second, "rank=4 seed 3"))
+    after = plan_now(store)
+    assert set(reasons(after).values()) == {"baseline diverged"}
+    assert seeds(after) == seeds(second), "no training more, and none less"
+    assert after.looks is not None
+    cells = after.looks.record.cells
+    assert [cell.look for cell in cells.values()] == [1, 1, 2]
+    assert all(cell.estimate is None and cell.difference is None for cell in cells.values())
+
+
 def test_only_the_baseline(world: Path, store: Store) -> None:
     text = SWEEP.replace("[4, 8, 16, 32]", "[4]")
     assert seeds(plan_now(store, text)) == {"rank=4": 3}

@@ -27,6 +27,7 @@ from tests.analysis.synthetic import Cell, World, key_of, stage_keys, write_swee
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 KEY = "0123456789" * 4
 START, TRAINED, EVALUATED = 1_700_000_000, 100.0, 20.25
+LOG = "/srv/someone/runs/log.txt"
 SETTINGS = {
     "training.learning_rate": 1e-4,
     "lora.rank": 8,
@@ -62,6 +63,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         for seed in cell.seeds
     }
     (folder / "settings.json").write_text(json.dumps(settings))
+    content = json.loads((folder / "cells.json").read_text())
+    for entry in content["cells"]:
+        entry["reason"] = entry["reason"] and f"{entry['reason']} ({LOG})"
+    (folder / "cells.json").write_text(json.dumps(content))
     keys = stage_keys(world.cells[1], 2)
     for stage, seconds in (("train", TRAINED), ("evaluate", EVALUATED)):
         attempt = runs / "attempts" / stage / keys[stage] / "1"
@@ -69,7 +74,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         (attempt / "attempt.json").write_text('{"start": "2023-11-14T22:13:20+00:00"}')
         (attempt / "exit.json").write_text(json.dumps({"state": "done", "seconds": seconds}))
     report.write(runs, folder)
-    (folder / "report.html").write_text("<html>the page</html>")
+    (folder / "report.html").write_text(f"<html>the page names {LOG}</html>")
     assert len(project_sweep(runs, folder, "offline")) == 11
     return runs, folder
 
@@ -121,7 +126,7 @@ def test_a_diverged_seed_is_shown_in_all_seeds_of_its_cell(written):
     diverged = found[run_id("rank=32", 1)]
     assert "diverged" in diverged.run.tags
     assert diverged.summary["diverged"] is True
-    assert diverged.config["reason"] == "training diverged: loss is nan at step 12"
+    assert diverged.config["reason"] == "training diverged: loss is nan at step 12 (log.txt)"
     summary = found[run_id("rank=32", 0)].summary
     assert (summary["cell/diverged_seeds"], summary["diverged"]) == (1, False)
     assert "cell/evaluation/judge/mean" not in summary
@@ -157,6 +162,14 @@ def test_the_report_is_an_artefact_beside_its_table_and_pictures(written):
     table = json.loads((folder / "files" / run.summary["table/path"]).read_text())
     assert table["columns"] == list(TABLE_COLUMNS)
     assert len(table["data"]) == len(read_rows(written[1] / "rows.json"))
+
+
+def test_no_folder_of_this_machine_is_in_the_files_of_the_report(written):
+    (folder,) = (path / "artefact" for path in written[1].glob("wandb/offline-run-*-report"))
+    sent = {path.name: path.read_text() for path in folder.iterdir()}
+    assert sent["report.html"] == "<html>the page names log.txt</html>"
+    assert not any("/srv/someone" in text for text in sent.values())
+    assert LOG in (written[1] / "report.html").read_text(), "the sweep's own page is as it was"
 
 
 def test_a_file_with_a_key_stays_here(written, tmp_path, caplog):

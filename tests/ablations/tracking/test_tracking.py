@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from ablations.tracking.contents import cell_runs
 from ablations.tracking.project import pending, project_sweep, tracked_runs
 from qsd.config.load import nested
 from tests.ablations.tracking.fake_wandb import FakeWandb, offline
@@ -157,6 +158,20 @@ def test_nothing_new_sends_nothing_and_does_not_import_wandb(tmp_path, sweep):
     )
     assert done.stdout.strip() == "[] False"
     assert {path: path.stat().st_mtime_ns for path in sweep.rglob("*")} == before
+
+
+def test_the_difference_to_the_base_model_is_to_that_of_the_cell(tmp_path):
+    """A sweep over guidance scales has a base model for each."""
+    cells = [
+        Cell("g=1", 0.0, base="base,g=1", seeds=(0,), reward_model=None),
+        Cell("g=3", 2.0, base="base,g=3", seeds=(0,), reward_model=None),
+        Cell("base,g=1", 0.0, role="base", seeds=(None,), reward_model=None),
+        Cell("base,g=3", 2.0, role="base", seeds=(None,), reward_model=None),
+    ]
+    folder = write_sweep(tmp_path, World(cells, "g=1", prompts={"evaluation": 20}, steps=2, pictures=False))
+    found = {run.name: run for run in cell_runs(tmp_path, folder, live=False)}
+    for cell in ("g=1", "g=3"):
+        assert abs(found[f"{cell} seed 0"].final()["scores/evaluation/judge/difference_to_base"]) < 0.5
 
 
 def test_disabled_does_nothing(tmp_path, sweep):

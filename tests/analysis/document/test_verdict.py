@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -245,6 +246,24 @@ def test_texture_is_asked_for_no_opinion():
     assert "No other independent judge was asked." in verdict(rows)
 
 
+def test_one_prompt_is_no_sign_of_anything():
+    """Its interval over prompts is a point, which excludes zero whatever the training did."""
+    rows = [
+        row(CELLS[0], prompts=1, noise_floor=(0, 0)),
+        row("cell b", versus=comparison(-0.2, 0.0), prompts=1, noise_floor=(0, 0)),
+        row("cell b", "tuned", comparison(0.2, 0.0), conflicts=(SELECTED,), prompts=1, noise_floor=(0, 0)),
+    ]
+    rows = [
+        replace(each, versus_baseline=each.versus_baseline and replace(each.versus_baseline, estimate=None))
+        for each in rows
+    ]
+    said = text(rows)
+    assert "hacking" not in said
+    assert "cell b is farthest from the baseline base line, -0.2000." in said
+    assert "1 prompt is too few for any interval" in said
+    assert "[" not in said
+
+
 def test_a_sweep_of_the_baseline_alone_is_compared_with_the_base_model():
     alone = row(CELLS[0], versus_base=comparison(0.2, 0.05, True))
     assert "1 of 1 compared cells differs from the base model" in text([alone, row("base")])
@@ -256,3 +275,5 @@ def test_nothing_evaluated_and_a_diverged_baseline():
     assert "nothing can be compared with the baseline base line yet" in text([row(CELLS[0]), row("cell b")])
     diverged = text([row(CELLS[0], diverged_seeds=(1,)), row("cell b")])
     assert "a training of the baseline base line diverged, so no cell can be compared" in diverged
+    alone = text([row(CELLS[0], diverged_seeds=(1,)), row("base")])
+    assert "a training of the baseline base line diverged, so no cell can be compared" in alone

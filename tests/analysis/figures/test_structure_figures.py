@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import rankdata
 
 from analysis.data.load import load
+from analysis.data.looks import Looks
 from analysis.data.pairing import Cube, Panel, panels
+from analysis.data.sweep import read_sweep
 from analysis.figures import agreement, axes, compute, quality
 from analysis.report import write
 from analysis.statistics.build_rows import build_rows
@@ -93,6 +96,26 @@ def test_the_heat_map_has_every_cell_at_its_place(tmp_path):
     assert (1, 2) not in texts, "there is no such cell"
 
 
+def test_a_diverged_baseline_leaves_nothing_to_draw_against_it(tmp_path):
+    world = two_axes()
+    next(cell for cell in world.cells if cell.name == world.baseline).diverged = (1,)
+    structure = structure_of(tmp_path, world)
+    assert axes.heat_figure(structure) is None
+
+
+def test_captions_name_the_intervals_of_looks(tmp_path):
+    """They are no 95 % intervals of each difference."""
+    structure = structure_of(tmp_path, two_axes())
+    assert "looks" not in axes.axes_figure(structure).caption
+    assert "intervals of the looks" in axes.axes_figure(replace(structure, looks=True)).caption
+    sweep = read_sweep(next((tmp_path / "sweeps").iterdir()))
+    shown = {cell: 100.0 * number for number, cell in enumerate(structure.rows, start=1)}
+    rows = [*structure.rows.values()]
+    looks = Looks((3, 5), None, 4, {}, 1, 3, 15, 25, "digest")
+    assert "looks" not in compute.compute_figure(sweep, rows, shown).caption
+    assert "those of the looks" in compute.compute_figure(replace(sweep, looks=looks), rows, shown).caption
+
+
 def test_a_sweep_of_one_axis_of_names_has_no_figure_of_axes(tmp_path):
     assert structure_of(tmp_path, usual_world(**SHAPE)) is None
 
@@ -124,7 +147,7 @@ def test_rank_agreement_by_ranks():
     for scorer in ("one", "two"):
         cubes = {name: Cube((0, 1), rng.normal(number, 2, (2, 2, 3))) for number, name in enumerate(names)}
         judges.append(panel(scorer, cubes | {"base": Cube((None,), rng.normal(0, 1, (1, 2, 3)))}))
-    values = agreement.rank_agreement(judges, names, "base")
+    values = agreement.rank_agreement(judges, names, dict.fromkeys(names, "base"))
 
     def of_ranks(first, second):
         return np.corrcoef(rankdata(first), rankdata(second))[0, 1]
@@ -137,7 +160,20 @@ def test_rank_agreement_by_ranks():
     ]
     assert values[0, 1] == pytest.approx(over_cells)
     assert values[1, 0] == pytest.approx(np.mean(over_images))
-    assert np.isnan(agreement.rank_agreement(judges, names, None)[1, 0])
+    assert np.isnan(agreement.rank_agreement(judges, names, dict.fromkeys(names, "not evaluated"))[1, 0])
+
+
+def test_no_base_model_counts_as_a_trained_cell(tmp_path):
+    """An axis that changes the images makes two of them."""
+    cells = [
+        Cell(f"g={scale},n={number}", effect=0.1 * number, base=f"base,g={scale}", seeds=(0,))
+        for scale in (1, 3)
+        for number in (0, 1)
+    ]
+    cells += [Cell(f"base,g={scale}", 0.0, role="base", seeds=(None,), reward_model=None) for scale in (1, 3)]
+    results = load(tmp_path, write_sweep(tmp_path, World(cells, "g=1,n=0", **SHAPE)))
+    drawing = agreement.judges_figure(results.sweep, panels(results))
+    assert "over 4 cells above" in drawing.image.get_suptitle()
 
 
 def test_compute_by_hand():

@@ -112,6 +112,14 @@ def test_tables_sort_by_their_numbers(usual, browser) -> None:
         assert means() != before
         last = table.locator("tbody tr").last.inner_text()
         assert "metric=ratio" in last, "a cell without a mean stays last"
+        difference = table.get_by_role("button", name="vs base model", exact=True)
+        difference.focus()
+        for direction in ("ascending", "descending"):
+            page.keyboard.press("Enter")
+            assert table.locator("th[aria-sort]").get_attribute("aria-sort") == direction
+            lines = table.locator("tbody tr").all_inner_texts()
+            assert "diverged 1 of 3" in lines[-2], f"{direction}: a text among numbers stays behind them"
+            assert "base model" in lines[-1]
 
 
 def test_one_field_filters_tables_pictures_and_curves(usual, browser) -> None:

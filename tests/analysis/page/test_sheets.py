@@ -34,7 +34,7 @@ def test_tiles_are_the_pictures_of_their_cells(sweep, monkeypatch, widest) -> No
     monkeypatch.setattr(sheets, "_WIDEST", widest)
     made = sheets.make_sheets(runs, read)
     assert made.side == 64
-    assert made.cells[0][0] == read.base
+    assert made.cells[0][0] == "base model"
     folders = {name: folder for name, _, folder in image_folders(runs, read)}
     for (prompt, _), image in zip(made.prompts, made.images, strict=True):
         sheet = np.asarray(opened(image).convert("RGB"), dtype=float)

@@ -75,6 +75,7 @@ def test_the_noise_floor_compares_seeds_of_one_recipe():
     assert every == 6
     assert 3 <= some <= 4
     assert noise_floor([Cube((0,), level)]) == (0, 0)
+    assert noise_floor([Cube((0, 1, 2), apart.values[:, :1])]) == (0, 0), "one prompt has no interval"
 
 
 def test_other_prompts_are_refused():
