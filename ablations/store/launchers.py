@@ -7,10 +7,11 @@ are done and will be read: nothing of them may be deleted while it lives.
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from ablations.files import read_json, write_json
+from ablations.files import create_json
+from ablations.json_shapes import fields, listing, read_shaped, text
 from ablations.store.owner import Owner
 from qsd.run_store import names_in
 
@@ -31,7 +32,8 @@ def announced(store: Store, keys: Iterable[str]) -> Iterator[None]:
         if owner.is_dead():
             path.unlink(missing_ok=True)
     mine = folder / f"{secrets.token_hex(8)}.json"
-    write_json(mine, {"owner": Owner.here().fields(), "keys": sorted(keys)})
+    # As a claim is made, so a disk on which that is impossible is reported before anything runs.
+    create_json(mine, {"owner": Owner.here().fields(), "keys": sorted(keys)})
     try:
         yield
     finally:
@@ -45,8 +47,8 @@ def needed(store: Store) -> frozenset[str]:
 
 def _read(folder: Path) -> Iterator[tuple[Path, Owner, list[str]]]:
     for name in sorted(names_in(folder)):
-        content = read_json(folder / name)
-        try:
-            yield folder / name, Owner.of(content["owner"]), [str(key) for key in content["keys"]]  # type: ignore[index]
-        except (KeyError, TypeError, ValueError):  # it has just ended, or this is no file of ours
+        content = read_shaped(folder / name, fields(keys=listing(text)))
+        if content is None:  # it has just ended, or this is no file of ours
             continue
+        with suppress(ValueError):
+            yield folder / name, Owner.of(content.get("owner")), content["keys"]
