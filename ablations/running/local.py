@@ -105,7 +105,8 @@ def run(
     Raises:
         UserError: a stage wants more processes than can share its work, or than there are GPUs.
     """
-    with announced(store, plan.nodes):  # before it is known what is done: nothing of it may be deleted from here on
+    # Before it is known what is done: nothing of it may be deleted from here on.
+    with announced(store, plan.nodes, plan.name):
         return _run(plan, store, display, jobs, table, preload, gpus, only, together)
 
 

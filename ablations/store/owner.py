@@ -108,7 +108,7 @@ class Owner:
         """
         if self.machine_restarted():
             return True
-        if (self.host, self.boot, self.namespace) != (socket.gethostname(), _boot(), _namespace()):
+        if not self.is_here():
             return self._job_has_ended(ask)
         try:
             os.kill(self.pid, 0)
@@ -118,6 +118,13 @@ class Owner:
         except PermissionError:  # another user's process
             pass
         return self._number_was_reused() or _is_zombie(self.pid)
+
+    def is_here(self) -> bool:
+        """True if its number means this process to this system: same machine, same start of it, same container.
+
+        Only then may it be signalled; there are machines and containers with equal names.
+        """
+        return (self.host, self.boot, self.namespace) == (socket.gethostname(), _boot(), _namespace())
 
     def machine_restarted(self) -> bool:
         """True if it ran on this very machine before the machine's last start."""
