@@ -171,6 +171,10 @@ def read_record(folder: Path) -> Record | None:
         return None
     maps = (content["meaning"], content["inputs"], content["files"])
     valid = all(isinstance(part, dict) for part in maps) and isinstance(content["version"], int)
+    valid = valid and all(
+        isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and "\0" not in name
+        for name, entry in content["files"].items()
+    )
     return Record(**content) if valid else None
 
 

@@ -13,19 +13,29 @@ if TYPE_CHECKING:
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
-_IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ELOOP}
+_IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ELOOP, errno.EEXIST}
 _FAULTY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EREMOTEIO}
+_REMEDIES = {
+    errno.ENAMETOOLONG: "the name of a file is made of it: choose a shorter one for the sweep, the experiment or the "
+    "folder",
+    errno.EMFILE: "this user may not open more at once: raise the limit (ulimit -n), or run less at a time (--jobs)",
+    errno.ENFILE: "this machine has no more open files to give: run less at a time (--jobs)",
+    errno.EAGAIN: "this user may not have more processes: raise the limit (ulimit -u), or run less at a time (--jobs)",
+    errno.ENOMEM: "this machine has no memory left: run less at a time (--jobs)",
+}
 _STREAMS = {0: "stdin", 1: "stdout", 2: "stderr"}
 
 
 def explained(error: OSError) -> str | None:
     """What a failed access means for the user, with the remedy, in one line; None for an error of another kind."""
-    if error.errno not in _FULL | _FORBIDDEN | _IN_THE_WAY | _FAULTY:
+    if error.errno not in _FULL | _FORBIDDEN | _IN_THE_WAY | _FAULTY | _REMEDIES.keys():
         return None
     # Of a renaming the second name is the one that a person knows.
     name = error.filename2 or error.filename
     place = f"{_shown(name)}: " if isinstance(name, str | bytes | os.PathLike) else ""
     text = f"{place}{error.strerror or os.strerror(error.errno or 0)}"
+    if error.errno in _REMEDIES:
+        return f"{text}; {_REMEDIES[error.errno]}"
     if error.errno in _IN_THE_WAY:
         return f"{text}; something else is in the place of a file or folder: move it away and try again"
     if error.errno in _FAULTY:

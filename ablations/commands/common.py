@@ -13,6 +13,7 @@ import typer
 from qsd import completion
 from qsd.config.fields import MOST_SEED
 from qsd.errors import UserError
+from qsd.printable import printable
 from qsd.version import Version  # noqa: TC001 (typer reads annotations)
 
 if TYPE_CHECKING:
@@ -91,18 +92,29 @@ def planned(
     (``ablations.grid.settings``).
 
     Raises:
-        UserError: any error in the sweep.
+        UserError: any error in the sweep, or a folder for results that no file can name.
     """
     from ablations.planning.needed import needed
     from ablations.planning.plan import make_plan
     from ablations.store.artefacts import Store
     from qsd.stages import spec as stages
 
+    _check_name(runs.absolute())
     sweep = read_with_settings(name, settings)
     if seeds is not None:
         sweep = replace(sweep, seeds=_seeds(seeds), looks=None)
     store = Store(runs, stages.key_of)
     return needed(make_plan(sweep, table or stages, experiment), store), store
+
+
+def _check_name(folder: Path) -> None:
+    """Refuse a folder whose name has bytes that are not UTF-8: it is written into files, which are."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{printable(str(folder))}: the name of this folder is not UTF-8; rename it, or choose another one"
+        ) from None
 
 
 def looked_at(

@@ -81,8 +81,10 @@ def logs(
         with contextlib.suppress(KeyboardInterrupt):
             for text in reading.follow(store, node):
                 print(text, end="", flush=True)
+    elif folder is not None and (folder / attempts.LOG).is_file():
+        print((folder / attempts.LOG).read_text(encoding="utf-8", errors="replace"), end="")
     elif folder is not None:
-        print((folder / attempts.LOG).read_text(errors="replace"), end="")
+        print("this attempt has not begun a log, or was killed before it could", file=sys.stderr)
 
 
 class TableFormat(StrEnum):

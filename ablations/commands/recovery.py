@@ -112,12 +112,13 @@ def gc(
     """List files that are no longer needed, by kind with sizes, and delete them if asked."""
     from ablations.grid.spec import SWEEPS
     from ablations.recovery import deletion
-    from ablations.recovery.gc import find_garbage
+    from ablations.recovery.gc import check_is_store, find_garbage
     from ablations.slurm.submit_lock import submit_lock
     from ablations.store.artefacts import Store
     from ablations.store.jobs import QSD, load_table
 
     table = load_table(QSD)
+    check_is_store(runs)
     store = Store(runs, table.key_of)
     with submit_lock(store) if delete else contextlib.nullcontext():  # a submission would begin to use the listed files
         garbage = find_garbage(store, SWEEPS, table)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.cost.pair_counts import counted_pairs
 from ablations.cost.workload import Counts, RecordedCounts, work_of
-from ablations.files import read_json
 from ablations.formatting import format_bytes, format_duration
 from ablations.planning.dry_plan import FOLDER, dry_plan, shape
 from ablations.recovery.failures import failure_lines, failures
@@ -20,7 +19,7 @@ from ablations.running.display import Board, Lines, on_terminal
 from ablations.running.processes import count_of
 from ablations.running.workers import PRELOAD
 from ablations.store.artefacts import Store
-from ablations.store.attempts import PROGRESS, latest, outcome
+from ablations.store.attempts import last_report, latest, outcome
 from ablations.store.jobs import QSD, load_table
 from ablations.store.liveness import in_use
 from qsd.errors import UserError
@@ -143,9 +142,9 @@ def _measure(inner: Store, node: StageNode, counts: Counts) -> Measured | None:
     ending = outcome(folder) if folder else None
     if folder is None or ending is None or ending["state"] != "done":
         return None
-    report = read_json(folder / PROGRESS) or {}
-    seconds, rate = float(ending["seconds"]), float(report.get("per_second") or 0)
-    working = min(seconds, report["total"] / rate) if rate > 0 else seconds
+    report = last_report(folder)
+    seconds, rate = float(ending["seconds"]), float(report["per_second"]) if report else 0.0
+    working = min(seconds, report["total"] / rate) if report and rate > 0 else seconds
     recorded = RecordedCounts(inner, {**node.inputs, node.stage: node.key}, counts)
     work = work_of(node.stage, node.values, recorded)
     return Measured(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.cost.workload import RecordedCounts, of_this_version, work_of
 from ablations.files import numbered, read_json
 from ablations.running import precompute
-from ablations.store.attempts import ATTEMPT, EXIT, PROGRESS
+from ablations.store.attempts import last_report, origin, outcome
 from ablations.store.jobs import job_file
 from qsd.errors import UserError
 
@@ -70,7 +70,7 @@ def _seconds_ahead(store: Store) -> dict[str, float]:
     for path, content in precompute.job_files(store):
         attempts = store.attempts(precompute.AHEAD, path.name.partition(".")[0])
         folders = [attempts / str(number) for number in numbered(attempts)]
-        seconds = sum(_seconds(folder, read_json(folder / EXIT)) for folder in folders)
+        seconds = sum(_seconds(folder, outcome(folder)) for folder in folders)
         members = content["meaning"]["members"]
         for key in members:
             found[key] = found.get(key, 0.0) + seconds / len(members)
@@ -113,23 +113,13 @@ class _Attempt:
 
 
 def _read(folder: Path) -> _Attempt:
-    about, ending = _about(folder), read_json(folder / EXIT)
-    processes = int(about.get("processes", 1))
-    on_gpu = isinstance(ending, dict) and ending.get("max_cuda_bytes") is not None
+    about, ending = origin(folder), outcome(folder)
+    processes = int(about.get("processes") or 1)
+    on_gpu = ending is not None and ending.get("max_cuda_bytes") is not None
     return _Attempt(_seconds(folder, ending) * processes, processes, about.get("slurm") is not None, on_gpu)
 
 
-def _about(folder: Path) -> Mapping[str, Any]:
-    content = read_json(folder / ATTEMPT)
-    return content if isinstance(content, dict) else {}
-
-
-def _seconds(attempt: Path, ending: Any) -> float:
+def _seconds(attempt: Path, ending: Mapping[str, Any] | None) -> float:
     """How long an attempt lasted, by what it wrote at its end or else by its last report."""
-    if not _has_seconds(ending):
-        ending = read_json(attempt / PROGRESS)
-    return float(ending["seconds"]) if _has_seconds(ending) else 0.0
-
-
-def _has_seconds(content: Any) -> bool:
-    return isinstance(content, dict) and isinstance(content.get("seconds"), int | float)
+    seconds = (ending or {}).get("seconds")
+    return float((last_report(attempt) or {}).get("seconds", 0.0) if seconds is None else seconds)

@@ -11,7 +11,7 @@ from ablations.planning.needed import progress_lines
 from ablations.planning.tuning_summary import tuning_summary
 from ablations.running import precompute
 from ablations.running.display import describe
-from ablations.store.attempts import LOG, latest
+from ablations.store.attempts import LOG, latest, origin
 from ablations.store.divergence import notice
 from ablations.store.launchers import needed
 from ablations.store.states import (
@@ -25,7 +25,6 @@ from ablations.store.states import (
     RUNNING,
     STATES,
     UNKNOWN,
-    attempt_record,
     failure,
     inspect_stages,
     progress,
@@ -131,7 +130,7 @@ def _activity(label: str, store: Store, node: StageNode, stage_states: StageStat
     running = stage_states.states[node.key] == RUNNING
     report = progress(store, node) if running else None
     folder = latest(store, node.stage, node.key) if running else None
-    environment = attempt_record(folder).get("environment") or {} if folder else {}
+    environment = origin(folder).get("environment") or {} if folder else {}
     return {
         "label": label,
         "stage": node.stage,

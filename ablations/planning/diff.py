@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ablations.files import read_json
 from ablations.grid.values import show
-from ablations.store.attempts import ATTEMPT, latest
+from ablations.store.attempts import latest, origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -123,8 +122,8 @@ def _attempts(
 def _facts(store: Store, node: StageNode) -> dict[str, str] | None:
     """Code, libraries and machine that the newest attempt at a stage recorded; None if there is no attempt."""
     folder = latest(store, node.stage, node.key)
-    about: Any = read_json(folder / ATTEMPT) if folder else None
-    if not isinstance(about, dict):
+    about = origin(folder) if folder else {}
+    if not about:
         return None
     git = about.get("git") or {}
     commit = git.get("commit")

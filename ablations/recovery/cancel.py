@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from ablations.running import precompute
+from ablations.store.launchers import launchers_of
 from ablations.store.states import QUEUED, RUNNING, UNKNOWN, inspect_stages
 
 if TYPE_CHECKING:
@@ -21,11 +18,7 @@ if TYPE_CHECKING:
     from ablations.grid.keys import StageNode
     from ablations.planning.plan import Plan
     from ablations.store.artefacts import Store
-    from ablations.store.owner import Owner
     from ablations.store.states import StageStates
-
-_FORK_SERVER = "ablations.running.fork_server"
-"""Stands in the command line of the process that a local run forks its attempts from (``running.workers``)."""
 
 
 def cancel(plan: Plan, store: Store, cells: Collection[Cell] | None = None) -> Iterator[str]:
@@ -36,10 +29,14 @@ def cancel(plan: Plan, store: Store, cells: Collection[Cell] | None = None) -> I
     """
     precompute_jobs = precompute.on_record(store, plan.nodes)
     stages = inspect_stages(store, {**plan.nodes, **precompute_jobs}, trust=True)
-    if cells is None:  # first, or they would start the next stage
-        for pid in sorted({launcher for owner in stages.owners.values() if (launcher := _launcher(owner, plan))}):
-            yield f"SIGTERM to the launcher, process {pid} on this machine"
-            _terminate(pid)
+    # First, or they would start the next stage. One that still imports the libraries holds no stage yet.
+    launchers = launchers_of(store, plan.name) if cells is None else []
+    for owner in launchers:
+        if owner.is_here():
+            yield f"SIGTERM to the launcher, process {owner.pid} on this machine"
+            _terminate(owner.pid)
+        else:
+            yield f"the launcher is not reached from here, it is {owner}: run the same command there"
     alive = [
         node
         for key, node in (*precompute_jobs.items(), *plan.nodes.items())
@@ -69,7 +66,7 @@ def cancel(plan: Plan, store: Store, cells: Collection[Cell] | None = None) -> I
         scancel(*jobs)
         if query.states(jobs) is None:
             yield "the scheduler does not answer; the jobs may still run: run the same command again"
-    if not alive and not jobs:
+    if not alive and not jobs and not launchers:
         yield "nothing of this sweep is running or queued"
 
 
@@ -92,22 +89,6 @@ def _last_jobs(plan: Plan, store: Store) -> list[str]:
     return [job for job in jobs if answers is None or answers[job].alive]
 
 
-def _launcher(owner: Owner, plan: Plan) -> int | None:
-    """The local run of this sweep that started an attempt; None if there is none, or it runs another sweep."""
-    if owner.host != socket.gethostname() or owner.is_dead():
-        return None
-    try:
-        server = psutil.Process(owner.pid).parent()
-        if server is None or not any(_FORK_SERVER in word for word in server.cmdline()):
-            return None
-        launcher = server.parent()
-        words = launcher.cmdline() if launcher is not None else []
-    except psutil.Error:  # ended meanwhile, or another user's
-        return None
-    names_a_sweep = {*words, *(Path(word).stem for word in words)}
-    return launcher.pid if launcher is not None and plan.sweep.name in names_a_sweep else None
-
-
 def _terminate(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
@@ -116,7 +97,7 @@ def _terminate(pid: int) -> None:
 def _end(node: StageNode, stages: StageStates) -> str:
     """Ask the process that works on a stage to end; what was done."""
     owner = stages.owners.get(node.key)
-    if owner is None or owner.host != socket.gethostname() or owner.is_dead():
+    if owner is None or not owner.is_here() or owner.is_dead():
         return f"not reached from here, it is {owner}" if owner else "no process to ask"
     _terminate(owner.pid)
     return f"SIGTERM to {owner}"

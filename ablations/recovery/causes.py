@@ -133,7 +133,7 @@ def fingerprint(stage: str, cause: str, ending: Mapping[str, Any] | None) -> str
     """Eight digits, equal for failures of one kind at one place: type and frames, or without a traceback the stage."""
     error = (ending or {}).get("error") or {}
     if error.get("frames"):
-        return hash_of([cause, error["type"], error["frames"]])[:8]
+        return hash_of([cause, error.get("type"), error["frames"]])[:8]
     # Numbers (steps, sizes, ids) differ between failures of one kind.
     reason = re.sub(r"\d+", "#", str((ending or {}).get("reason") or ""))
     return hash_of([cause, stage, reason])[:8]

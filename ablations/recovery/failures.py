@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ablations.formatting import format_count
 from ablations.recovery.causes import CAUSES, cause_of, fingerprint
 from ablations.running.log_file import tail
-from ablations.store.attempts import LOG, latest, outcome
+from ablations.store.attempts import LOG, latest, origin, outcome
 from ablations.store.owner import Owner
-from ablations.store.states import DIVERGED, FAILED, INTERRUPTED, attempt_record, inspect_stages
+from ablations.store.states import DIVERGED, FAILED, INTERRUPTED, inspect_stages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +58,7 @@ def failed_stages(plan: Plan, store: Store, seen: StageStates) -> list[Failed]:
             continue
         folder = latest(store, node.stage, key)
         ending = outcome(folder) if folder else None
-        record = attempt_record(folder) if folder else {}
+        record = origin(folder) if folder else {}
         made_by = (record.get("slurm") or {}).get("job")
         # What the scheduler says counts only for the attempt that its job made, not for an earlier attempt.
         job = seen.job_state(key) if folder is None or made_by == seen.jobs.get(key) else None
@@ -131,8 +131,8 @@ def _place(frames: list[str]) -> str | None:
 
 def _machine_restarted(record: Mapping[str, Any]) -> bool:
     try:
-        return Owner.of(record["owner"]).machine_restarted()
-    except (KeyError, TypeError, ValueError):
+        return Owner.of(record.get("owner")).machine_restarted()
+    except ValueError:
         return False
 
 

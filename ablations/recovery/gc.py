@@ -14,14 +14,15 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablations.files import numbered, read_json
+from ablations.files import numbered
 from ablations.grid.spec import read_sweep
+from ablations.json_shapes import anything, fields, listing, mapping, optional, read_shaped, text, whole
 from ablations.planning.needed import needed as needed_now
 from ablations.planning.plan import make_plan
 from ablations.running.archive import CELLS
-from ablations.running.precompute import AHEAD
+from ablations.running.precompute import AHEAD, AHEAD_JOB
 from ablations.store.artefacts import Store
-from ablations.store.launchers import needed
+from ablations.store.launchers import FOLDER, needed
 from ablations.store.launches import launches
 from ablations.store.liveness import InUse, in_use
 from qsd.errors import UserError
@@ -49,6 +50,10 @@ KINDS = {
 }
 """Kind of items -> why they can go."""
 _TRASH = "trash"
+_OF_A_STORE = ("artefacts", "attempts", "launches", "sweeps", "dryrun")
+_STAGES = listing(fields(stages=mapping(text)))
+_CELLS = fields(sweep=text, cells=_STAGES, tuning=optional(fields(trials=optional(_STAGES))))
+_JOB = fields(version=whole, inputs=mapping(text), meaning=mapping(anything))
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,16 @@ class Garbage:
     notes: tuple[str, ...]
 
 
+def check_is_store(folder: Path) -> None:
+    """Refuse a folder of other things: some of them may have the names of a store's folders, such as ``shared``.
+
+    Raises:
+        UserError: the folder has none of those that every store has which was used.
+    """
+    if folder.is_dir() and not any((folder / name).is_dir() for name in _OF_A_STORE):
+        raise UserError(f"{folder}: no results here; give the folder with --runs (or ABLATE_RUNS)")
+
+
 def find_garbage(store: Store, sweeps: Path, table: StageTable) -> Garbage:
     """Find everything in a store that is not needed.
 
@@ -83,7 +98,11 @@ def find_garbage(store: Store, sweeps: Path, table: StageTable) -> Garbage:
         store: the store.
         sweeps: folder of the sweeps that count.
         table: their stages.
+
+    Raises:
+        UserError: what is in use cannot be known, since a record of it may not be read.
     """
+    _check_readable(store)
     used = in_use(store)
     wanted, notes = _referred(store, sweeps, table)
     if used.silent:
@@ -96,6 +115,15 @@ def find_garbage(store: Store, sweeps: Path, table: StageTable) -> Garbage:
     return Garbage(tuple(items), tuple(notes))
 
 
+def _check_readable(store: Store) -> None:
+    """Refuse to guess what another user's launchers need, whose records only that user may read."""
+    records = [store.root / FOLDER / name for name in names_in(store.root / FOLDER)]
+    records += [store.root / "launches" / name / "launch.json" for name in names_in(store.root / "launches")]
+    for path in records:
+        if not os.access(path.parent, os.R_OK | os.X_OK) or (path.exists() and not os.access(path, os.R_OK)):
+            raise UserError(f"{path}: may not be read, so it is not known what is in use; change its permissions")
+
+
 def delete(store: Store, item: Item) -> bool:
     """Delete one item; False if the stage that it belongs to was claimed, or a launcher began to need it, meanwhile.
 
@@ -105,23 +133,43 @@ def delete(store: Store, item: Item) -> bool:
     claim = store.claims.take(item.key) if item.key else None
     if item.key and claim is None:
         return False
-    if claim is not None and item.key in needed(store):
-        claim.forget()
-        return False
+    trash: Path | None = None
+    kept = True
+    try:
+        if not _needed(store, item):
+            trash = _to_trash(store, item.path)
+            # A launcher says what it needs before it looks what is there. One that has said so by now may have found
+            # the item, and gets it back; a later one finds that it is gone.
+            kept = _needed(store, item)
+            if kept and trash is not None and not item.path.exists():
+                trash.rename(item.path)
+                trash = None
+    finally:
+        if claim is not None:  # removed only where no launcher works with the stage, since they count on its numbers
+            claim.release() if kept else claim.forget()
+    if trash is not None and trash.is_dir():
+        shutil.rmtree(trash)
+    elif trash is not None:
+        trash.unlink()
+    return not kept
+
+
+def _needed(store: Store, item: Item) -> bool:
+    """Whether an item belongs to a stage that a launcher needs."""
+    return bool(item.key) and item.key in needed(store)
+
+
+def _to_trash(store: Store, path: Path) -> Path | None:
+    """Move a file or folder away in one step, and say where; None if it is gone.
+
+    What a kill leaves there is listed by the next gc.
+    """
     trash = store.root / _TRASH / secrets.token_hex(8)
     trash.parent.mkdir(exist_ok=True)
     try:
-        item.path.rename(trash)  # one step; what a kill leaves in the trash is listed by the next gc
+        return path.rename(trash)
     except FileNotFoundError:
-        return True
-    finally:
-        if claim is not None:
-            claim.forget()
-    if trash.is_dir():
-        shutil.rmtree(trash)
-    else:
-        trash.unlink()
-    return True
+        return None
 
 
 def _referred(store: Store, sweeps: Path, table: StageTable) -> tuple[set[str] | None, list[str]]:
@@ -138,9 +186,12 @@ def _referred(store: Store, sweeps: Path, table: StageTable) -> tuple[set[str] |
             notes.append(f"{error}: all stages are kept until that is fixed")
     # Cells as they were last run: a sweep file may have changed since, and its tables still refer to them.
     names = {file.stem for file in files}
-    for folder in sorted((store.root / "sweeps").glob("*/")):
-        content = read_json(folder / CELLS)
-        if isinstance(content, dict) and content.get("sweep") in names:
+    for name in sorted(names_in(store.root / "sweeps")):
+        file = store.root / "sweeps" / name / CELLS
+        content = read_shaped(file, _CELLS)
+        if content is None and file.exists():
+            notes.append(f"{file}: damaged: all stages are kept until 'ablate run' has written it again")
+        elif content is not None and content["sweep"] in names:
             trials = (content.get("tuning") or {}).get("trials", ())
             keys.update(key for cell in (*content["cells"], *trials) for key in cell["stages"].values())
     return (None if notes else keys), notes
@@ -200,8 +251,8 @@ def _unshared(store: Store, wanted: set[str] | None, used: InUse) -> list[Path]:
         stage, key = file.parent.name, name.partition(".")[0]
         left = stage != AHEAD and (wanted is None or key in wanted) and key not in done[stage]
         if left or key in used.keys or stage == AHEAD:
-            content: Any = read_json(file)
-            if isinstance(content, dict) and (stage != AHEAD or key in used.keys or _members_used(content, used, done)):
+            content = read_shaped(file, _JOB if stage != AHEAD else AHEAD_JOB)
+            if content is not None and (stage != AHEAD or key in used.keys or _members_used(content, used, done)):
                 kind = content["meaning"]["stage"] if stage == AHEAD else stage
                 kept.add(store.shared(kind, content["version"], content["inputs"]))
     return [folder for folder, _ in _folders(store.root / "shared") if folder not in kept]

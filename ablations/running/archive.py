@@ -7,7 +7,6 @@ is copied to a temporary name and renamed before its originals are removed, so a
 from __future__ import annotations
 
 import contextlib
-import itertools
 import secrets
 import shutil
 from datetime import UTC, datetime
@@ -43,9 +42,12 @@ def keep_earlier(folder: Path, content: Any) -> Path | None:
     before = _identity(read_json(folder / CELLS))
     if table is None or before == _identity(content):
         return None
-    moment = datetime.fromtimestamp(table.stat().st_mtime, UTC)
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name not in _STAYS]
-    kept = _kept(folder, names, before) or _copy(folder, names, f"{moment:%Y%m%d-%H%M%S}-{before}")
+    try:
+        moment = datetime.fromtimestamp(table.stat().st_mtime, UTC)
+        kept = _kept(folder, names, before) or _copy(folder, names, f"{moment:%Y%m%d-%H%M%S}-{before}")
+    except FileNotFoundError:  # another launcher has kept the same set, and removes its originals
+        return None
     for name in names:
         _remove(folder / name)
     return kept
@@ -88,23 +90,35 @@ def _contents(folder: Path, names: list[str]) -> dict[str, bytes]:
     return contents
 
 
-def _copy(folder: Path, names: list[str], key: str) -> Path:
+def _copy(folder: Path, names: list[str], key: str) -> Path | None:
+    """Where the set is now; None if another launcher has moved all of it away meanwhile."""
     temporary = folder / EARLIER / f".{key}.{secrets.token_hex(4)}"
     temporary.mkdir(parents=True)
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):  # another process keeps the same set at this moment
-            if (folder / name).is_dir():
-                shutil.copytree(folder / name, temporary / name)
-            else:
-                shutil.copy2(folder / name, temporary / name)
-    names_to_try = (f"{key}-{number}" if number else key for number in itertools.count())
-    kept = next(path for name in names_to_try if not (path := folder / EARLIER / name).exists())
-    temporary.rename(kept)
-    return kept
+    try:
+        for name in names:
+            # Another launcher keeps the same set at this moment, and has begun to remove the originals.
+            with contextlib.suppress(FileNotFoundError, shutil.Error):
+                if (folder / name).is_dir():
+                    shutil.copytree(folder / name, temporary / name)
+                else:
+                    shutil.copy2(folder / name, temporary / name)
+        number = 0
+        while any(temporary.iterdir()):
+            kept = folder / EARLIER / (f"{key}-{number}" if number else key)
+            try:
+                if not kept.exists():
+                    return temporary.rename(kept)
+            except OSError:  # another launcher was quicker
+                if not kept.exists():
+                    raise
+            number += 1
+        return None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:
     if path.is_dir():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -61,6 +61,9 @@ def main(arguments: Sequence[str]) -> int:
             raise
         print(f"error: {explanation}", file=sys.stderr, flush=True)
         return EXIT_FAILED
+    except UserError as error:  # no claim can be made here
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return EXIT_FAILED
 
 
 def run(job: Job) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ablations.files import read_json, write_json
+from ablations.files import write_json
 from ablations.grid.expand import BASE
 from ablations.grid.settings import typed
+from ablations.json_shapes import fields, listing, mapping, read_shaped, text
 from ablations.planning.cells import about
 from ablations.running.archive import CELLS, keep_earlier
 from ablations.running.cell_settings import FILE as SETTINGS
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
     from ablations.planning.plan import Plan
     from ablations.store.artefacts import Store
+
+
+_CELLS = fields(sweep=text, experiment=text, cells=listing(fields(name=text, role=text, stages=mapping(text))))
 
 
 def commit_of(root: Path) -> str | None:
@@ -126,8 +130,8 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def refresh_cells(store: Store, folder: Path) -> None:
     """Bring the states in a sweep's ``cells.json`` and its ``run.json`` up to date, if there are any cells."""
-    content = read_json(folder / CELLS)
-    if isinstance(content, dict):
+    content = read_shaped(folder / CELLS, _CELLS)
+    if content is not None:
         _write_sweep_files(store, folder, content | {"cells": with_states(store, content["cells"])})
 
 
@@ -138,8 +142,8 @@ def _write_sweep_files(store: Store, folder: Path, content: dict[str, Any]) -> N
 
 def any_evaluated(folder: Path) -> bool:
     """True if the sweep's ``cells.json`` lists a finished cell."""
-    content = read_json(folder / CELLS)
-    return isinstance(content, dict) and any(cell["state"] == FINISHED for cell in content["cells"])
+    content = read_shaped(folder / CELLS, _CELLS)
+    return content is not None and any(cell["state"] == FINISHED for cell in content["cells"])
 
 
 def write_tables(store: Store, folder: Path) -> bool:

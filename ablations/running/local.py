@@ -105,7 +105,8 @@ def run(
     Raises:
         UserError: a stage wants more processes than can share its work, or than there are GPUs.
     """
-    with announced(store, plan.nodes):  # before it is known what is done: nothing of it may be deleted from here on
+    # Before it is known what is done: nothing of it may be deleted from here on.
+    with announced(store, plan.nodes, plan.name):
         return _run(plan, store, display, jobs, table, preload, gpus, only, together)
 
 
@@ -173,6 +174,7 @@ class _Loop:
         self._running: dict[int, StageNode] = {}
         self._slots: dict[int, list[Slot]] = {}
         self._elsewhere: dict[str, StageNode] = {}
+        self._before: dict[str, Path | None] = {}  # key -> the newest attempt, if it had ended when the stage was due
         self._started = 0
         self._checked = 0.0
         self._result = RunResult()
@@ -193,6 +195,8 @@ class _Loop:
             node = self._schedule.next()
             if node is None:
                 return
+            if node.key not in self._before:
+                self._before[node.key] = attempts.latest_ended(self._store, node.stage, node.key)
             owner = self._store.claims.holder(node.key)
             if owner is not None:
                 self._display.elsewhere(self._label(node), owner, self._store.claims.folder / node.key)
@@ -235,7 +239,7 @@ class _Loop:
     def _precompute_ended(self, node: StageNode, code: int) -> None:
         """A shared precompute job has ended, however: its stages do what is missing, and fail where it failed."""
         problem = None if code == attempt.EXIT_DONE else self._reason(node, code)
-        folder = attempts.latest(self._store, node.stage, node.key)
+        folder = self._new_attempt(node)
         if problem is not None and folder is not None:
             attempts.record_death(folder, problem)
         self._schedule.finished(node.key)
@@ -247,17 +251,28 @@ class _Loop:
     def _fail(self, node: StageNode, reason: str) -> None:
         """A stage ended without a result, or its training diverged; what needs it is given up."""
         blocked = self._schedule.failed(node.key)
-        folder = attempts.latest(self._store, node.stage, node.key)
+        folder = self._new_attempt(node)
         log = folder / attempts.LOG if folder else None
         if folder is not None:
             attempts.record_death(folder, reason)
         failure = Failure(self._plan.label(node), reason, log, len(blocked))
-        if divergence.diverged_stages(self._store, {node.key: node}):
+        if self._has_diverged(node):
             self._result.diverged.append(failure)
             self._display.diverged(node.key, failure.label, reason, len(blocked))
             return
         self._result.failures.append(failure)
         self._display.failed(node.key, failure.label, reason, log, len(blocked))
+
+    def _new_attempt(self, node: StageNode) -> Path | None:
+        """The newest attempt at a stage, unless it had ended before: what it says is not how this one ended."""
+        folder = attempts.latest(self._store, node.stage, node.key)
+        return None if folder == self._before.get(node.key) else folder
+
+    def _has_diverged(self, node: StageNode) -> bool:
+        """Whether a training diverged during this run, here or in another launcher."""
+        folder = self._new_attempt(node)
+        ending = attempts.outcome(folder) if folder else None
+        return ending is not None and attempts.diverged(ending)
 
     def _reason(self, node: StageNode, code: int) -> str:
         if code < 0:
@@ -268,7 +283,7 @@ class _Loop:
             return (
                 "killed, because the process that it was forked from was killed; the same command continues from here"
             )
-        folder = attempts.latest(self._store, node.stage, node.key)
+        folder = self._new_attempt(node)
         ending = attempts.outcome(folder) if folder else None
         if ending is None and shutil.disk_usage(self._store.root).free < _FULL_BYTES:
             return f"the disk of {self._store.root} is full; free space ('ablate gc' lists what can be deleted)"
@@ -287,9 +302,8 @@ class _Loop:
                 self._done(node)
             elif self._store.claims.holder(key) is None:
                 del self._elsewhere[key]
-                reasons = divergence.diverged_stages(self._store, {key: node})
-                if reasons:  # its training diverged there meanwhile, and would here
-                    self._fail(node, reasons[key])
+                if self._has_diverged(node):  # there meanwhile, and it would here
+                    self._fail(node, divergence.diverged_stages(self._store, {key: node})[key])
                 else:
                     self._schedule.release(key)
 

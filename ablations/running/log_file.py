@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    import io
     from pathlib import Path
 
 _TAIL_BYTES = 16_384
 
 
 def log_to(path: Path) -> None:
-    """Send standard output and error of this process, C libraries included, to ``path``."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Send standard output and error of this process, C libraries included, to ``path``, in UTF-8.
+
+    Whatever the console's encoding is, a caption or a path that a stage prints must not end it.
+    """
+    for stream in (cast("io.TextIOWrapper", sys.stdout), cast("io.TextIOWrapper", sys.stderr)):
+        stream.flush()
+        if hasattr(stream, "reconfigure"):  # not a test's stream
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -11,8 +11,8 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablations.files import read_json
 from ablations.grid.keys import StageNode
+from ablations.json_shapes import anything, fields, mapping, read_shaped, text, whole
 from ablations.running import execution_overrides
 from ablations.running.verify_job import check_inputs
 from qsd.config.digest import hash_of
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 AHEAD = "ahead"
 """The kind under which these processes are filed: ``jobs/ahead``, ``attempts/ahead``, arrays of launches."""
+_SHARE = fields(stage=text, members=mapping(mapping(anything)), number=whole, count=whole)
+AHEAD_JOB = fields(version=whole, inputs=mapping(text), values=mapping(anything), meaning=_SHARE)
+"""The shape of their job files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +161,6 @@ def job_files(store: Store) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Path and content of the job of every such process."""
     folder = store.root / "jobs" / AHEAD
     for name in sorted(names_in(folder)):
-        content = read_json(folder / name)
-        if isinstance(content, dict) and isinstance(content.get("meaning"), dict) and "members" in content["meaning"]:
+        content = read_shaped(folder / name, AHEAD_JOB)
+        if content is not None:
             yield folder / name, content

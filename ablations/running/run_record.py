@@ -9,9 +9,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ablations.files import numbered, read_json
+from ablations.files import numbered
 from ablations.running import precompute
-from ablations.store.attempts import ATTEMPT, EXIT, PROGRESS
+from ablations.store.attempts import last_report, origin, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -134,11 +134,11 @@ def _cost(attempts: Iterable[Path], origins: _Origins) -> _Cost:
     """Of one stage; what its attempts say about their origin is added to ``origins``."""
     cost = _Cost()
     for folder in attempts:
-        attempt, ending, progress = (_mapping(folder / name) for name in (ATTEMPT, EXIT, PROGRESS))
+        attempt, ending, report = origin(folder), outcome(folder) or {}, last_report(folder) or {}
         origins.add(attempt, ending)
         # An attempt that was killed has no end, but its last report says how long it had run.
-        seconds = ending.get("seconds") or progress.get("seconds") or 0.0
-        processes = int(attempt.get("processes", 1))
+        seconds = ending.get("seconds") or report.get("seconds") or 0.0
+        processes = int(attempt.get("processes") or 1)
         on_gpu = ending.get("max_cuda_bytes") is not None
         cost.add(_Cost(1, seconds * processes, seconds * processes if on_gpu else 0.0))
     return cost
@@ -153,8 +153,3 @@ def _add_precomputed(store: Store, costs: Mapping[str, _Cost], origins: _Origins
             shared = _cost(_attempts(store, precompute.AHEAD, path.name.partition(".")[0]), origins)
             for key in own:
                 costs[key].add(_Cost(0, shared.seconds, shared.gpu_seconds), 1 / len(members))
-
-
-def _mapping(path: Path) -> Mapping[str, Any]:
-    content = read_json(path)
-    return content if isinstance(content, dict) else {}

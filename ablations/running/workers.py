@@ -61,6 +61,9 @@ class Workers:
     Args:
         preload: modules that the fork server imports before its first attempt.
         threads: threads per attempt, for the libraries that read it when they are loaded.
+
+    Raises:
+        UserError: the fork server cannot be started.
     """
 
     def __init__(self, preload: Sequence[str], threads: int) -> None:
@@ -69,8 +72,14 @@ class Workers:
         self._context = get_context("forkserver")
         self._running: dict[int, ForkServerProcess] = {}
         self._context.set_forkserver_preload([*_OWN, *preload])
-        with _variables({**self._limits, "PYTHONWARNINGS": _QUIET_TRACKER}):
-            forkserver.ensure_running()  # does not wait for the imports
+        try:
+            with _variables({**self._limits, "PYTHONWARNINGS": _QUIET_TRACKER}):
+                forkserver.ensure_running()  # does not wait for the imports
+        except OSError as error:  # its socket is a file: the name may be too long, or every temporary folder full
+            raise UserError(
+                f"the process that starts attempts cannot be started: {error}; set TMPDIR to a folder with free space "
+                "and a path of less than 60 characters"
+            ) from None
 
     def start(self, identity: int, job: Path, environment: Mapping[str, str]) -> None:
         """Start the attempt at a job with more environment variables; ``identity`` names it from then on.

@@ -24,6 +24,7 @@ from ablations.running.stopping import SIGNALS
 from ablations.slurm import requeue
 from ablations.store import attempts
 from ablations.store.jobs import Job
+from qsd.surroundings import widen_streams
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -39,6 +40,7 @@ def run_job(path: str) -> None:
         SystemExit: the stage is not done; its status makes the SLURM job fail.
     """
     _clear_leftovers()
+    widen_streams()
     code = _Supervisor(Path(path).resolve()).run()
     if code:
         sys.stdout.flush()
@@ -83,10 +85,11 @@ class _Supervisor:
             if code != attempt.EXIT_BUSY:
                 return code
             print(f"another process works on {self._job.stage}/{self._job.key}; waiting for it", flush=True)
+            before = attempts.latest_ended(self._job.store(), self._job.stage, self._job.key)
             while not self._free() and not self._signals:
                 self._sleep(pause)
                 pause = min(2 * pause, _POLL_S[1])
-            if self._diverged():
+            if self._diverged_since(before):
                 print("its training diverged there; it is not tried again", flush=True)
                 return attempt.EXIT_FAILED
         return attempt.EXIT_BUSY
@@ -96,10 +99,10 @@ class _Supervisor:
         store = self._job.store()
         return store.is_done(self._job.stage, self._job.key) or store.claims.holder(self._job.key) is None
 
-    def _diverged(self) -> bool:
-        """True if the latest attempt, which may be another process's, diverged."""
+    def _diverged_since(self, before: Path | None) -> bool:
+        """True if the latest attempt, of another process, diverged; not if it had before this one began to wait."""
         folder = attempts.latest(self._job.store(), self._job.stage, self._job.key)
-        ending = attempts.outcome(folder) if folder else None
+        ending = attempts.outcome(folder) if folder and folder != before else None
         return ending is not None and attempts.diverged(ending)
 
     def _attempt(self) -> int:

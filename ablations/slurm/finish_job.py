@@ -23,6 +23,7 @@ from ablations.slurm.resubmit import planned_again, resubmit
 from ablations.store.artefacts import Store
 from ablations.store.jobs import load_table
 from qsd.errors import UserError
+from qsd.surroundings import widen_streams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 def run(path: str) -> None:
     """Called on a node when all other jobs of the launch have ended, however they ended."""
+    widen_streams()
     content = read_json(Path(path))
     if not isinstance(content, dict):
         raise ValueError(f"{path}: not written by a launch")

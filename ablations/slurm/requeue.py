@@ -12,7 +12,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.files import numbered, read_json, write_json
+from ablations.files import numbered, write_json
+from ablations.json_shapes import fields, listing, optional, read_shaped, text, whole
 from ablations.slurm.query import job_state
 from ablations.store import attempts
 from ablations.store.provenance import slurm_job
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 NO_PROGRESS = "no progress"
 """How the reason begins for a stage that was stopped because it made no progress."""
 _PATIENCE_S = 60
+_STOPS = listing(fields(done=whole, total=optional(whole), unit=optional(text)))
 
 
 def is_ours(folder: Path) -> bool:
     """True for an attempt that this very run of this SLURM job made."""
-    this_job, made_by = slurm_job(), (read_json(folder / attempts.ATTEMPT) or {}).get("slurm")
+    this_job, made_by = slurm_job(), attempts.origin(folder).get("slurm")
     return this_job is not None and made_by == this_job
 
 
@@ -95,8 +97,7 @@ def _stops_file(job: Job) -> Path:
 
 
 def _stops(job: Job) -> list[dict[str, Any]]:
-    content = read_json(_stops_file(job))
-    return content if isinstance(content, list) else []
+    return read_shaped(_stops_file(job), _STOPS) or []
 
 
 def _reached(job: Job) -> dict[str, Any]:
@@ -105,6 +106,6 @@ def _reached(job: Job) -> dict[str, Any]:
     for number in reversed(numbered(folder)):
         own = folder / str(number)
         if is_ours(own):
-            progress = (attempts.outcome(own) or {}).get("progress") or read_json(own / attempts.PROGRESS)
+            progress = (attempts.outcome(own) or {}).get("progress") or attempts.last_report(own)
             return {name: progress[name] for name in ("done", "total", "unit")} if progress else {"done": 0}
     return {"done": 0}

@@ -22,6 +22,7 @@ from ablations.store.jobs import QSD, load_table
 from ablations.store.launches import begin
 from ablations.store.liveness import queued_jobs
 from qsd.errors import UserError
+from qsd.printable import is_printable, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -121,6 +122,8 @@ def submit(
     place = store.root.resolve()
     if "%" in str(place):
         raise UserError(f"{place}: SLURM replaces '%' in the paths of its logs; choose a folder without it (--runs)")
+    if not is_printable(f"{place}{Path.cwd()}"):  # a line break in it would begin another line of sbatch's script
+        raise UserError(f"{printable(str(place))}: sbatch takes no such characters; choose another folder (--runs)")
     cluster = query.cluster()
     if cluster is None:
         raise UserError(query.CONTROLLER_UNREACHABLE)

@@ -6,7 +6,8 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ablations.files import numbered, read_json, write_json
+from ablations.files import numbered, write_json
+from ablations.json_shapes import anything, fields, flag, listing, mapping, number, optional, read_shaped, text, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,32 @@ PROCESSES = "processes"
 """Folder with the other logs of an attempt by several processes, and with what each recorded when it ended."""
 _DIVERGED = re.compile(r"training diverged")
 """How the reason of a divergence begins in records from before the field ``diverged`` was added."""
+_ENDINGS = ("done", "failed", "interrupted")
+_ERROR = fields(type=optional(text), message=optional(text), frames=optional(listing(text)), diverged=optional(flag))
+_REACHED = fields(done=whole, total=whole, unit=text)
+_ENDING = fields(
+    state=lambda value: value in _ENDINGS,
+    reason=optional(text),
+    seconds=optional(number),
+    max_rss_bytes=optional(whole),
+    max_cuda_bytes=optional(whole),
+    end=optional(text),
+    signal=optional(text),
+    progress=optional(_REACHED),
+    error=optional(_ERROR),
+)
+_ATTEMPT = fields(
+    start=optional(text),
+    owner=optional(mapping(anything)),
+    git=optional(fields(commit=optional(text), untracked=optional(mapping(text)))),
+    versions=optional(mapping(text)),
+    slurm=optional(mapping(anything)),
+    snapshot=optional(text),
+    adjusted=optional(mapping(anything)),
+    environment=optional(mapping(text)),
+    processes=optional(whole),
+)
+_REPORT = fields(done=whole, total=whole, unit=text, seconds=number, per_second=number)
 
 
 def latest(store: Store, stage: str, key: str) -> Path | None:
@@ -27,15 +54,31 @@ def latest(store: Store, stage: str, key: str) -> Path | None:
     return folders[-1] if folders else None
 
 
+def latest_ended(store: Store, stage: str, key: str) -> Path | None:
+    """The folder of the newest attempt at a stage, if that has ended with a record."""
+    folder = latest(store, stage, key)
+    return folder if folder is not None and outcome(folder) is not None else None
+
+
 def outcome(folder: Path) -> dict[str, Any] | None:
-    """How an attempt ended; None while it runs, and after a kill that no other process saw.
+    """How an attempt ended; None while it runs, after a kill that no other process saw, and if the file is damaged.
 
     {"state": done, failed or interrupted, "reason"}, and unless it was killed "seconds", "max_rss_bytes" and
     "max_cuda_bytes" (as ``ablations.running.processes.ProcessGroup`` counts them), "end", "signal" that stopped it,
     "progress" that it reached, and "error" (``ablations.running.error_record``); what does not apply is null.
     """
-    content = read_json(folder / EXIT)
-    return content if isinstance(content, dict) else None
+    content = read_shaped(folder / EXIT, _ENDING)
+    return None if content is None else {"reason": None, **content}
+
+
+def origin(folder: Path) -> dict[str, Any]:
+    """What an attempt wrote when it began (``attempt.json``); empty if it did not get so far, or if that is damaged."""
+    return read_shaped(folder / ATTEMPT, _ATTEMPT) or {}
+
+
+def last_report(folder: Path) -> dict[str, Any] | None:
+    """The latest report of an attempt: {"done", "total", "unit", "seconds", "per_second"}; None before the first."""
+    return read_shaped(folder / PROGRESS, _REPORT)
 
 
 def diverged(ending: Mapping[str, Any]) -> bool:

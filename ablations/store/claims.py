@@ -79,8 +79,8 @@ def _owner_in(path: Path) -> Owner | None:
     if isinstance(content, dict) and content.get("released") is True:
         return None
     try:
-        return Owner.of(content["owner"])  # type: ignore[index]
-    except (KeyError, TypeError, ValueError):
+        return Owner.of(content.get("owner") if isinstance(content, dict) else None)
+    except ValueError:
         return Owner("an unreadable claim", "", "", -1, -1)
 
 

@@ -6,13 +6,16 @@ From these files comes the latest job of a stage: the newest one that was submit
 from __future__ import annotations
 
 import getpass
+import re
 import secrets
 import socket
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ablations.files import read_json, write_json
+from ablations.files import write_json
+from ablations.json_shapes import anything, fields, flag, listing, mapping, read_shaped, text
+from qsd.run_store import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +24,15 @@ if TYPE_CHECKING:
     from ablations.store.artefacts import Store
 
 _LAUNCH = "launch.json"
+_MOMENT = "%Y%m%d-%H%M%S-%f"
+_ID = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{4}")
+_LAUNCH_SHAPE = fields(
+    **dict.fromkeys(("sweep", "experiment", "profile", "cluster", "snapshot", "host", "user", "time"), text),
+    arguments=mapping(anything),
+)
+_ARRAY_SHAPE = fields(
+    **dict.fromkeys(("job", "stage", "resource", "name"), text), single=flag, keys=listing(text), held=flag
+)
 
 
 @dataclass(frozen=True)
@@ -114,9 +126,9 @@ class Launch:
     def records(self) -> Iterator[tuple[int, Array]]:
         """Number and content of every record, in order, also of arrays that are not complete."""
         for path in _array_files(self.folder):
-            content = read_json(path)
+            content = read_shaped(path, _ARRAY_SHAPE)
             # A file of another version is passed over: a launch that cannot be read has no jobs to speak of.
-            if isinstance(content, dict) and set(content) == set(Array.__dataclass_fields__):
+            if content is not None and set(content) == set(Array.__dataclass_fields__):
                 yield int(path.stem), Array(**content)
 
     def arrays(self) -> Iterator[Array]:
@@ -133,7 +145,7 @@ def begin(
     """Record that a submission begins; fields as in :class:`Launch`."""
     now = datetime.now(UTC)
     launch = Launch(
-        id=f"{now:%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}",
+        id=_next_id(store, now),
         sweep=sweep,
         experiment=experiment,
         arguments=arguments,
@@ -151,13 +163,26 @@ def begin(
     return _with_folder(launch.id, fields, folder)
 
 
+def _next_id(store: Store, now: datetime) -> str:
+    """The time and a few digits; after all ids so far, also where the clock of this machine is behind."""
+    newest = max((name[: len(_moment(now))] for name in names_in(_folder(store)) if _ID.fullmatch(name)), default="")
+    if newest >= _moment(now):
+        now = datetime.strptime(newest, _MOMENT).replace(tzinfo=UTC) + timedelta(microseconds=1)
+    return f"{_moment(now)}-{secrets.token_hex(2)}"
+
+
+def _moment(now: datetime) -> str:
+    return now.strftime(_MOMENT)
+
+
 def launches(store: Store) -> list[Launch]:
     """All launches, oldest first."""
     read: list[Launch] = []
-    for folder in sorted(_folder(store).glob("*/")):
-        content = read_json(folder / _LAUNCH)
-        if isinstance(content, dict) and set(content) == set(Launch.__dataclass_fields__) - {"id", "folder"}:
-            read.append(_with_folder(folder.name, content, folder))
+    for name in sorted(names_in(_folder(store))):
+        folder = _folder(store) / name
+        content = read_shaped(folder / _LAUNCH, _LAUNCH_SHAPE)
+        if content is not None and set(content) == set(Launch.__dataclass_fields__) - {"id", "folder"}:
+            read.append(_with_folder(name, content, folder))
     return read
 
 
@@ -185,7 +210,11 @@ def latest_jobs(store: Store) -> dict[str, LatestJob]:
 
 
 def _array_files(folder: Path) -> list[Path]:
-    return sorted((folder / "arrays").glob("[0-9]*.json"), key=lambda path: int(path.stem))
+    """The arrays' files in order. Listed, not searched by a pattern, which finds nothing where it may not read."""
+    numbers = sorted(
+        int(stem) for name in names_in(folder / "arrays") if (stem := name.removesuffix(".json")).isdecimal()
+    )
+    return [folder / "arrays" / f"{number}.json" for number in numbers]
 
 
 def _folder(store: Store) -> Path:

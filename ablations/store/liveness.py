@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ablations.files import read_json
+from ablations.json_shapes import fields, mapping, read_shaped, text
 from ablations.store.launchers import needed
 from ablations.store.launches import all_jobs, launches
 from ablations.store.scheduler import Phase, ask
@@ -153,7 +153,7 @@ def _inputs(store: Store, keys: set[str]) -> set[str]:
     for stage in names_in(store.root / "jobs"):
         for name in names_in(store.root / "jobs" / stage):
             if name.partition(".")[0] in keys:  # ``<key>.json`` or ``<key>.<snapshot>.json``
-                content = read_json(store.root / "jobs" / stage / name)
-                if isinstance(content, dict):
-                    inputs.update(content.get("inputs", {}).values())
+                content = read_shaped(store.root / "jobs" / stage / name, fields(inputs=mapping(text)))
+                if content is not None:
+                    inputs.update(content["inputs"].values())
     return inputs

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psutil
 
+from ablations.json_shapes import fields, optional, text, whole
 from ablations.store.provenance import slurm_job
 from ablations.store.scheduler import scheduler
 
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 
 _UNKNOWN = -1
 """A start time that the system does not say."""
+_MOST_PID = 2**31 - 1
+"""The largest number that kill(2) takes; to it, 0 and negative ones are groups of processes, and all of them."""
+_SHAPE = fields(
+    **dict.fromkeys(("host", "boot", "namespace"), text),
+    **dict.fromkeys(("slurm_job", "cluster", "machine"), optional(text)),
+    **dict.fromkeys(("restarts", "user"), optional(whole)),
+    pid=lambda value: whole(value) and 0 < value <= _MOST_PID,
+    started=whole,
+)
 Query: TypeAlias = "Callable[[str], JobState | None]"
 
 
@@ -69,19 +79,21 @@ class Owner:
         return replace(process, slurm_job=slurm["job"], restarts=slurm["restarts"], cluster=slurm["cluster"])
 
     @staticmethod
-    def of(fields: dict[str, Any]) -> Owner:
-        """The inverse of :meth:`fields`. Raises KeyError or ValueError on anything else."""
+    def of(content: Any) -> Owner:
+        """The inverse of :meth:`fields`. Raises ValueError on anything else."""
+        if not _SHAPE(content):
+            raise ValueError(f"no owner of a claim: {content!r}")
         return Owner(
-            host=str(fields["host"]),
-            boot=str(fields["boot"]),
-            namespace=str(fields["namespace"]),
-            pid=int(fields["pid"]),
-            started=int(fields["started"]),
-            slurm_job=str(fields.get("slurm_job", "")),
-            restarts=int(fields.get("restarts", 0)),
-            cluster=str(fields.get("cluster", "")),
-            machine=str(fields.get("machine", "")),
-            user=int(fields.get("user", _UNKNOWN)),
+            host=content["host"],
+            boot=content["boot"],
+            namespace=content["namespace"],
+            pid=content["pid"],
+            started=content["started"],
+            slurm_job=content.get("slurm_job") or "",
+            restarts=content.get("restarts") or 0,
+            cluster=content.get("cluster") or "",
+            machine=content.get("machine") or "",
+            user=_UNKNOWN if content.get("user") is None else content["user"],
         )
 
     def fields(self) -> dict[str, Any]:
@@ -96,7 +108,7 @@ class Owner:
         """
         if self.machine_restarted():
             return True
-        if (self.host, self.boot, self.namespace) != (socket.gethostname(), _boot(), _namespace()):
+        if not self.is_here():
             return self._job_has_ended(ask)
         try:
             os.kill(self.pid, 0)
@@ -106,6 +118,13 @@ class Owner:
         except PermissionError:  # another user's process
             pass
         return self._number_was_reused() or _is_zombie(self.pid)
+
+    def is_here(self) -> bool:
+        """True if its number means this process to this system: same machine, same start of it, same container.
+
+        Only then may it be signalled; there are machines and containers with equal names.
+        """
+        return (self.host, self.boot, self.namespace) == (socket.gethostname(), _boot(), _namespace())
 
     def machine_restarted(self) -> bool:
         """True if it ran on this very machine before the machine's last start."""

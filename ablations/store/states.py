@@ -9,8 +9,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablations.files import read_json
-from ablations.store.attempts import ATTEMPT, PROGRESS, diverged, latest, outcome
+from ablations.store.attempts import diverged, last_report, latest, origin, outcome
 from ablations.store.liveness import survey
 from ablations.store.scheduler import Phase
 from qsd.run_store import names_in
@@ -146,20 +145,13 @@ def _ended(ending: Mapping[str, Any]) -> str | None:
 
 def _made_by(folder: Path, job: str) -> bool:
     """True if an attempt was made by a job."""
-    return (attempt_record(folder).get("slurm") or {}).get("job") == job
-
-
-def attempt_record(folder: Path) -> dict[str, Any]:
-    """What an attempt wrote when it began; empty if it did not get so far."""
-    content = read_json(folder / ATTEMPT)
-    return content if isinstance(content, dict) else {}
+    return (origin(folder).get("slurm") or {}).get("job") == job
 
 
 def progress(store: Store, node: StageNode) -> dict[str, Any] | None:
-    """The latest report of a stage: {"done", "total", "unit", "seconds", "per_second"}, or None before the first."""
+    """The latest report of a stage, as ``attempts.last_report`` has it; None before the first."""
     folder = latest(store, node.stage, node.key)
-    content = read_json(folder / PROGRESS) if folder else None
-    return content if isinstance(content, dict) else None
+    return last_report(folder) if folder else None
 
 
 def failure(store: Store, node: StageNode) -> tuple[str, Path] | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 from typing import TYPE_CHECKING, Any
 
-from ablations.files import read_json
 from ablations.grid.settings import MARK, options, typed
+from ablations.json_shapes import anything, fields, mapping, read_shaped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,8 +23,8 @@ def variants(store: Store, plan: Plan) -> list[Mapping[str, Any]]:
     experiment = plan.experiment.partition(MARK)[0]
     own = store.sweep(plan.name)
     for path in sorted(own.parent.glob(f"{glob.escape(f'{plan.sweep.name}@{experiment}{MARK}')}*/cells.json")):
-        content = read_json(path)
-        if path.parent != own and isinstance(content, dict) and content.get("settings"):
+        content = read_shaped(path, fields(settings=mapping(anything)))
+        if path.parent != own and content is not None and content["settings"]:
             found.append(content["settings"])
     return found
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ablations.files import read_json
-from ablations.store.attempts import ATTEMPT, EXIT, PROGRESS
+from ablations.store.attempts import last_report, origin, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -64,19 +63,14 @@ def cell_times(store: RunStore, stages: Mapping[str, str], shared: Container[str
 
 def _seconds(attempt: Path, newest: bool) -> float:
     """0.0 while it runs. One that was killed has no end, but its last report says how long it had run."""
-    ended = _mapping(attempt / EXIT).get("seconds")
+    ended = (outcome(attempt) or {}).get("seconds")
     if ended is None and not newest:
-        ended = _mapping(attempt / PROGRESS).get("seconds")
+        ended = (last_report(attempt) or {}).get("seconds")
     return float(ended or 0.0)
 
 
 def _start(attempt: Path) -> float | None:
     try:
-        return datetime.fromisoformat(_mapping(attempt / ATTEMPT)["start"]).timestamp()
+        return datetime.fromisoformat(origin(attempt)["start"]).timestamp()
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _mapping(path: Path) -> Mapping[str, Any]:
-    content = read_json(path)
-    return content if isinstance(content, dict) else {}

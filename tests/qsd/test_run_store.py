@@ -70,6 +70,9 @@ def test_a_sealed_stage_is_finished_for_all(sealed: Path) -> None:
         change_record(version=2),
         change_record(key="0" * 32),
         change_record(stage="score"),
+        change_record(files={"scores.parquet": 6}),
+        change_record(files={"scores.parquet": {}}),
+        change_record(files={"a\0b": {"sha256": "", "bytes": 6}}),
     ],
 )
 def test_a_damaged_stage_is_finished_for_none(damage: Callable[[Path], None], sealed: Path) -> None:

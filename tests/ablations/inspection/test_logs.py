@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from ablations.commands.common import planned
 from ablations.files import write_json
 from ablations.inspection.logs import follow, stage_to_read
 from ablations.running.log_file import tail
 from ablations.store.artefacts import Store
 from qsd.errors import UserError
+from tests.ablations.command import ablate
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.faults import faulty
 from tests.ablations.local_run import run_plan
@@ -71,3 +73,13 @@ def test_following_a_stage_through_its_attempts(
     thread.join(20)
     assert not thread.is_alive()
     assert "".join(read).startswith("one\ntwo\n")
+
+
+def test_an_attempt_that_was_killed_before_it_had_a_log(assets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, store = planned("good", None, Path("runs"), None)
+    node = next(iter(plan.cells[0].stages.values()))
+    (store.attempts(node.stage, node.key) / "1").mkdir(parents=True)
+    assert ablate("logs", "good", plan.cells[0].label) == 0
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert seen.err.endswith("this attempt has not begun a log, or was killed before it could\n")

@@ -96,7 +96,7 @@ def test_watching_waits_for_a_launch_that_warms_up(
 ) -> None:
     """A launcher imports libraries for half a minute before the first stage runs."""
     plan = plan_of(SMALL)
-    launcher = announced(store, plan.nodes)
+    launcher = announced(store, plan.nodes, plan.name)
     waits: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -111,7 +111,7 @@ def test_watching_waits_for_a_launch_that_warms_up(
     assert len(waits) == 4
     assert "a launcher is at work" in output(console)
     other = plan_of(SMALL + "overrides: {training.steps: 7}\n")
-    with announced(store, plan.nodes.keys() - other.nodes.keys()):
+    with announced(store, plan.nodes.keys() - other.nodes.keys(), plan.name):
         assert not status(other, store)["launcher"], "another sweep's"
 
 

@@ -295,11 +295,11 @@ def test_a_launcher_that_began_after_the_listing_keeps_its_stages(
 ) -> None:
     _, gone = finished
     found = garbage(store)
-    with announced(store, gone.nodes):
+    with announced(store, gone.nodes, gone.name):
         assert "kept, since another process works there now" in free(store, found)
         assert set(states(store, gone.nodes).values()) == {"done"}
     owner = Owner.here().fields() | {"pid": 2**22 + 1}
     write_json(store.root / "launchers" / "killed.json", {"owner": owner, "keys": list(gone.nodes)})
     assert by_kind(garbage(store))["artefacts"], "a killed launcher needs nothing"
-    with announced(store, []):
+    with announced(store, [], ""):
         assert not (store.root / "launchers" / "killed.json").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.files import read_json
+from ablations.files import read_json, write_json
 from ablations.planning.plan import Plan
 from ablations.recovery.cancel import cancel
 from ablations.recovery.causes import names
@@ -21,6 +21,8 @@ from ablations.running.display import Lines
 from ablations.running.local import run
 from ablations.store.artefacts import Store
 from ablations.store.attempts import latest
+from ablations.store.launchers import announced
+from ablations.store.owner import Owner
 from ablations.store.states import states
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
@@ -125,6 +127,39 @@ def test_cancel_ends_the_local_run(plan_of: Planner, store: Store, world: Path, 
     assert "interrupted" in found.values()
     assert "running" not in found.values()
     assert list(cancel(plan, store)) == ["nothing of this sweep is running or queued"]
+
+
+def test_cancel_reaches_a_launcher_that_runs_no_stage_yet(
+    plan_of: Planner, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It imports the libraries for half a minute; another sweep's with the same stages is left alone."""
+    plan = plan_of(SMALL)
+    signals: list[tuple[int, int]] = []
+    with (
+        announced(store, plan.nodes, plan.name),
+        announced(store, plan.nodes, "other@tiny"),
+        monkeypatch.context() as m,
+    ):
+        kill = os.kill
+        m.setattr(os, "kill", lambda pid, number: signals.append((pid, number)) if number else kill(pid, 0))
+        assert list(cancel(plan, store)) == [f"SIGTERM to the launcher, process {os.getpid()} on this machine"]
+    assert signals == [(os.getpid(), signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("place", [{"namespace": "pid:[1]"}, {"boot": "other", "machine": ""}, {"host": "elsewhere"}])
+def test_cancel_signals_no_number_of_another_machine_or_container(
+    place: dict[str, str], plan_of: Planner, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of machines may be equal; the number means another process here."""
+    plan = plan_of(SMALL)
+    owner = Owner.here().fields() | place
+    key = next(iter(plan.nodes))
+    write_json(store.claims.folder / key / "1", {"owner": owner})
+    write_json(store.root / "launchers" / "a.json", {"owner": owner, "keys": [key], "sweep": plan.name})
+    monkeypatch.setattr(os, "kill", lambda pid, number: pytest.fail(f"{number} to {pid}") if number else None)
+    lines = list(cancel(plan, store))
+    assert len(lines) == 2
+    assert all("not reached from here, it is process" in line for line in lines)
 
 
 @pytest.mark.slow

@@ -177,3 +177,21 @@ def test_a_changed_sweep_says_where_its_earlier_table_is_and_frees_as_before(
     found, expected = (find_garbage(each, Path("sweeps"), fake_stages) for each in (store, alone))
     assert [item.key for item in found.items] == [item.key for item in expected.items]
     assert found.notes == ()
+
+
+def test_two_launchers_that_keep_the_same_set_do_not_disturb_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is done between this one's listing and its first look into a file."""
+    before = put(tmp_path, cells(0, 1))
+    genuine = archive._kept
+
+    def after_the_other(folder: Path, names: list[str], identity: str) -> Path | None:
+        monkeypatch.setattr(archive, "_kept", genuine)
+        assert keep_earlier(folder, cells(0)) is not None
+        return None
+
+    monkeypatch.setattr(archive, "_kept", after_the_other)
+    assert keep_earlier(tmp_path, cells(0)) is None
+    (kept,) = (tmp_path / "earlier").iterdir()
+    assert tree(kept) == before

@@ -149,7 +149,8 @@ def stop_at(
         slurm = {"job": "123", "restarts": run, "node": "n1", "cluster": ""}
         write_json(folder / attempts.ATTEMPT, {"slurm": slurm})
         progress = {"done": done, "total": 30, "unit": "steps"}
-        write_json(folder / tells, {"progress": progress} if tells == attempts.EXIT else progress)
+        ended = {"state": "interrupted", "progress": progress}
+        write_json(folder / tells, ended if tells == attempts.EXIT else progress | {"seconds": 9.0, "per_second": 1.0})
     requeue.note_stop(job)
 
 

@@ -19,13 +19,15 @@ import pytest
 
 from ablations.planning.plan import Plan
 from ablations.running.signal_names import signal_name
+from ablations.running.workers import Workers
 from ablations.store.artefacts import Store
 from ablations.store.attempts import latest, outcome
 from ablations.store.states import states
+from qsd.errors import UserError
 from qsd.surroundings import explained
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.fake_stages import wait_until
-from tests.ablations.local_run import ENV, command, events
+from tests.ablations.local_run import ENV, command, events, run_plan
 
 LONG = SMALL + "overrides: {training.steps: 200}\n"
 PRINTS = r"from qsd import console; console.run(lambda: print('\u2020 a\xb1b'))"
@@ -175,3 +177,48 @@ def test_a_disk_that_takes_no_more(options: str, message: str, plan_of: Planner,
 def test_what_an_error_of_the_disk_means(error: OSError, text: str | None) -> None:
     explanation = explained(error)
     assert (explanation or "").startswith(text) if text is not None else explanation is None
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (errno.ENAMETOOLONG, "a: File name too long; the name of a file is made of it: choose a shorter one"),
+        (errno.EEXIST, "a: File exists; something else is in the place of a file or folder"),
+        (errno.EMFILE, "a: Too many open files; this user may not open more at once: raise the limit (ulimit -n)"),
+        (errno.EAGAIN, "a: Resource temporarily unavailable; this user may not have more processes"),
+        (errno.ENOMEM, "a: Cannot allocate memory; this machine has no memory left"),
+    ],
+)
+def test_what_a_limit_means(number: int, text: str) -> None:
+    assert (explained(OSError(number, os.strerror(number), "a")) or "").startswith(text)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_without_hard_links_is_named_before_anything_runs(
+    number: int, plan_of: Planner, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(source: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number), source, None, target)
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(UserError, match=r"^runs/launchers: this disk has no hard links \(.*choose a folder on another"):
+        run_plan(plan_of(SMALL), store)
+    assert not store.claims.folder.exists()
+
+
+def test_a_log_takes_every_character_whatever_the_console_takes(tmp_path: Path) -> None:
+    prints = "import sys; from pathlib import Path; from ablations.running.log_file import log_to; "
+    prints += r"log_to(Path(sys.argv[1])); print('\u2020 a\xb1b \udcff')"
+    environment = {**os.environ, **ENV, "PYTHONIOENCODING": "ascii:strict"}
+    command_line = [sys.executable, "-c", prints, str(tmp_path / "log.txt")]
+    assert subprocess.run(command_line, env=environment, capture_output=True, text=True, check=True).stderr == ""
+    assert (tmp_path / "log.txt").read_text(encoding="utf-8") == "\u2020 a\xb1b \\udcff\n"
+
+
+def test_a_process_that_starts_attempts_and_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr("multiprocessing.forkserver.ensure_running", refuse)
+    with pytest.raises(UserError, match=r"cannot be started: AF_UNIX path too long; set TMPDIR to a folder"):
+        Workers((), 1)

@@ -181,3 +181,15 @@ def test_a_percent_sign_in_the_path_of_the_store_is_refused(
     other = Store(world / "runs 50%j", lambda *_: "")
     with pytest.raises(UserError, match=r"runs 50%j: SLURM replaces '%' in the paths of its logs; choose .*--runs"):
         submission.submit(plan_of(SMALL), other, read_profile(path), {}, print)
+
+
+def test_a_line_break_in_the_path_of_the_store_is_refused(
+    plan_of: Planner, store: Store, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What follows it would be a line of sbatch's script, which a shell runs."""
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    path = world / "site.yaml"
+    path.write_text("resources: {default: {gpus: 0, cpus: 1, memory_gb: 1, minutes: 9}}\n")
+    other = Store(world / "runs\ntouch x", lambda *_: "")
+    with pytest.raises(UserError, match=r"runs\\x0atouch x: sbatch takes no such characters"):
+        submission.submit(plan_of(SMALL), other, read_profile(path), {}, print)

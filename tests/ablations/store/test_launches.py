@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from ablations.files import read_json, write_json
 from ablations.store import launches
 from ablations.store.artefacts import Store
 from ablations.store.launches import Array, LatestJob
@@ -49,3 +54,24 @@ def test_a_half_written_launch_is_no_launch(store: Store) -> None:
     (launch.folder / "launch.json").write_text('{"sweep": "a"')
     assert launches.launches(store) == []
     assert launches.latest_jobs(store) == {}
+
+
+def test_a_launch_follows_those_before_it_though_the_clock_was_set_back(store: Store) -> None:
+    first = begin(store)
+    ahead = launches._folder(store) / "29990101-000000-999999-abcd"
+    first.folder.rename(ahead)
+    second = begin(store)
+    third = begin(store)
+    assert [launch.id for launch in launches.launches(store)] == [ahead.name, second.id, third.id]
+    assert second.id.startswith("29990101-000001-000000-")
+
+
+@pytest.mark.parametrize("damage", [{"keys": 3}, {"keys": [1]}, {"job": None}, {"held": "no"}])
+def test_a_damaged_array_is_passed_over(store: Store, damage: dict[str, Any]) -> None:
+    launch = begin(store)
+    number = launch.record(Array("7", False, "train", "1 GPU", ["k1"]))
+    path = launch.folder / "arrays" / f"{number}.json"
+    write_json(path, read_json(path) | damage)  # type: ignore[operator]
+    (path.parent / "1 (copy).json").touch()
+    assert list(launches.all_jobs(store)) == []
+    assert launch.record(Array("8", False, "train", "1 GPU", ["k1"])) == number + 1

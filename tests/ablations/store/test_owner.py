@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -239,3 +240,15 @@ def test_a_number_is_never_used_twice(tmp_path: Path) -> None:
         assert claim.path.name == str(number)
         claim.release()
     assert sorted(path.name for path in (tmp_path / "k").iterdir()) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"pid": 0}, {"pid": -1}, {"pid": 2**31}, {"pid": "5"}, {"pid": None}, {"started": 1e300}, {"user": "x"}],
+)
+def test_a_damaged_claim_names_no_process(damage: dict[str, Any], tmp_path: Path) -> None:
+    """kill(2) takes 0 for a group of processes and -1 for all: 'ablate cancel' must not come to signal one."""
+    write_json(tmp_path / "k" / "1", {"owner": {**Owner.here().fields(), **damage}})
+    holder = Claims(tmp_path).holder("k")
+    assert holder is not None
+    assert holder.host == "an unreadable claim"

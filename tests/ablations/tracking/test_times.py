@@ -13,9 +13,11 @@ def attempt(runs, stage, number, start, ended=None, reached=None):
     folder = runs / "attempts" / stage / f"key_{stage}" / str(number)
     folder.mkdir(parents=True)
     (folder / "attempt.json").write_text(json.dumps({"start": datetime.fromtimestamp(start, UTC).isoformat()}))
-    for name, seconds in (("exit.json", ended), ("progress.json", reached)):
-        if seconds is not None:
-            (folder / name).write_text(json.dumps({"seconds": seconds}))
+    if ended is not None:
+        (folder / "exit.json").write_text(json.dumps({"state": "done", "seconds": ended}))
+    if reached is not None:
+        report = {"done": 1, "total": 2, "unit": "steps", "seconds": reached, "per_second": 0.1}
+        (folder / "progress.json").write_text(json.dumps(report))
 
 
 def test_own_time_is_without_shared_stages_and_with_every_attempt(tmp_path):
