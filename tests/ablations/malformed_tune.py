@@ -69,7 +69,7 @@ TUNE: dict[str, tuple[str, str, str]] = {
     "a seed without a draw": (
         tune(more="sampler_seed: 3"),
         "12:17",
-        "has an effect with 'sampler: random' only; leave",
+        "has an effect only with 'sampler: random'; leave",
     ),
     "a broken seed of a draw": (
         tune(more="sampler: random\n  sampler_seed: -1"),
