@@ -18,14 +18,17 @@ def log_to(path: Path) -> None:
 
     Whatever the console's encoding is, a caption or a path that a stage prints must not end it.
     """
-    for stream in (cast("io.TextIOWrapper", sys.stdout), cast("io.TextIOWrapper", sys.stderr)):
+    streams = [cast("io.TextIOWrapper", stream) for stream in (sys.stdout, sys.stderr)]
+    for stream in streams:
         stream.flush()
-        if hasattr(stream, "reconfigure"):  # not a test's stream
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
+    # Only now: it asks for the position in the file, and a stream that began as a file may have become a pipe.
+    for stream in streams:
+        if hasattr(stream, "reconfigure"):  # not a test's stream
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def tail(path: Path, lines: int) -> list[str]:

@@ -251,7 +251,9 @@ def test_work_that_was_done_for_several_stages_counts_for_each_its_part(plan_of:
     """Two stages of this sweep and two of another share 40 s."""
     plan = plan_of(SMALL)
     (first, second, *_) = (node for node in plan.nodes.values() if node.stage == "select")
-    job = {"meaning": {"members": [first.key, second.key, "x", "y"]}}
+    members = {key: {} for key in (first.key, second.key, "x", "y")}
+    meaning = {"stage": "select", "members": members, "number": 0, "count": 1}
+    job = {"version": 1, "inputs": {}, "values": {}, "meaning": meaning}
     write_json(store.root / "jobs" / "ahead" / "common.json", job)
     attempt(store, "ahead", "common", 1, seconds=40.0, max_cuda_bytes=None)
     content = cost_of(store, plan)

@@ -115,7 +115,7 @@ def test_a_run_without_standard_output_goes_on(
     process = subprocess.run(
         shell, cwd=world, env={**os.environ, **ENV, "FAKE_CHATTY": "1"}, stderr=subprocess.PIPE, text=True, timeout=120
     )
-    assert set(states(store, plan.nodes).values()) == {"done"}
+    assert set(states(store, plan.nodes).values()) == {"done"}, process.stderr
     assert "Traceback" not in process.stderr
     if closed == ">/dev/full":
         assert "note: output cannot be written (No space left on device); the run continues" in process.stderr
