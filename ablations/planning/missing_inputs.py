@@ -45,12 +45,12 @@ class AbsentTable:
 
     def stage_meaning(self, stage: str, values: Mapping[str, Any], /) -> dict[str, Any]:
         """The meaning that ``qsd.stages.spec`` gives, or one that is valid for this plan only."""
-        names = spec.STAGES[stage].reads(values)
-        absent = set(_absent(names, values))
+        settings = spec.STAGES[stage].settings(values)
+        absent = set(_absent(tuple(settings), values))
         if not absent:
             return spec.stage_meaning(stage, values)
         self.absent |= absent
-        return {"absent": sorted(name for name, _ in absent), **{name: values[name] for name in names}}
+        return {"absent": sorted(name for name, _ in absent), **settings}
 
     def key_of(self, stage: str, version: int, meaning: Mapping[str, Any], input_keys: Mapping[str, str], /) -> str:
         """The key of a stage."""

@@ -92,15 +92,18 @@ def halve_batches(store: Store, choice: Choice) -> list[str]:
     lines = []
     for failed in choice.failed:
         node = failed.node
-        batch = STAGES[node.stage].batch
-        if failed.cause not in MEMORY or batch is None:
+        batches = STAGES[node.stage].batches_for(node.values)
+        if failed.cause not in MEMORY or not batches:
             continue
-        now = batch.effective({**node.values, **execution_overrides.read(store, node.stage, node.key)})
-        place = f"{node.stage} {node.key[:12]}: {batch.name}"
-        if now == 1:
-            lines.append(f"{place} is 1 already; only more memory helps")
+        values = {**node.values, **execution_overrides.read(store, node.stage, node.key)}
+        now = {batch.name: batch.effective(values) for batch in batches}
+        place, halved = f"{node.stage} {node.key[:12]}", {name: size // 2 for name, size in now.items() if size > 1}
+        if not halved:
+            lines.append(
+                f"{place}: {', '.join(now)} {'are' if len(now) > 1 else 'is'} 1 already; only more memory helps"
+            )
             continue
-        changed = {batch.name: now // 2}
-        execution_overrides.write(store, node.stage, node.key, changed, f"out of memory with {now}")
-        lines.append(f"{place} {now} -> {now // 2}")
+        reason = f"out of memory with {', '.join(f'{name} {now[name]}' for name in halved)}"
+        execution_overrides.write(store, node.stage, node.key, halved, reason)
+        lines.append(f"{place}: {', '.join(f'{name} {now[name]} -> {size}' for name, size in halved.items())}")
     return lines

@@ -20,16 +20,20 @@ def cell_settings(cells: Iterable[Cell]) -> dict[str, Any]:
     """The content of ``settings.json``: cell id -> dotted name -> value.
 
     A cell has the settings that its stages read, and how those sections are executed: the base model has no rank, and a
-    loss without β has no β. Where results are tracked is no setting of a cell.
+    loss without β has no β. Where a field has the effect of another value, it has that one: a method's own default in
+    place of null. Where results are tracked is no setting of a cell.
     """
     return {cell.cell_id: _settings(cell) for cell in cells}
 
 
 def _settings(cell: Cell) -> dict[str, Any]:
-    read = {name for stage in cell.stages if stage in STAGES for name in STAGES[stage].reads(cell.values)}
+    read: dict[str, Any] = {}
+    for stage in cell.stages:
+        if stage in STAGES:
+            read |= STAGES[stage].settings(cell.values)
     sections = {_section(name) for name in read}
     return {
-        name: cell.values[name]
+        name: read.get(name, cell.values[name])
         for name, info in schema_fields().items()
         if name in cell.values and (name in read or (info.kind is Kind.EXECUTION and _section(name) in sections))
     }

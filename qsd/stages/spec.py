@@ -2,7 +2,8 @@
 
 A key covers the stage's name and version, the fields that differ from their defaults among those that this stage *and
 the members chosen in it* read, digests of the content behind paths, and the keys of its inputs. So a field that a loss
-ignores changes no key, nor does a new field with a default, nor anything that only changes how a stage runs.
+ignores changes no key, nor does a value that has the effect of another one, nor a new field with a default, nor
+anything that only changes how a stage runs.
 
 Jobs and launches on disk name this module as their table of stages.
 """
@@ -81,8 +82,8 @@ def stage_meaning(stage: str, values: Values) -> dict[str, Any]:
     spec = STAGES[stage]
     fields = schema_fields()
     meaning: dict[str, Any] = {}
-    for name in spec.reads(values):
-        info, value = fields[name], values[name]
+    for name, value in spec.settings(values).items():
+        info = fields[name]
         if info.needed and not value:
             raise UserError(f"{name} is missing ({info.why}); the stage {stage} needs it")
         if info.kind is Kind.LOCATION:

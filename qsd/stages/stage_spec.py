@@ -151,16 +151,18 @@ class BatchField:
 
     Attributes:
         name: of the field.
-        at_most: field whose value a batch never exceeds, if any and if it is given.
+        at_most: field whose value a batch never exceeds, if any and if it is given; or values -> that number.
     """
 
     name: str
-    at_most: str | None = None
+    at_most: str | Callable[[Values], int] | None = None
 
     def effective(self, values: Values) -> int:
         """How many items the stage takes at a time."""
         size = int(values[self.name])
-        most = None if self.at_most is None else values[self.at_most]
+        if self.at_most is None:
+            return size
+        most = values[self.at_most] if isinstance(self.at_most, str) else self.at_most(values)
         return min(size, int(most)) if most else size
 
 
@@ -195,6 +197,8 @@ class StageSpec:
         reads: values -> dotted names of the fields that decide its result.
         inputs: the stages whose artefacts it may take; they come before it.
         chosen_inputs: values -> those of ``inputs`` that it takes; None: all of them.
+        same: values -> fields whose value has the effect of another one, with that one, by dotted name: what the
+            result is known by, so that configurations with one result have one key.
         extra: values -> further parts of its meaning, such as revisions of weights.
         version: raised whenever the same meaning gives another result.
         wanted: values -> whether a cell has this stage for its own sake, and is finished only with it; None: it is only
@@ -205,6 +209,7 @@ class StageSpec:
         cost: how its time and disk grow.
         rehearsal: how it is rehearsed.
         batch: what is halved when it runs out of memory; None: nothing can be.
+        chosen_batches: values -> all that is halved, of a stage for which that depends on its values; None: ``batch``.
         examines_model: whether the base model is examined before it, since it takes long and only later stages load the
             model.
         uses_gpu: False: it computes on the CPU wherever it runs.
@@ -220,6 +225,7 @@ class StageSpec:
     reads: Callable[[Values], tuple[str, ...]]
     inputs: tuple[str, ...] = ()
     chosen_inputs: Callable[[Values], tuple[str, ...]] | None = None
+    same: Callable[[Values], Mapping[str, Any]] = _no_extra
     extra: Callable[[Values], dict[str, Any]] = _no_extra
     version: int = 1
     wanted: Callable[[Values], bool] | None = None
@@ -228,6 +234,7 @@ class StageSpec:
     cost: StageCost = StageCost()
     rehearsal: Rehearsal = field(default_factory=Rehearsal)
     batch: BatchField | None = None
+    chosen_batches: Callable[[Values], tuple[BatchField, ...]] | None = None
     examines_model: bool = False
     uses_gpu: bool = True
     waits_for_canary: bool = False
@@ -235,9 +242,20 @@ class StageSpec:
     in_tables: bool = False
     counts: Mapping[str, str] = field(default_factory=dict)
 
+    def settings(self, values: Values) -> dict[str, Any]:
+        """The fields that decide its result, by dotted name, each with the value that stands for all of its effect."""
+        same = self.same(values)
+        return {name: same[name] if name in same else values[name] for name in self.reads(values)}
+
     def inputs_for(self, values: Values) -> tuple[str, ...]:
         """Names of the upstream stages under some values."""
         return self.inputs if self.chosen_inputs is None else self.chosen_inputs(values)
+
+    def batches_for(self, values: Values) -> tuple[BatchField, ...]:
+        """All that is halved under some values when it runs out of memory."""
+        if self.chosen_batches is not None:
+            return self.chosen_batches(values)
+        return () if self.batch is None else (self.batch,)
 
 
 # ── What specs share ─────────────────────────────────────────────────────────────────────────────────────────────────

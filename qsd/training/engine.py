@@ -120,9 +120,14 @@ class Engine(Generic[M]):
         return steps - first
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
-        """One optimiser step: the values of the method's columns, [C], and the gradient norm before clipping."""
+        """One optimiser step: the values of the method's columns, [C], and the gradient norm before clipping.
+
+        AdamW leaves parameters without a gradient alone, so a step without any changes nothing.
+        """
         values = self.method.step(step)
-        self._processes.sum_gradients(self.method.parameters.values())
+        # Sums of nothing would be zeros, not nothing: momentum and weight decay would move the weights.
+        if self.method.has_gradients(values):
+            self._processes.sum_gradients(self.method.parameters.values())
         grad_norm = self.optimizer.step(step)
         self.method.averages.update(step)
         self.method.after_update()

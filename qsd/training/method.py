@@ -67,6 +67,14 @@ class Method(ABC):
             The values of ``columns`` over the whole step, [C], the same in every process.
         """
 
+    def has_gradients(self, values: Tensor) -> bool:
+        """Whether a step has gradients in some process; without any, the weights and the optimiser stay as they are.
+
+        Args:
+            values: what ``step`` gave, the same in every process, so that all of them decide the same.
+        """
+        return True
+
     @abstractmethod
     def units(self, step: int) -> int:
         """How many units this process trains on in a step."""

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qsd.losses import REGISTRY
-from qsd.stages.stage_spec import Compute, Work, section
+from qsd.stages.stage_spec import BatchField, Compute, Work, section
 from qsd.training.loss_cost import Passes, passes_of
 
 if TYPE_CHECKING:
@@ -16,11 +16,20 @@ if TYPE_CHECKING:
 ITEMS = "training.pairs_per_step"
 """What the processes of a step share."""
 
+BATCHES = (BatchField("training.micro_batch", at_most="training.pairs_per_step"),)
+"""What is halved when memory runs out."""
+
 
 def reads(values: Values) -> tuple[str, ...]:
-    """Who labelled the pairs, and the training without the budget that is not in force."""
+    """The loss, who labelled the pairs, and the training without the budget that is not in force."""
+    loss = ("loss.name", *(f"loss.{name}" for name in REGISTRY.get(values["loss.name"]).fields))
     unread = "training.epochs" if values["training.budget"] == "steps" else "training.steps"
-    return ("data.labels", *(name for name in section("training") if name != unread))
+    return (*loss, "data.labels", *(name for name in section("training") if name != unread))
+
+
+def same(_values: Values) -> dict[str, Any]:
+    """Nothing: every value of a field that is read has an effect of its own."""
+    return {}
 
 
 def extra(_values: Values) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qsd.errors import UserError
+from qsd.losses import REGISTRY as LOSSES
 from qsd.rewards.scorers import ENSEMBLE
 from qsd.rewards.scorers import REGISTRY as SCORERS
-from qsd.stages.stage_spec import Compute, Work, member_code
-from qsd.stages.train.on_policy_checks import check_members_fit
-from qsd.training.methods import REGISTRY, method_of
+from qsd.stages.stage_spec import BatchField, Compute, Work, member_code
+from qsd.stages.train.on_policy_checks import check_members_fit, check_needs_no_pairs
+from qsd.training.methods import REGISTRY, method_of, setting
 
 if TYPE_CHECKING:
     from qsd.stages.stage_spec import Counts, ModelSizes, Values
@@ -27,30 +28,57 @@ _TRAINING = (
     "max_grad_norm",
     "precision",
     "ema",
-    "validation_steps",
 )
 """The fields of the section ``training`` that have a meaning without pairs."""
 
 
 def reads(values: Values) -> tuple[str, ...]:
-    """The reward, the training without what pairs need, and the VAE, which decodes what the reward scores."""
+    """Method and loss, the reward, the training without what pairs need, and the VAE, which decodes what is scored.
+
+    The loss has the β of the method (``StepLoss``), and neither is read where the loss has none.
+    """
+    method = method_of(values)
+    idle, loss = method.idle(values), tuple[str, ...]()
+    if method.uses_loss:
+        fields = LOSSES.get(values["loss.name"]).fields
+        loss = ("loss.name", *(f"loss.{name}" for name in fields if name != "beta"))
+        idle |= set() if "beta" in fields else {"beta"}
+    own = (f"method.{name}" for name in method.fields if name not in idle)
     of_ensemble = ("reward.members", "reward.combine") if values["reward.model"] == ENSEMBLE else ()
-    watched = ("evaluation.prompts", "generation.seed") if values["method.watched_prompts"] else ()
-    training = (f"training.{name}" for name in _TRAINING)
-    return ("model.vae_precision", "reward.model", *of_ensemble, "reward.precision", *watched, *training)
+    watched = ("evaluation.prompts", "generation.seed", "training.validation_steps")
+    return (
+        *own,
+        *loss,
+        "model.vae_precision",
+        "reward.model",
+        *of_ensemble,
+        "reward.precision",
+        *(watched if values["method.watched_prompts"] else ()),
+        *(f"training.{name}" for name in _TRAINING),
+    )
+
+
+def same(values: Values) -> dict[str, Any]:
+    """The method's own defaults in place of null, the watchers without the reward, and what else means the same."""
+    method = method_of(values)
+    own = {name: setting(values, name) for name in method.defaults} | method.same(values)
+    others = [name for name in values["method.watchers"] or () if name != values["reward.model"]]
+    return {f"method.{name}": value for name, value in {**own, "watchers": others or None}.items()}
 
 
 def extra(values: Values) -> dict[str, Any]:
     """The code of the method, and the revisions of what scores.
 
     Raises:
-        UserError: training prompts that are also watched or evaluated, more trained steps than there are, a loss or a
-            reward that the method cannot use, or a reward model without weights or without scores of new images.
+        UserError: training prompts that are also watched or evaluated, more trained steps than there are, a loss, a
+            reward or a setting of training on pairs that the method cannot use, or a reward model without weights or
+            without scores of new images.
     """
     from qsd.rewards.ensemble import members_of
     from qsd.rewards.revision import revision
     from qsd.training.onpolicy.prompts import check_apart
 
+    check_needs_no_pairs(values)
     check_apart(values)
     _passes(values)  # refuses an impossible placement of the trained steps
     names = members_of(values["reward.model"], values["reward.members"])
@@ -87,6 +115,24 @@ def compute(values: Values, passes: float, processes: int, sizes: ModelSizes) ->
     each = sizes.encoder_flop(values) + sum(sizes.scorer_flop(values, name) for name in names)
     flop = passes * sizes.denoiser_flop(values) + steps * step.scored * each
     return Compute(flop, values["training.precision"], steps * step.calls / processes)
+
+
+def _sampled(values: Values) -> int:
+    """Images that go through the network at a time while it samples, guidance halves counted each."""
+    return _scored(values) * (2 if values["method.guidance_scale"] > 1 else 1)
+
+
+def _scored(values: Values) -> int:
+    """Images that are scored at a time: those of a sampler step, or those of the watched prompts."""
+    return max(_passes(values).together, int(values["method.watched_prompts"]))
+
+
+BATCHES = (
+    BatchField("training.micro_batch"),
+    BatchField("method.sampling_batch", at_most=_sampled),
+    BatchField("reward.batch_size", at_most=_scored),
+)
+"""What is halved when memory runs out: which of the three it was cannot be seen."""
 
 
 def _passes(values: Values) -> MethodPasses:

@@ -1,4 +1,4 @@
-"""What an on-policy method cannot use, found while planning: losses, combinations of rewards, rewards, one prompt.
+"""What an on-policy method cannot use, found while planning: settings of pairs, losses, rewards, one watched prompt.
 
 Training refuses the same losses and rewards (``qsd.training.onpolicy``), but only when the cell's turn comes, which may
 be hours later.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qsd.config.check import schema_fields
 from qsd.errors import UserError
 from qsd.losses import REGISTRY as LOSSES
 from qsd.rewards.scorers import ENSEMBLE
@@ -18,6 +19,34 @@ if TYPE_CHECKING:
 
     from qsd.stages.stage_spec import Values
     from qsd.training.methods import MethodSpec
+
+
+OF_PAIRS = {
+    "training.budget": "an on-policy training has training.steps",
+    "training.caption_dropout": "an on-policy training samples every prompt with its caption",
+    "training.flip": "an on-policy training has no images of pairs",
+    "training.validation_pairs": "an on-policy training watches prompts (method.watched_prompts)",
+}
+"""Fields of the section ``training`` whose values other than the default mean something for pairs only -> why.
+
+``training.pairs_per_step`` and ``epochs`` are not among them: they change nothing of their own accord, and experiments
+give them for their cells on pairs.
+"""
+
+
+def check_needs_no_pairs(values: Values) -> None:
+    """Refuse settings that ask for something that there is only with pairs.
+
+    Raises:
+        UserError: a field of ``OF_PAIRS`` is not its default.
+    """
+    for name, why in OF_PAIRS.items():
+        value, usual = values[name], schema_fields()[name].default
+        if value != usual:
+            raise UserError(
+                f"{name} is {value!r}, which needs pairs, and method {values['method.name']} has none: {why}; leave it "
+                f"out, or, for a sweep with cells on pairs, zip {name} with method.name and give these cells {usual!r}"
+            )
 
 
 def check_members_fit(values: Values, method: MethodSpec, rewards: Sequence[str]) -> None:

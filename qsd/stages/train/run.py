@@ -76,10 +76,10 @@ def cell_settings(config: ExperimentConfig) -> dict[str, Any]:
     while waiting:
         stage = waiting.pop()
         waiting.extend(stage_inputs(stage, values))
-        for name in STAGES[stage].reads(values):
+        for name, value in STAGES[stage].settings(values).items():
             info = schema_fields()[name]
-            if info.kind is Kind.MEANING and values[name] != info.default and name != "seed":
-                settings[name] = values[name]
+            if info.kind is Kind.MEANING and value != info.default and name != "seed":
+                settings[name] = value
     return dict(sorted(settings.items()))
 
 

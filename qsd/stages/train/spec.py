@@ -32,13 +32,14 @@ def _inputs(values: Values) -> tuple[str, ...]:
 
 
 def _reads(values: Values) -> tuple[str, ...]:
-    """The method and the loss with the fields that they read, the adapter, the training, and what it is trained on."""
-    method = method_of(values)
-    names = ["model.path", "model.resolution", "method.name", *(f"method.{name}" for name in method.fields)]
-    if method.uses_loss:
-        names += ["loss.name", *(f"loss.{name}" for name in LOSSES.get(values["loss.name"]).fields)]
+    """The method with its loss, the adapter, the training, and what it is trained on."""
+    names = ["model.path", "model.resolution", "method.name"]
     names += [name for name in section("lora") if name != "lora.scaling" or values["lora.rank"] != EQUAL_STEP_RANK]
     return (*names, *_kind(values).reads(values), "seed")
+
+
+def _same(values: Values) -> dict[str, Any]:
+    return _kind(values).same(values)  # type: ignore[no-any-return]
 
 
 def _extra(values: Values) -> dict[str, Any]:
@@ -89,6 +90,10 @@ def _size(values: Values, rank: float, sizes: ModelSizes) -> float:
     return 4e-3 * sizes.denoiser_parameters(values) * 4 * rank / 8
 
 
+def _batches(values: Values) -> tuple[BatchField, ...]:
+    return _kind(values).BATCHES  # type: ignore[no-any-return]
+
+
 def _enough(_values: Values) -> dict[str, int]:
     return {"training.steps": REHEARSED_STEPS, "training.checkpoint_steps": 2}
 
@@ -97,6 +102,7 @@ STAGE = StageSpec(
     help="Train a LoRA on the selected pairs, or on prompts and a reward.",
     entry="qsd.stages.train.run:run",
     reads=_reads,
+    same=_same,
     inputs=tuple(dict.fromkeys(name for method in METHODS.names() for name in METHODS.get(method).inputs)),
     chosen_inputs=_inputs,
     extra=_extra,
@@ -120,7 +126,7 @@ STAGE = StageSpec(
         enough=_enough,
         settings={"training.budget": "steps"},
     ),
-    batch=BatchField("training.micro_batch", at_most="training.pairs_per_step"),
+    chosen_batches=_batches,
     waits_for_canary=True,
     uses_reference_errors=True,
     in_tables=True,

@@ -101,17 +101,27 @@ class MethodPasses:
         trained: passes with gradients.
         calls: of the network.
         scored: images that the reward model scores.
+        together: images that are sampled at a time: every outcome of every prompt of a step.
     """
 
     forward: float
     trained: float
     calls: float
     scored: float
+    together: int
 
     @property
     def forward_passes(self) -> float:
         """All of it, in forward passes of an image."""
         return self.forward + (1 + BACKWARD) * self.trained
+
+
+def _nothing(_values: Values) -> set[str]:
+    return set()
+
+
+def _as_given(_values: Values) -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -124,6 +134,8 @@ class MethodSpec:
         inputs: stages whose artefacts it reads; none for an on-policy method.
         defaults: of the settings that are null where an experiment does not give them.
         passes: values -> what a step of an on-policy method costs; None for off-policy methods, which the loss decides.
+        idle: values -> names of the settings that have no effect beside the others: they are in no key.
+        same: values -> settings that have the effect of another value, with that value, which is in the key instead.
         uses_loss: whether it reads the section ``loss``.
         version: raised whenever the same settings give another adapter.
     """
@@ -133,6 +145,8 @@ class MethodSpec:
     inputs: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     passes: Callable[[Values], MethodPasses] | None = None
+    idle: Callable[[Values], set[str]] = _nothing
+    same: Callable[[Values], dict[str, Any]] = _as_given
     uses_loss: bool = True
     version: int = 1
 

@@ -1,4 +1,7 @@
-"""What a step of the on-policy methods costs, in passes of the network."""
+"""What a step of the on-policy methods costs, in passes of the network.
+
+Sampling, scores and the passes of the reference are shared by all updates on a batch of samples.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,9 @@ def candidate_passes(values: Values) -> MethodPasses:
     return MethodPasses(
         forward=guided * prompts * (steps + further + len(trained)) / updates,
         trained=guided * prompts * len(trained),
-        calls=(steps + len(ranked)) / updates + 2 * len(trained),
+        calls=(steps + len(ranked) + len(trained)) / updates + len(trained),
         scored=prompts * candidates * len(ranked) / updates,
+        together=prompts * candidates,
     )
 
 
@@ -40,8 +44,9 @@ def trajectory_passes(values: Values, trajectories: int, reference: bool, scored
     return MethodPasses(
         forward=guided * images * (steps + reference * trained) / updates,
         trained=guided * images * trained,
-        calls=steps / updates + (1 + reference) * trained,
+        calls=(steps + reference * trained) / updates + trained,
         scored=images * scored / updates,
+        together=images,
     )
 
 

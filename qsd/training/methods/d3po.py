@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from qsd.config.fields import meaning
 from qsd.training.methods import MethodPasses, MethodSpec, Preferences, Sampling
 from qsd.training.methods._cost import placed, trajectory_passes
+from qsd.training.methods._equal import idle_sampling, same_steps
 
 if TYPE_CHECKING:
     from qsd.training.methods import Values
@@ -42,4 +43,6 @@ METHOD = MethodSpec(
     Settings,
     defaults={"beta": 0.1, "ratio_clip": 0.1, "trained_steps": 0, "skipped_steps": 0},
     passes=_passes,
+    idle=idle_sampling,
+    same=same_steps,
 )

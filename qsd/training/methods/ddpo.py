@@ -10,12 +10,14 @@ the clip never acts; ``method.updates`` gives it something to do.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qsd.config.fields import meaning
 from qsd.training.methods import MethodPasses, MethodSpec, Sampling
 from qsd.training.methods._cost import trajectory_passes
+from qsd.training.methods._equal import idle_sampling, same_steps
 
 if TYPE_CHECKING:
     from qsd.training.methods import Values
@@ -41,10 +43,23 @@ def _passes(values: Values) -> MethodPasses:
     return trajectory_passes(values, values["method.trajectories"], reference=False, scored=1)
 
 
+def _idle(values: Values) -> set[str]:
+    """The clip of ratios that are 1, and one that no advantage of so few trajectories can reach."""
+    idle = idle_sampling(values)
+    if values["method.updates"] == 1:
+        idle.add("ddpo_clip")
+    # Of n numbers, none is further from their mean than sqrt(n - 1) of their population standard deviations.
+    if values["method.advantage_clip"] > math.sqrt(values["method.trajectories"] - 1) * (1 + 1e-9):
+        idle.add("advantage_clip")
+    return idle
+
+
 METHOD = MethodSpec(
     "qsd.training.onpolicy.policy_gradient:PolicyGradient",
     Settings,
     defaults={"trained_steps": 0, "skipped_steps": 0},
     passes=_passes,
+    idle=_idle,
+    same=same_steps,
     uses_loss=False,
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from qsd.training.methods import Candidates, MethodSpec, Preferences, Sampling
 from qsd.training.methods._cost import candidate_passes
+from qsd.training.methods._equal import idle_candidates, same_steps
 
 
 @dataclass
@@ -33,4 +34,6 @@ METHOD = MethodSpec(
         "skipped_steps": 4,
     },
     passes=candidate_passes,
+    idle=idle_candidates,
+    same=same_steps,
 )

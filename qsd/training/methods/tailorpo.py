@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from qsd.training.methods import Candidates, MethodSpec, Preferences, Sampling
 from qsd.training.methods._cost import candidate_passes
+from qsd.training.methods._equal import idle_candidates, same_steps
 
 DEFAULTS = {
     "beta": 10.0,
@@ -32,5 +33,10 @@ class Settings(Candidates, Preferences, Sampling):
 
 
 METHOD = MethodSpec(
-    "qsd.training.onpolicy.candidates:CandidatesMethod", Settings, defaults=DEFAULTS, passes=candidate_passes
+    "qsd.training.onpolicy.candidates:CandidatesMethod",
+    Settings,
+    defaults=DEFAULTS,
+    passes=candidate_passes,
+    idle=idle_candidates,
+    same=same_steps,
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qsd.config.fields import meaning
 from qsd.training.methods import Candidates, MethodPasses, MethodSpec, Preferences, Sampling
 from qsd.training.methods._cost import candidate_passes, placed
+from qsd.training.methods._equal import idle_candidates, same_steps
 from qsd.training.methods.tailorpo import DEFAULTS
 
 if TYPE_CHECKING:
@@ -45,9 +46,29 @@ def _passes(values: Values) -> MethodPasses:
     return MethodPasses(
         plain.forward + guided * moved,
         plain.trained + guided * moved,
-        plain.calls + 3 * len(steps),
+        plain.calls + 3 * len(steps) / values["method.updates"],
         plain.scored + moved,
+        plain.together,
     )
 
 
-METHOD = MethodSpec("qsd.training.onpolicy.candidates:CandidatesMethod", Settings, defaults=DEFAULTS, passes=_passes)
+def _same(values: Values) -> dict[str, Any]:
+    """A cosine from a number to itself is constant."""
+    flat = values["method.guide_from"] == values["method.guide_to"]
+    return {**same_steps(values), **({"guide_schedule": "constant"} if flat else {})}
+
+
+def _idle(values: Values) -> set[str]:
+    """A constant move has no other length at the last step."""
+    constant = "constant" in (values["method.guide_schedule"], _same(values).get("guide_schedule"))
+    return idle_candidates(values) | ({"guide_to"} if constant else set())
+
+
+METHOD = MethodSpec(
+    "qsd.training.onpolicy.candidates:CandidatesMethod",
+    Settings,
+    defaults=DEFAULTS,
+    passes=_passes,
+    idle=_idle,
+    same=_same,
+)

@@ -47,7 +47,8 @@ def rank(rewards: Tensor, threshold: float, scale: float) -> Ranked:
 
     Args:
         rewards: [K, P].
-        threshold: a pair is used if the softmax of its two rewards differs by more: tanh(scale · gap / 2) > threshold.
+        threshold: a pair is used if the softmax of its two rewards differs by more: tanh(scale · gap / 2) > threshold;
+            0: if the rewards differ, whatever the scale.
         scale: of the rewards inside the softmax.
     """
     finite = torch.isfinite(rewards)
@@ -55,7 +56,9 @@ def rank(rewards: Tensor, threshold: float, scale: float) -> Ranked:
     worst = rewards.masked_fill(~finite, math.inf).argmin(dim=0)
     columns = torch.arange(rewards.shape[1], device=rewards.device)
     gap = torch.nan_to_num(rewards[best, columns] - rewards[worst, columns], nan=0.0, posinf=0.0, neginf=0.0)
-    used = (finite.sum(dim=0) >= 2) & (gap > 0) & (torch.tanh(scale * gap / 2) > threshold)
+    used = (finite.sum(dim=0) >= 2) & (gap > 0)
+    if threshold:
+        used &= torch.tanh(scale * gap / 2) > threshold
     return Ranked(best, worst, used, torch.where(used, gap, torch.zeros_like(gap)))
 
 

@@ -28,7 +28,7 @@ from qsd.training.method import AdapterMethod
 from qsd.training.methods import settings_of
 from qsd.training.metrics import read_metrics
 from qsd.training.onpolicy.opening import calibrate, open_sampling
-from qsd.training.onpolicy.placement import trained_steps
+from qsd.training.onpolicy.placement import check_noise, trained_steps
 from qsd.training.onpolicy.prompts import PromptStream, training_prompts
 from qsd.training.onpolicy.sampler import Prompts
 from qsd.training.onpolicy.summary import facts_of, summary_of
@@ -66,8 +66,8 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
         trained: the sampler's steps on which the network is trained.
 
     Raises:
-        UserError: prompts or weights that cannot be read, fewer prompts of a step than processes, or a LoRA target
-            without layers.
+        UserError: prompts or weights that cannot be read, fewer prompts of a step than processes, a LoRA target
+            without layers, or trained steps none of which brings noise.
     """
 
     unit = "prompts"
@@ -98,6 +98,7 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
         self.parameters = add_adapter(denoiser.network, config.lora, config.seed, denoiser.family)
         self.averages = ParameterEma(self.parameters, (), config.training.ema)
         self.sampler, self.reward = open_sampling(config, self.settings, denoiser, self.device)
+        self._noiseless = check_noise(self.trained, self.sampler.deviations().tolist())
         self.watch = Watch(self.sampler, self.reward, config, self.settings) if self.settings.watched_prompts else None
         self.validates = self.watch is not None
         self._batch: tuple[int, S, Prompts] | None = None
@@ -148,6 +149,11 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
         # A loss over nothing is no divergence.
         means[0] = torch.where(pairs[0, 1] > 0, means[0], torch.zeros_like(means[0]))
         return torch.cat([means, total[2 * len(self.means) :]]).float()
+
+    def has_gradients(self, values: Tensor) -> bool:
+        """Whether any sample of the step was used in any process."""
+        # A column: every process has the same bits of it, so all of them decide the same without another exchange.
+        return bool(values[self.columns.index("used")] > 0)
 
     def prepare(self, step: int) -> Throughput:
         """Compile the network if the configuration asks for it; operations of a prompt are not counted."""
@@ -217,6 +223,8 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
             f"{self.sampler.steps} sampler steps, trained at {', '.join(str(step) for step in self.trained)}; "
             f"reward {self.reward.described}"
         )
+        if self._noiseless:
+            yield f"no noise, so nothing to learn, at trained step {', '.join(str(step) for step in self._noiseless)}"
 
     # ── Inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def trained_steps(steps: int, count: int, skipped: int, placement: str) -> list[int]:
@@ -32,3 +37,24 @@ def trained_steps(steps: int, count: int, skipped: int, placement: str) -> list[
     if placement == "last":
         return list(range(steps - count, steps))
     return [skipped + (2 * number + 1) * free // (2 * count) for number in range(count)]
+
+
+def check_noise(trained: Sequence[int], deviations: Sequence[float]) -> list[int]:
+    """The trained steps that bring no noise: they have one outcome, whose probability no policy can change.
+
+    Args:
+        trained: steps of the sampler.
+        deviations: standard deviation of every step.
+
+    Raises:
+        UserError: all of them bring none, so that there is nothing to train.
+    """
+    noiseless = [step for step in trained if not deviations[step] > 0]
+    if len(noiseless) == len(trained):
+        chosen = ", ".join(str(step) for step in noiseless)
+        raise UserError(
+            f"method.trained_steps and method.placement choose step {chosen} of 0 to {len(deviations) - 1}, which "
+            "brings no noise: sampling with this model ends there at clean latents, so there is one outcome and none "
+            "to prefer; train more steps, or earlier ones"
+        )
+    return noiseless

@@ -5,7 +5,8 @@
 
 σ is the same for both policies, so squared distances from the mean take the place of denoising errors, and 1 / (2 σ²)
 is the pair's ``scale`` (``qsd.losses.PairErrors``). Log-probabilities are means over the elements of the latents, as in
-D3PO's and SPO's code. The reference is the network without its adapter.
+D3PO's and SPO's code. The reference is the network without its adapter: its distances are computed once for a batch of
+samples, however many updates the batch serves.
 """
 
 from __future__ import annotations
@@ -36,6 +37,21 @@ MEANS = ("loss", "reward", "reward_gap", "used", "log_ratio_winner", "log_ratio_
 """
 
 
+@dataclass(frozen=True)
+class References:
+    """What the reference says of N pairs; zeros for pairs that are not used.
+
+    Attributes:
+        winner: mean squared distance of the winner from the reference's mean, [N].
+        loser: of the loser.
+        std: standard deviation of the step, [N, 1, 1, 1].
+    """
+
+    winner: Tensor
+    loser: Tensor
+    std: Tensor
+
+
 @dataclass
 class StepPairs:
     """N pairs of outcomes of sampler steps. Without gradients.
@@ -50,6 +66,7 @@ class StepPairs:
         used: which pairs count, [N] bool.
         gap: the winner's reward minus the loser's, [N].
         rewards: everything that was scored, [M].
+        references: of these pairs; None before the first update needs them.
     """
 
     index: Tensor
@@ -61,6 +78,7 @@ class StepPairs:
     used: Tensor
     gap: Tensor
     rewards: Tensor
+    references: References | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -157,8 +175,12 @@ class PreferenceMethod(OnPolicyMethod[StepPairs]):
         # The divisor is a function of the settings alone, so that several processes need not agree on it first.
         total = self.settings.prompts_per_step * len(self.trained)
         chosen = samples.used.nonzero().flatten()
+        references = self._references(samples, prompts)
         for part in self.parts(chosen):
-            values = self._values(samples, prompts, part)
+            winner, loser, _ = self._distances(samples, prompts, part)
+            values = self.step_loss(
+                winner, loser, references.winner[part], references.loser[part], references.std[part]
+            )
             torch.autograd.backward(values.loss.sum() / total)
             sums[0, 0] += values.loss.detach().sum()
             sums[4, 0] += values.winner.sum()
@@ -173,11 +195,20 @@ class PreferenceMethod(OnPolicyMethod[StepPairs]):
         sums[6, 1] = 2 * used
         return sums
 
-    def _values(self, samples: StepPairs, prompts: Prompts, part: Tensor) -> _Values:
-        with torch.no_grad(), reference(self.denoiser.network):
-            ref_winner, ref_loser, std = self._distances(samples, prompts, part)
-        winner, loser, _ = self._distances(samples, prompts, part)
-        return self.step_loss(winner, loser, ref_winner, ref_loser, std)
+    def prepare_later_updates(self, samples: StepPairs, prompts: Prompts) -> None:
+        """The reference's distances, in the same passes as before the first update."""
+        self._references(samples, prompts)
+
+    def _references(self, samples: StepPairs, prompts: Prompts) -> References:
+        """The reference's distances of the used pairs, kept with the samples: it is the same at every update."""
+        if samples.references is None:
+            zeros = torch.zeros(len(samples), device=self.device)
+            found = References(zeros, zeros.clone(), zeros.clone().view(-1, 1, 1, 1))
+            with torch.no_grad(), reference(self.denoiser.network):
+                for part in self.parts(samples.used.nonzero().flatten()):
+                    found.winner[part], found.loser[part], found.std[part] = self._distances(samples, prompts, part)
+            samples.references = found
+        return samples.references
 
     def _distances(self, samples: StepPairs, prompts: Prompts, part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean squared distances of winner and loser from the policy's means, [B] each, and the deviation.
@@ -201,8 +232,12 @@ class PreferenceMethod(OnPolicyMethod[StepPairs]):
     def opening_lines(self) -> Any:
         """Also what β multiplies."""
         yield from super().opening_lines()
+        name = self.config.loss.name
+        if "beta" not in self.step_loss.loss.fields:
+            yield f"loss {name}: of the difference of log-ratios, means over elements; it has no beta (none is read)"
+            return
         yield (
-            f"loss {self.config.loss.name}: the difference of log-ratios, means over elements, is multiplied by beta "
+            f"loss {name}: the difference of log-ratios, means over elements, is multiplied by beta "
             f"{self.settings.beta:g} (method.beta; loss.beta is not read)"
         )
 

@@ -175,6 +175,11 @@ class Sampler:
         steps = self._indices(index, len(latents))
         return self.denoiser.process.step(prediction, latents, self._begins[steps], self._ends[steps], self._eta)
 
+    def deviations(self) -> Tensor:
+        """Standard deviation of every step, [steps]; 0 where a step brings no noise. No network is asked for it."""
+        nothing = torch.zeros(self.steps, 1, 1, 1, device=self.device)
+        return self.gaussian(nothing, nothing, torch.arange(self.steps, device=self.device))[1].flatten()
+
     def clean(self, prediction: Tensor, latents: Tensor, index: Tensor | int) -> Tensor:
         """The clean latents that a prediction at the beginning of steps ``index`` stands for, [B, C, h, w] (Eq. 12)."""
         return self.denoiser.process.x0(latents, prediction, self._begins[self._indices(index, len(latents))])

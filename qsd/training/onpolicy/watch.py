@@ -93,10 +93,7 @@ class Watch:
 
     def describe(self, row: Mapping[str, Any]) -> str:
         """Every score with its change from the base model's, and a warning where they part."""
-        names = [REWARD, *self._judges]
-        parts = [
-            f"{name} {row[name]:.4g} ({row[f'{name}_change']:+.4g} ± {row[f'{name}_change_se']:.2g})" for name in names
-        ]
+        parts = [described(name, row) for name in (REWARD, *self._judges)]
         return f"on {row['prompts']} watched prompts: {', '.join(parts)}{warning(row, list(self._judges))}"
 
     def write_strip(self, output: Path) -> None:
@@ -129,6 +126,23 @@ class Watch:
         return scores, images
 
 
+def described(name: str, row: Mapping[str, Any]) -> str:
+    """A score of a row with its change from the base model's; what is no finite number is said in words.
+
+    Args:
+        name: of the score.
+        row: as :meth:`Watch.row` gives it, or as the log keeps it, with None in place of what is not finite.
+    """
+    score, change, error = (_finite(row[column]) for column in (name, f"{name}_change", f"{name}_change_se"))
+    if score is None:
+        return f"{name}: no finite score"
+    if change is None:
+        return f"{name} {score:.4g} (no prompt has a finite score here and under the base model)"
+    if error is None:
+        return f"{name} {score:.4g} ({change:+.4g}, without a standard error: one prompt has finite scores)"
+    return f"{name} {score:.4g} ({change:+.4g} ± {error:.2g})"
+
+
 def warning(row: Mapping[str, Any], judges: list[str]) -> str:
     """A clause that says so where the reward has risen and judges have fallen; empty otherwise.
 
@@ -137,13 +151,18 @@ def warning(row: Mapping[str, Any], judges: list[str]) -> str:
     """
 
     def moved(name: str) -> float:
-        error = row[f"{name}_change_se"]
-        return row[f"{name}_change"] / error if error and math.isfinite(error) else 0.0
+        change, error = _finite(row[f"{name}_change"]), _finite(row[f"{name}_change_se"])
+        return change / error if change is not None and error else 0.0
 
     fallen = [name for name in judges if moved(name) < -CLEAR]
     if moved(REWARD) <= CLEAR or not fallen:
         return ""
     return f"; the reward has risen while {' and '.join(fallen)} fell: a sign of reward hacking"
+
+
+def _finite(value: float | None) -> float | None:
+    """The number if it is finite."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _mean(values: np.ndarray[Any, Any]) -> float:

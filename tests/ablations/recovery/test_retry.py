@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -15,7 +17,7 @@ from ablations.files import read_json, write_json
 from ablations.planning.plan import Plan
 from ablations.recovery.cancel import cancel
 from ablations.recovery.causes import names
-from ablations.recovery.retry import choose, halve_batches
+from ablations.recovery.retry import Choice, choose, halve_batches
 from ablations.running import execution_overrides
 from ablations.running.display import Lines
 from ablations.running.local import run
@@ -24,6 +26,7 @@ from ablations.store.attempts import latest
 from ablations.store.launchers import announced
 from ablations.store.owner import Owner
 from ablations.store.states import states
+from qsd.config.load import load_flat, override
 from tests.ablations import fake_stages
 from tests.ablations.conftest import SMALL, Planner
 from tests.ablations.faults import faulty
@@ -73,6 +76,29 @@ def test_a_retry_of_one_cell(plan_of: Planner, store: Store, fake_log: Path) -> 
     assert {plan.label(plan.nodes[key]) for key in choice.keys} == {
         f"{stage} beta=605 seed 1" for stage in ("train", "generate", "evaluate")
     }
+
+
+def test_everything_of_a_stage_that_takes_memory_is_halved(root: Path, store: Store) -> None:
+    """An on-policy training samples, scores and trains; which of the three was too much cannot be seen."""
+    settings = {
+        "method.name": "tailorpo",
+        "method.watched_prompts": 0,
+        "training.micro_batch": 2,
+        "reward.batch_size": 1,
+    }
+    values = override(load_flat(root / "experiments" / "emoji.yaml"), settings)
+    node = SimpleNamespace(stage="train", key="0" * 32, values=values)
+    choice = cast(Choice, SimpleNamespace(failed=[SimpleNamespace(node=node, cause="cuda-oom")]))
+    (line,) = halve_batches(store, choice)
+    assert line == "train 000000000000: training.micro_batch 2 -> 1, method.sampling_batch 32 -> 16"
+    halved = {"training.micro_batch": 1, "method.sampling_batch": 16}
+    assert execution_overrides.read(store, "train", node.key) == halved
+    for _ in range(4):
+        (line,) = halve_batches(store, choice)
+    assert line.endswith("method.sampling_batch 2 -> 1")
+    (line,) = halve_batches(store, choice)
+    names_of_all = "training.micro_batch, method.sampling_batch, reward.batch_size"
+    assert line.endswith(f"{names_of_all} are 1 already; only more memory helps")
 
 
 @pytest.mark.slow

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from qsd.config.load import load_flat, override
+from ablations.grid.expand import Cell
+from ablations.running.cell_settings import cell_settings as settings_of_cells
+from qsd.config.load import build, load_flat, override
 from qsd.errors import UserError
 from qsd.losses import REGISTRY as LOSSES
-from qsd.stages.spec import stage_meaning
-from qsd.stages.train.on_policy_checks import step_losses
+from qsd.stages.spec import STAGES, stage_meaning
+from qsd.stages.train.on_policy_checks import OF_PAIRS, step_losses
+from qsd.stages.train.run import cell_settings
+from qsd.training.methods import REGISTRY
 from tests.qsd.training.onpolicy.onpolicy_world import METHODS
 
 
-def meaning(**settings: Any) -> dict[str, Any]:
-    """Of a training on the emoji world; ``__`` stands for the dot."""
+def flat(**settings: Any) -> dict[str, Any]:
+    """A training on the emoji world; ``__`` stands for the dot."""
     assignments = {name.replace("__", "."): value for name, value in settings.items()}
-    return stage_meaning("train", override(load_flat(Path("experiments/emoji.yaml")), assignments))
+    return override(load_flat(Path("experiments/emoji.yaml")), assignments)
+
+
+def meaning(**settings: Any) -> dict[str, Any]:
+    """Of a training on the emoji world."""
+    return stage_meaning("train", flat(**settings))
+
+
+def known(**settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a training is known by: its meaning, and the settings of its model card."""
+    return meaning(**settings), cell_settings(build(flat(**settings)))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -61,3 +76,166 @@ def test_planning_and_training_refuse_the_same_losses() -> None:
     from qsd.training.onpolicy.preferences import fits_steps
 
     assert step_losses() == sorted(name for name in LOSSES.names() if fits_steps(LOSSES.get(name)))
+
+
+# ── Only what is read ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_beta_of_the_loss_is_in_no_key_and_on_no_card(name: str) -> None:
+    assert known(method__name=name, loss__beta=7.0) == known(method__name=name)
+
+
+def test_a_training_on_pairs_has_all_settings_of_its_loss_and_none_of_a_method() -> None:
+    plain, card = known()
+    assert plain["loss.beta"] == card["loss.beta"] == 4000
+    assert known(loss__beta=7.0) == ({**plain, "loss.beta": 7.0}, {**card, "loss.beta": 7.0})
+    assert known(method__beta=3.0, method__threshold=0.5, method__updates=4) == (plain, card)
+    assert known(training__flip=True) == ({**plain, "training.flip": True}, {**card, "training.flip": True})
+    assert not any(field.startswith("method.") for field in (*plain, *card))
+
+
+def test_other_settings_of_the_loss_are_read() -> None:
+    usual = known(method__name="tailorpo", loss__name="cdpo")
+    assert known(method__name="tailorpo", loss__name="cdpo", loss__label_noise=0.3) != usual
+    assert known(method__name="tailorpo", loss__name="cdpo", method__beta=3.0) != usual
+
+
+def test_ipo_has_no_beta() -> None:
+    usual = known(method__name="d3po", loss__name="ipo")
+    assert known(method__name="d3po", loss__name="ipo", method__beta=3.0) == usual
+    assert known(method__name="d3po", loss__name="ipo", loss__ipo_tau=3.0) != usual
+    assert "method.beta" not in usual[1]
+    assert known(method__name="d3po", method__beta=3.0) != known(method__name="d3po")
+
+
+# ── One key for one training ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_own_default_written_out_is_the_same_as_null(name: str) -> None:
+    usual = known(method__name=name)
+    written = {f"method__{setting}": value for setting, value in REGISTRY.get(name).defaults.items()}
+    assert known(method__name=name, **written) == usual
+    for setting, value in written.items():
+        assert meaning(method__name=name, **{setting: value}) == usual[0], setting
+    expected = "method.trained_steps" if name == "ddpo" else "method.beta"
+    assert expected in usual[1], "the card says what the method's own default is"
+
+
+EQUAL: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("tailorpo", {}, {"reward_scale": 100.0}),
+    ("spo", {"threshold": 0.0}, {"threshold": 0.0, "reward_scale": 100.0}),
+    ("tailorpo_g", {"guide_schedule": "constant"}, {"guide_schedule": "constant", "guide_to": 0.7}),
+    ("tailorpo_g", {"guide_to": 0.1}, {"guide_schedule": "constant"}),
+    ("tailorpo", {"trained_steps": 0}, {"trained_steps": 20}),
+    ("tailorpo", {"trained_steps": 0}, {"trained_steps": 0, "placement": "last"}),
+    ("tailorpo", {"trained_steps": 0}, {"trained_steps": 0, "ranked_steps": "all"}),
+    ("spo", {}, {"trained_steps": 16, "placement": "first"}),
+    ("ddpo", {}, {"ddpo_clip": 0.2}),
+    ("ddpo", {}, {"advantage_clip": 10.0}),
+    ("d3po", {"watched_prompts": 0}, {"watched_prompts": 0, "watched_split": "seen", "watchers": None}),
+    ("d3po", {"watchers": ["judge_emoji"]}, {"watchers": ["clip_emoji", "judge_emoji"]}),
+    ("d3po", {"watchers": None}, {"watchers": ["clip_emoji"]}),
+]
+DIFFERENT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("spo", {}, {"reward_scale": 100.0}),
+    ("tailorpo", {"threshold": 0.1}, {"threshold": 0.1, "reward_scale": 100.0}),
+    ("tailorpo_g", {}, {"guide_to": 0.7}),
+    ("tailorpo_g", {"guide_schedule": "constant"}, {"guide_schedule": "constant", "guide_from": 0.7}),
+    ("tailorpo_g", {}, {"r_high": 100.0}),  # below a reward that is met it is refused
+    ("tailorpo", {}, {"placement": "last"}),
+    ("tailorpo", {}, {"ranked_steps": "all"}),
+    ("spo", {}, {"ranked_steps": "trained"}),  # four steps are not trained
+    ("spo", {}, {"trained_steps": 15}),
+    ("ddpo", {"updates": 2}, {"updates": 2, "ddpo_clip": 0.2}),
+    ("ddpo", {}, {"advantage_clip": 1.7}),
+    ("ddpo", {"trajectories": 40}, {"trajectories": 40, "advantage_clip": 6.0}),
+    ("d3po", {}, {"watchers": ["judge_emoji"]}),
+]
+
+
+def _of_method(settings: dict[str, Any]) -> dict[str, Any]:
+    return {f"method__{setting}": value for setting, value in settings.items()}
+
+
+@pytest.mark.parametrize(("name", "one", "other"), EQUAL)
+def test_equal_trainings_have_one_key_and_one_card(name: str, one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert known(method__name=name, **_of_method(one)) == known(method__name=name, **_of_method(other))
+
+
+@pytest.mark.parametrize(("name", "one", "other"), DIFFERENT)
+def test_different_trainings_have_different_keys(name: str, one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert meaning(method__name=name, **_of_method(one)) != meaning(method__name=name, **_of_method(other))
+
+
+def test_without_watched_prompts_nothing_validates() -> None:
+    unwatched = {"method__name": "ddpo", "method__watched_prompts": 0}
+    assert known(**unwatched, training__validation_steps=7) == known(**unwatched)
+    assert known(method__name="ddpo", training__validation_steps=7) != known(method__name="ddpo")
+
+
+def test_the_settings_of_a_cell_are_those_that_are_read() -> None:
+    values = flat(method__name="tailorpo", loss__beta=7.0, method__reward_scale=3.0)
+    cell = cast("Cell", SimpleNamespace(cell_id="a", stages=["train"], values=values))
+    settings = settings_of_cells([cell])["a"]
+    assert settings["method.beta"] == 10.0
+    assert "loss.beta" not in settings
+    assert "method.reward_scale" not in settings
+    assert settings["training.micro_batch"] == values["training.micro_batch"]
+
+
+# ── What needs pairs ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("training.budget", "epochs"),
+        ("training.caption_dropout", 0.2),
+        ("training.flip", True),
+        ("training.validation_pairs", 9),
+    ],
+)
+def test_a_setting_that_needs_pairs_is_refused_by_name(field: str, value: Any) -> None:
+    setting = {field.replace(".", "__"): value}
+    with pytest.raises(
+        UserError, match=rf"{field} is {value!r}, which needs pairs, and method spo has none.*leave it out"
+    ):
+        meaning(method__name="spo", **setting)
+    meaning(**setting)
+
+
+def test_every_field_of_a_training_is_read_or_refused_or_left_to_pairs() -> None:
+    """A new field of the section must be put into one of these lists."""
+    with_pairs, on_policy = (set(STAGES["train"].reads(flat(method__name=name))) for name in ("pairs", "ddpo"))
+    unread = {name for name in with_pairs - on_policy if name.startswith("training.")}
+    execution = {
+        f"training.{name}"
+        for name in (
+            *("micro_batch", "processes", "reference_errors", "attention", "channels_last", "compile"),
+            *("checkpoint_steps", "checkpoint_seconds"),
+        )
+    }
+    assert unread - execution == {*OF_PAIRS, "training.pairs_per_step"}
+
+
+# ── Memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_all_that_takes_memory_is_halved() -> None:
+    """By what there is at a time: 16 prompts with two candidates and guidance, 32 watched prompts."""
+
+    def sizes(**settings: Any) -> dict[str, int]:
+        values = flat(**settings)
+        return {batch.name: batch.effective(values) for batch in STAGES["train"].batches_for(values)}
+
+    usual = {"method__name": "tailorpo", "method__sampling_batch": 500, "training__micro_batch": 30}
+    assert sizes(**usual, method__guidance_scale=2.0, method__candidates=3) == {
+        "training.micro_batch": 30,
+        "method.sampling_batch": 96,
+        "reward.batch_size": 48,
+    }
+    assert sizes(**usual, method__prompts_per_step=1)["reward.batch_size"] == 32
+    assert sizes(**usual, reward__batch_size=3)["reward.batch_size"] == 3
+    assert sizes(training__micro_batch=30, training__pairs_per_step=7) == {"training.micro_batch": 7}

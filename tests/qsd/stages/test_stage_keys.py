@@ -144,6 +144,10 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
                 base |= {"reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]}
             if name == "evaluation.embedder":
                 base |= {"generation.images_per_prompt": 2}
+            if name == "method.ddpo_clip":
+                base |= {"method.updates": 2}
+            if name == "method.advantage_clip":
+                base |= {"method.trajectories": 100}
             try:
                 start = json.dumps(base)
                 unmoved[start] = unmoved.get(start) or keys(base)

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from qsd.errors import UserError
+from qsd.models.attention import training_attention
 from qsd.runtime import Interrupted
 from qsd.stages.train import run as train
 from qsd.training.methods import REGISTRY
 from qsd.training.metrics import read_metrics, read_validation
 from qsd.training.processes import Processes
-from tests.qsd import tiny_world
+from tests.qsd import tiny_pipeline, tiny_world
 from tests.qsd.tiny_stages import TinyStages
 from tests.qsd.training.by_hand import by_hand
 from tests.qsd.training.onpolicy.onpolicy_world import (
@@ -59,6 +61,43 @@ def test_the_first_step_has_ratio_one_and_costs_what_is_planned(world: TinyStage
     assert found["scored"] == planned.scored
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_two_updates_on_a_batch_cost_what_is_planned(world: TinyStages, name: str) -> None:
+    """The second one makes passes with gradients only: samples, scores and reference are kept."""
+    engine = engine_for(world, name, method__updates=2, method__guidance_scale=2.0)
+    method = engine.method
+    steps = [columns(method, engine.step(number)[0]) for number in range(2)]
+    assert [step["used"] for step in steps] == [1.0, 1.0]
+    passes = REGISTRY.get(name).passes
+    assert passes is not None
+    planned = passes(flat_values(method.config))
+    for column, expected in (
+        ("passes", planned.forward),
+        ("trained_passes", planned.trained),
+        ("scored", planned.scored),
+    ):
+        assert sum(step[column] for step in steps) == 2 * expected
+    assert (steps[1]["passes"], steps[1]["scored"]) == (0, 0)
+    if name != "ddpo":
+        assert steps[1]["log_ratio_winner"] != 0.0, "the policy has moved"
+
+
+@pytest.mark.parametrize("name", ["tailorpo", "d3po"])
+def test_what_is_kept_of_the_reference_is_what_it_would_say_again(world: TinyStages, name: str) -> None:
+    """Bit by bit, after an update of the adapter, which is off meanwhile."""
+    engine = engine_for(world, name, method__updates=2)
+    engine.step(0)
+    method: Any = engine.method
+    _, samples, prompts = method._batch
+    kept, samples.references = samples.references, None
+    with training_attention(method.device, method.config.training.attention):
+        found = method._references(samples, prompts)
+    assert found is not kept
+    assert bool(kept.winner.all())
+    for field in ("winner", "loser", "std"):
+        assert torch.equal(getattr(kept, field), getattr(found, field))
+
+
 def flat_values(config: Any) -> dict[str, Any]:
     """The section ``method`` by dotted name."""
     return {f"method.{name}": value for name, value in vars(config.method).items()}
@@ -80,7 +119,7 @@ def test_it_raises_a_reward_whose_optimum_is_known(world: TinyStages, name: str)
     assert after > before + 0.02 * abs(before), (before, after)
 
 
-@pytest.mark.parametrize(("name", "updates"), [("tailorpo", 1), ("ddpo", 3)])
+@pytest.mark.parametrize(("name", "updates"), [("tailorpo", 1), ("ddpo", 3), ("d3po", 3)])
 def test_a_stopped_training_ends_in_the_same_bytes(world: TinyStages, tmp_path: Path, name: str, updates: int) -> None:
     """Stopped after every possible step, the middle of a batch of samples included."""
     watched = {"method__watched_prompts": 2, "method__watched_split": "seen", "evaluation__splits": ["evaluation"]}
@@ -157,6 +196,65 @@ def test_without_any_finite_reward_nothing_is_learnt(world: TinyStages, tmp_path
     assert (found["loss"], found["used"]) == (0.0, 0.0)
     assert math.isnan(found["reward"])
     assert all(torch.equal(before[name], item) for name, item in method.parameters.items())
+
+
+def test_without_any_used_sample_two_processes_change_nothing_either(
+    world: TinyStages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a step that gave AdamW momentum; the other process has the same sums."""
+    monkeypatch.setattr(Processes, "sum", lambda _self, tensor: 2 * tensor)
+    engine = engine_for(world, "tailorpo", Processes(0, 2), training__weight_decay=0.5)
+    method = engine.method
+    values, _ = engine.step(0)
+    assert method.has_gradients(values)
+    before = {name: tensor.clone() for name, tensor in engine.optimizer.tensors().items()}
+    assert any(name.startswith("exp_avg/") and bool(tensor.any()) for name, tensor in before.items())
+    method.reward.score = lambda _latents, captions: torch.full((len(captions),), math.nan)  # type: ignore[method-assign]
+    values, grad_norm = engine.step(1)
+    assert not method.has_gradients(values)
+    assert float(grad_norm) == 0.0
+    after = engine.optimizer.tensors()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_process_without_used_samples_joins_the_others(world: TinyStages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What decides is the sum over the processes, not what this one has."""
+    method = engine_for(world, "tailorpo", Processes(0, 2)).method
+    method.reward.score = lambda _latents, captions: torch.full((len(captions),), math.nan)  # type: ignore[method-assign]
+    used = method.means.index("used")
+
+    def with_another(_self: Processes, table: torch.Tensor) -> torch.Tensor:
+        total = 2 * table
+        total[2 * used] += 1
+        return total
+
+    monkeypatch.setattr(Processes, "sum", with_another)
+    assert method.has_gradients(method.step(0))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_trained_steps_without_noise_are_refused_at_the_start(world: TinyStages, tmp_path: Path, name: str) -> None:
+    """A schedule that ends at clean latents: the last step has one outcome."""
+    stock = tiny_pipeline.pipeline()
+    stock.scheduler = DDIMScheduler.from_config(stock.scheduler.config, set_alpha_to_one=True)
+    stock.save_pretrained(tmp_path / "model")
+    settings = {"model__path": str(tmp_path / "model"), "method__placement": "last"}
+    with pytest.raises(
+        UserError, match=r"method\.placement choose step 3 of 0 to 3, which brings no noise.*earlier ones"
+    ):
+        engine_for(world, name, **settings, method__trained_steps=1)
+    method = engine_for(world, name, **settings, method__trained_steps=2).method
+    assert "no noise, so nothing to learn, at trained step 3" in list(method.opening_lines())
+    assert columns(method, method.step(0))["used"] > 0
+
+
+def test_the_opening_lines_say_whether_there_is_a_beta(world: TinyStages) -> None:
+    lines = {
+        loss: list(engine_for(world, "tailorpo", loss__name=loss).method.opening_lines())[-1] for loss in ("dpo", "ipo")
+    }
+    assert "is multiplied by beta 10 (method.beta; loss.beta is not read)" in lines["dpo"]
+    assert "it has no beta" in lines["ipo"]
+    assert "10" not in lines["ipo"]
 
 
 def test_guided_winners_have_a_higher_reward(world: TinyStages) -> None:

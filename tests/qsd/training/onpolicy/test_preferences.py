@@ -195,6 +195,13 @@ def test_the_threshold_is_on_the_softmax_of_two_rewards() -> None:
     assert not rank(table, 0.77, 2.0).used.item()
 
 
+def test_without_a_threshold_the_scale_decides_nothing() -> None:
+    """Not even one so small that the softmax cannot tell the rewards apart."""
+    table = torch.tensor([[0.0, 1.0], [1e-20, 1.0]])
+    for scale in (1e-30, 1.0, 1e30):
+        assert rank(table, 0.0, scale).used.tolist() == [True, False]
+
+
 # ── DDPO ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

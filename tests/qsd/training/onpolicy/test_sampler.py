@@ -16,7 +16,7 @@ from qsd.errors import UserError
 from qsd.models.denoiser import load_denoiser
 from qsd.models.encoders import load_text_encoder
 from qsd.models.families.stable_diffusion import FAMILY
-from qsd.training.onpolicy.placement import trained_steps
+from qsd.training.onpolicy.placement import check_noise, trained_steps
 from qsd.training.onpolicy.sampler import Prompts, Sampler
 from tests.qsd import tiny_pipeline
 
@@ -166,3 +166,21 @@ def test_where_trained_steps_are() -> None:
     assert trained_steps(20, 3, 2, "last") == [17, 18, 19]
     with pytest.raises(UserError, match=r"method.trained_steps is 17, but 20 sampler steps without the first 4"):
         trained_steps(20, 17, 4, "uniform")
+
+
+def test_trained_steps_without_noise() -> None:
+    deviations = [0.9, 0.5, 0.0]
+    assert check_noise([0, 1], deviations) == []
+    assert check_noise([1, 2], deviations) == [2]
+    with pytest.raises(UserError, match=r"choose step 2 of 0 to 2, which brings no noise"):
+        check_noise([2], deviations)
+
+
+def test_deviations_are_those_of_the_steps(model: Path) -> None:
+    sampler = make(model)
+    prompts = sampler.prompts(PROMPTS, [0] * 3)
+    latents = sampler.start(prompts)
+    for step, deviation in enumerate(sampler.deviations()):
+        _, std = sampler.gaussian(torch.zeros_like(latents), latents, step)
+        torch.testing.assert_close(std.flatten(), deviation.expand(3))
+    assert sampler.passes == 0
