@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ablations.cost.workload import RecordedCounts, of_this_version, work_of
 from ablations.files import numbered, read_json
 from ablations.running import precompute
-from ablations.store.attempts import last_report, origin, outcome
+from ablations.store.attempts import origin, outcome
+from ablations.store.attempts import seconds as seconds_of
 from ablations.store.jobs import job_file
 from qsd.errors import UserError
 
@@ -70,7 +71,7 @@ def _seconds_ahead(store: Store) -> dict[str, float]:
     for path, content in precompute.job_files(store):
         attempts = store.attempts(precompute.AHEAD, path.name.partition(".")[0])
         folders = [attempts / str(number) for number in numbered(attempts)]
-        seconds = sum(_seconds(folder, outcome(folder)) for folder in folders)
+        seconds = sum(map(seconds_of, folders))
         members = content["meaning"]["members"]
         for key in members:
             found[key] = found.get(key, 0.0) + seconds / len(members)
@@ -116,10 +117,4 @@ def _read(folder: Path) -> _Attempt:
     about, ending = origin(folder), outcome(folder)
     processes = int(about.get("processes") or 1)
     on_gpu = ending is not None and ending.get("max_cuda_bytes") is not None
-    return _Attempt(_seconds(folder, ending) * processes, processes, about.get("slurm") is not None, on_gpu)
-
-
-def _seconds(attempt: Path, ending: Mapping[str, Any] | None) -> float:
-    """How long an attempt lasted, by what it wrote at its end or else by its last report."""
-    seconds = (ending or {}).get("seconds")
-    return float((last_report(attempt) or {}).get("seconds", 0.0) if seconds is None else seconds)
+    return _Attempt(seconds_of(folder) * processes, processes, about.get("slurm") is not None, on_gpu)

@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ablations.running import attempt, precompute
 from ablations.running.precompute import AHEAD
@@ -270,9 +270,11 @@ class _Loop:
 
     def _has_diverged(self, node: StageNode) -> bool:
         """Whether a training diverged during this run, here or in another launcher."""
-        folder = self._new_attempt(node)
-        ending = attempts.outcome(folder) if folder else None
+        ending = self._new_ending(node)
         return ending is not None and attempts.diverged(ending)
+
+    def _new_ending(self, node: StageNode) -> dict[str, Any] | None:
+        return attempts.ended_since(self._store, node.stage, node.key, self._before.get(node.key))
 
     def _reason(self, node: StageNode, code: int) -> str:
         if code < 0:
@@ -283,8 +285,7 @@ class _Loop:
             return (
                 "killed, because the process that it was forked from was killed; the same command continues from here"
             )
-        folder = self._new_attempt(node)
-        ending = attempts.outcome(folder) if folder else None
+        ending = self._new_ending(node)
         if ending is None and shutil.disk_usage(self._store.root).free < _FULL_BYTES:
             return f"the disk of {self._store.root} is full; free space ('ablate gc' lists what can be deleted)"
         if ending is None or not ending["reason"]:

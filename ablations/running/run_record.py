@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.files import numbered
 from ablations.running import precompute
-from ablations.store.attempts import last_report, origin, outcome
+from ablations.store.attempts import origin, outcome
+from ablations.store.attempts import seconds as seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -134,10 +135,9 @@ def _cost(attempts: Iterable[Path], origins: _Origins) -> _Cost:
     """Of one stage; what its attempts say about their origin is added to ``origins``."""
     cost = _Cost()
     for folder in attempts:
-        attempt, ending, report = origin(folder), outcome(folder) or {}, last_report(folder) or {}
+        attempt, ending = origin(folder), outcome(folder) or {}
         origins.add(attempt, ending)
-        # An attempt that was killed has no end, but its last report says how long it had run.
-        seconds = ending.get("seconds") or report.get("seconds") or 0.0
+        seconds = seconds_of(folder)
         processes = int(attempt.get("processes") or 1)
         on_gpu = ending.get("max_cuda_bytes") is not None
         cost.add(_Cost(1, seconds * processes, seconds * processes if on_gpu else 0.0))

@@ -101,8 +101,7 @@ class _Supervisor:
 
     def _diverged_since(self, before: Path | None) -> bool:
         """True if the latest attempt, of another process, diverged; not if it had before this one began to wait."""
-        folder = attempts.latest(self._job.store(), self._job.stage, self._job.key)
-        ending = attempts.outcome(folder) if folder and folder != before else None
+        ending = attempts.ended_since(self._job.store(), self._job.stage, self._job.key, before)
         return ending is not None and attempts.diverged(ending)
 
     def _attempt(self) -> int:

@@ -71,6 +71,18 @@ def outcome(folder: Path) -> dict[str, Any] | None:
     return None if content is None else {"reason": None, **content}
 
 
+def ended_since(store: Store, stage: str, key: str, before: Path | None) -> dict[str, Any] | None:
+    """How the newest attempt at a stage ended, as :func:`outcome`; None as well if it is ``before``, an older one."""
+    folder = latest(store, stage, key)
+    return outcome(folder) if folder is not None and folder != before else None
+
+
+def seconds(folder: Path) -> float:
+    """How long an attempt ran, by its end, or by its last report if it was killed or still runs; 0.0 without either."""
+    ended = (outcome(folder) or {}).get("seconds")
+    return float((last_report(folder) or {}).get("seconds", 0.0) if ended is None else ended)
+
+
 def origin(folder: Path) -> dict[str, Any]:
     """What an attempt wrote when it began (``attempt.json``); empty if it did not get so far, or if that is damaged."""
     return read_shaped(folder / ATTEMPT, _ATTEMPT) or {}

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ablations.store.attempts import last_report, origin, outcome
+from ablations.store.attempts import origin, outcome
+from ablations.store.attempts import seconds as seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -52,21 +53,14 @@ def cell_times(store: RunStore, stages: Mapping[str, str], shared: Container[str
     starts: list[float] = []
     for stage, key in stages.items():
         attempts = store.attempt_folders(stage, key)
-        spent = sum(_seconds(folder, newest=folder == attempts[-1]) for folder in attempts)
+        # The newest may still run, and would be counted again at every upload.
+        spent = sum(seconds_of(folder) for folder in attempts if folder != attempts[-1] or outcome(folder) is not None)
         if spent:
             seconds[stage] = round(spent, 3)
         if key not in shared:
             starts += [start for folder in attempts if (start := _start(folder)) is not None]
     own = round(sum(value for stage, value in seconds.items() if stages[stage] not in shared), 3)
     return Times(min(starts, default=None), seconds, own)
-
-
-def _seconds(attempt: Path, newest: bool) -> float:
-    """0.0 while it runs. One that was killed has no end, but its last report says how long it had run."""
-    ended = (outcome(attempt) or {}).get("seconds")
-    if ended is None and not newest:
-        ended = (last_report(attempt) or {}).get("seconds")
-    return float(ended or 0.0)
 
 
 def _start(attempt: Path) -> float | None:

@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import ROOT
 
@@ -20,6 +23,17 @@ def start(sweep: str, table: str, **more: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def undisturbed(
+    make: Callable[[Path, pytest.MonkeyPatch], Path],
+    run: Callable[[], tuple[int, str]],
+    factory: pytest.TempPathFactory,
+) -> tuple[Path, int, str]:
+    """A project that ``make`` writes and whose run is left alone, with its exit status and what it printed."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = make(factory.mktemp("undisturbed"), patch)
+        return root, *run()
 
 
 def run(sweep: str, table: str, **more: str) -> tuple[int, str]:

@@ -40,9 +40,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
     """A project whose sweep has run, with exit status and output."""
-    with pytest.MonkeyPatch.context() as patch:
-        root = make_project(tmp_path_factory.mktemp("undisturbed"), patch)
-        return root, *run()
+    return sweep_process.undisturbed(make_project, run, tmp_path_factory)
 
 
 run = partial(sweep_process.run, "ranks", scoring_stages.HERE)

@@ -39,9 +39,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
     """A project whose run was left alone, with its exit status and what it printed."""
-    with pytest.MonkeyPatch.context() as patch:
-        root = make(tmp_path_factory.mktemp("undisturbed"), patch)
-        return root, *run()
+    return sweep_process.undisturbed(make, run, tmp_path_factory)
 
 
 run = partial(sweep_process.run, "losses", tuned_stages.HERE)

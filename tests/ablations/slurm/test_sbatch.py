@@ -171,25 +171,20 @@ def test_a_variable_that_a_node_lacks_ends_the_job_by_its_name() -> None:
     assert "SCRATCH: is not set on this node" in shell.stderr
 
 
-def test_a_percent_sign_in_the_path_of_the_store_is_refused(
-    plan_of: Planner, store: Store, world: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        # SLURM would write the logs of runs/50%j into runs/50123.
+        ("runs 50%j", r"runs 50%j: SLURM replaces '%' in the paths of its logs; choose .*--runs"),
+        # What follows a line break would be a line of sbatch's script, which a shell runs.
+        ("runs\ntouch x", r"runs\\x0atouch x: sbatch takes no such characters"),
+    ],
+)
+def test_a_path_of_the_store_that_slurm_would_not_take_as_it_is_is_refused(
+    name: str, message: str, plan_of: Planner, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SLURM would write the logs of runs/50%j into runs/50123."""
     monkeypatch.setattr("shutil.which", lambda name: name)
     path = world / "site.yaml"
     path.write_text("resources: {default: {gpus: 0, cpus: 1, memory_gb: 1, minutes: 9}}\n")
-    other = Store(world / "runs 50%j", lambda *_: "")
-    with pytest.raises(UserError, match=r"runs 50%j: SLURM replaces '%' in the paths of its logs; choose .*--runs"):
-        submission.submit(plan_of(SMALL), other, read_profile(path), {}, print)
-
-
-def test_a_line_break_in_the_path_of_the_store_is_refused(
-    plan_of: Planner, store: Store, world: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What follows it would be a line of sbatch's script, which a shell runs."""
-    monkeypatch.setattr("shutil.which", lambda name: name)
-    path = world / "site.yaml"
-    path.write_text("resources: {default: {gpus: 0, cpus: 1, memory_gb: 1, minutes: 9}}\n")
-    other = Store(world / "runs\ntouch x", lambda *_: "")
-    with pytest.raises(UserError, match=r"runs\\x0atouch x: sbatch takes no such characters"):
-        submission.submit(plan_of(SMALL), other, read_profile(path), {}, print)
+    with pytest.raises(UserError, match=message):
+        submission.submit(plan_of(SMALL), Store(world / name, lambda *_: ""), read_profile(path), {}, print)
