@@ -140,6 +140,11 @@ def seeds_disagree(row: Row) -> bool:
     return any(comparison.estimate and comparison.estimate.seeds_disagree for comparison in comparisons(row))
 
 
+def pieces(text: str) -> list[str]:
+    """What :func:`break_lines` keeps together: ``loss.``, ``name=``, ``dpo,``."""
+    return [piece.strip() for piece in _PIECE.findall(text)]
+
+
 def break_lines(text: str, fits: Callable[[str], bool]) -> list[str]:
     """Lines of ``text`` that fit, broken where a reader of names such as ``loss.name=dpo,rank=8`` would break them.
 

@@ -16,7 +16,7 @@ from analysis.document.formatting import (
     shown_interval,
 )
 from qsd.evaluation.embedding_measures import DISTANCE_TO_BASE, DIVERSITY
-from qsd.stages.judges import is_own_reward
+from qsd.stages.judges import is_own_reward, split_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -228,18 +228,34 @@ def budget(rows: Sequence[Row]) -> str:
 
 
 def conflicts(rows: Sequence[Row]) -> list[str]:
-    """``judge labelled the training pairs``, a line per scorer and reason; how many cells where not for all."""
+    """``judge labelled the training pairs``, a line per scorer and what was done; of how many cells where not of all.
+
+    Scorers that share a backbone with the judge and did the same are one line: ``a shares a backbone with b and c,
+    which selected the training pairs of 2 cells``.
+    """
     trained = [row for row in rows if row.role != "base"]
-    rows_of_reason: dict[tuple[str, str], list[Row]] = {}
+    cells: dict[tuple[str, str, bool], set[str]] = {}
+    sharing: dict[tuple[str, str, bool], list[str]] = {}
     for row in trained:
-        for why in row.conflicts:
-            rows_of_reason.setdefault((row.scorer, why), []).append(row)
+        for reason in row.conflicts:
+            other, did = split_reason(reason)
+            line = (row.scorer, did, bool(other))
+            cells.setdefault(line, set()).add(row.cell)
+            if other not in sharing.setdefault(line, []):
+                sharing[line].append(other)
     lines = []
-    for (scorer, why), affected in rows_of_reason.items():
-        count = len({row.cell for row in affected})
-        everywhere = count == len({row.cell for row in trained if row.scorer == scorer})
-        lines.append(f"{scorer} {why}{'' if everywhere else f' of {count} cell' + 's' * (count != 1)}")
+    for (scorer, did, shares), affected in cells.items():
+        others = sharing[scorer, did, shares]
+        shared = f"shares a backbone with {_listed(others)}, which " if shares else ""
+        everywhere = affected == {row.cell for row in trained if row.scorer == scorer}
+        count = "" if everywhere else f" of {len(affected)} cell{'s' * (len(affected) != 1)}"
+        lines.append(f"{scorer} {shared}{did}{count}")
     return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def reward_hacking(rows: Sequence[Row]) -> list[str]:

@@ -29,6 +29,8 @@ _COLOURS = {"baseline": "#000000", "grid": "#0072B2", "control": "#D55E00"}
 _PANELS_PER_LINE = 4
 _BASELINE, _BASE = "baseline", "base model"
 _LABEL_CHARACTERS = 30
+_NOTE_CHARACTERS = 15
+"""Of a note, per inch."""
 _STYLE = {"axes.spines.left": False}
 
 
@@ -62,16 +64,26 @@ def effects(sweep: SweepFolder, rows: list[Row]) -> Drawing | None:
     cell_height = max(0.38, 0.08 + 0.15 * max(_label(row).count("\n") + 1 for row in cells))
     heights = [0.9 + cell_height * len(_cells(line[0][1], line[0][0])) for line in lines]
     with styled(_STYLE):
-        figure = new_figure(width, sum(heights) + 0.9 + 0.2 * len(title))
+        notes = [
+            line
+            for text in conflicts([row for panel in by_scorer for row in panel])
+            for line in _wrapped_note(text, width)
+        ]
+        figure = new_figure(width, sum(heights) + 0.9 + 0.2 * len(title) + 0.16 * len(notes))
         figure.suptitle("\n".join([*title, subtitle]), x=0.01, ha="left", fontsize=11)
         grid = figure.add_gridspec(len(lines), columns, height_ratios=heights)
         for number, line in enumerate(lines):
             for column, (reference, of_scorer) in enumerate(line):
                 axes = figure.add_subplot(grid[number, column])
                 _panel(axes, of_scorer, reference, named=column == 0)
-        _legend(figure, by_scorer, looks=sweep.looks is not None)
+        _legend(figure, by_scorer, notes, looks=sweep.looks is not None)
     caption = f"{_CAPTION} {LOOKS_CAPTION}" if sweep.looks else _CAPTION
     return Drawing(NAME, figure, caption, _STYLE)
+
+
+def _wrapped_note(text: str, width: float) -> list[str]:
+    """Lines of a † note that fit in a figure of ``width`` inches."""
+    return textwrap.wrap(f"† {text}", int(_NOTE_CHARACTERS * width), subsequent_indent="   ")
 
 
 def _lines(panels: list[tuple[str, list[Row]]], columns: int) -> list[list[tuple[str, list[Row]]]]:
@@ -131,7 +143,7 @@ def _label(row: Row) -> str:
     return "\n".join(break_lines(name, lambda line: len(line) <= _LABEL_CHARACTERS))
 
 
-def _legend(figure: Figure, by_scorer: list[list[Row]], looks: bool) -> None:
+def _legend(figure: Figure, by_scorer: list[list[Row]], notes: list[str], looks: bool) -> None:
     rows = [row for panel in by_scorer for row in panel]
     grey = "#444444"
     handles = []
@@ -152,5 +164,13 @@ def _legend(figure: Figure, by_scorer: list[list[Row]], looks: bool) -> None:
             handles.append(Line2D([], [], color=_COLOURS[role], linewidth=3.5, label=label))
     if any("‡" in cell_marks(row) for row in rows):
         handles.append(Line2D([], [], linestyle="", label="‡ training seeds missing"))
-    handles += [Line2D([], [], linestyle="", label=f"† {text}") for text in conflicts(rows)]
-    figure.legend(handles=handles, loc="outside lower left", ncols=min(3, len(by_scorer)), frameon=False, fontsize=8)
+    figure.legend(
+        handles=handles,
+        title="\n".join(notes) or None,
+        title_fontsize=8,
+        alignment="left",
+        loc="outside lower left",
+        ncols=min(3, len(by_scorer)),
+        frameon=False,
+        fontsize=8,
+    )

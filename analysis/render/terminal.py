@@ -6,6 +6,7 @@ import io
 import shutil
 import sys
 import textwrap
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -15,13 +16,15 @@ from rich.table import Table as RichTable
 from analysis.data.rows import FILE, read_rows
 from analysis.data.sweep import read_sweep
 from analysis.document.build import build_document
-from analysis.document.formatting import break_lines
+from analysis.document.formatting import break_lines, pieces
 from analysis.document.model import Table, unstyled
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from analysis.document.model import Column as TableColumn
     from analysis.document.model import Document, Note, Section, TableCell
 
 _WIDTH = 110
@@ -30,6 +33,8 @@ _LEAST_WIDTH = 80
 """Tables of a narrower terminal would break numbers."""
 _NAME_WIDTH = 22
 _LEAST_HEADING = 12
+_LEAST_NAME, _MOST_NAME = 10, 44
+_INDENT = "  "
 _DIFFERENCES = ("versus_baseline", "versus_base")
 _DIFFERENCE_MARKS = ("*", "°")
 
@@ -87,11 +92,11 @@ def to_terminal(document: Document, width: int = _WIDTH) -> str:
     for scorer in split.sections:
         console.print(f"\n{scorer.brief}")
         for table in _tables(scorer):
-            console.print(_table(table, width, _NAME_WIDTH, edges=False))
+            console.print(_table(table, width, _NAME_WIDTH, edges=False), crop=False)
     for trained in _tables(document.trained):
-        console.print(_table(trained, width, 2 * _NAME_WIDTH, edges=True))
+        console.print(_table(trained, width, 2 * _NAME_WIDTH, edges=True), crop=False)
     for tuning in _tables(document.tuning) if document.tuning else ():
-        console.print(_table(tuning, width, 2 * _NAME_WIDTH, edges=True))
+        console.print(_table(tuning, width, 2 * _NAME_WIDTH, edges=True), crop=False)
     console.print("\n".join(_footnote(note) for note in document.footnotes))
     return stream.getvalue()
 
@@ -112,32 +117,95 @@ def _tables(section: Section) -> list[Table]:
 
 
 def _table(table: Table, width: int, name_width: int, edges: bool) -> RichTable:
-    """The columns that have a brief heading, the first one wrapped at ``name_width`` characters."""
-    rich_table = RichTable(box=box.SIMPLE_HEAD, width=width, pad_edge=False, padding=(0, 1, 0, 0), show_edge=edges)
+    """The columns that have a brief heading, names first.
+
+    Where names of up to ``name_width`` characters find no room, the other columns are made narrower step by step.
+    """
     shown = [(number, column) for number, column in enumerate(table.columns) if column.brief is not None]
-    lines = []
-    for row in table.rows:
-        name, *texts = (_text(row[number], column.key) for number, column in shown)
-        lines.append((textwrap.indent(_broken(name, name_width), "  "), *texts))
-    for number, heading in enumerate(_headings([column.brief or "" for _, column in shown], lines, width)):
-        # The names take what the other columns leave of the width.
-        rich_table.add_column(heading, justify=shown[number][1].align, overflow="fold", ratio=None if number else 1)
-    for line in lines:
-        rich_table.add_row(*line)
+    (first, names_column), *others = shown
+    names = [_text(row[first], names_column.key) for row in table.rows]
+    columns = [
+        _Column(column, column.brief or "", [_text(row[number], column.key) for row in table.rows])
+        for number, column in others
+    ]
+    labels = [_broken(name, name_width) for name in names]
+    width -= 2 * edges
+    for narrower, wanted in _narrower(labels, names):
+        if _left(columns, width) < wanted:
+            columns = narrower(columns)
+    left = max(_left(columns, width), _LEAST_NAME)
+    labels = [textwrap.indent(_broken(name, min(left, _MOST_NAME)), _INDENT) for name in names]
+    needed = 2 * edges + left + width - _left(columns, width)
+    rich_table = RichTable(box=box.SIMPLE_HEAD, width=needed, pad_edge=False, padding=(0, 1, 0, 0), show_edge=edges)
+    rich_table.add_column(names_column.brief or "", justify=names_column.align, ratio=1)
+    for column in columns:
+        rich_table.add_column(column.heading, justify=column.column.align)
+    for number, label in enumerate(labels):
+        rich_table.add_row(label, *(column.texts[number] for column in columns))
     return rich_table
 
 
-def _headings(headings: list[str], lines: list[tuple[str, ...]], width: int) -> list[str]:
-    """The headings, all but the first broken where they would take from the names what these need."""
-    longest = [
-        max((len(part) for line in lines for part in line[number].split("\n")), default=0)
-        for number in range(len(headings))
+@dataclass(frozen=True)
+class _Column:
+    """A column beside the names: its heading and its texts, which may have several lines."""
+
+    column: TableColumn
+    heading: str
+    texts: list[str]
+
+
+def _narrower(
+    labels: Sequence[str], names: Sequence[str]
+) -> list[tuple[Callable[[list[_Column]], list[_Column]], int]]:
+    """What is done while names have less than so many characters: for whole names first, then for their pieces."""
+    whole = _longest(labels)
+    piece = max([_LEAST_NAME, *(len(piece) for name in names for piece in pieces(name))])
+    return [(_break_headings, whole), (_break_lists, whole), (_break_intervals, piece), (_break_words, piece)]
+
+
+def _break_headings(columns: list[_Column]) -> list[_Column]:
+    """No heading is wider than the texts below it, or ``_LEAST_HEADING``."""
+    return [
+        replace(column, heading=_broken_heading(column.heading, max(_longest(column.texts), _LEAST_HEADING)))
+        for column in columns
     ]
-    taken = sum(max(len(heading), most) + 1 for heading, most in zip(headings[1:], longest[1:], strict=True))
-    if width - taken > longest[0]:
-        return headings
-    narrow = (max(most, _LEAST_HEADING) for most in longest[1:])
-    return [headings[0], *(_broken(heading, most) for heading, most in zip(headings[1:], narrow, strict=True))]
+
+
+def _break_lists(columns: list[_Column]) -> list[_Column]:
+    return _break_headings(_replaced(columns, "; ", ";\n"))
+
+
+def _break_intervals(columns: list[_Column]) -> list[_Column]:
+    return _break_headings(_replaced(columns, " [", "\n["))
+
+
+def _break_words(columns: list[_Column]) -> list[_Column]:
+    """What is in lines already gets a line per word: of ``0–4; seeds disagree`` each."""
+    return [
+        replace(column, texts=[text.replace(" ", "\n") if ";\n" in text else text for text in column.texts])
+        for column in columns
+    ]
+
+
+def _replaced(columns: list[_Column], old: str, new: str) -> list[_Column]:
+    return [replace(column, texts=[text.replace(old, new) for text in column.texts]) for column in columns]
+
+
+def _left(columns: Sequence[_Column], width: int) -> int:
+    """Characters that the other columns leave for the names; each has a space at both sides."""
+    return width - len(_INDENT) - sum(_longest([column.heading, *column.texts]) + 2 for column in columns)
+
+
+def _longest(texts: Iterable[str]) -> int:
+    """Characters of the longest line."""
+    return max((len(line) for text in texts for line in text.split("\n")), default=0)
+
+
+def _broken_heading(heading: str, most: int) -> str:
+    """Broken before the brackets first."""
+    if len(heading) <= most:
+        return heading
+    return "\n".join(_broken(part, most) for part in heading.replace(" [", "\n[").split("\n"))
 
 
 def _broken(text: str, most: int) -> str:

@@ -54,6 +54,14 @@ def is_own_reward(reasons: Iterable[str]) -> bool:
     return any(reason != LABELLED_TIES and not reason.startswith(_SHARES) for reason in reasons)
 
 
+def split_reason(reason: str) -> tuple[str, str]:
+    """(the scorer that shares the judge's backbone, what that did), or ("", what the judge itself did)."""
+    if not reason.startswith(_SHARES):
+        return "", reason
+    name, _, did = reason.removeprefix(f"{_SHARES} ").partition(", which ")
+    return name, did
+
+
 def default_primary(evaluation_scorers: list[str], cells: Sequence[Values]) -> str:
     """The scorer that decides where a sweep names none: the first that took part in no training.
 

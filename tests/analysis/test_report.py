@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,8 @@ from analysis.data.load import load
 from analysis.data.rows import read_rows
 from analysis.data.training import Trained
 from analysis.document.build import build_document
+from analysis.document.model import Table
+from analysis.document.sentences import conflicts
 from analysis.lock import up_to_date
 from analysis.render.table_csv import to_csv
 from analysis.render.terminal import render_terminal, to_terminal
@@ -23,6 +26,7 @@ from analysis.report import write
 from analysis.statistics.build_rows import build_rows
 from qsd.errors import UserError
 from qsd.files import temporary_path
+from tests.analysis.document.test_verdict import row as a_row
 from tests.analysis.synthetic import (
     Cell,
     World,
@@ -189,6 +193,54 @@ def test_a_terminal_breaks_no_name(tmp_path, seeds):
         assert sum(line.startswith(f"  {cell.name}") for line in lines) == len(world.scorers)
     assert max(map(len, lines)) <= 110
     assert 110 < max(map(len, to_terminal(document, 150).splitlines())) <= 150
+
+
+@pytest.mark.parametrize("width", [80, 90, 110, 200])
+def test_no_width_breaks_a_piece_of_a_name_or_a_number(tmp_path, width):
+    """Four decimals, a long name and seeds that disagree: the other columns get more lines before names do."""
+    names = ["reward=image_reward_emoji", "reward=aesthetic_emoji"]
+    cells = [Cell("reward=clip_emoji"), *(Cell(name, effect) for name, effect in zip(names, (0.1, 0.2), strict=True))]
+    cells.append(Cell("base model", role="base", seeds=(None,), reward_model=None))
+    scorers = {"judge": ("cosine", 0.01)}
+    world = World(cells, "reward=clip_emoji", scorers=scorers, prompts={"evaluation": 4}, pictures=False)
+    results = load(tmp_path, write_sweep(tmp_path, world))
+    rows = [
+        replace(row, versus_baseline=replace(comparison, estimate=replace(comparison.estimate, seeds_disagree=True)))
+        if (comparison := row.versus_baseline)
+        else row
+        for row in build_rows(results)
+    ]
+    document = build_document(results.sweep, rows)
+    text = to_terminal(document, width)
+    assert max(map(len, text.splitlines())) <= width
+    table = text[text.index("vs base") : text.index("trained on")].splitlines()
+    pieces = {piece for line in table for piece in line.split()}
+    assert pieces & {"reward=image_reward_emoji", "reward=image_reward_", "reward=image_", "image_"}
+    assert pieces & {"disagree"}
+    numbers = {piece for name in ("versus_baseline", "versus_base") for piece in _numbers(document, name)}
+    assert numbers <= pieces
+
+
+def _numbers(document, column):
+    """What stands in a column of differences of the first table, word by word."""
+    table = next(each for each in document.splits[0].sections[0].blocks if isinstance(each, Table))
+    place = [each.key for each in table.columns].index(column)
+    return [word for row in table.rows for word in f"{row[place].brief_text}{row[place].marks}".split()]
+
+
+def test_scorers_of_one_backbone_are_one_line():
+    trained = [
+        a_row(f"reward={name}", conflicts=(f"shares a backbone with {name}, which selected the training pairs",))
+        for name in ("a", "b", "c")
+    ]
+    selected = a_row("reward=judge", conflicts=("selected the training pairs",))
+    other = a_row("strategy=random")
+    assert conflicts([*trained, selected, other]) == [
+        "judge shares a backbone with a, b and c, which selected the training pairs of 3 cells",
+        "judge selected the training pairs of 1 cell",
+    ]
+    assert conflicts(trained[:2]) == ["judge shares a backbone with a and b, which selected the training pairs"]
+    assert conflicts([selected]) == ["judge selected the training pairs"]
 
 
 @pytest.mark.slow

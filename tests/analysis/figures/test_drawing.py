@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from dataclasses import replace
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -57,6 +58,27 @@ def test_labels_of_any_length_fit(tmp_path, count):
     results = load(tmp_path, write_sweep(tmp_path, world))
     assert fits(overlap_figure(read_overlap(tmp_path, results.sweep)))
     assert fits(effects(results.sweep, build_rows(results)))
+
+
+def test_notes_of_judges_are_within_the_picture(tmp_path):
+    names = [f"reward={letter * 20}" for letter in "abc"]
+    cells = [Cell(name, reward_model=None) for name in names]
+    cells.append(Cell("base model", role="base", seeds=(None,), reward_model=None))
+    world = World(cells, names[0], prompts={"evaluation": 2}, pictures=False)
+    results = load(tmp_path, write_sweep(tmp_path, world))
+    why = ", ".join(f"shares_a_backbone_{number}" for number in range(12))
+    rows = [replace(row, conflicts=(f"{why} {row.cell}",) if row.role != "base" else ()) for row in build_rows(results)]
+    drawing = effects(results.sweep, rows)
+    figure = drawing.image
+    with styled(drawing.style):
+        FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    frame, box = figure.bbox, legend.get_window_extent()
+    assert legend.get_title().get_text().count("†") == len(names) * len(world.scorers)
+    assert frame.x0 <= box.x0
+    assert box.x1 <= frame.x1
+    assert frame.y0 <= box.y0
+    assert box.y1 <= min(axes.get_window_extent().y0 for axes in figure.axes)
 
 
 def small_world():
