@@ -113,7 +113,7 @@ def rewards(
     print(f"{'name':<20}{'unit':<12}{'input':<8}{'role':<9}revision")
     for line in listing(weights):
         size = f"{line.size} px" if line.size else "?" if line.size is None else "any"
-        role = "selects" if line.selects else "judges"
+        role = "selects" if line.selects else "judges" if line.is_judge else "symptom"
         print(f"{line.name:<20}{line.unit:<12}{size:<8}{role:<9}{line.revision or f'no weights in {weights}'}")
 
 

@@ -13,6 +13,7 @@ from analysis.data.tuning import prompt_digest
 from qsd.data.prompts import read_splits
 from qsd.errors import UserError
 from qsd.registry import suggest
+from qsd.rewards.roles import is_judge
 from qsd.stages.judges import conflicts
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ def check_judge(tune: Tune, cell: Cell, settings: Sequence[Setting]) -> None:
         raise UserError(
             f"{tune.places['judge']}: '{tune.judge}' is not in evaluation.scorers ({', '.join(scorers)})"
             f"{suggest(tune.judge, scorers)}"
+        )
+    if not is_judge(tune.judge):
+        raise UserError(
+            f"{tune.places['judge']}: '{tune.judge}' is no judge: no value of it is better, so it cannot choose "
+            "settings"
         )
     for setting in settings:
         conflicting = conflicts({**cell.values, **setting})

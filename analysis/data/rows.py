@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from analysis.data.estimate import Estimate, Interval, read_estimate
 from analysis.data.training import Trained
 from qsd.evaluation.embedding_measures import MEASURES
+from qsd.rewards.roles import is_judge
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "rows.json"
 TEXTURE = "texture"
-"""A scorer that is a symptom and no judge: more high-frequency texture is not better, and less is not worse."""
+"""The scorer whose rise is the symptom of reward hacking that tables name; it is no judge (``qsd.rewards.roles``)."""
 COMPARED = (
     *("difference", "low", "high", "level", "p", "p_adjusted", "marked"),
     *("these_models_low", "these_models_high", "win_rate"),
@@ -169,7 +170,7 @@ class Row:
     @property
     def has_better_end(self) -> bool:
         """A higher value of the scorer is a better one, so that it is a judge."""
-        return not self.is_measure and self.scorer != TEXTURE
+        return not self.is_measure and is_judge(self.scorer)
 
     @property
     def complete(self) -> bool:

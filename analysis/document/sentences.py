@@ -300,7 +300,7 @@ def _hacking(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
                     rose.append(text)
                 elif row.scorer == TEXTURE:
                     texture = text if interval.low > 0 else ""
-                elif not row.conflicts and interval.high < 0:
+                elif row.has_better_end and not row.conflicts and interval.high < 0:
                     fell.append(text)
             signs = [f"the independent judge{'s' if len(fell) > 1 else ''} fell ({', '.join(fell)})"] if fell else []
             signs += [f"high-frequency texture rose ({texture})"] if texture else []

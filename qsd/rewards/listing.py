@@ -24,6 +24,7 @@ class Listed:
     name: str
     unit: str
     selects: bool
+    is_judge: bool
     size: int | None
     revision: str | None
 
@@ -34,7 +35,7 @@ def listing(weights: Path) -> list[Listed]:
     for name in REGISTRY.names():
         spec = REGISTRY.get(name)
         if name == ENSEMBLE:
-            lines.append(Listed(name, spec.unit, spec.selects, None, "of reward.members"))
+            lines.append(Listed(name, spec.unit, spec.selects, spec.is_judge, None, "of reward.members"))
             continue
         size, unit = (spec.preprocess.size if spec.preprocess else None), spec.unit
         try:
@@ -42,7 +43,7 @@ def listing(weights: Path) -> list[Listed]:
             size, unit = preprocess_of(name, str(weights)).size, unit_of(name, str(weights))
         except UserError:
             found = None
-        lines.append(Listed(name, unit, spec.selects, size, found))
+        lines.append(Listed(name, unit, spec.selects, spec.is_judge, size, found))
     return lines
 
 

@@ -118,6 +118,7 @@ def test_listing_and_description(
     shown = capsys.readouterr().out
     assert "clip_emoji          cosine      32 px   selects" in shown
     assert "judge_emoji         cosine      32 px   judges" in shown
+    assert "texture             share       any     symptom" in shown
     assert qsd(monkeypatch, "data", "describe", folder / "pairs.parquet") == 0
     assert "pairs             20" in capsys.readouterr().out
 

@@ -35,6 +35,7 @@ class ScorerSpec:
         differentiable: whether ``score_tensor`` has gradients that reach the pixels.
         reads: the files that it reads in ``folder``, each by the names that it may have, the published one first; by
             default ``files``. Without either, every file of the folder counts for its revision.
+        is_judge: False where no higher value is a better image, so that a fall is no worsening.
         scores_new_images: False where only images that are known beforehand have scores; it can be no reward of an
             on-policy method, which scores images that it has just made.
     """
@@ -50,6 +51,7 @@ class ScorerSpec:
     backbone: str = ""
     differentiable: Remark[bool] = True
     reads: Remark[tuple[tuple[str, ...], ...]] = ()
+    is_judge: Remark[bool] = True
     scores_new_images: Remark[bool] = True
 
     @property

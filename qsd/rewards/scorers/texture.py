@@ -11,8 +11,8 @@ less than four pixels. White noise has 1 - π/16 = 0.804, whatever the size of t
 1; a smooth gradient 0. The energy of one grey level in the denominator keeps a blank image at 0, where a plain share
 would be 0/0 or that of its rounding. Resizing changes the score: only images made at one size compare.
 
-A judge, and no measure of quality: grid texture is the symptom of reward hacking that users report most, so a rise is a
-warning. It never ranks pairs.
+No judge: less texture is not better. Grid texture is the symptom of reward hacking that users report most, so a rise is
+a warning and a fall says nothing. It never ranks pairs.
 """
 
 from __future__ import annotations
@@ -76,4 +76,4 @@ def open_scorer(_folder: Path, _device: str) -> Texture:
     return Texture("texture", SCORER.unit)
 
 
-SCORER = WithoutWeights(open_scorer, "", "share", selects=False, preprocess=NATIVE)
+SCORER = WithoutWeights(open_scorer, "", "share", selects=False, preprocess=NATIVE, is_judge=False)

@@ -26,6 +26,7 @@ from qsd.errors import UserError
 from qsd.files import write_bytes
 from qsd.models.adapter import reference
 from qsd.rewards.opening import open_reward
+from qsd.rewards.roles import is_judge
 from qsd.training.onpolicy.rewards import LatentReward
 from qsd.training.onpolicy.sampler import Prompts, Sampler
 
@@ -143,18 +144,19 @@ def described(name: str, row: Mapping[str, Any]) -> str:
     return f"{name} {score:.4g} ({change:+.4g} ± {error:.2g})"
 
 
-def warning(row: Mapping[str, Any], judges: list[str]) -> str:
+def warning(row: Mapping[str, Any], watchers: list[str]) -> str:
     """A clause that says so where the reward has risen and judges have fallen; empty otherwise.
 
-    Risen and fallen mean: by more than ``CLEAR`` standard errors over the watched prompts. With one training this says
-    nothing about other seeds.
+    A watcher that is no judge, such as ``texture``, does not count: no value of it is better than another. Risen and
+    fallen mean: by more than ``CLEAR`` standard errors over the watched prompts. With one training this says nothing
+    about other seeds.
     """
 
     def moved(name: str) -> float:
         change, error = _finite(row[f"{name}_change"]), _finite(row[f"{name}_change_se"])
         return change / error if change is not None and error else 0.0
 
-    fallen = [name for name in judges if moved(name) < -CLEAR]
+    fallen = [name for name in watchers if is_judge(name) and moved(name) < -CLEAR]
     if moved(REWARD) <= CLEAR or not fallen:
         return ""
     return f"; the reward has risen while {' and '.join(fallen)} fell: a sign of reward hacking"

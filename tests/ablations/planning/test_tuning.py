@@ -224,6 +224,10 @@ REFUSED = {
         SWEEP.replace("judge: clip_emoji_b", "judge: clip_emoji"),
         "13:10: 'clip_emoji' selected the training pairs of cell 'loss=dpo', so it would choose what it was trained to",
     ),
+    "a symptom as judge": (
+        SWEEP.replace("judge: clip_emoji_b", "judge: texture").replace("[clip_emoji_b", "[texture, clip_emoji_b"),
+        "13:10: 'texture' is no judge",
+    ),
     "the report's split": (
         SWEEP.replace("split: validation", "split: evaluation"),
         "14:10: cell 'loss=dpo' is evaluated",

@@ -239,3 +239,4 @@ def test_listing(tmp_path: Path) -> None:
     assert listed["clip_emoji"].size == listed["aesthetic_emoji"].size == SIZE
     assert listed["clip_emoji_b"].revision is None
     assert not listed["judge_emoji"].selects
+    assert [name for name in listed if not listed[name].is_judge] == ["texture"]

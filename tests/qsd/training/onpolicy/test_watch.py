@@ -36,6 +36,14 @@ def test_scores_with_their_changes() -> None:
     )
 
 
+def test_a_symptom_that_falls_is_no_sign_of_hacking() -> None:
+    """Less high-frequency texture is not worse."""
+    rising, falling = (0.5, 0.25, 0.1), (2.0, -1.0, 0.3)
+    assert warning(row(reward=rising, texture=falling), ["texture"]) == ""
+    both = warning(row(reward=rising, texture=falling, judge_emoji=falling), ["texture", "judge_emoji"])
+    assert "while judge_emoji fell" in both
+
+
 NOTHING = (math.nan, math.nan, math.nan)
 
 
