@@ -15,6 +15,7 @@ from ablations.planning.look_lines import looks_as_json
 from ablations.planning.trials import plan_trials
 from ablations.planning.tuning_start import not_begun
 from ablations.planning.tuning_summary import tuning_summary
+from ablations.planning.unused_fields import check_used
 from qsd.config.check import schema_fields
 from qsd.config.digest import HUB, hub_note, may_change
 from qsd.config.extends import chain
@@ -208,8 +209,10 @@ def make_plan(sweep: Sweep, table: StageTable, experiment: str | None = None) ->
         files = tuple(file for file, _ in reversed(chain(path)))
         plan = Plan(sweep, name, grid, tuple(table.STAGES), primary, settings=settings, files=files)
         if sweep.tune is None:
+            check_used(sweep, flat, grid.cells, table)
             return plan
         trials = plan_trials(sweep, grid, table)
+        check_used(sweep, flat, (*grid.cells, *trials.all), table)
         return replace(plan, grid=trials.undecided, tuning=not_begun(sweep, trials))
     finally:
         gc.freeze()

@@ -39,6 +39,10 @@ class Denoiser:
         """The network's prediction for noisy latents at times [B]; [B, C, h, w], in its compute type."""
         return self.family.predict(self.network, noisy, times, conditioning, self.pixels_per_latent)
 
+    def use_channels_last(self) -> None:
+        """Lay out the weights of convolutions channel by channel last; values stay, last bits of results may not."""
+        cast("Any", self.network).to(memory_format=torch.channels_last)
+
 
 def load_denoiser(path: str, device: torch.device, precision: str = "fp32") -> Denoiser:
     """The network of a pipeline folder or hub name, frozen, its weights in ``precision`` (fp32 or bf16) on ``device``.

@@ -49,7 +49,11 @@ def run_stage(
     Raises:
         UserError: a wrong setting, a missing or surplus input, or an output that holds something else.
     """
-    flat = override(load_flat(find_experiment(str(experiment))), assignments(settings))
+    given = assignments(settings)
+    flat = override(load_flat(find_experiment(str(experiment))), given)
+    for name, instead in STAGES[stage].unused(flat).items():
+        if name in given:
+            raise UserError(f"--set {name}: stage {stage} does not use it here ({instead}); leave it out")
     folders = input_folders(stage, inputs, stage_inputs(stage, flat))
     for name in STAGES[stage].reads(flat):
         if schema_fields()[name].kind is Kind.LOCATION and may_change(str(flat[name])):

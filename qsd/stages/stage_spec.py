@@ -200,6 +200,8 @@ class StageSpec:
         same: values -> fields whose value has the effect of another one, with that one, by dotted name: what the
             result is known by, so that configurations with one result have one key.
         extra: values -> further parts of its meaning, such as revisions of weights.
+        unused: values -> fields for which the stage has no use, each with what takes their place. An experiment may
+            give them for other cells; what is meant for a cell with these values alone must not.
         version: raised whenever the same meaning gives another result.
         wanted: values -> whether a cell has this stage for its own sake, and is finished only with it; None: it is only
             run as an input of other stages.
@@ -227,6 +229,7 @@ class StageSpec:
     chosen_inputs: Callable[[Values], tuple[str, ...]] | None = None
     same: Callable[[Values], Mapping[str, Any]] = _no_extra
     extra: Callable[[Values], dict[str, Any]] = _no_extra
+    unused: Callable[[Values], Mapping[str, str]] = _no_extra
     version: int = 1
     wanted: Callable[[Values], bool] | None = None
     ahead: Precompute | None = None

@@ -23,8 +23,14 @@ BATCHES = (BatchField("training.micro_batch", at_most="training.pairs_per_step")
 def reads(values: Values) -> tuple[str, ...]:
     """The loss, who labelled the pairs, and the training without the budget that is not in force."""
     loss = ("loss.name", *(f"loss.{name}" for name in REGISTRY.get(values["loss.name"]).fields))
-    unread = "training.epochs" if values["training.budget"] == "steps" else "training.steps"
-    return (*loss, "data.labels", *(name for name in section("training") if name != unread))
+    unread = unused(values)
+    return (*loss, "data.labels", *(name for name in section("training") if name not in unread))
+
+
+def unused(values: Values) -> dict[str, str]:
+    """The budget that is not in force."""
+    budget = values["training.budget"]
+    return {"training.epochs" if budget == "steps" else "training.steps": f"training.budget is {budget}"}
 
 
 def same(_values: Values) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What stage train reads and costs under an on-policy method: prompts and a reward, no pairs."""
+"""What stage train reads and refuses under an on-policy method: prompts and a reward, no pairs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from qsd.errors import UserError
 from qsd.losses import REGISTRY as LOSSES
 from qsd.rewards.scorers import ENSEMBLE
 from qsd.rewards.scorers import REGISTRY as SCORERS
-from qsd.stages.stage_spec import BatchField, Compute, Work, member_code
+from qsd.stages.stage_spec import BatchField, member_code
 from qsd.stages.train.on_policy_checks import check_members_fit, check_needs_no_pairs
+from qsd.stages.train.on_policy_cost import compute, passes_of, work
 from qsd.training.methods import REGISTRY, method_of, setting
 
+__all__ = ["BATCHES", "ITEMS", "compute", "extra", "reads", "same", "unused", "work"]
+
 if TYPE_CHECKING:
-    from qsd.stages.stage_spec import Counts, ModelSizes, Values
-    from qsd.training.methods import MethodPasses
+    from qsd.stages.stage_spec import Values
 
 ITEMS = "method.prompts_per_step"
 """What the processes of a step share."""
@@ -30,6 +32,14 @@ _TRAINING = (
     "ema",
 )
 """The fields of the section ``training`` that have a meaning without pairs."""
+
+
+def unused(_values: Values) -> dict[str, str]:
+    """What counts pairs and changes nothing of its own accord; experiments give it for their cells on pairs."""
+    return {
+        "training.pairs_per_step": "an on-policy training has method.prompts_per_step",
+        "training.epochs": "an on-policy training has training.steps",
+    }
 
 
 def reads(values: Values) -> tuple[str, ...]:
@@ -80,7 +90,7 @@ def extra(values: Values) -> dict[str, Any]:
 
     check_needs_no_pairs(values)
     check_apart(values)
-    _passes(values)  # refuses an impossible placement of the trained steps
+    passes_of(values)  # refuses an impossible placement of the trained steps
     names = members_of(values["reward.model"], values["reward.members"])
     check_members_fit(values, method_of(values), names)
     watchers = (values["method.watchers"] or []) if values["method.watched_prompts"] else []
@@ -97,26 +107,6 @@ def extra(values: Values) -> dict[str, Any]:
     return {**member_code("method", REGISTRY, values["method.name"]), "method.code": code, "revisions": revisions}
 
 
-def work(values: Values, _counts: Counts) -> Work:
-    """Passes of the network over the samples of all steps."""
-    comparable_key = (values["model.path"], values["model.resolution"], values["training.precision"], "on-policy")
-    passes = values["training.steps"] * _passes(values).forward_passes
-    return Work(passes, "images x denoiser passes", values["lora.rank"], comparable_key)
-
-
-def compute(values: Values, passes: float, processes: int, sizes: ModelSizes) -> Compute:
-    """What these passes and the scores between them ask of a machine."""
-    from qsd.rewards.ensemble import members_of
-
-    step = _passes(values)
-    steps = passes / step.forward_passes
-    names = members_of(values["reward.model"], values["reward.members"])
-    # Decoding an image costs about what encoding it does.
-    each = sizes.encoder_flop(values) + sum(sizes.scorer_flop(values, name) for name in names)
-    flop = passes * sizes.denoiser_flop(values) + steps * step.scored * each
-    return Compute(flop, values["training.precision"], steps * step.calls / processes)
-
-
 def _sampled(values: Values) -> int:
     """Images that go through the network at a time while it samples, guidance halves counted each."""
     return _scored(values) * (2 if values["method.guidance_scale"] > 1 else 1)
@@ -124,7 +114,7 @@ def _sampled(values: Values) -> int:
 
 def _scored(values: Values) -> int:
     """Images that are scored at a time: those of a sampler step, or those of the watched prompts."""
-    return max(_passes(values).together, int(values["method.watched_prompts"]))
+    return max(passes_of(values).together, int(values["method.watched_prompts"]))
 
 
 BATCHES = (
@@ -133,9 +123,3 @@ BATCHES = (
     BatchField("reward.batch_size", at_most=_scored),
 )
 """What is halved when memory runs out: which of the three it was cannot be seen."""
-
-
-def _passes(values: Values) -> MethodPasses:
-    passes = method_of(values).passes
-    assert passes is not None, values["method.name"]
-    return passes(values)

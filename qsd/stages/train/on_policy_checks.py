@@ -27,11 +27,7 @@ OF_PAIRS = {
     "training.flip": "an on-policy training has no images of pairs",
     "training.validation_pairs": "an on-policy training watches prompts (method.watched_prompts)",
 }
-"""Fields of the section ``training`` whose values other than the default mean something for pairs only -> why.
-
-``training.pairs_per_step`` and ``epochs`` are not among them: they change nothing of their own accord, and experiments
-give them for their cells on pairs.
-"""
+"""Fields of the section ``training`` whose values other than the default mean something for pairs only -> why."""
 
 
 def check_needs_no_pairs(values: Values) -> None:

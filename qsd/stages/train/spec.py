@@ -14,6 +14,7 @@ from qsd.training.methods import REGISTRY as METHODS
 from qsd.training.methods import method_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
     from qsd.stages.stage_spec import Compute, Counts, ModelSizes, Values, Work
@@ -52,6 +53,10 @@ def _extra(values: Values) -> dict[str, Any]:
     method = method_of(values)
     of_loss = member_code("loss", LOSSES, values["loss.name"]) if method.uses_loss else {}
     return {**of_loss, **_kind(values).extra(values)}
+
+
+def _unused(values: Values) -> Mapping[str, str]:
+    return _kind(values).unused(values)  # type: ignore[no-any-return]
 
 
 def _processes(values: Values, gpus: int | None) -> int:
@@ -106,6 +111,7 @@ STAGE = StageSpec(
     inputs=tuple(dict.fromkeys(name for method in METHODS.names() for name in METHODS.get(method).inputs)),
     chosen_inputs=_inputs,
     extra=_extra,
+    unused=_unused,
     processes=_processes,
     cost=StageCost(_work, _compute, _size),
     rehearsal=Rehearsal(

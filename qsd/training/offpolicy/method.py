@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,7 +89,7 @@ class PairsMethod(AdapterMethod):
         training = config.training
         self.loss = REGISTRY.get(config.loss.name)
         if training.channels_last:
-            cast("Any", denoiser.network).to(memory_format=torch.channels_last)
+            denoiser.use_channels_last()
         self.parameters = add_adapter(denoiser.network, config.lora, config.seed, denoiser.family)
         self._loss_decays = self.loss.averages(config.loss) if self.loss.averages else ()
         self.averages = ParameterEma(self.parameters, self._loss_decays, training.ema)

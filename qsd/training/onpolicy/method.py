@@ -95,6 +95,8 @@ class OnPolicyMethod(AdapterMethod, Generic[S]):
         names = ("sampler_steps", "trained_steps", "skipped_steps", "placement")
         self.trained = trained_steps(*(getattr(self.settings, name) for name in names))
         self.stream = PromptStream(training_prompts(self.settings.prompts, tuple(self.settings.splits)), config.seed)
+        if config.training.channels_last:
+            denoiser.use_channels_last()
         self.parameters = add_adapter(denoiser.network, config.lora, config.seed, denoiser.family)
         self.averages = ParameterEma(self.parameters, (), config.training.ema)
         self.sampler, self.reward = open_sampling(config, self.settings, denoiser, self.device)

@@ -11,12 +11,9 @@ from qsd.models.decoder import load_image_decoder
 from qsd.models.denoiser import Denoiser
 from qsd.models.encoders import load_text_encoder
 from qsd.models.source import load_index
-from qsd.training.onpolicy.prompts import PromptStream
+from qsd.training.onpolicy.prompts import CALIBRATION_PROMPTS, PromptStream
 from qsd.training.onpolicy.rewards import LatentReward
 from qsd.training.onpolicy.sampler import Sampler
-
-CALIBRATION_PROMPTS = 256
-"""Training prompts whose images by the base model put an ensemble's members on one scale."""
 
 
 def open_sampling(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from qsd.stages.stage_spec import Values
 
+CALIBRATION_PROMPTS = 256
+"""Training prompts whose images by the base model put an ensemble's members on one scale."""
 _FIELD = "method.prompts"
 
 

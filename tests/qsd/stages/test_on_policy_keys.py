@@ -217,7 +217,8 @@ def test_every_field_of_a_training_is_read_or_refused_or_left_to_pairs() -> None
             *("checkpoint_steps", "checkpoint_seconds"),
         )
     }
-    assert unread - execution == {*OF_PAIRS, "training.pairs_per_step"}
+    on_pairs, on_samples = (STAGES["train"].unused(flat(method__name=name)) for name in ("pairs", "ddpo"))
+    assert unread - execution == {*OF_PAIRS, *on_samples} - set(on_pairs)
 
 
 # ── Memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from qsd.config.check import schema_fields
 from qsd.errors import UserError
 from qsd.models.attention import training_attention
 from qsd.runtime import Interrupted
+from qsd.stages.spec import STAGES
 from qsd.stages.train import run as train
+from qsd.training.loss_cost import BACKWARD
 from qsd.training.methods import REGISTRY
 from qsd.training.metrics import read_metrics, read_validation
 from qsd.training.processes import Processes
@@ -80,6 +85,40 @@ def test_two_updates_on_a_batch_cost_what_is_planned(world: TinyStages, name: st
     assert (steps[1]["passes"], steps[1]["scored"]) == (0, 0)
     if name != "ddpo":
         assert steps[1]["log_ratio_winner"] != 0.0, "the policy has moved"
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_images_beside_the_steps_cost_what_is_planned(world: TinyStages, tmp_path: Path, steps: int) -> None:
+    """Watched prompts under the base model and at every validation, and those that an ensemble's scale comes from."""
+    settings = {
+        "method__guidance_scale": 2.0,
+        "method__watched_prompts": 2,
+        "method__watched_split": "seen",
+        "evaluation__splits": ["evaluation"],
+        "training__validation_steps": 2,
+        "training__steps": steps,
+        "reward__model": "ensemble",
+        "reward__members": ["clip_emoji", "aesthetic_emoji"],
+    }
+    engine = engine_for(world, "tailorpo", **settings)
+    (tmp_path / "out").mkdir()
+    engine.method.keep_files(tmp_path / "out")
+    engine.run(tmp_path / "out", tmp_path / "state", lambda *_: None)
+    sampler = engine.method.sampler
+    values = {name: reduce(getattr, name.split("."), engine.method.config) for name in schema_fields()}
+    planned = STAGES["train"].cost.work(values, Mock()).amount
+    assert sampler.passes + (1 + BACKWARD) * sampler.trained_passes == planned
+    unwatched = STAGES["train"].cost.work({**values, "method.watched_prompts": 0}, Mock()).amount
+    drawings = {2: 2, 3: 3}[steps]  # the base model's, then after step 2 and after the last one
+    assert planned - unwatched == drawings * 2 * 4 * 2
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_memory_format_is_the_one_that_was_asked_for(world: TinyStages, channels_last: bool) -> None:
+    network = engine_for(world, "tailorpo", training__channels_last=channels_last).method.denoiser.network
+    weights = [item for item in network.parameters() if item.ndim == 4 and min(item.shape[1:]) > 1]
+    assert weights
+    assert all(item.is_contiguous(memory_format=torch.channels_last) == channels_last for item in weights)
 
 
 @pytest.mark.parametrize("name", ["tailorpo", "d3po"])
