@@ -180,7 +180,7 @@ from ablations.cost.workload import Counts, work_of
 from ablations.grid.spec import read_sweep
 from ablations.planning.plan import make_plan, summary
 from ablations.recovery.failures import Failed
-from ablations.recovery.retry import Choice, halve_batches
+from ablations.recovery.retry import RetryPlan, halve_batches
 from ablations.running import execution_overrides
 from ablations.running.cell_states import with_states
 from ablations.store.artefacts import Store
@@ -209,7 +209,7 @@ print(json.dumps({
     "estimate": estimate(plan, store, seen, Site("local", 1, lambda _stage: 0))["stages"]["caption"],
     "shape": shape("caption", node.values, spec),
     "rehearsed": sorted({cell.values["generation.seed"] for cell in dry_plan(plan, spec).cells}),
-    "retry": halve_batches(store, Choice((failed,), frozenset(), 0)),
+    "retry": halve_batches(store, RetryPlan((failed,), frozenset(), 0)),
     "halved": execution_overrides.read(store, "caption", node.key),
     "evaluated only": with_states(store, [{"stages": {"evaluate": "a", "caption": "b"}}])[0]["state"],
 }))

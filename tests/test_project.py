@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
@@ -268,3 +269,21 @@ def test_the_quick_checks_are_all_tests_but_the_slow_ones(root: Path) -> None:
     assert "ruff format --check" in recipe[1]
     assert "mypy" in recipe[1]
     assert '-m "not slow"' in recipe[1]
+
+
+SHARED_NAMES = {
+    "Settings": "every loss, strategy and method has its own",
+    "Counts": "the protocol of the stages, and what the planner implements it with",
+    "Candidates": "of a sampler step, and of a selection; both are part of keys by their members' source",
+}
+"""Names of several classes -> why they stay."""
+
+
+def test_one_name_is_one_class(root: Path) -> None:
+    """A reader who meets a class again has met the same one."""
+    places: dict[str, list[str]] = {}
+    for path in (path for package in ("qsd", "ablations", "analysis") for path in (root / package).rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(root)))
+    assert {name for name, files in places.items() if len(files) > 1} == SHARED_NAMES.keys(), places

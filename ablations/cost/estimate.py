@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.cost.makespan import makespan
 from ablations.cost.model_estimate import STARTUP_S, Machine, has_gpu, modelled_bytes, modelled_seconds
 from ablations.cost.pair_counts import counted_pairs
-from ablations.cost.record_estimate import Place, estimate_from_records
+from ablations.cost.record_estimate import Destination, estimate_from_records
 from ablations.cost.timings import read_timings
 from ablations.cost.workload import Counts, work_of
 from ablations.running.processes import count_of
@@ -120,7 +120,7 @@ class Estimator:
     def _cost(self, node: StageNode, work: Work, processes: int) -> Cost:
         machine = Machine(self._site.gpus(node.stage) > 0, int(node.values["threads"]))
         alone = modelled_seconds(node.stage, node.values, work.amount, machine)
-        place = Place(self._site.on_slurm, machine.gpu if STAGES[node.stage].uses_gpu else None)
+        place = Destination(self._site.on_slurm, machine.gpu if STAGES[node.stage].uses_gpu else None)
         from_records = estimate_from_records(self._timings[node.stage], work, place, (alone - STARTUP_S) / work.amount)
         if from_records is not None:
             origin = RECORDS if from_records.same_place else ELSEWHERE

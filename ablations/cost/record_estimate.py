@@ -32,7 +32,7 @@ _HIDDEN = 0.05
 
 
 @dataclass(frozen=True)
-class Place:
+class Destination:
     """Where the work is to be done.
 
     Attributes:
@@ -75,7 +75,7 @@ class RecordEstimate:
 
 
 def estimate_from_records(
-    timings: Sequence[Timing], work: Work, place: Place, modelled_rate: float
+    timings: Sequence[Timing], work: Work, place: Destination, modelled_rate: float
 ) -> RecordEstimate | None:
     """What records say of ``work``, or None if none of them is comparable. Those of the same place come first.
 

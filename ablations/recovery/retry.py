@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Choice:
+class RetryPlan:
     """What a retry will do.
 
     Attributes:
@@ -47,14 +47,14 @@ def causes_of(cause: str | None, cells: Collection[Cell] | None) -> tuple[str, .
     return names(cause)
 
 
-def choose(plan: Plan, store: Store, causes: Collection[str], cells: Collection[Cell] | None = None) -> Choice:
+def choose(plan: Plan, store: Store, causes: Collection[str], cells: Collection[Cell] | None = None) -> RetryPlan:
     """The failed stages of some causes, and of some cells if given."""
     seen = inspect_stages(store, plan.nodes)
     all_failed = failed_stages(plan, store, seen)
     wanted = {node.key for cell in cells for node in cell.stages.values()} if cells is not None else set(plan.nodes)
     failed = tuple(each for each in all_failed if each.cause in causes and each.node.key in wanted)
     keys = _with_followers(plan, seen.states, {each.node.key for each in failed})
-    return Choice(failed, keys, len(all_failed) - len(failed))
+    return RetryPlan(failed, keys, len(all_failed) - len(failed))
 
 
 def _with_followers(plan: Plan, states: Mapping[str, str], chosen: set[str]) -> frozenset[str]:
@@ -68,7 +68,7 @@ def _with_followers(plan: Plan, states: Mapping[str, str], chosen: set[str]) -> 
     return frozenset(keys)
 
 
-def submit(plan: Plan, store: Store, choice: Choice) -> Submitted | None:
+def submit(plan: Plan, store: Store, choice: RetryPlan) -> Submitted | None:
     """Submit the retry as the sweep's last launch was; None if the stages did not fail on a cluster."""
     if not any(failed.job for failed in choice.failed):
         return None
@@ -84,7 +84,7 @@ def submit(plan: Plan, store: Store, choice: Choice) -> Submitted | None:
     return cluster.submit(plan, store, profile, launch.arguments, finish_job.run, table, only=choice.keys)
 
 
-def halve_batches(store: Store, choice: Choice) -> list[str]:
+def halve_batches(store: Store, choice: RetryPlan) -> list[str]:
     """Let the stages that ran out of memory take half as much at a time from now on; one line for each.
 
     Gradients are accumulated over as many pairs as before, so a stage's meaning and key stay what they are.

@@ -76,7 +76,7 @@ class Resources(Placement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site(Placement):
+class SiteSettings(Placement):
     """What holds for all jobs of a site."""
 
     max_array_size: int | None = execution(
@@ -94,7 +94,7 @@ class Site(Placement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile(Site):
+class Profile(SiteSettings):
     """A site, as its file says.
 
     Attributes:
@@ -146,7 +146,7 @@ def read_profile(path: Path) -> Profile:
     if "resources" not in nodes:
         raise root.error("'resources' is missing")
     declared = replace(root, value={name: item for name, item in root.value.items() if name not in _FREE})
-    site = Site(**_values("the profile", declared, Site))
+    site = SiteSettings(**_values("the profile", declared, SiteSettings))
     sections = _sections(nodes["resources"])
     placement = {field.name: getattr(site, field.name) for field in fields(Placement)}
     default = Resources(**_values("default", sections["default"], Resources, placement))

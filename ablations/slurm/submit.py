@@ -180,7 +180,7 @@ def _submit(
 
 
 @dataclass(frozen=True)
-class Choice:
+class Submission:
     """What a submission has to do, before anything is written or submitted.
 
     Attributes:
@@ -221,7 +221,7 @@ def choose(
     rehearsal: Canary | None,
     only: Container[str] | None,
     cluster: str | None,
-) -> Choice:
+) -> Submission:
     """The stages to submit; arguments as of :func:`submit`.
 
     Without a ``cluster`` nothing is asked of SLURM: no stage counts as queued, and the limits are those of the profile.
@@ -236,7 +236,7 @@ def choose(
     labels = [plan.label(left[key]) for key in diverged if key not in states]
     about_diverged = divergence.notice(typed(plan.sweep), labels) if labels else ""
     if not todo:
-        return Choice(left, states, {}, {}, [], 1, about_diverged, rehearsal, {}, {})
+        return Submission(left, states, {}, {}, [], 1, about_diverged, rehearsal, {}, {})
     dry_left, dry_states = _left_and_queued(rehearsal.plan, rehearsal.store, cluster) if rehearsal else ({}, {})
     dry_todo = _todo(dry_left, dry_states, dry_states)
     for node in (*todo.values(), *dry_todo.values()):  # before anything is written or submitted
@@ -249,12 +249,12 @@ def choose(
             f"the queue has room for {bounds.room} more of your jobs, which is not enough (see max_submit in "
             f"{profile.path}); run the same command again when some have ended"
         )
-    return Choice(
+    return Submission(
         left, states, todo, now, precomputes, bounds.array, about_diverged, rehearsal, dry_todo, _jobs(dry_states)
     )
 
 
-def fill(chosen: Choice, queue: Queue, dry: Queue | None) -> dict[str, str]:
+def fill(chosen: Submission, queue: Queue, dry: Queue | None) -> dict[str, str]:
     """Put the chosen stages into the queue, a rehearsal first; key -> job of the stages and of those queued before."""
     holds: Mapping[str, Sequence[str]] = {}
     if chosen.rehearsal and dry:

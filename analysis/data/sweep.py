@@ -61,7 +61,7 @@ class Replicate:
 
 
 @dataclass(frozen=True)
-class Primary:
+class PrimaryScores:
     """The scorer and split whose comparisons decide, the others being exploratory; ``stated``: in the sweep's file."""
 
     scorer: str
@@ -85,7 +85,7 @@ class SweepFolder:
     git_commit: str
     baseline: str
     labels: str
-    primary: Primary
+    primary: PrimaryScores
     replicates: tuple[Replicate, ...]
     looks: Looks | None = None
     tuning: Tuning | None = None
@@ -144,7 +144,7 @@ def read_sweep(folder: Path) -> SweepFolder:
             git_commit=content["git_commit"] or "unknown",
             baseline=content["baseline"],
             labels=content["labels"],
-            primary=Primary(**content["primary"]),
+            primary=PrimaryScores(**content["primary"]),
             replicates=replicates,
             looks=read_looks(content.get("looks")),
             tuning=read_tuning(content.get("tuning")),

@@ -19,7 +19,7 @@ import numpy as np
 from analysis.document.formatting import break_lines, format_diverged
 from analysis.document.sentences import split_title
 from analysis.figures.drawing import Drawing, new_figure, styled
-from analysis.statistics.factors import ABSENT, Effect, Factor, Grid, effects, grid_of
+from analysis.statistics.factors import ABSENT, Effect, Factor, FactorGrid, effects, grid_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from analysis.data.pairing import Panel
     from analysis.data.rows import Row
     from analysis.data.sweep import SweepFolder
-    from analysis.statistics.factors import Place
+    from analysis.statistics.factors import Levels
 
 AXES, HEAT = "axes", "heat"
 TABLE = "axes.csv"
@@ -66,7 +66,7 @@ class Structure:
     split: str
     scorer: str
     rows: dict[str, Row]
-    grid: Grid
+    grid: FactorGrid
     effects: tuple[Effect, ...]
     looks: bool = False
 
@@ -175,7 +175,7 @@ def heat_figure(structure: Structure) -> Drawing | None:
     return Drawing(HEAT, figure, _HEAT_CAPTION, {"font.size": 8})
 
 
-def _place(row: Row, grid: Grid) -> tuple[int, int] | None:
+def _place(row: Row, grid: FactorGrid) -> tuple[int, int] | None:
     down, across = grid.factors
     axes = json.loads(row.axes)
     levels = [_level(axes, factor) for factor in (down, across)]
@@ -268,7 +268,7 @@ def _panel_of(structure: Structure, number: int) -> _Lines | _Points | None:
 
 def _lines(structure: Structure, number: int) -> dict[str, list[tuple[float, Row]]]:
     """Setting of the other factors -> (level, row) with a difference, by level; settings of one level are no line."""
-    by_setting: dict[Place, list[tuple[float, Row]]] = {}
+    by_setting: dict[Levels, list[tuple[float, Row]]] = {}
     for place, cell in structure.grid.cells.items():
         row = structure.rows.get(cell)
         if row is not None and (row.is_baseline or row.versus_baseline is not None):

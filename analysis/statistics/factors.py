@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from analysis.data.sweep import SweepFolder
 
     Floats = NDArray[np.float64]
-    Place = tuple[str, ...]
+    Levels = tuple[str, ...]
 
 ABSENT = ""
 """The level of an axis that a cell does not have, as one under ``when``."""
@@ -67,11 +67,11 @@ class Factor:
 
 
 @dataclass(frozen=True)
-class Grid:
+class FactorGrid:
     """The grid cells of a sweep by their levels: ``cells`` maps one level of each of ``factors`` to a cell."""
 
     factors: tuple[Factor, ...]
-    cells: dict[Place, str]
+    cells: dict[Levels, str]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Effect:
     settings: int
 
 
-def grid_of(sweep: SweepFolder) -> Grid:
+def grid_of(sweep: SweepFolder) -> FactorGrid:
     """The factors of a sweep with two levels or more, and its grid cells; a diverged cell is not among them."""
     grid = [
         replicate for name in sweep.cell_names() for replicate in sweep.of_cell(name)[:1] if replicate.role == "grid"
@@ -121,7 +121,7 @@ def grid_of(sweep: SweepFolder) -> Grid:
         for number, replicate in enumerate(grid)
         if replicate.name not in diverged
     }
-    return Grid(factors, cells)
+    return FactorGrid(factors, cells)
 
 
 def _determined(signature: tuple[int, ...], others: Iterable[tuple[int, ...]]) -> bool:
@@ -135,7 +135,7 @@ def _level(axes: Mapping[str, Any], axis: str) -> str:
     return json.dumps(axes[axis], ensure_ascii=False) if axis in axes else ABSENT
 
 
-def effects(grid: Grid, panel: Panel) -> list[Effect]:
+def effects(grid: FactorGrid, panel: Panel) -> list[Effect]:
     """Main effects, then interactions, of a sweep with two factors or more; none with fewer.
 
     With a single factor, main effects would be the comparisons with the baseline, which the table holds.
@@ -149,7 +149,7 @@ def effects(grid: Grid, panel: Panel) -> list[Effect]:
     return found
 
 
-def _family(grid: Grid, panel: Panel, chosen: tuple[int, ...]) -> list[Effect]:
+def _family(grid: FactorGrid, panel: Panel, chosen: tuple[int, ...]) -> list[Effect]:
     """All effects of one factor, or of two."""
     differences: list[Floats] = []
     family: list[Effect] = []
@@ -169,15 +169,15 @@ def _family(grid: Grid, panel: Panel, chosen: tuple[int, ...]) -> list[Effect]:
     return family
 
 
-def _other_levels(factors: Sequence[Factor]) -> Iterable[Place]:
+def _other_levels(factors: Sequence[Factor]) -> Iterable[Levels]:
     """Every choice of one level that is not the baseline's from each factor."""
-    places: list[Place] = [()]
+    places: list[Levels] = [()]
     for factor in factors:
         places = [(*place, level) for place in places for level in factor.levels if level != factor.baseline]
     return places
 
 
-def _terms(grid: Grid, panel: Panel, chosen: tuple[int, ...], levels: Place) -> Iterable[list[tuple[int, str]]]:
+def _terms(grid: FactorGrid, panel: Panel, chosen: tuple[int, ...], levels: Levels) -> Iterable[list[tuple[int, str]]]:
     """For each setting of the other factors with all its cells evaluated, (sign, cell) of the sum."""
     for place in grid.cells:
         if any(place[number] != level for number, level in zip(chosen, levels, strict=True)):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from analysis.data.load import read
 from analysis.data.pairing import panels
-from analysis.data.sweep import FINISHED, Primary, Replicate, SweepFolder
+from analysis.data.sweep import FINISHED, PrimaryScores, Replicate, SweepFolder
 from analysis.statistics.differences import align
 from qsd.errors import UserError
 
@@ -80,7 +80,7 @@ def scored_panel(asked: Asked, evaluations: Mapping[str, Mapping[int, str]]) -> 
         git_commit="",
         baseline=asked.baseline,
         labels="",
-        primary=Primary(asked.scorer, asked.split, stated=True),
+        primary=PrimaryScores(asked.scorer, asked.split, stated=True),
         replicates=replicates,
     )
     results = read(asked.runs, sweep, asked.scorer)

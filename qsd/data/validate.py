@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Validation:
+class ValidationResult:
     """The result of :func:`validate`: names of refused rows by reason, in the order of the source."""
 
     rows: int = 0
@@ -63,9 +63,9 @@ class Validation:
         return "no damage" if self.pairs else "nothing to train on"
 
 
-def validate(source: PairSource, threads: int, report: Report) -> Validation:
+def validate(source: PairSource, threads: int, report: Report) -> ValidationResult:
     """Examine every row of a source; reads and decodes each image once."""
-    validation = Validation()
+    validation = ValidationResult()
     for row, result in examine_rows(source, 0, len(source), threads):
         validation.add(row, result)
         report(validation.rows, len(source), "rows")

@@ -33,7 +33,7 @@ SET_BY_BENCHMARK = (
 
 
 @dataclass(frozen=True)
-class Place:
+class BenchmarkPrompt:
     """One prompt of the benchmark: its style, its place in the style's list, its text."""
 
     style: str
@@ -49,7 +49,7 @@ class Place:
 class Pictures(Protocol):
     """One picture for every place."""
 
-    places: list[Place]
+    places: list[BenchmarkPrompt]
     meaning: dict[str, Any]
     """What they were made with, or the digest of the files."""
 
@@ -75,10 +75,12 @@ def styles_of(folder: Path) -> list[str]:
     return styles if missing else list(STYLES)
 
 
-def places_of(folder: Path) -> list[Place]:
+def places_of(folder: Path) -> list[BenchmarkPrompt]:
     """Every prompt of the benchmark in ``folder``, style by style, in the order of the files."""
     prompts = read_styles(folder, styles_of(folder))
-    return [Place(style, number, text) for style, texts in prompts.items() for number, text in enumerate(texts)]
+    return [
+        BenchmarkPrompt(style, number, text) for style, texts in prompts.items() for number, text in enumerate(texts)
+    ]
 
 
 class Generated:

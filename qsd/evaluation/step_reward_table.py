@@ -40,7 +40,7 @@ _CLEAR = 2.0
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ValueWithInterval:
     """A number with its 95 % interval; NaN where there is none."""
 
     value: float
@@ -77,16 +77,16 @@ class Summary:
     not_finite: int
     reward: float
     spread: float
-    relative_error: Estimate
+    relative_error: ValueWithInterval
     relative_noise: float
-    error: Estimate
-    bias: Estimate
-    rank: Estimate
+    error: ValueWithInterval
+    bias: ValueWithInterval
+    rank: ValueWithInterval
     pairs: int
-    order: Estimate
+    order: ValueWithInterval
     halves: float
     clear_pairs: int
-    clear: Estimate
+    clear: ValueWithInterval
 
     def row(self) -> dict[str, Any]:
         """One row of a table: intervals as ``name``, ``name_low``, ``name_high``."""
@@ -142,7 +142,7 @@ def _of(left: int, estimate: Floats, rewards: Floats) -> Summary:
     halves, _ = _order(truths(rewards[..., ::2])[0], truths(rewards[..., 1::2])[0])
     clear = paired & (np.abs(truth[:, 0] - truth[:, 1]) > _CLEAR * np.sqrt((error**2).sum(axis=1)))
 
-    def over_groups(values: Floats) -> Estimate:
+    def over_groups(values: Floats) -> ValueWithInterval:
         return _bootstrapped(_mean, values)
 
     return Summary(
@@ -196,7 +196,7 @@ def _spearman(first: Floats, second: Floats) -> Floats:
     return correlation
 
 
-def _bootstrapped(statistic: Callable[..., Floats], *values: Floats) -> Estimate:
+def _bootstrapped(statistic: Callable[..., Floats], *values: Floats) -> ValueWithInterval:
     """A statistic of G groups, [G, 2] each, with a percentile interval over groups drawn with replacement."""
     groups = len(values[0])
     drawn = np.random.default_rng(0).integers(0, groups, (RESAMPLES, groups))
@@ -206,18 +206,18 @@ def _bootstrapped(statistic: Callable[..., Floats], *values: Floats) -> Estimate
     low, high = (
         np.quantile(samples, [0.025, 0.975], method="inverted_cdf").tolist() if len(samples) else (math.nan, math.nan)
     )
-    return Estimate(float(statistic(*values)), low, high)
+    return ValueWithInterval(float(statistic(*values)), low, high)
 
 
-def _wilson(values: Floats) -> Estimate:
+def _wilson(values: Floats) -> ValueWithInterval:
     """The share of pairs, with Wilson's score interval."""
     count = len(values)
     if not count:
-        return Estimate(math.nan, math.nan, math.nan)
+        return ValueWithInterval(math.nan, math.nan, math.nan)
     share, z2 = float(values.mean()), _Z**2 / count
     centre = (share + z2 / 2) / (1 + z2)
     half = _Z / (1 + z2) * math.sqrt(share * (1 - share) / count + z2 / count / 4)
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+    return ValueWithInterval(share, max(0.0, centre - half), min(1.0, centre + half))
 
 
 # ── For people ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -272,5 +272,5 @@ def _cells(item: Summary) -> tuple[str, ...]:
     )
 
 
-def _interval(item: Estimate, form: str) -> str:
+def _interval(item: ValueWithInterval, form: str) -> str:
     return f"{item.value:{form}} [{item.low:{form}}, {item.high:{form}}]"

@@ -13,7 +13,7 @@ from qsd.data.images import decode
 from qsd.data.problems import Problems
 from qsd.errors import UserError
 from qsd.reward_training import accuracy
-from qsd.reward_training.groups import Group, Refused
+from qsd.reward_training.groups import RankedImages, Refused
 from qsd.rewards.scorer import Scorer
 
 PROTOCOLS = {
@@ -29,7 +29,7 @@ _IMAGES_IN_MEMORY = 256
 
 
 @dataclass
-class Labels:
+class ReadRanks:
     """Ranks of all groups that could be read, and what was refused."""
 
     ranks: list[list[float]] = field(default_factory=list)
@@ -98,12 +98,12 @@ class Result:
 
 def scored(
     scorer: Scorer,
-    groups: Iterable[Group | Refused],
+    groups: Iterable[RankedImages | Refused],
     batch: int,
     most_refused: float,
     what: str,
     setting: str = "--max-refused",
-) -> tuple[list[NDArray[np.float64]], Labels]:
+) -> tuple[list[NDArray[np.float64]], ReadRanks]:
     """Scores of every group's images, and the labels.
 
     Args:
@@ -117,12 +117,12 @@ def scored(
     Raises:
         UserError: no group, more refused than allowed, or a score that is no number.
     """
-    labels = Labels()
+    labels = ReadRanks()
     scores: list[NDArray[np.float64]] = []
     for chunk in _chunks(groups):
-        good = [group for group in chunk if isinstance(group, Group)]
+        good = [group for group in chunk if isinstance(group, RankedImages)]
         for group in chunk:
-            if not isinstance(group, Group):
+            if not isinstance(group, RankedImages):
                 labels.problems.add(group.reason, group.name)
         scores.extend(_scores(scorer, good, batch))
         labels.ranks.extend(group.ranks for group in good)
@@ -135,7 +135,7 @@ def scored(
 
 
 def result(
-    scorer: Scorer, scores: Sequence[NDArray[np.float64]], labels: Labels, protocol: str, threshold: float = 0.0
+    scorer: Scorer, scores: Sequence[NDArray[np.float64]], labels: ReadRanks, protocol: str, threshold: float = 0.0
 ) -> Result:
     """Accuracy by one of :data:`PROTOCOLS`; ``threshold`` is that of ``pairs`` on |p_0 - p_1|.
 
@@ -158,7 +158,7 @@ def result(
     return Result(value, sum(accuracy.ties(own) for own in scores), len(scores), over_groups)
 
 
-def best_threshold(scorer: Scorer, scores: Sequence[NDArray[np.float64]], labels: Labels) -> float:
+def best_threshold(scorer: Scorer, scores: Sequence[NDArray[np.float64]], labels: ReadRanks) -> float:
     """The threshold of ``pairs`` that is best on a validation set, of 0, 0.1, …, 1 as published; the least of equals.
 
     Raises:
@@ -168,7 +168,9 @@ def best_threshold(scorer: Scorer, scores: Sequence[NDArray[np.float64]], labels
     return max(tried, key=lambda threshold: (_pairs_accuracy(scorer, scores, labels, threshold), -threshold))
 
 
-def _pairs_accuracy(scorer: Scorer, scores: Sequence[NDArray[np.float64]], labels: Labels, threshold: float) -> float:
+def _pairs_accuracy(
+    scorer: Scorer, scores: Sequence[NDArray[np.float64]], labels: ReadRanks, threshold: float
+) -> float:
     if any(len(own) != 2 for own in scores):
         raise UserError("protocol pairs: a group has more than two images; use hps_v2 or image_reward")
     # Probabilities are of logits, and a cosine is not one yet.
@@ -178,20 +180,20 @@ def _pairs_accuracy(scorer: Scorer, scores: Sequence[NDArray[np.float64]], label
     return accuracy.tied_accuracy(1 / (1 + np.exp(-np.clip(gaps, -500, 500))), wanted, threshold)
 
 
-def _chunks(groups: Iterable[Group | Refused]) -> Iterator[list[Group | Refused]]:
+def _chunks(groups: Iterable[RankedImages | Refused]) -> Iterator[list[RankedImages | Refused]]:
     """Groups in order, about ``_IMAGES_IN_MEMORY`` images at a time."""
-    chunk: list[Group | Refused] = []
+    chunk: list[RankedImages | Refused] = []
     images = 0
     for group in groups:
         chunk.append(group)
-        images += len(group.files) if isinstance(group, Group) else 0
+        images += len(group.files) if isinstance(group, RankedImages) else 0
         if images >= _IMAGES_IN_MEMORY:
             yield chunk
             chunk, images = [], 0
     yield chunk
 
 
-def _scores(scorer: Scorer, groups: Sequence[Group], batch: int) -> list[NDArray[np.float64]]:
+def _scores(scorer: Scorer, groups: Sequence[RankedImages], batch: int) -> list[NDArray[np.float64]]:
     """The scores of each group's images."""
     files = [file for group in groups for file in group.files]
     captions = [group.caption for group in groups for _ in group.files]

@@ -29,7 +29,7 @@ _IMAGE_REWARD: dict[str, type] = {"prompt": str, "generations": list, "ranking":
 
 
 @dataclass(frozen=True)
-class Group:
+class RankedImages:
     """n ≥ 2 images of a caption with their ranks, lower is better.
 
     Attributes:
@@ -67,7 +67,7 @@ def protocol_of(path: Path) -> str:
     return "image_reward" if "generations" in first else "pairs"
 
 
-def read_groups(path: Path, reader: str | None = None, threads: int = 1) -> Iterator[Group | Refused]:
+def read_groups(path: Path, reader: str | None = None, threads: int = 1) -> Iterator[RankedImages | Refused]:
     """All groups of a data set, one at a time.
 
     Raises:
@@ -89,7 +89,7 @@ def read_groups(path: Path, reader: str | None = None, threads: int = 1) -> Iter
 
 def _group(
     name: str, caption: Any, names: list[Any], ranks: list[Any], annotations: list[Any], images: ImageFiles
-) -> Group | Refused:
+) -> RankedImages | Refused:
     if not text(caption) or not caption.strip():
         return Refused(name, "empty_caption")
     if len(names) < 2:
@@ -105,10 +105,10 @@ def _group(
     problem = next((problem for file in files if (problem := image_problem(file))), None)
     if problem:
         return Refused(name, problem)
-    return Group(name, caption, files, ranks, annotations)
+    return RankedImages(name, caption, files, ranks, annotations)
 
 
-def _pairs(path: Path, reader: str | None, threads: int) -> Iterator[Group | Refused]:
+def _pairs(path: Path, reader: str | None, threads: int) -> Iterator[RankedImages | Refused]:
     _, source = open_path(path, reader)
     for row, pair, tie in examined_rows(source, ties=True, threads=threads):
         if not isinstance(pair, PreferencePair):
@@ -116,4 +116,4 @@ def _pairs(path: Path, reader: str | None, threads: int) -> Iterator[Group | Ref
             continue
         assert row.winner is not None
         assert row.loser is not None
-        yield Group(row.name, pair.caption, [row.winner, row.loser], [1.0, 1.0 if tie else 2.0])
+        yield RankedImages(row.name, pair.caption, [row.winner, row.loser], [1.0, 1.0 if tie else 2.0])

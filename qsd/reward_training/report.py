@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qsd.reward_training.evaluate import PROTOCOLS, Labels, Result
+from qsd.reward_training.evaluate import PROTOCOLS, ReadRanks, Result
 
 _TESTED = {
     "accuracy": "the trained reward model",
@@ -31,7 +31,7 @@ def summary_lines(summary: Mapping[str, Any]) -> Iterator[str]:
                 yield f"  {test[name]:7.2%}  {words}"
 
 
-def accuracy_lines(results: Mapping[str, Result], labels: Labels, protocol: str) -> Iterator[str]:
+def accuracy_lines(results: Mapping[str, Result], labels: ReadRanks, protocol: str) -> Iterator[str]:
     """A table of reward models, and what the data set itself allows.
 
     ``labels`` are those of the data set, the same for every reward model.

@@ -24,7 +24,7 @@ from qsd.errors import UserError
 from qsd.files import atomic_folder, write_json
 from qsd.reward_training import choices as choosing
 from qsd.reward_training.choices import ChoicePixels
-from qsd.reward_training.evaluate import Labels, result, scored
+from qsd.reward_training.evaluate import ReadRanks, result, scored
 from qsd.reward_training.families import REGISTRY as FAMILIES
 from qsd.reward_training.groups import read_groups
 from qsd.reward_training.losses import REGISTRY as LOSSES
@@ -119,7 +119,7 @@ def tested(config: RewardTrainingConfig, scorer: Scorer) -> dict[str, float]:
     """Test accuracy of ``scorer`` by HPS v2's protocol, beside what the annotators, the ceiling and chance reach."""
     path = config.test.path or ""
 
-    def accuracy_of(one: Scorer) -> tuple[float, Labels]:
+    def accuracy_of(one: Scorer) -> tuple[float, ReadRanks]:
         bound = config.choices.max_rejected_fraction
         scores, labels = scored(one, read_groups(Path(path)), _BATCH, bound, path, "choices.max_rejected_fraction")
         return result(one, scores, labels, "hps_v2").accuracy, labels

@@ -14,7 +14,7 @@ from qsd.rewards.scorers import ENSEMBLE, REGISTRY
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedRewardModel:
     """One line of ``qsd rewards``.
 
     Without weights the revision is None, and so is a size that depends on them; a size of 0 means that images are not
@@ -29,13 +29,13 @@ class Listed:
     revision: str | None
 
 
-def listing(weights: Path) -> list[Listed]:
+def listing(weights: Path) -> list[ListedRewardModel]:
     """Every reward model, looked for below ``weights``; loads no model."""
     lines = []
     for name in REGISTRY.names():
         spec = REGISTRY.get(name)
         if name == ENSEMBLE:
-            lines.append(Listed(name, spec.unit, spec.selects, spec.is_judge, None, "of reward.members"))
+            lines.append(ListedRewardModel(name, spec.unit, spec.selects, spec.is_judge, None, "of reward.members"))
             continue
         size, unit = (spec.preprocess.size if spec.preprocess else None), spec.unit
         try:
@@ -43,7 +43,7 @@ def listing(weights: Path) -> list[Listed]:
             size, unit = preprocess_of(name, str(weights)).size, unit_of(name, str(weights))
         except UserError:
             found = None
-        lines.append(Listed(name, unit, spec.selects, spec.is_judge, size, found))
+        lines.append(ListedRewardModel(name, unit, spec.selects, spec.is_judge, size, found))
     return lines
 
 

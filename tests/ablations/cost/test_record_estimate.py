@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ablations.cost.record_estimate import Place, RecordEstimate, estimate_from_records
+from ablations.cost.record_estimate import Destination, RecordEstimate, estimate_from_records
 from ablations.cost.timings import Timing
 from qsd.stages.stage_spec import Work
 
-HERE = Place(on_slurm=False, on_gpu=False)
+HERE = Destination(on_slurm=False, on_gpu=False)
 DEMO = 20_000
 
 
@@ -21,7 +21,7 @@ def records(*points: tuple[float, float], starts: int = 1, on_gpu: bool = False)
     return [Timing(seconds, 100, pairs(amount), False, on_gpu, starts) for amount, seconds in points]
 
 
-def judged(timings: list[Timing], amount: float = DEMO, rate: float = 0.0, place: Place = HERE) -> RecordEstimate:
+def judged(timings: list[Timing], amount: float = DEMO, rate: float = 0.0, place: Destination = HERE) -> RecordEstimate:
     found = estimate_from_records(timings, pairs(amount), place, rate)
     assert found is not None
     return found
@@ -90,10 +90,10 @@ def test_every_start_of_a_record_is_counted() -> None:
 
 def test_records_of_a_cpu_do_not_count_for_a_gpu_nor_the_other_way_round() -> None:
     cpu, gpu = records((100, 500.0)), records((100, 20.0), on_gpu=True)
-    on_gpu = Place(on_slurm=True, on_gpu=True)
+    on_gpu = Destination(on_slurm=True, on_gpu=True)
     assert estimate_from_records(cpu, pairs(100), on_gpu, 1.0) is None
     assert estimate_from_records(gpu, pairs(100), HERE, 1.0) is None
     found = judged(cpu + gpu, 100, 1.0, on_gpu)
     assert (found.seconds(100), found.records, found.same_place) == (pytest.approx(20), 1, False)
-    indifferent = judged(cpu, 100, 1.0, Place(on_slurm=True, on_gpu=None))
+    indifferent = judged(cpu, 100, 1.0, Destination(on_slurm=True, on_gpu=None))
     assert indifferent.seconds(100) == pytest.approx(500), "a stage that uses no GPU anywhere"

@@ -17,7 +17,7 @@ from ablations.files import read_json, write_json
 from ablations.planning.plan import Plan
 from ablations.recovery.cancel import cancel
 from ablations.recovery.causes import names
-from ablations.recovery.retry import Choice, choose, halve_batches
+from ablations.recovery.retry import RetryPlan, choose, halve_batches
 from ablations.running import execution_overrides
 from ablations.running.display import Lines
 from ablations.running.local import run
@@ -88,7 +88,7 @@ def test_everything_of_a_stage_that_takes_memory_is_halved(root: Path, store: St
     }
     values = override(load_flat(root / "experiments" / "emoji.yaml"), settings)
     node = SimpleNamespace(stage="train", key="0" * 32, values=values)
-    choice = cast(Choice, SimpleNamespace(failed=[SimpleNamespace(node=node, cause="cuda-oom")]))
+    choice = cast(RetryPlan, SimpleNamespace(failed=[SimpleNamespace(node=node, cause="cuda-oom")]))
     (line,) = halve_batches(store, choice)
     assert line == "train 000000000000: training.micro_batch 2 -> 1, method.sampling_batch 32 -> 16"
     halved = {"training.micro_batch": 1, "method.sampling_batch": 16}

@@ -16,8 +16,8 @@ from qsd.data.annotators import agreement
 from qsd.data.problems import Problems
 from qsd.errors import UserError
 from qsd.reward_training import accuracy
-from qsd.reward_training.evaluate import Labels, best_threshold, result, scored
-from qsd.reward_training.groups import Group, Refused, protocol_of, read_groups
+from qsd.reward_training.evaluate import ReadRanks, best_threshold, result, scored
+from qsd.reward_training.groups import RankedImages, Refused, protocol_of, read_groups
 from qsd.reward_training.report import accuracy_lines
 from tests.qsd import tiny_choices, tiny_lists
 from tests.qsd.tiny_world import picture, write_rewards
@@ -45,7 +45,7 @@ def test_image_reward_accuracy_by_hand() -> None:
 
 
 def test_image_reward_accuracy_is_over_pairs_and_hps_table_over_groups() -> None:
-    labels = Labels([[1, 2], [1, 2, 3], [1, 1]], [[], [], []], Problems())
+    labels = ReadRanks([[1, 2], [1, 2, 3], [1, 1]], [[], [], []], Problems())
     scores = [np.array([0.0, 1.0]), np.array([2.0, 1.0, 0.0]), np.array([0.0, 1.0])]
     found = result(Fixed({}), scores, labels, "image_reward")  # type: ignore[arg-type]
     assert found.accuracy == pytest.approx(3 / 4), "three of four pairs, all groups together"
@@ -122,9 +122,9 @@ class Fixed:
 
 def test_groups_are_averaged_and_refused_ones_counted(tmp_path: Path) -> None:
     groups = [
-        Group("a", "a", [picture(0), picture(1)], [1, 2]),
+        RankedImages("a", "a", [picture(0), picture(1)], [1, 2]),
         Refused("b", "missing_image"),
-        Group("c", "c", [picture(2), picture(3), picture(4)], [1, 2, 2], [[1, 2, 3], [2, 3, 1]]),
+        RankedImages("c", "c", [picture(2), picture(3), picture(4)], [1, 2, 2], [[1, 2, 3], [2, 3, 1]]),
     ]
     fixed = Fixed({"a": [1, 0], "c": [0, 1, 1]})
     scores, labels = scored(fixed, iter(groups), 2, 0.5, "some groups")  # type: ignore[arg-type]
@@ -137,14 +137,14 @@ def test_groups_are_averaged_and_refused_ones_counted(tmp_path: Path) -> None:
 
 
 def test_pairs_with_ties_by_probability() -> None:
-    labels = Labels([[1, 2], [1, 1], [2, 1]], [[], [], []], Problems())
+    labels = ReadRanks([[1, 2], [1, 1], [2, 1]], [[], [], []], Problems())
     scores = [np.array([1.0, 0.0]), np.array([0.0, 0.01]), np.array([0.0, 1.0])]
     fixed = Fixed({})
     assert result(fixed, scores, labels, "pairs").accuracy == pytest.approx(2.5 / 3)  # type: ignore[arg-type]
     assert result(fixed, scores, labels, "pairs", 0.1).accuracy == 1.0  # type: ignore[arg-type]
     assert best_threshold(fixed, scores, labels) == 0.1  # type: ignore[arg-type]
     with pytest.raises(UserError, match="more than two images"):
-        result(fixed, [np.zeros(3)], Labels([[1, 2, 3]], [[]], Problems()), "pairs")  # type: ignore[arg-type]
+        result(fixed, [np.zeros(3)], ReadRanks([[1, 2, 3]], [[]], Problems()), "pairs")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_damaged_groups_are_named(tmp_path: Path, change: dict, reason: str) -> 
     items = json.loads(path.read_text())
     path.write_text(json.dumps([items[0], {**items[1], **change}]))
     good, bad = read_groups(path)
-    assert isinstance(good, Group)
+    assert isinstance(good, RankedImages)
     assert len(good.annotations) == 3
     assert bad == Refused("item-1", reason)
 
@@ -185,7 +185,7 @@ def test_layouts_and_their_protocols(tmp_path: Path) -> None:
     }
     for protocol, path in written.items():
         assert protocol_of(path) == protocol
-        groups = [group for group in read_groups(path) if isinstance(group, Group)]
+        groups = [group for group in read_groups(path) if isinstance(group, RankedImages)]
         assert [group.caption for group in groups] == [pair.caption for pair in pairs]
         for group, pair in zip(groups, pairs, strict=True):
             assert group.files[int(np.argmin(group.ranks))] == pair.winner
@@ -197,13 +197,13 @@ def test_ties_among_pairs_are_read_with_their_images(tmp_path: Path) -> None:
     items[1]["human_preference"] = [0.5, 0.5]
     path.write_text(json.dumps(items))
     groups = list(read_groups(path))
-    assert [group.ranks for group in groups if isinstance(group, Group)] == [[1, 2], [1, 1], [1, 2]]
+    assert [group.ranks for group in groups if isinstance(group, RankedImages)] == [[1, 2], [1, 1], [1, 2]]
 
 
 def test_the_published_list_of_hpd_v2_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Keys and types as published: places from 0 under ``annotation``, hashes as signed integers, a permutation."""
     path = tiny_lists.hpd_published(tmp_path)
-    first, second = (group for group in read_groups(path) if isinstance(group, Group))
+    first, second = (group for group in read_groups(path) if isinstance(group, RankedImages))
     assert first.annotations == [[0, 1, 2, 3], [0, 1, 2, 3], [2, 1, 3, 0]]
     assert (first.ranks, second.ranks) == ([0, 1, 3, 2], [2, 3, 1, 0])
     weights = write_rewards(tmp_path / "rewards")
