@@ -19,9 +19,11 @@ from ablations.planning.unused_fields import check_used
 from qsd.config.check import schema_fields
 from qsd.config.digest import HUB, hub_note, may_change
 from qsd.config.extends import chain
+from qsd.config.field_places import with_place
 from qsd.config.fields import Kind
 from qsd.config.find import find_experiment
 from qsd.config.load import load_flat, override
+from qsd.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ablations.grid.spec import Sweep
     from ablations.planning.look_progress import Progress
     from ablations.planning.trials import TuningProgress
+    from qsd.config.load import Flat
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ def make_plan(sweep: Sweep, table: StageTable, experiment: str | None = None) ->
     gc.disable()
     try:
         primary = resolve(sweep.primary, [ChainMap(fields_of(point), flat) for point in points(sweep)])
-        name, grid = variant(path.stem, settings), expand(sweep, flat, table)
+        name, grid = variant(path.stem, settings), _expanded(sweep, flat, table, path)
         files = tuple(file for file, _ in reversed(chain(path)))
         plan = Plan(sweep, name, grid, tuple(table.STAGES), primary, settings=settings, files=files)
         if sweep.tune is None:
@@ -217,6 +220,15 @@ def make_plan(sweep: Sweep, table: StageTable, experiment: str | None = None) ->
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _expanded(sweep: Sweep, flat: Flat, table: StageTable, experiment: Path) -> Grid:
+    """:func:`expand`, whose errors about the experiment name its file and line."""
+    try:
+        return expand(sweep, flat, table)
+    except UserError as error:
+        elsewhere = {*sweep.fixed, *sweep.varies, *(name for control in sweep.controls for name in control)}
+        raise with_place(error, experiment, elsewhere) from None
 
 
 def summary(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from qsd.config.assignments import assignments
 from qsd.config.check import schema_fields
 from qsd.config.digest import canonical_json, hub_note, may_change
+from qsd.config.field_places import with_place
 from qsd.config.fields import Kind
 from qsd.config.find import find_experiment
 from qsd.config.load import build, load_flat, override
@@ -49,8 +50,8 @@ def run_stage(
     Raises:
         UserError: a wrong setting, a missing or surplus input, or an output that holds something else.
     """
-    given = assignments(settings)
-    flat = override(load_flat(find_experiment(str(experiment))), given)
+    path, given = find_experiment(str(experiment)), assignments(settings)
+    flat = override(load_flat(path), given)
     for name, instead in STAGES[stage].unused(flat).items():
         if name in given:
             raise UserError(f"--set {name}: stage {stage} does not use it here ({instead}); leave it out")
@@ -58,7 +59,11 @@ def run_stage(
     for name in STAGES[stage].reads(flat):
         if schema_fields()[name].kind is Kind.LOCATION and may_change(str(flat[name])):
             print(f"note: {hub_note(name, flat[name])}", file=sys.stderr, flush=True)
-    meaning = {"meaning": stage_meaning(stage, flat), "inputs": {name: str(path) for name, path in folders.items()}}
+    try:
+        own = stage_meaning(stage, flat)
+    except UserError as error:
+        raise with_place(error, path, given) from None
+    meaning = {"meaning": own, "inputs": {name: str(path) for name, path in folders.items()}}
     if launched() > 1 and STAGES[stage].processes is None:
         several = " and ".join(name for name, spec in STAGES.items() if spec.processes is not None)
         raise UserError(f"stage {stage} runs in one process; only {several} can be started by torchrun")

@@ -236,6 +236,42 @@ def test_a_mistake_in_the_prompts_stops_the_plan_and_the_doctor(
     )
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "world/prompts",
+            "world/prompt",
+            "5:23: evaluation.prompts: world/prompt.csv: no such file or folder (did you",
+        ),
+        (
+            "world/scorers",
+            "world/scorer",
+            "3:38: world/scorer/clip_emoji: no weights of reward model 'clip_emoji'; set",
+        ),
+        ("prompts.csv,", "prompts.csv, splits: [sen],", "5:50: world/prompts.csv: no prompt of split 'sen' (did you"),
+    ],
+    ids=["prompts", "weights", "split"],
+)
+def test_what_an_experiment_names_and_is_not_there_is_an_error_with_its_line(
+    assets: Path, capsys: pytest.CaptureFixture[str], before: str, after: str, message: str
+) -> None:
+    path = assets / "experiments" / "tiny.yaml"
+    path.write_text(path.read_text().replace(before, after))
+    (assets / "experiments" / "child.yaml").write_text("extends: tiny\nlora.rank: 4\n")
+    for options in ((), ("--experiment", "child")):
+        assert ablate("plan", "good", *options) == 2
+        assert capsys.readouterr().err.startswith(f"error: experiments/tiny.yaml:{message}")
+
+
+def test_the_line_of_a_value_that_the_sweep_replaces_is_not_named(
+    assets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (assets / "sweeps" / "good.yaml").write_text(SWEEP + "overrides: {evaluation.prompts: world/none.csv}\n")
+    assert ablate("plan", "good") == 2
+    assert capsys.readouterr().err.startswith("error: evaluation.prompts: world/none.csv: no such file or folder")
+
+
 def test_the_prompts_are_read_once_for_all_cells(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     whole = prompts_module.read_splits
