@@ -32,11 +32,13 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
-def suggest_field(dotted: str, known: Iterable[str]) -> str:
-    """Like ``suggest`` for dotted names: first those in other sections whose last part is the same."""
+def suggest_field(dotted: str, known: Iterable[str], sections: Iterable[str] = ()) -> str:
+    """Like ``suggest`` for dotted names: first those in other sections whose last part is the same, then sections."""
     names = list(known)
     same = [name for name in names if name.rpartition(".")[2] == dotted.rpartition(".")[2]]
-    return (suggest(dotted, same) or f" (did you mean '{same[0]}'?)") if same else suggest(dotted, names)
+    if same:
+        return suggest(dotted, same) or f" (did you mean '{same[0]}'?)"
+    return suggest(dotted, [*names, *sections])
 
 
 class BrokenMemberError(UserError):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.cost.pair_counts import UNKNOWN_PAIRS, count_pairs, pairs_by_size, true_pairs, true_selected
 from qsd.config.check import schema_fields
+from qsd.config.near_paths import suggest_path
 from qsd.data.prompts import read_splits
 from qsd.errors import UserError
 from qsd.selection.strategies import REGISTRY as STRATEGIES
@@ -69,8 +70,9 @@ class Counts:
             how = f"data.path: {reason}; planned with {{:,}} pairs, a guess from its size"
         except OSError:
             count = UNKNOWN_PAIRS
+            near = suggest_path(Path(path)).replace("{", "{{").replace("}", "}}")
             how = (
-                f"data.path: there is nothing at {path} yet; planned with an assumed {{:,}} pairs, "
+                f"data.path: there is nothing at {path} yet{near}; planned with an assumed {{:,}} pairs, "
                 "and no stage that needs them counts as done"
             )
         self.remarks[path] = how.format(count if most is None else min(most, count))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsd.config.digest import is_hub_name
+from qsd.config.near_paths import suggest_path
 from qsd.errors import UserError
 from qsd.stages import spec
 
@@ -68,8 +69,8 @@ class AbsentTable:
     def remarks(self) -> list[str]:
         """What is assumed about missing models, one line each; the estimate says what is assumed about data."""
         return [
-            f"{name}: there is nothing at {path} yet; planned with the size of a usual model of this resolution, "
-            "and no stage that reads it counts as done"
+            f"{name}: there is nothing at {path} yet{suggest_path(Path(path))}; planned with the size of a usual model "
+            "of this resolution, and no stage that reads it counts as done"
             for name, path in sorted(self.absent)
             if name == MODEL
         ]

@@ -43,7 +43,7 @@ def unknown_key(dotted: str, schema: type = ExperimentConfig) -> str:
         example = next(name for name in fields if name.startswith(f"{dotted}."))
         return f"'{dotted}' is a section; name one of its fields, such as '{example}'"
     broken = f"; its file may be one that cannot be read: {'; '.join(BROKEN)}" if BROKEN else ""
-    return f"unknown key '{dotted}'{suggest_field(dotted, fields)}{broken}"
+    return f"unknown key '{dotted}'{suggest_field(dotted, fields, sections_of(schema))}{broken}"
 
 
 def problem(info: FieldInfo, value: Any) -> str | None:
@@ -90,7 +90,7 @@ def _list_problem(info: FieldInfo, inner: type, value: Any) -> str | None:
 def _scalar_problem(info: FieldInfo, allowed: type, value: Any) -> str | None:
     wrong_type = f"{info.name} must be {_TYPE_NAMES[allowed]}, not {_shown(value)}"
     if allowed is str and isinstance(value, bool | int | float):
-        wrong_type += "; put it in quotes"
+        wrong_type += f"; known: {', '.join(info.choices)}" if info.choices else "; put it in quotes"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
         return f"{info.name} is a number of {len(_shown(value))} digits; that is too large"
     if isinstance(value, bool) != (allowed is bool):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qsd.config.file_digest import file_digest
+from qsd.config.near_paths import suggest_path
 from qsd.config.once_per_process import OncePerProcess
 from qsd.errors import UserError
 
@@ -41,7 +42,7 @@ def digest(path: Path) -> str:
     if path.is_file():
         return file_digest(path)
     if not path.is_dir():
-        raise UserError(f"{path}: no such file or folder")
+        raise UserError(f"{path}: no such file or folder{suggest_path(path)}")
     total = hashlib.sha256()
     for file in sorted(path.rglob("*")):
         relative = file.relative_to(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qsd.config.near_paths import suggest_path
 from qsd.errors import UserError
 from qsd.registry import suggest
 from qsd.regular_files import check_regular
@@ -38,9 +39,13 @@ def find_file(name: str, folder: Path, kind: str, fits: Callable[[Path], bool] |
     if path.is_file():
         return path
     known = sorted(file.stem for file in folder.glob("*.yaml") if fits is None or fits(file))
-    raise UserError(
-        f"unknown {kind} {name!r}: there is no {path}{suggest(name, known)}; known: {', '.join(known) or 'none'}"
-    )
+    near = suggest(name, known) or suggest_path(path)
+    if not folder.is_dir():
+        here = f"{Path.cwd()} has no folder {folder}/"
+        remedy = f"{here}: run this in the project's folder, or in one made by 'ablate init'"
+    else:
+        remedy = f"known: {', '.join(known) or 'none'}"
+    raise UserError(f"unknown {kind} {name!r}: there is no {path}{near}; {remedy}")
 
 
 def find_experiment(name: str) -> Path:

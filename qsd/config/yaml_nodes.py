@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from qsd.config.near_paths import suggest_path
 from qsd.errors import UserError
-from qsd.registry import suggest
 from qsd.regular_files import read_regular
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ def load(path: Path, shown_as: str | None = None) -> Node:
     try:
         raw = read_regular(path)
     except FileNotFoundError:
-        known = sorted(str(other) for other in path.parent.glob("*.yaml"))
-        raise UserError(f"{shown}: no such file{suggest(str(path), known)}") from None
+        raise UserError(f"{shown}: no such file{suggest_path(path)}") from None
     except OSError as error:
         raise UserError(f"{shown}: cannot be read ({error.strerror})") from error
     if len(raw) > MAX_BYTES:
@@ -128,16 +127,7 @@ def parse(text: str, shown: str) -> Node:
                 raise UserError(f"{place}: anchors and aliases are not used here; write the value out")
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{shown}:{mark.line + 1}:{mark.column + 1}" if mark else shown
-        problem = error.problem or "not valid YAML"
-        if "'\\t'" in problem:
-            problem = "a tab; indent with spaces"
-        if problem.startswith("mapping values are not allowed"):
-            name = text.splitlines()[mark.line].partition(":")[0].strip() if mark else ""
-            problem = f"{problem}: a colon inside of text; put the {name or 'text'} in quotes"
-        hidden = _hidden_in(text, shown, mark.line if mark else 0)
-        raise hidden or UserError(f"{where}: {problem}") from error
+        raise _parser_error(error, text, shown) from error
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise UserError(f"{shown}:{line}:1: a character that YAML does not allow (#x{error.character:04x})") from error
@@ -149,6 +139,23 @@ def parse(text: str, shown: str) -> Node:
     if not isinstance(node.value, dict):
         raise node.error("the top level must be a mapping of keys to values")
     return node
+
+
+def _parser_error(error: yaml.MarkedYAMLError, text: str, shown: str) -> UserError:
+    """What the parser found, in words that name the remedy where the mistake is a common one."""
+    mark = error.problem_mark or error.context_mark
+    problem = error.problem or "not valid YAML"
+    if "'\\t'" in problem:
+        problem = "a tab; indent with spaces"
+    if problem.startswith("mapping values are not allowed"):
+        name = text.splitlines()[mark.line].partition(":")[0].strip() if mark else ""
+        problem = f"{problem}: a colon inside of text; put the {name or 'text'} in quotes"
+    if problem.startswith("could not find expected ':'") and error.context_mark:
+        mark = error.context_mark  # of the key: the parser notices only further down that its colon is missing
+        key = text.splitlines()[mark.line][mark.column :].strip()
+        problem = f"{key!r:.40} has no colon; write 'name: value'"
+    where = f"{shown}:{mark.line + 1}:{mark.column + 1}" if mark else shown
+    return _hidden_in(text, shown, mark.line if mark else 0) or UserError(f"{where}: {problem}")
 
 
 def _convert(node: yaml.Node, shown: str, depth: int) -> Node:

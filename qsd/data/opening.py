@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qsd.config.near_paths import suggest_path
 from qsd.data.readers import REGISTRY
 from qsd.errors import UserError
 from qsd.regular_files import check_regular
@@ -76,6 +77,8 @@ def open_path(path: Path, reader: str | None = None, accept_missing_shards: bool
 
 def _recognised(path: Path) -> str:
     if not path.exists():
+        if path.parent.exists():
+            raise UserError(f"{path}: no such file or folder{suggest_path(path)}")
         # The path may be a name on the hub: Pick-a-Pic's reader detects that and explains what to do.
         return "pickapic"
     names = [name for name in REGISTRY.names() if REGISTRY.get(name).recognises(path)]

@@ -108,6 +108,8 @@ def test_a_plan_before_the_download(assets: Path, capsys: pytest.CaptureFixture[
     (line,) = found["estimate"]["assumed"]
     assert line.startswith("data.path: there is nothing at world/pairs yet; planned with an assumed 100,000 pairs, and")
     assert line.endswith("no stage that needs them counts as done")
+    (assets / "world" / "pair").touch()
+    assert "world/pairs yet (did you mean 'world/pair'?); planned" in planned(capsys)["estimate"]["assumed"][0]
     for before, now in zip(keys, found["list"], strict=True):
         same = {stage for stage in before["stages"] if before["stages"][stage] == now["stages"][stage]}
         assert same == ({"generate", "evaluate"} if before["role"] == "base" else set())
@@ -153,7 +155,7 @@ def test_what_makes_a_plan_impossible_is_named_with_what_is_absent(
     (assets / "world" / "prompts.csv").unlink()
     assert ablate("plan", "good") == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: evaluation.prompts: world/prompts.csv: no such file or folder")
+    assert message.startswith("error: experiments/tiny.yaml:5:23: evaluation.prompts: world/prompts.csv: no such file")
     assert "data.path: world/pairs: no such file or folder" in message
 
 

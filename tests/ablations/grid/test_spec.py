@@ -115,6 +115,20 @@ def test_unknown_sweep_names_a_near_one(world: Path, capsys: pytest.CaptureFixtu
     assert "unknown sweep 'goood': there is no sweeps/goood.yaml (did you mean 'good'?)" in capsys.readouterr().err
 
 
+def test_a_folder_without_sweeps_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ablate("plan", "good") == 2
+    expected = f"there is no sweeps/good.yaml; {tmp_path} has no folder sweeps/: run this in the project's folder"
+    assert expected in capsys.readouterr().err
+
+
+def test_a_path_names_a_near_one(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ablate("plan", "sweeps/good.yml") == 2
+    assert "there is no sweeps/good.yml (did you mean 'sweeps/good.yaml'?)" in capsys.readouterr().err
+
+
 def test_unknown_cluster_and_seeds(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ablate("run", "good", "--cluster", "mars") == 2
     assert "unknown cluster 'mars'" in capsys.readouterr().err

@@ -57,6 +57,7 @@ def experiment_text(values: dict[str, Any]) -> str:
             "b: 1\nquestion: does x: y?",
             "e.yaml:2:17: mapping values are not allowed here: a colon inside of text; put the q",
         ),
+        ("b: 1\naxes\n  x: [1]", "e.yaml:2:1: 'axes' has no colon; write 'name: value'"),
         ("a: " + "[" * 100_000, "e.yaml:1:24: nested deeper than 20 levels"),
         ("- " * 20_000 + "a", "e.yaml:1:43: nested deeper than 20 levels"),
         ('a: !!int ""', "e.yaml:1:4: '' is not a readable value"),
@@ -112,6 +113,11 @@ def test_any_text_parses_or_is_a_user_error(text: str) -> None:
     [
         ("lora.rnk: 3", "e.yaml:10:1: unknown key 'lora.rnk' (did you mean 'lora.rank'?)"),
         ("lora: {rank: 0}", "e.yaml:10:14: lora.rank must be at least 1 and at most 1024, not 0"),
+        ("trainig: {steps: 3}", "e.yaml:10:1: unknown key 'trainig' (did you mean 'training'?)"),
+        (
+            "tracking.wandb: off",
+            "e.yaml:10:17: tracking.wandb must be text, not False; known: offline, online, disabled",
+        ),
         ("lora: 3", "e.yaml:10:7: 'lora' is a section"),
         ("lora.rank: true", "e.yaml:10:12: lora.rank must be a whole number, not True"),
         ("lora.rank: 2.5", "e.yaml:10:12: lora.rank must be a whole number, not 2.5"),
