@@ -30,7 +30,7 @@ def experiment(
 ) -> None:
     """Write an experiment with every field and comments, filled in from the data, the model and the reward models."""
     from ablations.scaffold import experiment as writing
-    from ablations.scaffold.findings import find
+    from ablations.scaffold.findings import ABSENT, find
     from qsd.config.find import EXPERIMENTS, is_name
     from qsd.config.load import load_flat
     from qsd.files import write_bytes
@@ -42,6 +42,9 @@ def experiment(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, writing.text(path.stem, found).encode())
     print(f"wrote {path}")
+    for field, remark in found.remarks.items():
+        if remark.startswith(ABSENT):
+            print(f"  note: {field}: {found.values[field]}: {remark}")
     for field, what in found.missing.items():
         print(f"  missing: {field}: {what}")
     if not found.missing:

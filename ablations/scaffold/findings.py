@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qsd.config.near_paths import suggest_path
 from qsd.errors import UserError
 
+ABSENT = "nothing is there yet"
+"""How the remark about a path begins that leads to nothing."""
 _JUDGES = 4
 """Reward models that evaluate, if so many are there."""
 
@@ -48,8 +51,9 @@ def find(data: str, model: str, weights: str | None, prompts: str | None, reader
         found.missing["evaluation.prompts"] = "a CSV with the columns prompt_id, caption, split"
     else:
         found.values["evaluation.prompts"] = prompts
-        if not Path(prompts).expanduser().exists():
-            found.remarks["evaluation.prompts"] = "nothing is there yet"
+        path = Path(prompts).expanduser()
+        if not path.exists():
+            found.remarks["evaluation.prompts"] = f"{ABSENT}{suggest_path(path)}"
     return found
 
 
@@ -57,7 +61,7 @@ def _of_data(found: Findings, path: Path, reader: str | None) -> None:
     from qsd.data.opening import open_path
 
     if not path.exists():
-        found.remarks["data.path"] = "nothing is there yet; docs/data.md says how to get data"
+        found.remarks["data.path"] = f"{ABSENT}{suggest_path(path)}; docs/data.md says how to get data"
         if reader is None:
             found.missing["data.reader"] = "the layout of the data; docs/data.md shows them"
         else:
@@ -70,13 +74,15 @@ def _of_data(found: Findings, path: Path, reader: str | None) -> None:
 
 
 def _of_model(found: Findings, model: str) -> None:
+    from qsd.config.digest import is_hub_name
     from qsd.models.families import family_in, read_index
     from qsd.models.folder_checks import downloaded, read_object
 
     local = Path(model).expanduser()
-    folder = local if local.is_dir() else downloaded(model)
+    on_hub = is_hub_name(model)
+    folder = local if local.is_dir() else downloaded(model) if on_hub else None
     if folder is None:
-        found.remarks["model.path"] = "not on this machine"
+        found.remarks["model.path"] = "not on this machine" if on_hub else f"{ABSENT}{suggest_path(local)}"
         found.missing["model.resolution"] = "pixels per side that the model was trained with, such as 512 or 1024"
         return
     try:

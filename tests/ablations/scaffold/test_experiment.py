@@ -75,6 +75,21 @@ def test_what_is_missing_is_named_once_in_the_file_and_once_on_the_screen(
     assert Path("experiments/mine.yaml").read_text() == written
 
 
+def test_a_path_with_nothing_there_is_named_with_a_near_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("world/assets/model", "experiments"):
+        Path(name).mkdir(parents=True)
+    Path("prompts.csv").touch()
+    options = ("--data", "pairs.csv", "--model", "world/asset/model", "--prompts", "prompt.csv")
+    assert ablate("new", "experiment", "mine", *options) == 0
+    shown = capsys.readouterr().out
+    assert "  note: data.path: pairs.csv: nothing is there yet" in shown
+    assert "  note: model.path: world/asset/model: nothing is there yet (did you mean 'world/assets'?)" in shown
+    assert "  note: evaluation.prompts: prompt.csv: nothing is there yet (did you mean 'prompts.csv'?)" in shown
+
+
 def test_data_in_no_known_layout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
