@@ -41,19 +41,14 @@ def find(data: str, model: str, weights: str | None, prompts: str | None, reader
         reader: layout of the data, if it is not to be recognised.
 
     Raises:
-        UserError: the data is there, but in no known layout or in several; or the model is no diffusers folder.
+        UserError: the data is there, but in no known layout or in several; the model is no diffusers folder;
+            or the prompts are damaged.
     """
     found = Findings({"data.path": data, "model.path": model})
     _of_data(found, Path(data).expanduser(), reader)
     _of_model(found, model)
     _of_rewards(found, weights)
-    if prompts is None:
-        found.missing["evaluation.prompts"] = "a CSV with the columns prompt_id, caption, split"
-    else:
-        found.values["evaluation.prompts"] = prompts
-        path = Path(prompts).expanduser()
-        if not path.exists():
-            found.remarks["evaluation.prompts"] = f"{ABSENT}{suggest_path(path)}"
+    _of_prompts(found, prompts)
     return found
 
 
@@ -102,6 +97,33 @@ def _of_model(found: Findings, model: str) -> None:
         found.missing["model.resolution"] = "pixels per side; the model does not state it"
     found.values["lora.targets"] = list(family.lora_targets)
     found.remarks["lora.targets"] = f"usual for {family.pipeline}"
+
+
+def _of_prompts(found: Findings, prompts: str | None) -> None:
+    from qsd.config.load import defaults
+    from qsd.data.prompts import read_splits
+
+    if prompts is None:
+        found.missing["evaluation.prompts"] = "a CSV with the columns prompt_id, caption, split"
+        return
+    found.values["evaluation.prompts"] = prompts
+    path = Path(prompts).expanduser()
+    if not path.exists():
+        found.remarks["evaluation.prompts"] = f"{ABSENT}{suggest_path(path)}"
+        return
+    read_splits(path, [])  # a damaged file is an error, and not one without the usual splits
+    usual, present, problem = defaults()["evaluation.splits"], [], ""
+    for split in usual:
+        try:
+            read_splits(path, [split], 1)
+            present.append(split)
+        except UserError as error:
+            problem = str(error)
+    if not present:
+        found.missing["evaluation.splits"] = f"a list of splits of the prompts: {problem}"
+    elif present != usual:
+        found.values["evaluation.splits"] = present
+        found.remarks["evaluation.splits"] = "of the usual splits, those in the file"
 
 
 def _of_rewards(found: Findings, weights: str | None) -> None:

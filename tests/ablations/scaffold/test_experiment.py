@@ -90,6 +90,25 @@ def test_a_path_with_nothing_there_is_named_with_a_near_one(
     assert "  note: evaluation.prompts: prompt.csv: nothing is there yet (did you mean 'prompts.csv'?)" in shown
 
 
+@pytest.mark.parametrize(
+    ("splits", "written", "missing"),
+    [
+        (("evaluation",), ["evaluation"], ""),
+        (("seen", "evaluation"), ["evaluation", "seen"], ""),
+        (("mine",), ["evaluation", "seen"], "it has mine (set evaluation.splits)"),
+    ],
+)
+def test_the_splits_are_those_that_the_prompts_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, splits: tuple[str, ...], written: list[str], missing: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.csv").write_text("prompt_id,caption,split\n" + "".join(f"{name},a cat,{name}\n" for name in splits))
+    found = find("nowhere", "absent/nothing", None, "prompts.csv", None)
+    assert found.values.get("evaluation.splits", defaults()["evaluation.splits"]) == written
+    assert found.missing.get("evaluation.splits", "").endswith(missing)
+    assert bool(missing) == ("evaluation.splits" in found.missing)
+
+
 def test_data_in_no_known_layout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
