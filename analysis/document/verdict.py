@@ -73,7 +73,7 @@ def _reservations(rows: Sequence[Row], same_split: Sequence[Row]) -> str:
     """What is missing, what diverged, where there is a sign of reward hacking, and too few prompts."""
     parts = []
     if cells := _cells(row for row in rows if row.missing_seeds or row.failed_seeds):
-        parts.append(f"the table is partial, without all results of {some(cells)}")
+        parts.append(f"the table is partial: results of {some(cells)} are missing")
     if cells := _cells(row for row in rows if row.diverged_seeds):
         parts.append(f"a training diverged in {some(cells)}")
     if cells := hacked_cells(same_split):

@@ -95,7 +95,7 @@ def quality_figure(selections: Sequence[Kept]) -> Drawing | None:
     style = {"font.size": 8}
     with styled(style):
         figure = new_figure(10, 0.9 + 1.15 * len(shown))
-        figure.suptitle("Pairs that each selection kept, and left out", x=0.01, ha="left", fontsize=11)
+        figure.suptitle("Pairs that each selection kept (solid), and left out (dashed)", x=0.01, ha="left", fontsize=11)
         grid: Any = figure.subplots(len(shown), 3, squeeze=False)
         for line, selection in zip(grid, shown, strict=True):
             _quality(line[0], selection)

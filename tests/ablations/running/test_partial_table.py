@@ -79,7 +79,7 @@ def test_show_says_what_is_there_and_what_is_missing(ended: tuple[Path, subproce
     assert done.returncode == 0, done.stderr
     shown = " ".join(done.stdout.split())
     assert shown.startswith("rates on tiny Does the rate matter? By judge_emoji on evaluation")
-    assert "But the table is partial, without all results of" in shown
+    assert "But the table is partial: results of" in shown
     assert "a training diverged in" in shown
     assert "results: runs/sweeps/rates@tiny/ (report.html, table.md, effects.png, gallery.png, ...)" in done.stdout
     assert "failed: " in shown
