@@ -112,7 +112,9 @@ def _of_prompts(found: Findings, prompts: str | None) -> None:
         found.remarks["evaluation.prompts"] = f"{ABSENT}{suggest_path(path)}"
         return
     read_splits(path, [])  # a damaged file is an error, and not one without the usual splits
-    usual, present, problem = defaults()["evaluation.splits"], [], ""
+    usual: list[str] = defaults()["evaluation.splits"]
+    present: list[str] = []
+    problem = ""
     for split in usual:
         try:
             read_splits(path, [split], 1)
