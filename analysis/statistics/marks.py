@@ -11,8 +11,9 @@ family (one scorer, one split, one reference) with differences D_j[s, p] (traini
     interval  D̄ ± t(ν; 0.975) SE,   p = P(|T_ν| > |D̄| / SE)
 
 Few seeds say little about their variance, so it is moderated by that of the other comparisons of the family, and never
-taken for less than was observed. ``tests/analysis/statistics/test_marks.py`` has the coverage and the family-wise error
-by simulation.
+taken for less than was observed. Cells can have the same images although their keys differ, as when two metrics select
+the same pairs: of equal comparisons one counts for m and Σ_k, and those with the images of the reference do not count.
+``tests/analysis/statistics/test_marks.py`` has the coverage and the family-wise error by simulation.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ def estimates(differences: Sequence[Floats], level: float | Floats = LEVEL) -> l
     degrees = seeds - 1
     mean = np.array([values.mean() for values in differences])
     own = np.array([values.mean(axis=1).var(ddof=1) for values in differences])
-    moderated, moderated_degrees, disagree = _moderated(own, degrees)
+    moderated, moderated_degrees, disagree = _moderated(own, degrees, _informative(differences))
+    of_other_images = np.array([values.any() for values in differences])
+    moderated = np.where(of_other_images, moderated, 0.0)  # between equal images there is no difference at any seed
     of_seeds = moderated / seeds
     of_prompts = np.array([values.mean(axis=0).var(ddof=1) for values in differences]) / prompts
     error = np.sqrt(of_seeds + of_prompts)
@@ -95,13 +98,27 @@ def _residual_variance(values: Floats) -> float:
     return float((rest**2).sum() / ((seeds - 1) * (prompts - 1)))
 
 
-def _moderated(own: Floats, degrees: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Seed variances and degrees of freedom moderated over the family [J], and which of them stand out."""
-    if len(own) == 1:
-        return own, degrees, np.zeros(1, dtype=bool)
-    shared = float(np.median(own * degrees / chi2_quantile(0.5, degrees)))
+def _informative(differences: Sequence[Floats]) -> NDArray[np.bool_]:
+    """Which comparisons say something of their own about seeds: not all zero, and equal to none before them."""
+    seen: set[tuple[tuple[int, ...], bytes]] = set()
+    informative = []
+    for values in differences:
+        content = (values.shape, values.tobytes())
+        informative.append(bool(values.any()) and content not in seen)
+        seen.add(content)
+    return np.array(informative)
+
+
+def _moderated(
+    own: Floats, degrees: Floats, informative: NDArray[np.bool_]
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Seed variances and degrees of freedom moderated by the ``informative`` comparisons, and which ones stand out."""
+    if informative.sum() < 2:
+        return own, degrees, np.zeros(len(own), dtype=bool)
+    shared = float(np.median((own * degrees / chi2_quantile(0.5, degrees))[informative]))
     moderated = np.maximum(own, (PRIOR_DEGREES * shared + degrees * own) / (PRIOR_DEGREES + degrees))
-    return moderated, np.minimum(PRIOR_DEGREES + degrees, degrees.sum()), own > _DISAGREE * shared
+    moderated_degrees = np.minimum(PRIOR_DEGREES + degrees, degrees[informative].sum())
+    return moderated, moderated_degrees, own > _DISAGREE * shared
 
 
 def chi2_quantile(share: float | Floats, degrees: float | Floats) -> Floats:

@@ -56,6 +56,8 @@ def variances(observed: Sequence[MeanSquares], upper: bool = False) -> Variances
             planned with the estimates of a small pilot has less power than planned in half of all cases.
     """
     share = 1 - UPPER_LIMIT if upper else 0.5
+    # Cells with the same images, whose difference is zero at every seed and prompt, say nothing of those that differ.
+    observed = [each for each in observed if each.seeds or each.prompts or each.both] or observed
     s = np.array([each.seed_count for each in observed])
     p = np.array([each.prompt_count for each in observed])
     of_both = _scaled([each.both for each in observed], (s - 1) * (p - 1), share)

@@ -126,6 +126,19 @@ def test_a_cell_without_any_variation():
     assert (found[0].interval.low, found[0].interval.high) == (0, 0)
 
 
+def test_cells_with_equal_images_say_nothing_of_the_seed_variance_of_others():
+    """As of two metrics that select the same pairs: the keys differ, every score is the same."""
+    one, two, three = golden()
+    nothing = np.zeros_like(one)
+    alone, family = estimates([one]), estimates([one, two, three])
+
+    assert estimates([nothing, one, nothing])[1] == alone[0]
+    assert estimates([one, one.copy()]) == alone * 2
+    assert estimates([one, nothing, two, one.copy(), three, nothing])[0:3:2] == family[:2]
+    same = estimates([nothing, *golden()])[0]
+    assert (same.interval.low, same.interval.high, same.p) == (0, 0, 1)
+
+
 def test_too_little_to_estimate_is_refused():
     for shape in ((1, 8), (3, 1)):
         with pytest.raises(ValueError, match="at least two"):

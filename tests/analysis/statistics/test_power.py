@@ -130,6 +130,12 @@ def test_the_components_of_one_comparison_by_hand():
     assert variances([MeanSquares(0.0, 0.0, 0.014, 3, 8)]) == Variances(0.0, 0.0, found.both)
 
 
+def test_cells_with_equal_images_promise_no_power():
+    one, same = MeanSquares(0.01, 0.02, 0.014, 3, 8), MeanSquares(0.0, 0.0, 0.0, 3, 8)
+    assert variances([same, one, same]) == variances([one])
+    assert detectable(variances([same]), 3, 8, 1) is None
+
+
 def test_a_pilot_counts_with_its_upper_limit():
     """s² d/χ²_.20(d); the true variance is below it in four of five pilots."""
     found = variances([MeanSquares(0.01, 0.0, 0.0, 3, 100)], upper=True)
