@@ -40,9 +40,14 @@ def add_to(package: str) -> None:
 
 
 def own_file(module: str) -> Path | None:
-    """The file of a module that is an own member, or a module beside one; None for any other."""
-    package, _, name = module.rpartition(".")
-    if package not in KINDS.values() or package not in sys.modules:
+    """The file of a module that is an own member, or a module or package beside one; None for any other."""
+    package = next((each for each in KINDS.values() if module.startswith(f"{each}.")), None)
+    if package is None or package not in sys.modules:
         return None
-    places = [Path(place) for place in sys.modules[package].__path__[1:]]
-    return next((place / f"{name}.py" for place in places if (place / f"{name}.py").is_file()), None)
+    parts = module.removeprefix(f"{package}.").split(".")
+    for folder in sys.modules[package].__path__[1:]:
+        place = Path(folder, *parts)
+        for path in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+            if path.is_file():
+                return path
+    return None

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SHARED = ("qsd.errors", "qsd.registry", "qsd.source", "qsd.own_members", "qsd.config")
+_FIELDS = "qsd.config.fields"
 _SETTINGS = ("meaning", "execution", "location")
-"""Functions that declare a setting: the default, then what it means and its limits."""
+"""Its functions that declare a setting: the default, then what it means and its limits."""
 _REMARK = "Remark"
 """The type of a field of members that changes no result."""
 
@@ -79,7 +80,7 @@ def _read(path: Path, name: str) -> tuple[str, tuple[str, ...]]:
     """(digest of the code, dotted names that it may import) of one file."""
     tree = ast.parse(path.read_text(encoding="utf-8"), path)
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    text = "".join(_canonical(tree))
+    text = "".join(_canonical(tree, _settings(tree)))
     return hashlib.sha256(text.encode()).hexdigest(), tuple(_imports(tree, package))
 
 
@@ -88,26 +89,34 @@ def _computes(node: ast.AST) -> bool:
     if isinstance(node, ast.Expr):
         return not (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str))
     if isinstance(node, ast.If):
-        return not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING")
+        return bool(node.orelse) or not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING")
     if isinstance(node, ast.AnnAssign) and isinstance(node.annotation, ast.Subscript):
         return not (isinstance(node.annotation.value, ast.Name) and node.annotation.value.id == _REMARK)
     return not (isinstance(node, ast.ImportFrom) and node.module == "__future__")
 
 
-def _canonical(node: object) -> Iterator[str]:
+def _settings(tree: ast.AST) -> frozenset[str]:
+    """The names in a file that declare a setting; a function of its own with such a name is any other."""
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == _FIELDS)
+    return frozenset(alias.name for node in imports for alias in node.names if not alias.asname).intersection(_SETTINGS)
+
+
+def _canonical(node: object, settings: frozenset[str]) -> Iterator[str]:
     """The tree as text that is the same in every Python version that parses it: empty fields are left out."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _SETTINGS:
-        node = ast.Call(node.func, node.args[:1], [])  # a setting's default; what is said of it computes nothing
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in settings:
+        # A setting's default; what is said of it computes nothing.
+        default = [keyword for keyword in node.keywords if keyword.arg in ("default", None)]
+        node = ast.Call(node.func, node.args[:1], default)
     if isinstance(node, list):
         for item in node:
             if not isinstance(item, ast.AST) or _computes(item):
-                yield from _canonical(item)
+                yield from _canonical(item, settings)
     elif isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
         for field, value in ast.iter_fields(node):
             if value is not None and value != [] and field not in ("ctx", "kind", "type_comment"):
                 yield f" {field}="
-                yield from _canonical(value)
+                yield from _canonical(value, settings)
         yield ")"
     else:
         yield repr(node) + ","

@@ -14,10 +14,11 @@ from typing import Any
 
 from ablations.files import read_json
 from ablations.secret_scan import url_with_password
+from qsd.own_members import FOLDER
 
 ORIGIN = "origin.json"
 """In a snapshot: the commit it was taken from, whether anything had changed since, and the untracked files in it."""
-PYTHON_FOLDERS = ("qsd", "ablations", "analysis", "experiments")
+PYTHON_FOLDERS = ("qsd", "ablations", "analysis", "experiments", FOLDER.as_posix())
 """Folders of a work tree in which an untracked Python file may be part of the code that runs."""
 _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "open_clip_torch", "numpy", "pyarrow", "pillow")
 _SHOWN = (
@@ -52,11 +53,21 @@ _SHOWN = (
 
 
 def code_state(root: Path, snapshot: str) -> dict[str, Any]:
-    """As :func:`git_state`, for the snapshot that runs if there is one: the work tree may have changed since."""
+    """As :func:`git_state`, for the snapshot that runs if there is one: the work tree may have changed since.
+
+    Own members are in no snapshot, so those of the work tree count.
+    """
+    here = git_state(root)
     origin = read_json(Path(snapshot) / ORIGIN) if snapshot else None
-    if isinstance(origin, dict):
-        return {name: origin[name] for name in ("commit", "dirty", "untracked")}
-    return git_state(root)
+    if not isinstance(origin, dict):
+        return here
+    own = {name: mark for name, mark in here["untracked"].items() if Path(name).is_relative_to(FOLDER)}
+    changes = git_text(root, "status", "--porcelain", "--untracked-files=no", "--", str(FOLDER))
+    return {
+        "commit": origin["commit"],
+        "dirty": bool(origin["dirty"] or changes or own),
+        "untracked": {**origin["untracked"], **own},
+    }
 
 
 @cache

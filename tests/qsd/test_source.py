@@ -20,24 +20,36 @@ from __future__ import annotations
 from qsd.config.fields import meaning
 from typing import TYPE_CHECKING
 from .helper import half
+from .places import location
 if TYPE_CHECKING:
     from pkg.unused import Word
 
 class Settings:
     beta: float = meaning(5.0, "a factor", above=0)
+    gamma: float = meaning(default=2.0, why="another")
     note: Remark[bool] = True
 
 def loss(error: Word) -> float:
     """Of one error."""
     import json
-    return half(error) - 1  # why
+    return half(error) - 1 + location(error, 4)  # why
 '''
+PLACES = """
+if TYPE_CHECKING:
+    sign = 0
+else:
+    sign = 1
+
+def location(x, y):
+    return sign * y
+"""
 FILES = {
     "pkg/__init__.py": "",
     "pkg/unused.py": "Word = int\n",
     "pkg/kind/__init__.py": "",
     "pkg/kind/member.py": MEMBER,
     "pkg/kind/helper.py": "from pkg import deeper\ndef half(x):\n    return x / deeper.TWO\n",
+    "pkg/kind/places.py": PLACES,
     "pkg/kind/other.py": "def other(x):\n    return x\n",
     "pkg/deeper.py": "TWO = 2\n",
 }
@@ -62,10 +74,24 @@ def digest(folder: Path, **changes: tuple[str, str]) -> str:
         {"deeper": ("2", "3")},
         {"kind__member": ("import half", "import half as twice")},
         {"kind__member": ("meaning(5.0", "meaning(4.0")},
-        {"kind__member": ("beta", "gamma")},
+        {"kind__member": ("default=2.0", "default=3.0")},
+        {"kind__member": ("beta", "delta")},
         {"kind__member": ("note: Remark[bool]", "note: bool")},
+        {"kind__member": ("location(error, 4)", "location(error, -4)")},
+        {"kind__places": ("sign = 1", "sign = -1")},
     ],
-    ids=["own sign", "helper", "helper's helper", "import", "default of a setting", "name of a setting", "no remark"],
+    ids=[
+        "own sign",
+        "helper",
+        "helper's helper",
+        "import",
+        "default of a setting",
+        "default by name",
+        "name of a setting",
+        "no remark",
+        "own function with the name of one for settings",
+        "other branch than that for type checkers",
+    ],
 )
 def test_code_that_computes_changes_the_digest(tmp_path: Path, change: dict[str, tuple[str, str]]) -> None:
     assert digest(tmp_path, **change) != digest(tmp_path)
@@ -80,6 +106,7 @@ def test_code_that_computes_changes_the_digest(tmp_path: Path, change: dict[str,
         {"unused": ("int", "float")},
         {"kind__other": ("return x", "return -x")},
         {"kind__member": ("a factor", "the factor")},
+        {"kind__member": ("another", "one more")},
         {"kind__member": ("above=0", "least=1")},
         {"kind__member": ("    note: Remark[bool] = True\n", "")},
     ],
@@ -90,6 +117,7 @@ def test_code_that_computes_changes_the_digest(tmp_path: Path, change: dict[str,
         "for type checkers",
         "other member",
         "what a setting means",
+        "what a setting means, by name",
         "its limit",
         "a remark",
     ],

@@ -89,6 +89,14 @@ def test_an_own_loss_is_planned_and_its_source_is_part_of_the_key(workspace: Pat
     one = probe()
     Path("members/losses/_helper.py").write_text("VALUE = 2\n")
     assert probe()[2] != one[2], "what an own member imports from beside it counts"
+    folder = Path("members/losses/_parts")
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "value.py").write_text("VALUE = 1\n")
+    own.write_text(LOSS + "\nfrom ._parts.value import VALUE\n")
+    one = probe()
+    (folder / "value.py").write_text("VALUE = -1\n")
+    assert probe()[2] != one[2], "and from a folder beside it"
 
 
 @pytest.mark.slow

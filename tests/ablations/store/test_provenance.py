@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from ablations.running.finalize import commit_of
-from ablations.store.provenance import git_state
+from ablations.store.provenance import ORIGIN, code_state, git_state
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -21,7 +22,7 @@ def git(root: Path, *arguments: str) -> str:
 def tree(tmp_path: Path) -> Path:
     """A committed work tree with the packages' names."""
     root = tmp_path / "tree"
-    for name in ("qsd/losses", "ablations", "analysis", "experiments/emoji", "notes"):
+    for name in ("qsd/losses", "ablations", "analysis", "experiments/emoji", "notes", "members/losses"):
         (root / name).mkdir(parents=True)
     (root / "qsd" / "losses" / "dpo.py").write_text("beta = 1\n")
     (root / ".gitignore").write_text("scratch_*.py\n")
@@ -44,7 +45,8 @@ def test_a_clean_tree_is_clean(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["qsd/losses/own loss.py", "ablations/x.py", "analysis/x.py", "experiments/emoji/x.py"]
+    "name",
+    ["qsd/losses/own loss.py", "ablations/x.py", "analysis/x.py", "experiments/emoji/x.py", "members/losses/mine.py"],
 )
 def test_an_untracked_python_file_in_a_package_is_dirty_and_its_digest_recorded(tree: Path, name: str) -> None:
     (tree / name).write_text("beta = 2\n")
@@ -82,3 +84,24 @@ def test_the_commit_of_tables_is_dirty_with_an_untracked_file(tree: Path) -> Non
     (tree / "qsd" / "losses" / "own.py").write_text("beta = 2\n")
     git_state.cache_clear()
     assert commit_of(tree) == f"{commit}-dirty"
+
+
+def test_own_members_count_beside_a_snapshot_which_does_not_have_them(tree: Path, tmp_path: Path) -> None:
+    """Other untracked files of the work tree are not what the snapshot runs."""
+    origin = {"commit": "c", "dirty": False, "untracked": {}}
+    (tmp_path / ORIGIN).write_text(json.dumps(origin))
+    (tree / "qsd" / "losses" / "later.py").write_text("beta = 2\n")
+    git_state.cache_clear()
+    assert code_state(tree, str(tmp_path)) == origin
+
+    (tree / "members" / "losses" / "mine.py").write_text("beta = 2\n")
+    git_state.cache_clear()
+    mark = hashlib.sha256(b"beta = 2\n").hexdigest()[:16]
+    assert code_state(tree, str(tmp_path)) == origin | {"dirty": True, "untracked": {"members/losses/mine.py": mark}}
+
+    git(tree, "add", "members")
+    git(tree, "commit", "-q", "-m", "mine")
+    git_state.cache_clear()
+    assert code_state(tree, str(tmp_path)) == origin
+    (tree / "members" / "losses" / "mine.py").write_text("beta = 3\n")
+    assert code_state(tree, str(tmp_path)) == origin | {"dirty": True}
