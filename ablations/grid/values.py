@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from typing import TYPE_CHECKING, Any
 
-from qsd.config.check import convert, is_axis, problem, schema_fields, unknown_key
+from qsd.config.check import OF_IMAGES, convert, is_axis, problem, schema_fields, unknown_key
 from qsd.config.fields import FieldInfo, Kind, sections_of
 from qsd.config.schema import ExperimentConfig
 from qsd.printable import printable
@@ -57,6 +57,11 @@ def axis_field(name: str, key: Node) -> FieldInfo:
     if name == "evaluation.embedder":
         raise key.error(
             f"'{name}' is not an axis: distances by two embedders cannot be compared; set it in the experiment"
+        )
+    if name in OF_IMAGES:
+        raise key.error(
+            f"'{name}' is not an axis: cells are compared on the same prompts and images; set it in the experiment or "
+            "under 'overrides'"
         )
     if info.kind is Kind.EXECUTION:
         raise key.error(f"'{name}' only changes how a stage runs, not its result; it cannot be an axis")

@@ -105,6 +105,16 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
         "4:3",
         "'evaluation.embedder' is not an axis: distances by two embedders cannot be compared; set it in the experiment",
     ),
+    "other images as axis": (
+        HEAD + "axes:\n  generation.images_per_prompt: [1, 2]\n" + TAIL,
+        "4:3",
+        "'generation.images_per_prompt' is not an axis: cells are compared on the same prompts and images; set it in",
+    ),
+    "other prompts as control": (
+        whole(more="controls: [{evaluation.prompts_per_split: 10}]"),
+        "6:13",
+        "'evaluation.prompts_per_split' is not an axis",
+    ),
     "embedder without embeddings": (
         whole(more="overrides: {evaluation.embedder: aesthetic_emoji}"),
         "6:34",
