@@ -94,6 +94,9 @@ class Answer:
                 f"{by}, nothing is marked: a training of the baseline {baseline} diverged, so no cell can be compared."
             )
         if not self._compared:
+            others = [row for row in self._rows if row.role != "base" and not row.is_baseline]
+            if others and all(row.diverged for row in others):
+                return f"{by}, nothing can be compared with {self._reference}: every other cell diverged."
             return f"{by}, nothing can be compared with {self._reference} yet."
         if any(row.look == 0 for row in self._rows):
             why = "the first look is not complete"

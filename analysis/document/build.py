@@ -119,7 +119,7 @@ def _tuning_status(sweep: SweepFolder) -> list[str]:
 
 def _origin(sweep: SweepFolder) -> Text:
     baseline, commit = code(sweep.baseline), code(sweep.git_commit)
-    return (Span("Baseline: "), *baseline, Span(". Git commit: "), *commit, Span("."))
+    return (Span("Baseline: "), *baseline, Span(". Tables made by the code of git commit "), *commit, Span("."))
 
 
 def _split(sweep: SweepFolder, rows: list[Row]) -> Section:

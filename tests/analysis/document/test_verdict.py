@@ -273,6 +273,8 @@ def test_a_sweep_of_the_baseline_alone_is_compared_with_the_base_model():
 def test_nothing_evaluated_and_a_diverged_baseline():
     assert "no results yet" in text([row("cell b", "other")])
     assert "nothing can be compared with the baseline base line yet" in text([row(CELLS[0]), row("cell b")])
+    every = text([row(CELLS[0]), row("cell b", diverged_seeds=(0,)), row("base", role="base")])
+    assert "nothing can be compared with the baseline base line: every other cell diverged." in every
     diverged = text([row(CELLS[0], diverged_seeds=(1,)), row("cell b")])
     assert "a training of the baseline base line diverged, so no cell can be compared" in diverged
     alone = text([row(CELLS[0], diverged_seeds=(1,)), row("base")])
