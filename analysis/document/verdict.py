@@ -49,16 +49,22 @@ def _other_judges(answer: Answer, rows: Sequence[Row]) -> str:
     rises = {row.cell: _difference(answer, row) > 0 for row in answer.different}
     if not rises:
         return ""
+    # A judge whose comparison of a cell lacks seeds has said nothing of it.
     marks: dict[str, list[bool | None]] = {}
     for row in rows:
         if row.cell in rises and row.has_better_end and not (row.primary or row.conflicts):
+            of_judge = marks.setdefault(row.scorer, [])
             comparison = answer.comparison(row)
-            direction = (_difference(answer, row) > 0) == rises[row.cell]
-            marks.setdefault(row.scorer, []).append(direction if comparison and comparison.marked else None)
+            if comparison is not None and comparison.mark is not None:
+                direction = (comparison.difference > 0) == rises[row.cell]
+                of_judge.append(direction if comparison.marked else None)
     if not marks:
         return "No other independent judge was asked."
     opinions = []
     for scorer, directions in marks.items():
+        if not directions:
+            opinions.append(f"{scorer} has no complete comparison of them")
+            continue
         against = f" and the opposite of {directions.count(False)}" if False in directions else ""
         opinions.append(f"{scorer} marks {directions.count(True)} of {len(directions)} in this direction{against}")
     return f"Of the other independent judges, {some(opinions)}."

@@ -237,6 +237,13 @@ def test_reward_hacking_is_part_of_the_verdict():
     ) in text(rows)
 
 
+def test_a_judge_without_all_seeds_of_a_cell_says_nothing_of_it():
+    rows = [row(CELLS[0]), *(row(cell, versus=comparison(0.2, 0.05, True)) for cell in ("cell b", "cell c"))]
+    rows += [row("cell b", "other", comparison(0.2, 0.05, None)), row("cell c", "other", comparison(0.2, 0.05, True))]
+    assert "Of the other independent judges, other marks 1 of 1 in this direction." in verdict(rows)
+    assert "Of the other independent judges, other has no complete comparison of them." in verdict(rows[:-1])
+
+
 def test_texture_is_asked_for_no_opinion():
     rows = [
         row(CELLS[0]),
