@@ -54,12 +54,14 @@ def test_secrets_are_known_by_whole_words(name: str, secret: bool) -> None:
 
 
 def fake_sbatch(folder: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program ``sbatch`` that keeps the script that it is given."""
+    """A program ``sbatch`` that keeps the script that it is given, beside a ``srun`` that is only looked for."""
     binaries = folder / "bin"
     binaries.mkdir()
     line = f'for last; do :; done; cp "$last" {copy}; echo "Submitted batch job 7"'
     (binaries / "sbatch").write_text(f"#!/bin/sh\n{line}\n")
-    (binaries / "sbatch").chmod(0o755)
+    (binaries / "srun").write_text("#!/bin/sh\nexit 1\n")
+    for program in ("sbatch", "srun"):
+        (binaries / program).chmod(0o755)
     monkeypatch.setenv("PATH", f"{binaries}:{os.environ['PATH']}")
     monkeypatch.setenv("_TEST_SLURM", "1")
 
