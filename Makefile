@@ -37,7 +37,7 @@ sweep: ## run or continue a sweep, then print its table: NAME= [EXPERIMENT=] [CL
 	$(SETUP)
 	@$(BIN)/ablate run $(NAME) $(ABLATE_OPTIONS) --cluster $(CLUSTER) $(if $(CANARY),--canary)
 
-resume: ## continue a sweep where it was last launched; on a cluster, submit exactly the stages that are missing: NAME=
+resume: ## continue a sweep where it was last launched. On a cluster exactly the missing stages are submitted: NAME=
 	$(NEEDS_NAME)
 	$(SETUP)
 	@$(BIN)/ablate resume $(NAME)

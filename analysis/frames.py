@@ -48,6 +48,12 @@ class Frames:
     comparisons: pd.DataFrame
     curves: pd.DataFrame
 
+    def __repr__(self) -> str:
+        """The sweep and the sizes of its frames; the frames themselves would fill pages of a notebook."""
+        frames = {"cells": self.cells, "scores": self.scores, "comparisons": self.comparisons, "curves": self.curves}
+        sizes = ", ".join(f"{name}: {len(frame):,} x {len(frame.columns)}" for name, frame in frames.items())
+        return f"<results of {self.sweep.name} on {self.sweep.experiment}; {sizes}>"
+
 
 def read(name: str, experiment: str | None = None, runs: str | Path | None = None) -> Frames:
     """Read what a sweep has evaluated so far; arguments and errors are those of ``analysis.results``."""

@@ -72,7 +72,7 @@ def data(
     inputs: Inputs = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Read the preference pairs and refuse damaged rows; or inspect a data set: describe, validate."""
+    """Read preference pairs; describe or validate a data set. Damaged rows are refused."""
     stage_options = [experiment, out, settings or None, inputs or None, overwrite or None]
     if context.invoked_subcommand is not None:
         if any(value is not None for value in stage_options):
@@ -138,7 +138,7 @@ def show(
     inputs: Inputs = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=500, help="Pairs of each kind.")] = 12,
 ) -> None:
-    """Write a contact sheet of the pairs with the highest and the lowest Q: images, caption, scores."""
+    """Draw the pairs with the highest and the lowest Q. A contact sheet with images, caption and scores."""
     from qsd.selection.show import show_pairs
 
     print(show_pairs(experiment, settings or [], inputs or [], out, count))

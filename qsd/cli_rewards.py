@@ -20,7 +20,7 @@ def train_reward(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the result that is in --out.")] = False,
 ) -> None:
-    """Train a reward model on choices between two images, and test it."""
+    """Train a reward model on choices, and test it. A choice is between two images."""
     from qsd.progress import ShownProgress
     from qsd.reward_training.report import summary_lines
     from qsd.reward_training.train import train_reward as train
@@ -51,7 +51,7 @@ def accuracy(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
 ) -> None:
-    """Test accuracy of reward models on human rankings, by the published protocol of the data's layout."""
+    """Test how well reward models agree with human rankings. The protocol is the published one of the data's layout."""
     from qsd.device import prepare
     from qsd.registry import suggest
     from qsd.reward_training.evaluate import PROTOCOLS, best_threshold, result, scored
@@ -85,7 +85,7 @@ def export_images(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for images/ and requests.csv; continued.")],
     reader: Annotated[str | None, typer.Option(help="Layout of preference pairs; detected if not given.")] = None,
 ) -> None:
-    """Write out images and captions for a judge that runs elsewhere (reward model `precomputed`)."""
+    """Write images and captions for a judge that runs elsewhere. Its scores are the reward model `precomputed`."""
     from qsd.progress import ShownProgress
     from qsd.rewards.export import TABLE
     from qsd.rewards.export import export_images as export

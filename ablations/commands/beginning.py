@@ -56,7 +56,10 @@ def experiment(
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; created if it does not exist.")],
 ) -> None:
-    """Make a folder for sweeps, experiments, and losses, metrics, strategies and reward models of your own."""
+    """Make a folder for sweeps, experiments and code of your own.
+
+    The code is losses, metrics, strategies and reward models.
+    """
     from ablations.scaffold.workspace import make_workspace
 
     for path in make_workspace(folder):

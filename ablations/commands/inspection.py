@@ -24,7 +24,7 @@ def status(
     once: Annotated[bool, typer.Option("--once", help="Print once and exit, also on a terminal.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the progress of a sweep, live on a terminal: each cell's stage, time left and host; and failures."""
+    """Show the progress of a sweep, live on a terminal. Each cell with its stage, time left and host; and failures."""
     from ablations.inspection import status as inspection
     from ablations.inspection import watch
     from ablations.running.display import on_terminal
@@ -47,7 +47,7 @@ def failures(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Group failed and lost stages by cause and place in the code, each with the log of one example."""
+    """Group failed and lost stages by their cause. Also by the place in the code, each with the log of one example."""
     from ablations.recovery import failures as grouping
 
     groups = grouping.failures(*looked_at(name, experiment, runs, seeds, settings))
@@ -109,7 +109,7 @@ def table(
         bool, typer.Option("--verify", help="Build the written files again and compare; exit status 1 if they differ.")
     ] = False,
 ) -> None:
-    """Build and show the tables of everything that is evaluated so far; other cells are listed with their state."""
+    """Build and show the tables of what is evaluated so far. Other cells are listed with their state."""
     from ablations.running import finalize
 
     sweep_plan, store = looked_at(name, experiment, runs, seeds, settings)
@@ -136,7 +136,7 @@ def _verify(runs: Path, folder: Path) -> None:
 def report(
     name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None, settings: Settings = None
 ) -> None:
-    """Write the page of everything that is evaluated so far: one HTML file that works from disk; prints its path."""
+    """Write the page of what is evaluated so far, and print its path. It is one HTML file that works from disk."""
     from ablations.running import finalize
 
     sweep_plan, store = looked_at(name, experiment, runs, seeds, settings)
@@ -149,7 +149,7 @@ def report(
 def show(
     name: Name, experiment: Experiment = None, runs: Runs = RUNS, seeds: Seeds = None, settings: Settings = None
 ) -> None:
-    """Show the question of a sweep, the verdict so far, where its tables are, and what is missing."""
+    """Show the question of a sweep and its answer so far. Also what is missing, and where the tables are."""
     from ablations.running import finalize
 
     sweep_plan, store = looked_at(name, experiment, runs, seeds, settings)

@@ -33,7 +33,10 @@ def run(
     jobs: Jobs = None,
     gpus: Gpus = None,
 ) -> None:
-    """Run everything that is not done: on this machine, then show the tables; or submit it to a cluster and exit."""
+    """Run everything that is not done, here or on a cluster.
+
+    On this machine the tables follow; a cluster gets the jobs, and the command exits.
+    """
     from ablations.commands import launch
     from ablations.running.display import on_terminal
     from ablations.running.slots import local_gpus
@@ -61,7 +64,7 @@ def run(
 
 @app.command()
 def resume(name: Name, runs: Runs = RUNS, settings: Settings = None) -> None:
-    """Continue a sweep where it was last launched; on a cluster, submit exactly the stages that are missing."""
+    """Continue a sweep where it was last launched. On a cluster exactly the missing stages are submitted."""
     from ablations.commands import launch
     from ablations.grid.settings import options
     from ablations.grid.spec import find_sweep

@@ -39,7 +39,7 @@ def plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a sweep's cells and unique stages, what is done, what the rest will cost, and what it can detect."""
+    """Show a sweep's cells, stages and cost, and what it can detect."""
     from ablations.commands import plan_display
     from ablations.cost.estimate import estimate, find_site
     from ablations.cost.report_price import report_price
@@ -124,7 +124,7 @@ def explain(
     seeds: Seeds = None,
     settings: Settings = None,
 ) -> None:
-    """Explain, field by field, why each stage of a cell is or is not done."""
+    """Explain why each stage of a cell is or is not done. Field by field."""
     from ablations.grid.expand import TRIAL
     from ablations.planning import explain as explaining
     from ablations.planning.cells import find_cell
@@ -153,7 +153,7 @@ def diff(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how two cells differ: configuration, stages, and the code and machines that ran them."""
+    """Show how two cells differ. Compares configuration, stages, and the code and machines that ran them."""
     from ablations.planning import diff as comparing
     from ablations.planning.cells import find_cell
 

@@ -38,7 +38,7 @@ def retry(
     seeds: Seeds = None,
     settings: Settings = None,
 ) -> None:
-    """Run failed stages and the stages that wait for them again, on the cluster if they failed there.
+    """Run failed stages again, and those that wait for them. On the cluster, if they failed there.
 
     A training that diverged is a result: it is tried again only with --cause non-finite, or if --cell names it.
     """
@@ -76,7 +76,7 @@ def cancel(
     seeds: Seeds = None,
     settings: Settings = None,
 ) -> None:
-    """Stop all running and queued stages of a sweep, on this machine and on the cluster; checkpoints are kept."""
+    """Stop all running and queued stages of a sweep. Here and on the cluster; checkpoints are kept."""
     from ablations.recovery import cancel as cancelling
 
     sweep_plan, store = planned(name, experiment, runs, seeds, settings)
@@ -109,7 +109,7 @@ def gc(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List files that are no longer needed, by kind with sizes, and delete them if asked."""
+    """List files that are no longer needed, and delete them if asked. By kind, with sizes."""
     from ablations.grid.spec import SWEEPS
     from ablations.recovery import deletion
     from ablations.recovery.gc import check_is_store, find_garbage

@@ -19,7 +19,7 @@ def dryrun(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run each distinct shape through every stage with a few steps; print time, memory, and the cost of the sweep."""
+    """Run a few steps of every shape, and print time and memory. The cost of the whole sweep is computed from them."""
     from ablations.cost import rehearsal
     from ablations.running.slots import local_gpus
 

@@ -24,7 +24,7 @@ def doctor(
     torch: Annotated[bool, typer.Option("--torch", help="Also ask PyTorch for GPUs; takes seconds.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check this machine, a cluster and what a sweep needs, and say how to fix it; exit status 1 if a check fails."""
+    """Check this machine, a cluster and what a sweep needs. Says how to fix it; exit status 1 if a check fails."""
     from ablations.checks import doctor as checking
     from ablations.checks.checkup import checks, experiment_subject, subject_of
     from qsd.config.assignments import assignments
@@ -78,7 +78,7 @@ def verify(
     seeds: Seeds = None,
     settings: Settings = None,
 ) -> None:
-    """Read every file of the finished stages and name those that are not as written; exit status 1 if there are any."""
+    """Read all files of finished stages, and name the damaged ones. Exit status 1 if there are any."""
     from ablations.checks.store_content import check_content, content_lines
     from ablations.store.artefacts import Store
     from qsd.progress import ShownProgress
@@ -97,7 +97,7 @@ def verify(
 def prefetch(
     experiment: Annotated[str, typer.Argument(help="An experiment: a name or a path.", show_default=False)],
 ) -> None:
-    """Download what an experiment names by hub names, and verify everything else; for nodes without internet."""
+    """Download the models and data of an experiment. What has no hub name is verified. For nodes without internet."""
     from ablations.checks.required_files import fetch, required_files
     from qsd.config.find import find_experiment
     from qsd.config.load import load_flat

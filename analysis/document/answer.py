@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from analysis.data.looks import EQUIVALENT
-from analysis.document.formatting import decimals, format_interval, format_p
+from analysis.document.formatting import decimals, format_interval, format_p, signed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,7 @@ class Answer:
         interval = f" {format_interval(comparison.these_models, self._places)} over prompts alone" if several else ""
         return (
             f"; of these trained models {cell} is farthest from {self._reference}, "
-            f"{comparison.difference:+.{self._places}f}{interval}"
+            f"{signed(comparison.difference, self._places)}{interval}"
         )
 
     def _detectable(self) -> str:
@@ -133,7 +133,7 @@ class Answer:
         comparison = self._compared[row.cell]
         assert comparison.estimate is not None
         interval = format_interval(comparison.estimate.interval, self._places)
-        return f"{row.cell} by {comparison.difference:+.{self._places}f} {interval}, p = {format_p(comparison)}"
+        return f"{row.cell} by {signed(comparison.difference, self._places)} {interval}, p = {format_p(comparison)}"
 
     def _judge(self) -> str:
         """The primary scorer and split, with what is to be known of the scorer before its word is taken."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from analysis.data.rows import Comparison, Row
 
 ABSENT = "—"
+_SIGNIFICANT = 0.05
 _FEWEST_DECIMALS, _MOST_DECIMALS, _DECIMALS_WITHOUT_INTERVAL = 1, 6, 4
 # Spaces, or a piece up to a sign that joins words (a dot only before a letter: 0.5 stays whole), or a whole word.
 _PIECE = re.compile(r"\s+|\S*?(?:[=_,/]|\.(?=[A-Za-z]))|\S+")
@@ -41,7 +42,12 @@ def format_number(value: float | None, places: int) -> str:
 
 def format_interval(value: Interval | None, places: int) -> str:
     """``[+0.0080, +0.0290]``, or a dash."""
-    return ABSENT if value is None else f"[{value.low:+.{places}f}, {value.high:+.{places}f}]"
+    return ABSENT if value is None else f"[{signed(value.low, places)}, {signed(value.high, places)}]"
+
+
+def signed(value: float, places: int) -> str:
+    """``+0.019``; what rounds to zero is ``+0.000``, never ``-0.000``."""
+    return f"{round(value, places) + 0.0:+.{places}f}"
 
 
 def format_percent(value: float) -> str:
@@ -80,7 +86,7 @@ def format_difference(row: Row, comparison: Comparison | None, places: int, over
         return format_diverged(row)
     if comparison is None:
         return ABSENT
-    text = f"{comparison.difference:+.{places}f}"
+    text = signed(comparison.difference, places)
     interval = shown_interval(comparison, over_seeds)
     return f"{text} {format_interval(interval, places)}" if interval else text
 
@@ -101,14 +107,18 @@ def format_by_seed(comparison: Comparison | None, places: int) -> str:
     """``+0.018, +0.007 (sd 0.008)``, or a dash."""
     if comparison is None:
         return ABSENT
-    values = ", ".join(f"{value:+.{places}f}" for value in comparison.by_seed.values())
+    values = ", ".join(signed(value, places) for value in comparison.by_seed.values())
     deviation = comparison.seed_deviation
     return values if deviation is None else f"{values} (sd {deviation:.{places}f})"
 
 
 def format_p(comparison: Comparison | None) -> str:
-    """``0.031``, the corrected p value, or a dash."""
-    return f"{comparison.mark.p_adjusted:.2g}" if comparison is not None and comparison.mark else ABSENT
+    """``0.031``, the corrected p value, or a dash; rounding takes none below 0.05 up to it."""
+    if comparison is None or not comparison.mark:
+        return ABSENT
+    p = comparison.mark.p_adjusted
+    forms = (f"{p:.{digits}g}" for digits in range(2, 18))
+    return next(text for text in forms if (float(text) < _SIGNIFICANT) == (p < _SIGNIFICANT))
 
 
 def format_contradicted(row: Row) -> str:

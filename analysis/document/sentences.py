@@ -14,6 +14,7 @@ from analysis.document.formatting import (
     has_estimates,
     seeds_disagree,
     shown_interval,
+    signed,
 )
 from qsd.evaluation.embedding_measures import DISTANCE_TO_BASE, DIVERSITY
 from qsd.stages.judges import is_own_reward, split_reason
@@ -169,7 +170,9 @@ def partial(rows: Sequence[Row]) -> str:
     incomplete_cells = {row.cell for row in rows if row.missing_seeds or row.failed_seeds}
     if not incomplete_cells:
         return ""
-    return f"partial: {len(cells - incomplete_cells)} of {len(cells)} cells have all their results"
+    complete = len(cells - incomplete_cells)
+    have = "has all its" if complete == 1 else "have all their"
+    return f"partial: {complete} of {len(cells)} cells {have} results"
 
 
 def missing_results(rows: Sequence[Row]) -> list[str]:
@@ -295,7 +298,7 @@ def _hacking(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
                 interval = shown_interval(comparison, over_seeds[row.scorer]) if comparison else None
                 if comparison is None or interval is None:
                     continue
-                text = f"{row.scorer} {comparison.difference:+.{places[row.scorer]}f}"
+                text = f"{row.scorer} {signed(comparison.difference, places[row.scorer])}"
                 if is_own_reward(row.conflicts) and interval.low > 0:
                     rose.append(text)
                 elif row.scorer == TEXTURE:

@@ -18,6 +18,7 @@ from analysis.document.formatting import (
     format_number,
     has_estimates,
     shown_interval,
+    signed,
 )
 from analysis.document.looks import brief_rules, no_look, stopping_lines
 from analysis.document.sentences import (
@@ -175,7 +176,7 @@ def _difference(row: Row, comparison: Comparison | None, places: int, over_seeds
         return escaped(format_diverged(row))
     if comparison is None:
         return "---"
-    interval, number = shown_interval(comparison, over_seeds), f"{comparison.difference:+.{places}f}"
+    interval, number = shown_interval(comparison, over_seeds), signed(comparison.difference, places)
     mark = difference_mark(comparison)
     if interval is None:
         return f"${number}$"

@@ -61,6 +61,8 @@ def test_a_sweep_with_nothing_to_compare_yet_has_all_frames(tmp_path, evaluated)
     folder = write_sweep(tmp_path / "runs", World(cells, "metric=product", prompts={"evaluation": 12}, pictures=False))
     found = analysis.results(folder.name, runs=tmp_path / "runs")
     assert (len(found.cells), len(found.comparisons)) == (4, 0)
+    assert "cells: 4 x" in repr(found)
+    assert len(repr(found)) < 200, "a notebook shows the last line's value"
     assert {"cell", "reference", "difference", "marked", "quality.metric"} <= {*found.comparisons.columns}
     assert set(found.scores["cell"]) == {evaluated}
 

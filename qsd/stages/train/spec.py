@@ -104,7 +104,7 @@ def _enough(_values: Values) -> dict[str, int]:
 
 
 STAGE = StageSpec(
-    help="Train a LoRA on the selected pairs, or on prompts and a reward.",
+    help="Train a LoRA on the selected pairs, or on a reward.",
     entry="qsd.stages.train.run:run",
     reads=_reads,
     same=_same,

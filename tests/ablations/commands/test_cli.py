@@ -64,6 +64,16 @@ def test_help_is_quick_and_imports_nothing_heavy(arguments: list[str], yardstick
     raise AssertionError(f"{seconds:.2f} s of processor time, of {0.5 * yardstick:.2f} s")
 
 
+@pytest.mark.parametrize("program", ["ablate", "qsd"])
+def test_the_list_of_commands_cuts_no_description(program: str) -> None:
+    command = [sys.executable, "-m", "ablations.cli" if program == "ablate" else "qsd.cli", "--help"]
+    env = {**os.environ, "COLUMNS": "80"}
+    shown = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    commands = shown[shown.index("Commands:") :].splitlines()[1:]
+    assert len(commands) > 10
+    assert not [line for line in commands if line.endswith("...")]
+
+
 def test_planning_imports_no_framework(plan_of: Planner, world: Path) -> None:
     plan_of(name="light")
     code = """

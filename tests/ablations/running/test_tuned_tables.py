@@ -54,7 +54,7 @@ def test_a_table_before_the_choice_is_partial(world: Path, store: Store) -> None
     assert before.verdict == (
         "Nothing can be said yet: the settings of the cells are not chosen (tuning: 5 of 12 trials).",
     )
-    assert before.status == "Partial: 1 of 3 cells have all their results; tuning: 5 of 12 trials"
+    assert before.status == "Partial: 1 of 3 cells has all its results; tuning: 5 of 12 trials"
     assert "tuning: 5 of 12 trials" in to_summary(before)
     assert "5 of 6" in to_terminal(before)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from analysis.data.estimate import Estimate, Interval
 from analysis.data.rows import Comparison, Mark, Row
 from analysis.data.training import Trained
-from analysis.document.formatting import decimals, format_interval, format_p
+from analysis.document.formatting import decimals, format_interval, format_p, signed
 from analysis.document.verdict import verdict
 
 SELECTED = "selected the training pairs"
@@ -177,7 +177,7 @@ def test_every_number_occurs_in_the_rows(rows):
     known = {f"{primary_rows(rows)[0].detectable:.{places}f}"} if primary_rows(rows)[0].detectable else set()
     for each in primary_rows(rows):
         if each.versus_baseline:
-            known.add(f"{each.versus_baseline.difference:+.{places}f}")
+            known.add(signed(each.versus_baseline.difference, places))
             known |= set(format_interval(each.versus_baseline.these_models, places).strip("[]").split(", "))
             known.add(format_p(each.versus_baseline))
     counts = {str(number) for number in range(len(CELLS) + 1)}
