@@ -56,7 +56,7 @@ def print_plan(plan: Plan, summary: Mapping[str, Any]) -> None:
     print(f"{'all':10}{_columns(totals, widths)}")
     print(f"\n{sharing_line(plan)}")
     for line in summary["ahead"]:
-        print(f"precomputed first: {line}")
+        print(f"first: {line}")
     after = summary.get("after_tuning")
     _print_estimate(summary["estimate"], "the tuning" if after else "")
     if after:

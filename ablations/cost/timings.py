@@ -60,16 +60,16 @@ def read_timings(store: Store, stage: str, counts: Counts) -> list[Timing]:
         newest = heapq.nlargest(MOST_READ, looked, key=lambda entry: entry.stat().st_mtime)
     except OSError:
         return []
-    beforehand = _seconds_ahead(store)
+    beforehand = _precompute_seconds(store)
     found = (_timing(store, stage, entry.name, counts, beforehand) for entry in newest)
     return [timing for timing in found if timing is not None]
 
 
-def _seconds_ahead(store: Store) -> dict[str, float]:
+def _precompute_seconds(store: Store) -> dict[str, float]:
     """Key of a stage -> seconds of common work that was done for it beforehand, shared out equally among its stages."""
     found: dict[str, float] = {}
     for path, content in precompute.job_files(store):
-        attempts = store.attempts(precompute.AHEAD, path.name.partition(".")[0])
+        attempts = store.attempts(precompute.PRECOMPUTE, path.name.partition(".")[0])
         folders = [attempts / str(number) for number in numbered(attempts)]
         seconds = sum(map(seconds_of, folders))
         members = content["meaning"]["members"]

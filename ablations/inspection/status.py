@@ -186,8 +186,8 @@ def status_lines(report: Mapping[str, Any], most: int = _MOST_CELLS, urgent_firs
     if len(cells) > most:
         yield f"  ... and {len(cells) - most:,} more{'' if urgent_first else ' (--json lists all)'}"
     for entry in (*report["running"], *report["queued"]):
-        if entry["stage"] == precompute.AHEAD:
-            yield f"  {entry['label']}: {entry['state']}{_where(entry).removeprefix(': ' + precompute.AHEAD)}"
+        if entry["stage"] == precompute.PRECOMPUTE:
+            yield f"  {entry['label']}: {entry['state']}{_where(entry).removeprefix(': ' + precompute.PRECOMPUTE)}"
     for entry in report["diverged"][:_MOST_FAILURES]:
         yield f"diverged: {entry['label']}: {entry['reason']}"
     if report["diverged"]:

@@ -20,7 +20,7 @@ from ablations.json_shapes import anything, fields, listing, mapping, optional, 
 from ablations.planning.needed import needed as needed_now
 from ablations.planning.plan import make_plan
 from ablations.running.archive import CELLS
-from ablations.running.precompute import AHEAD, AHEAD_JOB
+from ablations.running.precompute import PRECOMPUTE, PRECOMPUTE_JOB
 from ablations.store.artefacts import Store
 from ablations.store.launchers import FOLDER, needed
 from ablations.store.launches import launches
@@ -249,11 +249,11 @@ def _unshared(store: Store, wanted: set[str] | None, used: InUse) -> list[Path]:
     done = {stage: store.present(stage) for stage in names_in(store.root / "jobs")}
     for file, name in _folders(store.root / "jobs"):
         stage, key = file.parent.name, name.partition(".")[0]
-        left = stage != AHEAD and (wanted is None or key in wanted) and key not in done[stage]
-        if left or key in used.keys or stage == AHEAD:
-            content = read_shaped(file, _JOB if stage != AHEAD else AHEAD_JOB)
-            if content is not None and (stage != AHEAD or key in used.keys or _members_used(content, used, done)):
-                kind = content["meaning"]["stage"] if stage == AHEAD else stage
+        left = stage != PRECOMPUTE and (wanted is None or key in wanted) and key not in done[stage]
+        if left or key in used.keys or stage == PRECOMPUTE:
+            content = read_shaped(file, _JOB if stage != PRECOMPUTE else PRECOMPUTE_JOB)
+            if content is not None and (stage != PRECOMPUTE or key in used.keys or _members_used(content, used, done)):
+                kind = content["meaning"]["stage"] if stage == PRECOMPUTE else stage
                 kept.add(store.shared(kind, content["version"], content["inputs"]))
     return [folder for folder, _ in _folders(store.root / "shared") if folder not in kept]
 

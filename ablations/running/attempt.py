@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.files import write_json
 from ablations.running import error_record, execution_overrides, precompute
 from ablations.running.log_file import log_to
-from ablations.running.precompute import AHEAD
+from ablations.running.precompute import PRECOMPUTE
 from ablations.running.processes import FailedProcessError, ProcessGroup
 from ablations.running.progress_file import ProgressFile
 from ablations.running.stopping import Stop
@@ -163,7 +163,7 @@ def _run_stage(
     _limit_threads(int(values["threads"]))
     table = load_table(job.table)
     check_code(job)
-    if job.stage == AHEAD:
+    if job.stage == PRECOMPUTE:
         precompute.run(job, store, table, report)
         return
     check_meaning(job, table)
@@ -179,7 +179,7 @@ def _run_stage(
     output.mkdir(parents=True, exist_ok=True)
     remove_leftovers(output)  # of an attempt that was killed while it wrote a file
     inputs = {name: store.artefact(name, key) for name, key in job.inputs.items()}
-    shared = store.shared(job.stage, job.version, job.inputs) if table.STAGES[job.stage].ahead else None
+    shared = store.shared(job.stage, job.version, job.inputs) if table.STAGES[job.stage].precompute else None
 
     def work(report: Report) -> None:
         errors = store.reference_errors

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.running import attempt, precompute
-from ablations.running.precompute import AHEAD
+from ablations.running.precompute import PRECOMPUTE
 from ablations.running.processes import count_of
 from ablations.running.schedule import Schedule
 from ablations.running.signal_names import signal_name
@@ -221,7 +221,7 @@ class _Loop:
             if code == attempt.EXIT_BUSY:
                 self._display.stopped(node.key)
                 self._elsewhere[node.key] = node
-            elif node.stage == AHEAD:
+            elif node.stage == PRECOMPUTE:
                 self._precompute_ended(node, code)
             elif code == attempt.EXIT_DONE and self._store.is_done(node.stage, node.key):
                 self._result.ran += 1
@@ -246,7 +246,7 @@ class _Loop:
         self._display.helped(node.key, self._label(node), problem)
 
     def _label(self, node: StageNode) -> str:
-        return precompute.label(node) if node.stage == AHEAD else self._plan.label(node)
+        return precompute.label(node) if node.stage == PRECOMPUTE else self._plan.label(node)
 
     def _fail(self, node: StageNode, reason: str) -> None:
         """A stage ended without a result, or its training diverged; what needs it is given up."""

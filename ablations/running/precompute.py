@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from ablations.store.jobs import Job
     from qsd.runtime import Report
 
-AHEAD = "ahead"
-"""The kind under which these processes are filed: ``jobs/ahead``, ``attempts/ahead``, arrays of launches."""
+PRECOMPUTE = "ahead"
+"""The kind of these processes in a store, which had this name before: ``jobs/ahead``, ``attempts/ahead``."""
 _SHARE = fields(stage=text, members=mapping(mapping(anything)), number=whole, count=whole)
-AHEAD_JOB = fields(version=whole, inputs=mapping(text), values=mapping(anything), meaning=_SHARE)
+PRECOMPUTE_JOB = fields(version=whole, inputs=mapping(text), values=mapping(anything), meaning=_SHARE)
 """The shape of their job files."""
 
 
@@ -64,13 +64,13 @@ def groups(nodes: Mapping[str, StageNode], table: StageTable, most: int) -> list
     """
     by_inputs: dict[tuple[Any, ...], list[StageNode]] = {}
     for node in nodes.values():
-        if table.STAGES[node.stage].ahead is not None:
+        if table.STAGES[node.stage].precompute is not None:
             by_inputs.setdefault((node.stage, node.version, *sorted(node.inputs.items())), []).append(node)
     group_list = []
     for members in by_inputs.values():
-        ahead = table.STAGES[members[0].stage].ahead
-        assert ahead is not None
-        count = max(1, min(most, max(ahead.processes(node.values) for node in members)))
+        shared_work = table.STAGES[members[0].stage].precompute
+        assert shared_work is not None
+        count = max(1, min(most, max(shared_work.processes(node.values) for node in members)))
         if len(members) > 1 or count > 1:
             group_list.append(_group(members, count))
     return group_list
@@ -82,26 +82,26 @@ def _group(members: list[StageNode], count: int) -> PrecomputeGroup:
     processes = []
     for number in range(count):
         about = {"stage": first.stage, "number": number, "count": count}
-        key = hash_of({AHEAD: about, "members": list(values)})
+        key = hash_of({PRECOMPUTE: about, "members": list(values)})
         meaning = {**about, "members": {key: dict(flat) for key, flat in values.items()}}
-        processes.append(StageNode(AHEAD, key, first.version, meaning, first.inputs, first.values))
+        processes.append(StageNode(PRECOMPUTE, key, first.version, meaning, first.inputs, first.values))
     return PrecomputeGroup(first.stage, tuple(members), tuple(processes))
 
 
 def label(node: StageNode) -> str:
-    """What a person calls such a process: ``score ahead for 3 stages, process 2 of 4``."""
+    """What a person calls such a process: ``precompute score for 3 stages, process 2 of 4``."""
     stages = len(node.meaning["members"])
     part = f", process {node.meaning['number'] + 1} of {node.meaning['count']}" if node.meaning["count"] > 1 else ""
-    return f"{node.meaning['stage']} ahead for {stages} stage{'s' * (stages != 1)}{part}"
+    return f"precompute {node.meaning['stage']} for {stages} stage{'s' * (stages != 1)}{part}"
 
 
 def summary(group_list: list[PrecomputeGroup]) -> list[str]:
-    """What is done beforehand, one line per group: ``score ahead for 2 stages, in 4 processes``."""
+    """What is done beforehand, one line per group: ``precompute score for 2 stages, in 4 processes``."""
     lines = []
     for group in group_list:
         stages, count = len(group.members), len(group.processes)
         processes = f", in {count} processes" if count > 1 else ""
-        lines.append(f"{group.stage} ahead for {stages} stage{'s' * (stages != 1)}{processes}")
+        lines.append(f"precompute {group.stage} for {stages} stage{'s' * (stages != 1)}{processes}")
     return lines
 
 
@@ -132,10 +132,10 @@ def run(job: Job, store: Store, table: StageTable, report: Report) -> None:
         for key, values in members.items()
         if not store.is_done(stage, key)
     ]
-    ahead = table.STAGES[stage].ahead
-    if ahead is None or not left:
+    shared_work = table.STAGES[stage].precompute
+    if shared_work is None or not left:
         return
-    module, _, function = ahead.entry.partition(":")
+    module, _, function = shared_work.entry.partition(":")
     inputs = {name: store.artefact(name, key) for name, key in job.inputs.items()}
     shared = store.shared(stage, job.version, job.inputs)
     context = PrecomputeContext(left, inputs, shared, job.meaning["number"], job.meaning["count"], report)
@@ -153,14 +153,14 @@ def on_record(store: Store, keys: Mapping[str, Any]) -> dict[str, StageNode]:
         if keys.keys() & (content["meaning"]["members"].keys() - done[stage]):
             key = path.name.partition(".")[0]
             fields = (content[name] for name in ("version", "meaning", "inputs", "values"))
-            processes[key] = StageNode(AHEAD, key, *fields)
+            processes[key] = StageNode(PRECOMPUTE, key, *fields)
     return dict(sorted(processes.items(), key=lambda item: (item[1].meaning["stage"], item[1].meaning["number"])))
 
 
 def job_files(store: Store) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Path and content of the job of every such process."""
-    folder = store.root / "jobs" / AHEAD
+    folder = store.root / "jobs" / PRECOMPUTE
     for name in sorted(names_in(folder)):
-        content = read_shaped(folder / name, AHEAD_JOB)
+        content = read_shaped(folder / name, PRECOMPUTE_JOB)
         if content is not None:
             yield folder / name, content

@@ -61,7 +61,7 @@ def count_of(stage: str, values: Mapping[str, Any], table: StageTable, gpus: int
     """How many processes run a stage.
 
     Args:
-        stage: its kind; shared precompute jobs (``precompute.AHEAD``) are in no table and run in one process.
+        stage: its kind; shared precompute jobs (``precompute.PRECOMPUTE``) are in no table and run in one process.
         values: its flat configuration.
         table: all kinds of stages.
         gpus: GPUs that the place gives to each stage of the kind; None where it gives one to each process.

@@ -150,6 +150,6 @@ def _add_precomputed(store: Store, costs: Mapping[str, _Cost], origins: _Origins
         members = job["meaning"]["members"]
         own = [key for key in members if key in costs]
         if own:
-            shared = _cost(_attempts(store, precompute.AHEAD, path.name.partition(".")[0]), origins)
+            shared = _cost(_attempts(store, precompute.PRECOMPUTE, path.name.partition(".")[0]), origins)
             for key in own:
                 costs[key].add(_Cost(0, shared.seconds, shared.gpu_seconds), 1 / len(members))

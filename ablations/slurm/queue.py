@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.running.precompute import AHEAD
+from ablations.running.precompute import PRECOMPUTE
 from ablations.running.processes import count_of
 from ablations.slurm.arrays import ANY, batches, waits
 from ablations.slurm.entry import run_job
@@ -134,7 +134,7 @@ class Queue:
         needs = waits([[jobs[up] for up in node.inputs.values() if up in jobs] for node in group.processes])
         paths = self._write_all(group.processes)
         resources = self._profile.resources(group.stage)
-        return self._put(run_job, paths, AHEAD, resources, needs, [node.key for node in group.processes]).job
+        return self._put(run_job, paths, PRECOMPUTE, resources, needs, [node.key for node in group.processes]).job
 
     def submit_last(self, function: Callable[[str], None], path: Path, after: Sequence[str]) -> None:
         """Submit a job that runs when the jobs in ``after`` have ended, however they ended."""

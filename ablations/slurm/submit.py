@@ -50,7 +50,7 @@ class Submitted:
         queued: stages that have a job from an earlier launch.
         freed: how many of these jobs waited for the end of a job whose stage is done (``ablations.slurm.stale``).
         later: stages beyond the site's limit; the last job of the launch submits them.
-        ahead: precompute processes submitted, which do the common work of stages beforehand.
+        precomputes: processes submitted, which do the common work of stages beforehand.
         diverged: a line about trainings that diverged and were therefore left out; empty without any.
     """
 
@@ -61,15 +61,17 @@ class Submitted:
     queued: int = 0
     freed: int = 0
     later: int = 0
-    ahead: int = 0
+    precomputes: int = 0
     diverged: str = ""
 
     def __str__(self) -> str:
         lines = [self.diverged] if self.diverged else []
         if self.launch is not None:
             lines.append(f"submitted {self.jobs:,} stages in {self.arrays:,} arrays ({self.launch.folder})")
-        if self.ahead:
-            lines.append(f"{self.ahead:,} precompute jobs run first; the stages that share their work wait for them")
+        if self.precomputes:
+            lines.append(
+                f"{self.precomputes:,} precompute jobs run first; the stages that share their work wait for them"
+            )
         if self.rehearsed:
             lines.append(
                 f"{self.rehearsed:,} stages of a rehearsal go first (runs/dryrun); training waits for its shape"
@@ -174,9 +176,11 @@ def _submit(
     jobs = fill(chosen, queue, dry)
     later = len(chosen.todo) - len(chosen.now)
     queue.submit_last(last_job, finish_file.write(launch, plan, store, folder, later), last_arrays(plan, jobs))
-    ahead = sum(len(group.processes) for group in chosen.precomputes)
+    precomputes = sum(len(group.processes) for group in chosen.precomputes)
     rehearsed = len(chosen.rehearsed)
-    return Submitted(launch, queue.arrays, len(chosen.now), rehearsed, queued, freed, later, ahead, chosen.diverged)
+    return Submitted(
+        launch, queue.arrays, len(chosen.now), rehearsed, queued, freed, later, precomputes, chosen.diverged
+    )
 
 
 @dataclass(frozen=True)

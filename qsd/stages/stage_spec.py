@@ -205,7 +205,7 @@ class StageSpec:
         version: raised whenever the same meaning gives another result.
         wanted: values -> whether a cell has this stage for its own sake, and is finished only with it; None: it is only
             run as an input of other stages.
-        ahead: work that stages of this kind can do together beforehand; None for none.
+        precompute: work that stages of this kind can do together beforehand; None for none.
         processes: (values, GPUs) -> how many processes run it together; None: always one. The GPUs are those that its
             place gives each stage, or None where it gives as many as there are processes. May raise UserError.
         cost: how its time and disk grow.
@@ -232,7 +232,7 @@ class StageSpec:
     unused: Callable[[Values], Mapping[str, str]] = _no_extra
     version: int = 1
     wanted: Callable[[Values], bool] | None = None
-    ahead: Precompute | None = None
+    precompute: Precompute | None = None
     processes: Callable[[Values, int | None], int] | None = None
     cost: StageCost = StageCost()
     rehearsal: Rehearsal = field(default_factory=Rehearsal)

@@ -47,7 +47,13 @@ def _select_inputs(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _like(stage: str, **changes: Any) -> StageSpec:
     """The real stage of the same name with another entry, inputs and meaning."""
-    plain: dict[str, Any] = {"inputs": (), "chosen_inputs": None, "extra": lambda _: {}, "version": 1, "ahead": None}
+    plain: dict[str, Any] = {
+        "inputs": (),
+        "chosen_inputs": None,
+        "extra": lambda _: {},
+        "version": 1,
+        "precompute": None,
+    }
     return replace(spec.STAGES[stage], **{**plain, "processes": None, **changes})
 
 
@@ -56,7 +62,7 @@ STAGES: dict[str, StageSpec] = {
         "score",
         entry=f"{HERE}:score",
         reads=lambda _: ("reward.model",),
-        ahead=Precompute(f"{HERE}:score_ahead", lambda values: int(values["reward.shards"])),
+        precompute=Precompute(f"{HERE}:precompute_scores", lambda values: int(values["reward.shards"])),
     ),
     "select": _like(
         "select",
@@ -176,7 +182,7 @@ def score(context: StageContext) -> None:
     digest_inputs(context)
 
 
-def score_ahead(context: PrecomputeContext) -> None:
+def precompute_scores(context: PrecomputeContext) -> None:
     """Leaves a file for the stages; with ``FAKE_AHEAD_FAILS`` fails instead."""
     names = ",".join(sorted(config.reward.model for config in context.configs))
     note(f"ahead-{context.number}/{context.count} {names}")

@@ -55,8 +55,8 @@ def test_an_array_of_score_processes(slurm: OneNode, world: Path, profile: Profi
         asked = command("scontrol", "show", "job", f"{arrays['score'].job}_1")
     finally:
         command("scontrol", "update", "PartitionName=low", "State=UP")
-    assert (done.jobs, done.ahead, len(arrays["ahead"].keys)) == (3, 2, 2)
-    assert waiting == [f"score ahead for 2 stages, process {number} of 2" for number in (1, 2)]
+    assert (done.jobs, done.precomputes, len(arrays["ahead"].keys)) == (3, 2, 2)
+    assert waiting == [f"precompute score for 2 stages, process {number} of 2" for number in (1, 2)]
     assert f"afterany:{arrays['ahead'].job}_*" in asked
 
     wait_for_end()

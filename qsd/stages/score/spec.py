@@ -29,7 +29,7 @@ def _extra(values: Values) -> dict[str, Any]:
     return {"reward.revision": ensemble_revision(reward)}
 
 
-def _processes_ahead(values: Values) -> int:
+def _precompute_processes(values: Values) -> int:
     return int(values["reward.shards"])
 
 
@@ -62,7 +62,7 @@ STAGE = StageSpec(
     reads=_reads,
     inputs=("data",),
     extra=_extra,
-    ahead=Precompute("qsd.stages.score.run:precompute", _processes_ahead),
+    precompute=Precompute("qsd.stages.score.run:precompute", _precompute_processes),
     cost=StageCost(_work, _compute),
     rehearsal=Rehearsal(shape=("reward.model", "reward.members", "reward.batch_size"), enough=_enough),
     examines_model=True,

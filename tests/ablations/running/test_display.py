@@ -32,8 +32,8 @@ def tell(display: Any) -> None:
     display.started("n", "encode")
     display.stopped("n")
     for key, problem in (("p", None), ("q", "no room")):
-        display.started(key, "score ahead for 2 stages")
-        display.helped(key, "score ahead for 2 stages", problem)
+        display.started(key, "precompute score for 2 stages")
+        display.helped(key, "precompute score for 2 stages", problem)
     display.stopping(1)
 
 
@@ -43,8 +43,8 @@ SAID = (
     "log: runs/log.txt",
     "waiting: score (shared by 4 cells) is run by process ",
     "score (shared by 4 cells) by another launcher",
-    "done score ahead for 2 stages in 0 s",
-    "failed: score ahead for 2 stages: no room; the stages compute what is missing themselves",
+    "done precompute score for 2 stages in 0 s",
+    "failed: precompute score for 2 stages: no room; the stages compute what is missing themselves",
     "stopping 1 running stage; the same command continues from here",
 )
 
@@ -54,7 +54,7 @@ def test_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ablations.running.display._PLAIN_EVERY_S", 0)
     tell(Lines(stream))
     output = stream.getvalue()
-    assert "[3/5] start score ahead for 2 stages\n" in output, "it counts as no stage"
+    assert "[3/5] start precompute score for 2 stages\n" in output, "it counts as no stage"
     assert output.startswith("5 stages, 1 done, 4 to run; importing the libraries first, which takes some seconds\n")
     assert output.splitlines()[1] == "[1/5] start train metric=product seed 0"
     assert "[1/5] train metric=product seed 0: 30/60 steps, 2 per second, 15 s left\n" in output

@@ -80,7 +80,7 @@ def test_a_single_model_and_a_single_process_need_nobody_ahead(plan_of: Planner)
     assert groups_of(plan_of(ONE)) == []
     (group,) = groups_of(plan_of(ONE + "overrides: {reward.shards: 2}\n"))
     assert len(group.processes) == 2
-    assert precompute.summary([group]) == ["score ahead for 1 stage, in 2 processes"]
+    assert precompute.summary([group]) == ["precompute score for 1 stage, in 2 processes"]
 
 
 def test_only_what_is_left_is_worked_on(plan_of: Planner, store: Store, fake_log: Path) -> None:
@@ -109,7 +109,7 @@ def test_its_failure_costs_nothing_but_time(
     assert result.failures == []
     said = capsys.readouterr().out
     assert said.count("no room for two models; the stages compute what is missing themselves") == 3
-    assert "failed: score ahead for 2 stages, process 1 of 3: " in said
+    assert "failed: precompute score for 2 stages, process 1 of 3: " in said
     assert tree(store.root / "artefacts") == tree(whole.root / "artefacts")
 
 
@@ -148,9 +148,11 @@ def test_status_shows_it_cancel_ends_it_and_gc_frees_what_it_left(
         assert alive(found)
         shown = [entry for entry in found["running"] if entry["stage"] == "ahead"]
         assert [entry["label"] for entry in shown] == [
-            f"score ahead for 2 stages, process {number} of 3" for number in (1, 2, 3)
+            f"precompute score for 2 stages, process {number} of 3" for number in (1, 2, 3)
         ]
-        assert sum("score ahead for 2 stages, process 2 of 3: running" in line for line in status_lines(found)) == 1
+        assert (
+            sum("precompute score for 2 stages, process 2 of 3: running" in line for line in status_lines(found)) == 1
+        )
         assert sum(found["states"].values()) == len(plan.nodes)
         store.shared("score", 1, {}).mkdir(parents=True)
         assert not [item for item in find_garbage(store, Path("sweeps"), fake_stages).items if item.kind == "shared"]
