@@ -61,7 +61,7 @@ def _use(facts: AdapterFacts) -> Iterator[str]:
     yield 'pipeline.load_lora_weights("FOLDER OF THIS FILE")'
     yield "```"
     yield ""
-    yield f"`{KOHYA_FILE}` is the same adapter for programs of kohya's layout, such as ComfyUI and AUTOMATIC1111."
+    yield f"`{KOHYA_FILE}` is the same adapter for {facts.kohya_readers}."
 
 
 def _training(facts: AdapterFacts) -> Iterator[str]:

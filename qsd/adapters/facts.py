@@ -46,6 +46,7 @@ class AdapterFacts:
         settings: the cell: dotted name -> value.
         seed: of the training.
         training: from the method.
+        kohya_readers: what reads the adapter's second file (``Family.kohya_readers``).
     """
 
     base_model: str
@@ -53,6 +54,7 @@ class AdapterFacts:
     settings: Mapping[str, Any]
     seed: int
     training: TrainingFacts
+    kohya_readers: str
 
     @property
     def hub_name(self) -> str | None:

@@ -163,6 +163,12 @@ class TrainingConfig:
     max_grad_norm: float = meaning(1.0, "gradient clipping by global norm", above=0)
     caption_dropout: float = meaning(0.0, "share of pairs trained with the empty caption", least=0, most=1)
     flip: bool = meaning(False, "random horizontal flip, the same for both images of a pair")
+    noise_law: str = meaning(
+        "uniform",
+        "how often each amount of noise is drawn, from clean (0) to pure noise (1)",
+        choices=("uniform", "logit_normal"),
+    )
+    noise_shift: float = meaning(1.0, "s of s u / (1 + (s - 1) u), applied to that: above 1 more noise", above=0)
     precision: str = meaning(
         "fp32", "of the forward pass; adapter and errors are always fp32", choices=("fp32", "bf16")
     )

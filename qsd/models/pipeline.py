@@ -55,12 +55,14 @@ def load_pipeline(
 
 
 def pipeline_family(pipeline: Pipeline) -> Family:
-    """The family of a loaded pipeline, by its class.
+    """The family of a loaded pipeline, by its class and the text models that it has.
 
     Raises:
         UserError: it is of no known family.
     """
-    return family_named(type(pipeline).__name__, "the loaded pipeline")
+    family = family_named(type(pipeline).__name__, "the loaded pipeline")
+    absent = (text.encoder for text in family.texts if getattr(pipeline, text.encoder, None) is None)
+    return family.without(frozenset(absent))
 
 
 def text_encoder_of(pipeline: Pipeline, device: torch.device) -> TextEncoder:

@@ -31,8 +31,9 @@ class DiffusionProcess(Protocol):
         """The times of a training batch.
 
         Args:
-            uniform: [B] in [0, 1), one draw per pair. The law of the times is the process's own choice; as they are a
-                function of these draws alone, equal draws give equal times in every cell of a sweep.
+            uniform: [B] in [0, 1], one number per pair: the share of the way from the clean image to pure noise, drawn
+                by the law that the configuration names (``qsd.training.offpolicy.noise_levels``). As times are a
+                function of these numbers alone, equal draws give equal times in every cell of a sweep.
 
         Returns:
             [B] of the type that the network is called with, such as int64 or float32.

@@ -26,7 +26,7 @@ def drawn(
 ) -> list[NDArray[np.int16]]:
     """Its images of (prompt id, caption), from captions as a user gives them; `options` go to the pipeline."""
     side = resolution // pipeline.vae_scale_factor
-    shape = (pipeline.unet.config.in_channels, side, side)
+    shape = (pipeline.vae.config.latent_channels, side, side)
     latents = initial_latents([name for name, _ in prompts], [0] * len(prompts), seed, shape)
     made = pipeline(
         prompt=[caption for _, caption in prompts],

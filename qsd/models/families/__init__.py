@@ -108,6 +108,7 @@ class Family(ABC):
         texts: the text models, in the order in which ``encode_captions`` gets them.
         lora_targets: the name endings that the field usually adapts; shown where a target matches no layer.
         cost: what planning assumes.
+        kohya_readers: what reads the adapter's second file (``kohya.safetensors``); for the model card.
     """
 
     pipeline: ClassVar[str]
@@ -115,6 +116,7 @@ class Family(ABC):
     texts: ClassVar[tuple[TextPart, ...]]
     lora_targets: ClassVar[tuple[str, ...]]
     cost: ClassVar[CostFigures]
+    kohya_readers: ClassVar[str] = "programs of kohya's layout, such as ComfyUI and AUTOMATIC1111"
 
     # ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -136,6 +138,14 @@ class Family(ABC):
             folder: of the part.
         """
         return ()
+
+    def without(self, absent: frozenset[str]) -> Family:
+        """The family of a model in which some text models are left out; by default itself, which then misses them.
+
+        Args:
+            absent: folders of the text models that the model says it does not have.
+        """
+        return self
 
     # ── The network and its process ──────────────────────────────────────────────────────────────────────────────────
 
@@ -322,10 +332,13 @@ def family_named(pipeline: str, place: str) -> Family:
 def family_in(index: Mapping[str, Any], path: str) -> Family:
     """The family that the content of a ``model_index.json`` names; ``path`` is for the message.
 
+    A part whose entry there is ``[null, null]`` is left out (``Family.without``).
+
     Raises:
         UserError: a pipeline of another class.
     """
-    return family_named(str(index.get("_class_name")), f"model.path {path}: {INDEX}")
+    family = family_named(str(index.get("_class_name")), f"model.path {path}: {INDEX}")
+    return family.without(frozenset(text.encoder for text in family.texts if index.get(text.encoder) == [None, None]))
 
 
 def read_index(folder: Path) -> dict[str, Any]:

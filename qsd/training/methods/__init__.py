@@ -43,7 +43,9 @@ class Sampling:
     prompts_per_step: int = meaning(16, "prompts that one optimiser step averages over", least=1)
     sampler_steps: int = meaning(20, "steps of the sampler during training", least=2, most=1000)
     guidance_scale: float = meaning(5.0, "classifier-free guidance during training; 1 switches it off", least=1)
-    eta: float = meaning(1.0, "of DDIM: share of DDPM's noise that every step brings", above=0, most=1)
+    eta: float = meaning(
+        1.0, "of DDIM: share of DDPM's noise in every step; of a flow model: Flow-GRPO's a", above=0, most=1
+    )
     trained_steps: int | None = meaning(None, "sampler steps on which the network is trained; 0: all", least=0)
     placement: str = meaning(
         "uniform",

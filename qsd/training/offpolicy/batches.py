@@ -24,6 +24,7 @@ from qsd.files import read_table
 from qsd.models.process import DiffusionProcess
 from qsd.selection.curriculum import Epochs
 from qsd.training.offpolicy.budget import steps_of
+from qsd.training.offpolicy.noise_levels import noise_levels
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class PairBatch:
     noise: Tensor
     """[2B, C, h, w]; the same for both images of a pair."""
     timesteps: Tensor
-    """[2B] int64; the same for both images of a pair."""
+    """[2B] in the process's unit and type; the same for both images of a pair."""
     conditioning: dict[str, Tensor]
     """[2B, ...] by field; the same for both images of a pair."""
     weights: Tensor
@@ -72,8 +73,8 @@ class PairStream:
         encoded: latents and text embeddings.
         pair_ids: the selected pairs; those without an encoding are left out and counted in ``missing``.
         weights: one per selected pair, > 0; normalised to mean 1 over the pairs that are used.
-        training: the recipe (flip and caption dropout).
-        process: the diffusion process, which makes times of uniform draws.
+        training: the recipe (flip, caption dropout and the law of the noise).
+        process: the diffusion process, which makes times of noise levels.
         seed: of order and draws.
         flipped: the selected pairs whose winner and loser change places; none by default. They keep their draws.
         opens: ascending shares of the training from which on the selected pairs take part; by default all do at once.
@@ -142,7 +143,7 @@ class PairStream:
             pair_ids=pair_ids,
             latents=torch.from_numpy(mean + std * posterior_noise).to(device),
             noise=twice(draws.noise),
-            timesteps=twice(self._process.times(draws.timestep_uniform)),
+            timesteps=twice(self._process.times(noise_levels(draws.timestep_uniform, self._training))),
             conditioning={name: twice(array) for name, array in self._encoded.conditioning(captions).items()},
             weights=torch.from_numpy(self._weights[places]).to(device),
         )

@@ -1,4 +1,4 @@
-"""The recipes for SD1.5 and SDXL plan as soon as data, prompts and weights are in their places; no model is needed."""
+"""The recipes for published models plan as soon as data, prompts and weights are there; no model is needed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def place(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / folder).mkdir()
     shutil.copytree(root / "experiments" / "prompts", tmp_path / "experiments" / "prompts")
     shutil.copy(root / "sweeps" / "tailorpo_animals.yaml", tmp_path / "sweeps")
-    for name in ("sd15_pickapic", "sdxl_pickapic", "sd15_tailorpo_animals"):
+    for name in ("sd15_pickapic", "sdxl_pickapic", "sd35m_pickapic", "sd15_tailorpo_animals"):
         shutil.copy(root / "experiments" / f"{name}.yaml", tmp_path / "experiments")
     (tmp_path / "data" / "pickapic_v2" / "train").mkdir(parents=True)
     write_rows(tmp_path / "data" / "pickapic_v2" / "train" / "train-00000-of-00001.parquet", good_rows(40))
@@ -50,7 +50,7 @@ def place(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["sd15_pickapic", "sdxl_pickapic"])
+@pytest.mark.parametrize("name", ["sd15_pickapic", "sdxl_pickapic", "sd35m_pickapic"])
 def test_a_recipe_plans(place: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "sweeps" / "formula.yaml").write_text(
         f"question: Which?\nexperiment: {name}\naxes: {{quality.metric: [product, difference]}}\n"

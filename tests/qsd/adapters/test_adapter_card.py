@@ -33,6 +33,7 @@ FACTS = AdapterFacts(
     settings={"lora.rank": 4, "quality.metric": "difference", "training.learning_rate": 1e-5},
     seed=3,
     training=TrainingFacts(metadata={}, tags=(), results=(), data="", digests={}),
+    kohya_readers="some programs",
 )
 SUMMARY = {
     "loss": "dpo",

@@ -13,31 +13,36 @@ from qsd.models.families import families, family_in, family_named
 from tests.conftest import ROOT
 
 SD, XL = "StableDiffusionPipeline", "StableDiffusionXLPipeline"
+SD3 = "StableDiffusion3Pipeline"
+KNOWN = f"{SD3}, {SD}, {XL}"
 
 
 def test_a_family_is_found_by_the_class_in_the_index() -> None:
-    assert [family.pipeline for family in families()] == [SD, XL]
+    assert [family.pipeline for family in families()] == KNOWN.split(", ")
     assert family_in({"_class_name": XL}, "someone/model").pipeline == XL
 
 
-@pytest.mark.parametrize("name", ["StableDifusionPipeline", "StableDiffusion3Pipeline", "stablediffusionpipeline"])
-def test_a_similar_name_is_refused_and_the_near_one_named(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("StableDifusionPipeline", SD), ("StableDiffusion3PAGPipeline", SD3), ("stablediffusionpipeline", SD)],
+)
+def test_a_similar_name_is_refused_and_the_near_one_named(name: str, near: str) -> None:
     """Never taken for it: the pipelines of diffusers have similar names and nothing else in common."""
     message = rf"model\.path someone/model: model_index\.json names the pipeline {name}, which is not supported"
-    with pytest.raises(UserError, match=rf"{message} \(did you mean '{SD}'\?\); known: {SD}, {XL}$"):
+    with pytest.raises(UserError, match=rf"{message} \(did you mean '{near}'\?\); known: {KNOWN}$"):
         family_in({"_class_name": name}, "someone/model")
 
 
-@pytest.mark.parametrize("index", [{}, {"_class_name": None}, {"_class_name": "FluxPipeline"}])
+@pytest.mark.parametrize("index", [{}, {"_class_name": None}, {"_class_name": "PixArtSigmaPipeline"}])
 def test_other_classes_are_refused_with_the_known_ones(index: dict[str, object]) -> None:
-    with pytest.raises(UserError, match=rf"which is not supported; known: {SD}, {XL}$"):
+    with pytest.raises(UserError, match=rf"which is not supported; known: {KNOWN}$"):
         family_in(index, "someone/model")
 
 
 def test_two_families_do_not_share_a_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     known = families()
     assert [family_named(family.pipeline, "a test") for family in known] == known
-    own = type("Own", (type(known[0]),), {"__module__": "qsd.models.families.own"})()
+    own = type("Own", (type(family_named(SD, "a test")),), {"__module__": "qsd.models.families.own"})()
     monkeypatch.setattr("qsd.models.families.families", lambda: [*known, own])
     message = f"^qsd.models.families.stable_diffusion and qsd.models.families.own are both for {SD}; a pipeline's class"
     with pytest.raises(UserError, match=message):
@@ -55,11 +60,15 @@ def test_a_plan_asks_the_families_without_heavy_libraries() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_nothing_but_a_family_and_the_process_names_the_classes_of_stable_diffusion() -> None:
+def test_nothing_but_a_family_and_its_process_names_the_classes_of_a_model() -> None:
     """The seam: a base model of another kind is added beside the families, not in the code that asks them."""
-    classes = ("UNet2DConditionModel", "DDPMScheduler", "DDIMScheduler", "StableDiffusion", "CLIPTextModel")
+    classes = (
+        *("UNet2DConditionModel", "DDPMScheduler", "DDIMScheduler", "StableDiffusion", "CLIPTextModel"),
+        *("SD3Transformer2DModel", "FlowMatchEuler", "T5EncoderModel"),
+    )
     allowed = {
         Path("qsd/models/process.py"),
+        Path("qsd/models/flow_process.py"),
         *(path.relative_to(ROOT) for path in (ROOT / "qsd/models/families").glob("*")),
     }
     naming = {

@@ -115,8 +115,8 @@ def test_a_repository_without_safetensors_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_pipeline_is_refused_before_its_weights_are_fetched(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="names the pipeline FluxPipeline, which is not supported"):
-        fetched(tmp_path, *SMALL, *PLAIN, kind="FluxPipeline")
+    with pytest.raises(UserError, match="names the pipeline PixArtSigmaPipeline, which is not supported"):
+        fetched(tmp_path, *SMALL, *PLAIN, kind="PixArtSigmaPipeline")
     assert [path.name for path in (tmp_path / "local").rglob("*") if path.is_file()] == ["model_index.json"]
 
 

@@ -173,8 +173,8 @@ def refused(folder: Path, file: str, changes: dict[str, Any], message: str) -> N
     [
         (
             "model_index.json",
-            {"_class_name": "FluxPipeline"},
-            "FluxPipeline, which is not supported; known: StableDiffusionPipeline, StableDiffusionXLPipeline",
+            {"_class_name": "PixArtSigmaPipeline"},
+            "PixArtSigmaPipeline, which is not supported; known: .*StableDiffusionPipeline, StableDiffusionXLPipeline",
         ),
         ("scheduler/scheduler_config.json", {"_class_name": "EDMEulerScheduler"}, "EDMEulerScheduler has no discrete"),
         ("vae/config.json", {"latents_mean": [0.0, 0.0, 0.0, 0.0]}, "channel by channel"),

@@ -167,6 +167,7 @@ def test_without_its_file_the_model_is_refused_by_name(
     names = families.REGISTRY.names()
     assert "toy" in names
     monkeypatch.setattr(families.REGISTRY, "names", lambda: [name for name in names if name != "toy"])
-    message = "ToyPipeline, which is not supported; known: StableDiffusionPipeline, StableDiffusionXLPipeline$"
+    message = "ToyPipeline, which is not supported; known: StableDiffusion3Pipeline, StableDiffusionPipeline, "
+    message += "StableDiffusionXLPipeline$"
     with pytest.raises(UserError, match=message):
         load_denoiser(str(model), torch.device("cpu"))

@@ -252,6 +252,7 @@ def test_facts_and_card_of_an_adapter_need_no_input_of_any_stage(tmp_path: Path)
         settings={"lora.rank": 4},
         seed=3,
         training=method.facts({}, method.summary(tmp_path)),
+        kohya_readers="some programs",
     )
     assert facts.metadata()["qsd.reward"] == "squared distance"
     assert not {"qsd.data_digest", "qsd.selection_digest", "qsd.labels"} & set(facts.metadata())
