@@ -160,7 +160,7 @@ def _opened(config: ExperimentConfig) -> tuple[Sampler, LatentReward]:
     from qsd.training.onpolicy.opening import open_sampling
 
     device = torch.device(prepare(config.device, config.threads))
-    denoiser = load_denoiser(config.model.path, device, config.training.precision)
+    denoiser = load_denoiser(config.model.path, device, config.training.precision, config.model.resolution)
     return open_sampling(config, config.method, denoiser, device)
 
 

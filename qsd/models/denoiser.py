@@ -44,14 +44,20 @@ class Denoiser:
         cast("Any", self.network).to(memory_format=torch.channels_last)
 
 
-def load_denoiser(path: str, device: torch.device, precision: str = "fp32") -> Denoiser:
+def load_denoiser(path: str, device: torch.device, precision: str = "fp32", resolution: int | None = None) -> Denoiser:
     """The network of a pipeline folder or hub name, frozen, its weights in ``precision`` (fp32 or bf16) on ``device``.
+
+    Args:
+        path: folder, or hub name with @revision.
+        device: where it computes.
+        precision: of its weights.
+        resolution: pixels a side of images that will be sampled; None if none will.
 
     Raises:
         UserError: nothing to load there, a pipeline of no known family, or a process that the family does not know.
     """
     family = family_of(path)
-    process = family.load_process(path)
+    process = family.load_process(path, resolution)
     network: Any = load_network(family, path, precision)
     vae_config: dict[str, Any] = dict(load_part(family.vae_class().load_config, path, subfolder="vae"))
     frozen = network.requires_grad_(False).eval().to(device)

@@ -55,6 +55,7 @@ class FlowProcess(DiffusionProcess):
 
     def sampling_times(self, steps: int) -> list[tuple[float, float]]:
         """The σ of diffusers' sampler, each with the next; the last step ends at 0."""
+        assert self.mu is not None or not cast("Any", self.schedule.config)["use_dynamic_shifting"], "load for a size"
         sampler = cast("Any", FlowMatchEulerDiscreteScheduler.from_config(self.schedule.config))
         sigmas = np.linspace(1.0, 1 / steps, steps) if self.even else None
         sampler.set_timesteps(steps, sigmas=sigmas, mu=self.mu)

@@ -99,4 +99,27 @@ SD35_MEDIUM = FlowArchitecture(
         "text_encoder_3": 4_762_310_656,
     },
 )
-FLOW_ARCHITECTURES = {"sd35m": SD35_MEDIUM}
+FLUX_DEV = FlowArchitecture(
+    "FluxPipeline",
+    {
+        "patch_size": 1,
+        "in_channels": 64,
+        "num_layers": 19,
+        "num_single_layers": 38,
+        "attention_head_dim": 128,
+        "num_attention_heads": 24,
+        "joint_attention_dim": 4096,
+        "pooled_projection_dim": 768,
+        "guidance_embeds": True,
+    },
+    {**VAE, "scaling_factor": 0.3611, "shift_factor": 0.1159},
+    (CLIP_L, T5_XXL),
+    {"t5": (512, 4096), "pooled": (768,)},
+    {
+        "transformer": 11_901_408_320,
+        "vae": 83_819_683,
+        "text_encoder": 123_060_480,
+        "text_encoder_2": 4_762_310_656,
+    },
+)
+FLOW_ARCHITECTURES = {"sd35m": SD35_MEDIUM, "flux_dev": FLUX_DEV}

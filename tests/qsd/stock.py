@@ -27,12 +27,16 @@ def drawn(
     """Its images of (prompt id, caption), from captions as a user gives them; `options` go to the pipeline."""
     side = resolution // pipeline.vae_scale_factor
     shape = (pipeline.vae.config.latent_channels, side, side)
-    latents = initial_latents([name for name, _ in prompts], [0] * len(prompts), seed, shape)
+    latents = torch.from_numpy(initial_latents([name for name, _ in prompts], [0] * len(prompts), seed, shape))
+    scales: dict[str, Any] = {"guidance_scale": guidance}
+    if hasattr(pipeline, "_pack_latents"):  # FLUX, whose ``guidance_scale`` is an input of the network
+        latents = pipeline._pack_latents(latents, len(prompts), *shape)
+        scales = {"true_cfg_scale": guidance, "negative_prompt": [""] * len(prompts)}
     made = pipeline(
         prompt=[caption for _, caption in prompts],
-        latents=torch.from_numpy(latents),
+        latents=latents,
         num_inference_steps=steps,
-        guidance_scale=guidance,
+        **scales,
         height=resolution,
         width=resolution,
         **options,

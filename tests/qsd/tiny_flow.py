@@ -8,10 +8,12 @@ import torch
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
-from transformers import CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5TokenizerFast
 
 from tests.qsd.tiny_pipeline import RESOLUTION, text_config, tokenizer
 
@@ -89,4 +91,36 @@ def sd3(t5: bool = True, seed: int = 0) -> StableDiffusion3Pipeline:
 def save_sd3(folder: Path, t5: bool = True) -> Path:
     """Write the pipeline as a diffusers folder."""
     sd3(t5).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def flux(dev: bool = True, seed: int = 0) -> FluxPipeline:
+    """FLUX.1-dev's layout: told its guidance, a shift that grows with the image; or FLUX.1-schnell's, without both."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        words, more_words = tokenizer(), t5_tokenizer()
+        return FluxPipeline(
+            transformer=FluxTransformer2DModel(
+                in_channels=4 * LATENT_SHAPE[0],
+                num_layers=1,
+                num_single_layers=1,
+                attention_head_dim=8,
+                num_attention_heads=2,
+                joint_attention_dim=T5_WIDTH,
+                pooled_projection_dim=16,
+                guidance_embeds=dev,
+                axes_dims_rope=(2, 2, 4),
+            ),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if dev else 1.0, use_dynamic_shifting=dev),
+            vae=vae(),
+            text_encoder=CLIPTextModel(text_config(words)),
+            tokenizer=words,
+            text_encoder_2=t5_model(more_words),
+            tokenizer_2=more_words,
+        )
+
+
+def save_flux(folder: Path, dev: bool = True) -> Path:
+    """Write the pipeline as a diffusers folder."""
+    flux(dev).save_pretrained(folder, safe_serialization=True)
     return folder

@@ -154,8 +154,12 @@ class Family(ABC):
         """The network's class in diffusers; one that takes adapters (``PeftAdapterMixin``)."""
 
     @abstractmethod
-    def load_process(self, path: str) -> DiffusionProcess:
+    def load_process(self, path: str, resolution: int | None = None) -> DiffusionProcess:
         """The diffusion process that a model was trained for, from the settings in its folder ``scheduler``.
+
+        Args:
+            path: folder, or hub name with @revision.
+            resolution: pixels a side, for models whose sampler depends on it; None if nothing will be sampled.
 
         Raises:
             UserError: the settings are of another process; raised before any weights are loaded.

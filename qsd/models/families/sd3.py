@@ -107,7 +107,7 @@ class StableDiffusion3(Family):
 
         return cast("type[ModelMixin]", SD3Transformer2DModel)
 
-    def load_process(self, path: str) -> DiffusionProcess:
+    def load_process(self, path: str, resolution: int | None = None) -> DiffusionProcess:
         """Flow matching, sampled with the model's own fixed shift (3 for the published models).
 
         Raises:

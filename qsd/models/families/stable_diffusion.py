@@ -63,7 +63,7 @@ class StableDiffusion(Family):
 
         return cast("type[ModelMixin]", UNet2DConditionModel)
 
-    def load_process(self, path: str) -> DiffusionProcess:
+    def load_process(self, path: str, resolution: int | None = None) -> DiffusionProcess:
         """The DDPM whose noise schedule the folder ``scheduler`` has, whatever sampler it names.
 
         Raises:

@@ -40,7 +40,8 @@ def run(context: StageContext) -> None:
             f"stage train: method {config.method.name} reads the stage {missing[0]}, which is not among the inputs"
         )
     processes, device = join(prepare(config.device, config.threads))
-    denoiser = load_denoiser(config.model.path, torch.device(device), config.training.precision)
+    model, precision = config.model, config.training.precision
+    denoiser = load_denoiser(model.path, torch.device(device), precision, model.resolution)
     module, _, name = spec.entry.partition(":")
     made = getattr(importlib.import_module(module), name)
     method: AdapterMethod = made(config, context.inputs, denoiser, processes, context.reference_errors)

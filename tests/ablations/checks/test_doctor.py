@@ -302,7 +302,7 @@ def test_published_weights_are_fetched_into_their_folder(tmp_path: Path, monkeyp
     assert (tmp_path / "weights" / "hps_v2.1" / "HPS_v2.1_compressed.pt").is_file()
 
 
-@pytest.mark.parametrize("name", ["sd15_pickapic", "sdxl_pickapic", "sd35m_pickapic"])
+@pytest.mark.parametrize("name", ["sd15_pickapic", "sdxl_pickapic", "sd35m_pickapic", "flux_pickapic"])
 def test_the_recipes_say_what_is_missing_and_how_to_get_it(
     name: str, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

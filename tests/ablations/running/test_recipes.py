@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+PICKAPIC = ("sd15_pickapic", "sdxl_pickapic", "sd35m_pickapic", "flux_pickapic")
 FILES = {
     "hps_v2.1": ["HPS_v2.1_compressed.pt"],
     "pickscore": ["model.safetensors"],
@@ -33,7 +34,7 @@ def place(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / folder).mkdir()
     shutil.copytree(root / "experiments" / "prompts", tmp_path / "experiments" / "prompts")
     shutil.copy(root / "sweeps" / "tailorpo_animals.yaml", tmp_path / "sweeps")
-    for name in ("sd15_pickapic", "sdxl_pickapic", "sd35m_pickapic", "sd15_tailorpo_animals"):
+    for name in (*PICKAPIC, "sd15_tailorpo_animals"):
         shutil.copy(root / "experiments" / f"{name}.yaml", tmp_path / "experiments")
     (tmp_path / "data" / "pickapic_v2" / "train").mkdir(parents=True)
     write_rows(tmp_path / "data" / "pickapic_v2" / "train" / "train-00000-of-00001.parquet", good_rows(40))
@@ -50,7 +51,7 @@ def place(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["sd15_pickapic", "sdxl_pickapic", "sd35m_pickapic"])
+@pytest.mark.parametrize("name", PICKAPIC)
 def test_a_recipe_plans(place: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "sweeps" / "formula.yaml").write_text(
         f"question: Which?\nexperiment: {name}\naxes: {{quality.metric: [product, difference]}}\n"

@@ -235,7 +235,7 @@ def test_a_checkpoint_in_one_file_is_told_how_to_be_converted(tmp_path: Path, mo
     shutil.copy(model / UNET, file)
     for check in (check_texts, check_model, lambda path: load_denoiser(path, CPU)):
         with pytest.raises(
-            UserError, match=r"a single-file checkpoint; convert it .*from_single_file\(FILE\).* being Stable"
+            UserError, match=r"a single-file checkpoint; convert it .*from_single_file\(FILE\).* being Flux"
         ):
             check(str(file))
 

@@ -13,8 +13,8 @@ from qsd.models.families import families, family_in, family_named
 from tests.conftest import ROOT
 
 SD, XL = "StableDiffusionPipeline", "StableDiffusionXLPipeline"
-SD3 = "StableDiffusion3Pipeline"
-KNOWN = f"{SD3}, {SD}, {XL}"
+SD3, FLUX = "StableDiffusion3Pipeline", "FluxPipeline"
+KNOWN = f"{FLUX}, {SD3}, {SD}, {XL}"
 
 
 def test_a_family_is_found_by_the_class_in_the_index() -> None:
@@ -64,7 +64,7 @@ def test_nothing_but_a_family_and_its_process_names_the_classes_of_a_model() -> 
     """The seam: a base model of another kind is added beside the families, not in the code that asks them."""
     classes = (
         *("UNet2DConditionModel", "DDPMScheduler", "DDIMScheduler", "StableDiffusion", "CLIPTextModel"),
-        *("SD3Transformer2DModel", "FlowMatchEuler", "T5EncoderModel"),
+        *("SD3Transformer2DModel", "FluxTransformer2DModel", "FlowMatchEuler", "T5EncoderModel"),
     )
     allowed = {
         Path("qsd/models/process.py"),

@@ -13,7 +13,7 @@ from scripts.full_size.flow_architectures import FLOW_ARCHITECTURES
 
 pytestmark = pytest.mark.slow
 
-TRAINED = {"sd35m": (4.885, 10.519, 18_776_064)}
+TRAINED = {"sd35m": (4.885, 10.519, 18_776_064), "flux_dev": (43.005, 89.788, 52_297_728)}
 """TFLOP of a pair at 512 pixels: forward, and forward and backward with an adapter of rank 32; its parameters."""
 
 

@@ -96,7 +96,7 @@ def _without_tokenizer(folder: Path) -> str:
 
 
 def _of_another_class(folder: Path) -> str:
-    (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    (folder / "model_index.json").write_text('{"_class_name": "PixArtSigmaPipeline"}')
     return str(folder)
 
 
@@ -109,7 +109,7 @@ def _in_one_file(folder: Path) -> str:
     [
         (_without_vocabulary, "no vocabulary: neither tokenizer.json nor vocab.json and merges.txt"),
         (_without_tokenizer, "tokenizer: the tokenizer is missing; copy or fetch the whole model again"),
-        (_of_another_class, "names the pipeline FluxPipeline, which is not supported"),
+        (_of_another_class, "names the pipeline PixArtSigmaPipeline, which is not supported"),
         (_in_one_file, "a single-file checkpoint; convert it to a folder with diffusers"),
     ],
 )
@@ -134,8 +134,8 @@ def test_a_downloaded_model_of_another_class_is_refused_by_its_index(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     snapshot = tmp_path / "models--someone--some-model" / "snapshots" / ("c" * 40)
     snapshot.mkdir(parents=True)
-    (snapshot / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    with pytest.raises(UserError, match="names the pipeline FluxPipeline"):
+    (snapshot / "model_index.json").write_text('{"_class_name": "PixArtSigmaPipeline"}')
+    with pytest.raises(UserError, match="names the pipeline PixArtSigmaPipeline"):
         check_texts(f"someone/some-model@{'c' * 40}")
     check_texts("someone/some-model@v2")
 

@@ -167,7 +167,7 @@ def test_without_its_file_the_model_is_refused_by_name(
     names = families.REGISTRY.names()
     assert "toy" in names
     monkeypatch.setattr(families.REGISTRY, "names", lambda: [name for name in names if name != "toy"])
-    message = "ToyPipeline, which is not supported; known: StableDiffusion3Pipeline, StableDiffusionPipeline, "
-    message += "StableDiffusionXLPipeline$"
+    known = "FluxPipeline, StableDiffusion3Pipeline, StableDiffusionPipeline, StableDiffusionXLPipeline"
+    message = rf"ToyPipeline, which is not supported \(did you mean 'FluxPipeline'\?\); known: {known}$"
     with pytest.raises(UserError, match=message):
         load_denoiser(str(model), torch.device("cpu"))

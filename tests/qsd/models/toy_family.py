@@ -130,7 +130,7 @@ class Toy(Family):
         """The transformer."""
         return ToyTransformer
 
-    def load_process(self, path: str) -> DiffusionProcess:
+    def load_process(self, path: str, resolution: int | None = None) -> DiffusionProcess:
         """Nothing to load."""
         return StraightProcess()
 

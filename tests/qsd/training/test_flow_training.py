@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 LOG_2 = torch.tensor(2.0).log().item()
 GUIDANCE, STEPS, SEED = 4.0, 3, 5
-SAVE = {"StableDiffusion3Pipeline": tiny_flow.save_sd3}
+SAVE = {"StableDiffusion3Pipeline": tiny_flow.save_sd3, "FluxPipeline": tiny_flow.save_flux}
 LAWS = {"training__noise_law": "logit_normal", "training__noise_shift": 3.0}
 
 

@@ -43,7 +43,7 @@ def engine_for(
 ) -> Engine[OnPolicyMethod[Any]]:
     """An engine with a method as stage train makes it."""
     config = world.config(**settings_for(world, name, **settings))
-    denoiser = load_denoiser(config.model.path, torch.device("cpu"), config.training.precision)
+    denoiser = load_denoiser(config.model.path, torch.device("cpu"), config.training.precision, config.model.resolution)
     module, _, found = REGISTRY.get(name).entry.partition(":")
     method = getattr(importlib.import_module(module), found)(config, {}, denoiser, processes)
     return Engine(method, Recipe.of_adapter(config.training))
