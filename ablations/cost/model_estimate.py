@@ -126,14 +126,17 @@ def _denoiser_parameters(path: str, side: float) -> int:
 
 
 def _model(path: str, side: float) -> tuple[Family, Path | None]:
-    """The family and the folder of a model; of one that is not on this machine a guess by its resolution, and None."""
+    """The family and the folder of a model; of one that is not on this machine a guess by name or size, and None."""
     folder = _folder(path)
     family = _family_in(folder) if folder else None
-    return (family, folder) if family else (_assumed_family(side), None)
+    return (family, folder) if family else (_assumed_family(path, side), None)
 
 
-def _assumed_family(side: float) -> Family:
-    """The family whose models are usual at this resolution."""
+def _assumed_family(path: str, side: float) -> Family:
+    """The family whose published models have such a name, or else are usual at this resolution."""
+    for family in families():
+        if family.cost.published and path.startswith(family.cost.published):
+            return family
     starts = [(family.cost.assumed_from, family) for family in families()]
     possible = [(start, family) for start, family in starts if start is not None and side >= start]
     return max(possible, key=lambda item: item[0])[1]

@@ -75,8 +75,10 @@ class CostFigures:
         pixels_per_position: pixels along a side of one position of the network: ``pixels_per_latent``, times the side
             of a patch where the network packs latents into tokens.
         encoder_passes: cost of encoding an image by the VAE, in forward passes of the network.
-        assumed_from: resolution from which a model that is not on this machine is taken for one of this family; None:
-            never. Of several families the one with the largest such resolution is taken.
+        published: how hub names of the published models begin: a model that is not on this machine is taken for one of
+            this family by its name.
+        assumed_from: resolution from which any other model that is not on this machine is taken for one of this family;
+            None: never. Of several families the one with the largest such resolution is taken.
     """
 
     parameters: int
@@ -86,6 +88,7 @@ class CostFigures:
     flop_per_parameter: float
     pixels_per_position: int
     encoder_passes: float
+    published: tuple[str, ...] = ()
     assumed_from: float | None = None
 
     def forward_flop(self, parameters: int, resolution: float) -> float:

@@ -62,6 +62,7 @@ class Flux(Family):
         flop_per_parameter=1.7,
         pixels_per_position=16,
         encoder_passes=0.06,
+        published=("black-forest-labs/FLUX.1-dev", "black-forest-labs/FLUX.1-schnell"),
     )
     kohya_readers: ClassVar[str] = "programs that read OneTrainer's names (`lora_transformer_…`), such as ComfyUI"
 

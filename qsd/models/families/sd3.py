@@ -86,6 +86,7 @@ class StableDiffusion3(Family):
         flop_per_parameter=1.1,
         pixels_per_position=16,
         encoder_passes=0.5,
+        published=("stabilityai/stable-diffusion-3",),
     )
     kohya_readers: ClassVar[str] = "programs that read OneTrainer's names (`lora_transformer_…`), such as ComfyUI"
 

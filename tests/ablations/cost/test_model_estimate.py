@@ -38,6 +38,19 @@ def test_a_model_that_is_not_here_is_guessed_by_its_resolution() -> None:
     assert modelled_bytes("encode", SD15, 1) == latents / 4 + 4 * 77 * 768
 
 
+@pytest.mark.parametrize(
+    ("path", "parameters"),
+    [
+        ("stabilityai/stable-diffusion-3.5-medium@v1", 2_243_171_520),
+        ("black-forest-labs/FLUX.1-dev@v1", 11_901_408_320),
+        ("stabilityai/stable-diffusion-xl-base-1.0@v1", 860_000_000),
+    ],
+)
+def test_a_published_flow_model_that_is_not_here_is_known_by_its_name(path: str, parameters: int) -> None:
+    """Others are not: at 512 pixels they are taken for SD1.5."""
+    assert modelled_bytes("train", {**SD15, "model.path": path}, 8) == pytest.approx(4e-3 * 4 * parameters)
+
+
 def test_a_downloaded_model_is_counted(tmp_path: Path) -> None:
     made = tiny_pipeline.save_xl(tmp_path / "model")
     commit = tmp_path / "hub" / "models--someone--sdxl" / "snapshots" / ("c" * 40)

@@ -19,6 +19,8 @@ from qsd.models.denoiser import load_denoiser
 from qsd.models.encoders import load_text_encoder
 from qsd.models.families import family_named
 from qsd.models.local_checks import check_targets
+from qsd.models.pipeline import load_pipeline, pipeline_family, text_encoder_of
+from qsd.models.precision import autocast_for
 from qsd.runtime import Interrupted
 from qsd.stages.encode import run as encode
 from qsd.stages.generate import run as generate
@@ -199,3 +201,20 @@ def test_metrics_of_a_cell_state_the_law(flow: FlowWorld, tmp_path: Path) -> Non
     assert "| `training.noise_law` | logit_normal |" in card
     assert "| `training.noise_shift` | 3 |" in card
     assert json.loads((out / "summary.json").read_text())["steps"] == 1
+
+
+def test_images_in_bf16_are_near_those_in_fp32(flow: FlowWorld) -> None:
+    """And latents stay fp32 between the steps."""
+    drawn_latents = []
+    for precision in ("fp32", "bf16"):
+        pipeline = load_pipeline(flow.model, torch.device("cpu"), precision=precision)
+        assert pipeline.transformer.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
+        text = text_encoder_of(pipeline, torch.device("cpu"))
+        start = torch.randn(1, *tiny_flow.LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
+        negative, positive = text.conditioning([""]), text.conditioning(["a red heart"])
+        with torch.no_grad(), autocast_for("cpu", precision):
+            made = pipeline_family(pipeline).sample(pipeline, start, positive, negative, 3, GUIDANCE, 32)
+        assert made.dtype == torch.float32
+        drawn_latents.append(made)
+    exact, rounded = drawn_latents
+    assert 0 < (exact - rounded).abs().max() < 0.05 * exact.abs().max()
