@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.settings import as_yaml
@@ -87,5 +88,6 @@ def _is_of_other_member(field: str, section: str) -> bool:
     info = schema_fields()[choosing]
     registry = registry_of(info)
     assert registry is not None, choosing
-    own = {item.name for item in dataclasses.fields(registry.get(info.default).settings)}
-    return field.partition(".")[2] not in own
+    of_member = dataclasses.fields(registry.get(info.default).settings)
+    of_section = dataclasses.fields(typing.get_type_hints(ExperimentConfig)[section])
+    return field.partition(".")[2] not in {item.name for item in (*of_member, *of_section)}

@@ -112,6 +112,13 @@ class LossConfig(MemberSection):
     members: ClassVar[str] = "qsd.losses"
 
     name: str = meaning("dpo", "the loss", registry="qsd.losses")
+    beta_schedule: str = meaning(
+        "constant",
+        "as given, or automatic: beta/2 times the running mean of |d| is log 4; of losses with beta and reference",
+        choices=("constant", "automatic"),
+    )
+    beta_decay: float = meaning(0.99, "of the running mean that an automatic beta follows, per step", least=0, below=1)
+    beta_range: float = meaning(10.0, "an automatic beta stays within this factor of loss.beta", least=1)
 
 
 SCHEDULES = ("constant", "cosine", "linear")

@@ -39,7 +39,7 @@ class Method(ABC):
     """
 
     unit: ClassVar[str]
-    columns: ClassVar[tuple[str, ...]]
+    columns: tuple[str, ...]
     finite: ClassVar[tuple[str, ...]] = ("loss", GRAD_NORM)
     lower: ClassVar[str] = "training.learning_rate"
     parameters: Mapping[str, nn.Parameter]

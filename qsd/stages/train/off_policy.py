@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qsd.losses import REGISTRY
 from qsd.stages.stage_spec import BatchField, Compute, Work, section
 from qsd.training.loss_cost import Passes, passes_of
+from qsd.training.offpolicy.beta_schedule import schedule_fields
 
 if TYPE_CHECKING:
     from qsd.stages.stage_spec import Counts, ModelSizes, Values
@@ -22,7 +23,8 @@ BATCHES = (BatchField("training.micro_batch", at_most="training.pairs_per_step")
 
 def reads(values: Values) -> tuple[str, ...]:
     """The loss, who labelled the pairs, and the training without the budget that is not in force."""
-    loss = ("loss.name", *(f"loss.{name}" for name in REGISTRY.get(values["loss.name"]).fields))
+    member = REGISTRY.get(values["loss.name"])
+    loss = ("loss.name", *(f"loss.{name}" for name in member.fields), *schedule_fields(member, values))
     unread = unused(values)
     return (*loss, "data.labels", *(name for name in section("training") if name not in unread))
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 OF_PAIRS = {
+    "loss.beta_schedule": "an on-policy training has method.beta",
     "training.budget": "an on-policy training has training.steps",
     "training.caption_dropout": "an on-policy training samples every prompt with its caption",
     "training.flip": "an on-policy training has no images of pairs",
@@ -29,7 +30,7 @@ OF_PAIRS = {
     "training.noise_shift": "an on-policy training visits the times of its sampler",
     "training.validation_pairs": "an on-policy training watches prompts (method.watched_prompts)",
 }
-"""Fields of the section ``training`` whose values other than the default mean something for pairs only -> why."""
+"""Fields whose values other than the default mean something for pairs only -> why."""
 
 
 def check_needs_no_pairs(values: Values) -> None:

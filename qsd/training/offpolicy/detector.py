@@ -4,7 +4,7 @@ Every pair (or the first ``MOST_PAIRS`` in the order of a hash of the id) goes t
 noise that no training draws, unflipped in the picture and with its caption. Three detectors, each larger for a suspect
 pair, are compared with the flips that were injected (``detection.py``).
 
-- ``metric``: u of ``qsd.losses._annotators``, for losses that keep moving averages; scales over all these pairs.
+- ``metric``: u of ``qsd.losses._annotators``, for losses that have annotators; scales over all these pairs.
 - ``minus_d``: -d, how much less the model favours the labelled winner than the reference does.
 - ``minus_score_gap``: -(ψ_w - ψ_l), how much worse the reward model scores the labelled winner.
 
@@ -27,7 +27,8 @@ from qsd.config.schema import ExperimentConfig
 from qsd.draws import uniforms
 from qsd.encoding.store import EncodedPairs
 from qsd.files import read_table, texts
-from qsd.losses import REGISTRY, PairErrors
+from qsd.losses import REGISTRY, Loss, PairErrors
+from qsd.losses._annotators import Settings as AnnotatorSettings
 from qsd.losses._annotators import minority, step_statistics
 from qsd.models.denoiser import Denoiser
 from qsd.models.process import DiffusionProcess
@@ -49,6 +50,11 @@ def score_gaps(select: Path) -> dict[str, float]:
         return {}
     gaps = zip(texts(selected["pair_id"]), selected["score_gap"].to_pylist(), strict=True)
     return {pair_id: gap for pair_id, gap in gaps if gap is not None}
+
+
+def has_annotators(loss: Loss[Any]) -> bool:
+    """Whether a loss has the settings of the minority metric: other losses keep averages for another reason."""
+    return issubclass(loss.settings, AnnotatorSettings)
 
 
 def detection_stream(
@@ -78,7 +84,7 @@ def detect(
         gaps: pair id -> ψ_w - ψ_l under the label that was trained on.
     """
     loss = REGISTRY.get(config.loss.name)
-    count = len(loss.averages(config.loss)) if loss.averages else 0
+    count = len(loss.averages(config.loss)) if loss.averages and has_annotators(loss) else 0
     device = denoiser.network.device
     micro, pairs = config.training.micro_batch, len(stream)
     pair_ids: list[str] = []

@@ -29,6 +29,7 @@ from qsd.models.denoiser import Denoiser
 from qsd.training.ema import ParameterEma
 from qsd.training.method import AdapterMethod
 from qsd.training.metrics import read_metrics
+from qsd.training.offpolicy.automatic_beta import automatic_beta, sum_of_sizes
 from qsd.training.offpolicy.batches import open_stream
 from qsd.training.offpolicy.budget import within_budget
 from qsd.training.offpolicy.columns import (
@@ -41,9 +42,9 @@ from qsd.training.offpolicy.columns import (
 )
 from qsd.training.offpolicy.denoising_errors import Errors, model_errors, pair_errors, trained_errors
 from qsd.training.offpolicy.detection import Detection
-from qsd.training.offpolicy.detector import detect, detection_stream, score_gaps
+from qsd.training.offpolicy.detector import detect, detection_stream, has_annotators, score_gaps
 from qsd.training.offpolicy.micro_batches import MicroBatch, MicroBatches
-from qsd.training.offpolicy.summary import beta_convention, facts_of, summary_of
+from qsd.training.offpolicy.summary import beta_convention, facts_of, schedule_line, summary_of
 from qsd.training.offpolicy.validation import Validation, open_held_out
 from qsd.training.processes import Processes
 from qsd.training.throughput import Throughput, count_flops, peak
@@ -69,7 +70,7 @@ class PairsMethod(AdapterMethod):
     """
 
     unit = "pairs"
-    columns = COLUMNS
+    columns: tuple[str, ...] = COLUMNS
     lower = "training.learning_rate, loss.beta or lora.alpha"
 
     def __init__(
@@ -93,6 +94,10 @@ class PairsMethod(AdapterMethod):
         self.parameters = add_adapter(denoiser.network, config.lora, config.seed, denoiser.family)
         self._loss_decays = self.loss.averages(config.loss) if self.loss.averages else ()
         self.averages = ParameterEma(self.parameters, self._loss_decays, training.ema)
+        self.automatic_beta = automatic_beta(self.loss, config.loss, self.device)
+        self._loss_settings: Any = config.loss
+        if self.automatic_beta is not None:
+            self.columns = (*COLUMNS, "beta")  # of this training alone
         self.batches = MicroBatches(
             config, denoiser, self.stream, self.processes, self.loss.needs_reference, shared_errors
         )
@@ -114,12 +119,26 @@ class PairsMethod(AdapterMethod):
 
     def step(self, step: int) -> Tensor:
         """Add the gradients of this process's pairs; returns the means of ``COLUMNS`` over all pairs of the step."""
+        if self.automatic_beta is not None:
+            self._loss_settings = self.automatic_beta.settings()
         with self.kernels():
             micro_batches = self.batches.take(step)
             statistics = self._statistics(step, micro_batches)
             sums = [self._accumulate(item, statistics) for item in micro_batches]
-        total = self.processes.sum(sum(sums[1:], start=sums[0]))
-        return total / self.config.training.pairs_per_step
+        means = self.processes.sum(sum(sums[1:], start=sums[0])) / self.config.training.pairs_per_step
+        if self.automatic_beta is None:
+            return means
+        self.automatic_beta.update(means[-1:])
+        return torch.cat([means[:-1], self._loss_settings.beta.reshape(1)])
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The running mean of an automatic β."""
+        return self.automatic_beta.tensors() if self.automatic_beta is not None else {}
+
+    def load_tensors(self, stored: Mapping[str, Tensor]) -> None:
+        """Continue with the automatic β of a checkpoint."""
+        if self.automatic_beta is not None:
+            self.automatic_beta.load_tensors(stored)
 
     def kernels(self) -> AbstractContextManager[None]:
         """The attention kernels that the configuration asks for, for every pass through the model."""
@@ -171,10 +190,10 @@ class PairsMethod(AdapterMethod):
     def find_flips(self) -> Detection | None:
         """Whether flipped labels can be found by the trained model.
 
-        None where there is nothing to find: no flips were injected and the loss has no metric of its own, or all
-        labels were replaced by those of a reward model (``data.relabel``).
+        None where there is nothing to find: no flips were injected and the loss has no annotators, or all labels were
+        replaced by those of a reward model (``data.relabel``).
         """
-        if self.config.data.relabel != "none" or not (self.stream.flipped.any() or self.loss.averages):
+        if self.config.data.relabel != "none" or not (self.stream.flipped.any() or has_annotators(self.loss)):
             return None
         encoded = EncodedPairs(self.inputs["encode"])
         stream = detection_stream(encoded, self.stream, self.config, self.denoiser.process)
@@ -206,6 +225,8 @@ class PairsMethod(AdapterMethod):
     def opening_lines(self) -> Iterator[str]:
         """What β multiplies, because public codes mean different things by it."""
         yield beta_convention(self.config)
+        if self.automatic_beta is not None:
+            yield schedule_line(self.config)
 
     def closing_lines(self, mean: Mapping[str, Any]) -> Iterator[str]:
         """Reference errors, and whether the margin was won by making losers worse."""
@@ -219,15 +240,19 @@ class PairsMethod(AdapterMethod):
             )
 
     def _accumulate(self, item: MicroBatch, statistics: Tensor | None) -> Tensor:
-        """Add the gradient of some pairs of the step; returns the sums of ``COLUMNS`` over them, [7]."""
+        """Add the gradient of some pairs of the step; returns the sums of ``COLUMNS`` over them, [7].
+
+        With an automatic β the sum of |d| follows, [8].
+        """
         errors = self._errors(item)
         if self.loss.statistics:
             if statistics is None:  # the whole step is this micro-batch
-                statistics = self.loss.statistics(_detached(errors), self.config.loss)
+                statistics = self.loss.statistics(_detached(errors), self._loss_settings)
             errors = replace(errors, statistics=statistics)
-        loss = item.batch.weights * self.loss.function(errors, self.config.loss)
+        loss = item.batch.weights * self.loss.function(errors, self._loss_settings)
         torch.autograd.backward(loss.sum() / self.config.training.pairs_per_step)
-        return pair_sums(loss, errors)
+        sums = pair_sums(loss, errors)
+        return sums if self.automatic_beta is None else torch.cat([sums, sum_of_sizes(errors).reshape(1)])
 
     def _errors(self, item: MicroBatch) -> PairErrors:
         """Errors of model, reference and the moving averages that the loss reads."""
@@ -268,7 +293,7 @@ class PairsMethod(AdapterMethod):
         (winner, loser), *others = zip(total[::2], total[1::2], strict=True)
         ref_winner, ref_loser = others.pop(0) if self.loss.needs_reference else (None, None)
         errors = PairErrors(winner, loser, ref_winner, ref_loser, tuple(others))
-        return self.loss.statistics(errors, self.config.loss)
+        return self.loss.statistics(errors, self._loss_settings)
 
 
 def _detached(errors: PairErrors) -> PairErrors:

@@ -36,11 +36,13 @@ def summary_of(
         rows: of ``metrics.jsonl``, N ≥ 1.
     """
     last = rows[-LAST_STEPS:]
+    final = {"final_beta": last[-1]["beta"]} if "beta" in last[-1] else {}
     pairs_seen = config.training.steps * config.training.pairs_per_step
     return {
         "loss": config.loss.name,
         "beta": _beta(config),
         "effective_beta": _effective_beta(config),
+        **final,
         "budget": config.training.budget,
         "steps": config.training.steps,
         "pairs": len(stream),
@@ -85,6 +87,16 @@ def beta_convention(config: ExperimentConfig) -> str:
     )
 
 
+def schedule_line(config: ExperimentConfig) -> str:
+    """What an automatic β follows, in a line."""
+    loss = config.loss
+    return (
+        f"loss.beta_schedule automatic: beta starts at {loss.beta:g} and is then 2 log 4 over the running mean of |d| "
+        f"(decay {loss.beta_decay:g} per step), between {loss.beta / loss.beta_range:g} and "
+        f"{loss.beta * loss.beta_range:g}"
+    )
+
+
 def _effective_beta(config: ExperimentConfig) -> float | None:
     """What multiplies a difference of errors inside the loss; None for a loss that has no such factor."""
     factor = REGISTRY.get(config.loss.name).factor
@@ -104,7 +116,7 @@ def _tags(loss: str, labels: str) -> tuple[str, ...]:
 def _results(summary: Mapping[str, Any]) -> list[str]:
     """What came of the settings, in sentences."""
     results = [
-        f"loss `{summary['loss']}`{_stated_beta(summary['beta'], summary['effective_beta'])}",
+        f"loss `{summary['loss']}`{_stated_beta(summary['beta'], summary['effective_beta'])}{_final_beta(summary)}",
         f"{summary['steps']} steps, {summary['pairs_seen']} pairs seen, {summary['epochs']:.3g} epochs",
         f"{summary['trainable_parameters']} trained parameters",
     ]
@@ -122,6 +134,12 @@ def _stated_beta(beta: float | None, factor: float | None) -> str:
         return ""
     half = "β/2 = " if factor == beta / 2 else ""
     return f", beta {beta:g}: {half}{factor:g} multiplies the difference of mean errors"
+
+
+def _final_beta(summary: Mapping[str, Any]) -> str:
+    """Where an automatic β ended."""
+    final = summary.get("final_beta")
+    return "" if final is None else f"; beta was automatic and ended at {final:g}"
 
 
 def _data(pairs: int, labels: str, flipped: float) -> str:

@@ -18,7 +18,7 @@ from qsd.training.offpolicy.summary import beta_convention
 from tests.qsd import tiny_world
 from tests.qsd.losses.loss_cases import errors_of, errors_with_logit, errors_with_margin, evaluate, swapped
 
-WITH_REFERENCE = ("adaptive_dpo", "alpha_dpo", "cdpo", "dpo", "ipo", "kto", "rdpo", "slic")
+WITH_REFERENCE = ("adaptive_dpo", "alpha_dpo", "cdpo", "dpo", "ipo", "kto", "linear_dpo", "rdpo", "slic")
 REFERENCE_FREE = ("mapo", "orpo", "sft", "slic_rank")
 
 
@@ -91,13 +91,14 @@ def test_beta_has_the_official_half() -> None:
     assert evaluate(errors, LossConfig(beta=5000.0)).item() == pytest.approx(math.log(1 + math.exp(-2.5)), rel=1e-4)
 
 
-STARTS = {
+STARTS: dict[str, float | list[float]] = {
     "adaptive_dpo": math.log(2),
     "alpha_dpo": (0.5**0.49995 - 0.50005 - 0.49995 * 0.5) / (0.49995 * -0.50005),
     "cdpo": math.log(2),
     "dpo": math.log(2),
     "ipo": (1 / 200) ** 2,
     "kto": 0.5,
+    "linear_dpo": [0.5 * (0.3 - 0.1), 0.5 * (0.7 - 2.0)],
     "rdpo": math.log(2),
     "slic": 1.0,
 }
@@ -108,10 +109,11 @@ SLOPES: dict[str, float] = {
     "dpo": 0.5,
     "ipo": 1 / 100,
     "kto": 1 / 8,
+    "linear_dpo": 0.5,
     "rdpo": 0.5 / (1 - 2 * 0.1),
     "slic": 1.0,
 }
-"""-dL/dd at d = 0 in units of β/2 (of 1 for ipo): the table in docs/losses.md."""
+"""-dL/dd at d = 0 in units of β/2 (of 1 for ipo and linear_dpo): the table in docs/losses.md."""
 
 
 @pytest.mark.parametrize("name", WITH_REFERENCE)
@@ -120,7 +122,8 @@ def test_value_and_slope_at_the_start(name: str) -> None:
     errors = errors_of([0.3, 0.7], [0.1, 2.0], [0.3, 0.7], [0.1, 2.0])
     loss = evaluate(errors, of(name))
     loss.sum().backward()
-    assert loss.tolist() == pytest.approx([STARTS[name]] * 2, rel=1e-5)
+    start = STARTS[name]
+    assert loss.tolist() == pytest.approx(start if isinstance(start, list) else [start] * 2, rel=1e-5)
     assert errors.winner.grad is not None
     assert errors.loser.grad is not None
     assert errors.winner.grad.tolist() == pytest.approx([SLOPES[name]] * 2, rel=1e-5)
@@ -340,6 +343,12 @@ def test_a_coupled_loss_without_statistics_is_told(name: str) -> None:
         ("kto_undesirable", -2, "above 0"),
         ("alpha", 1, "above 0 and below 1"),
         ("alpha", 0, "above 0 and below 1"),
+        ("linear_floor", 0.5, "at least 0 and below 0.5"),
+        ("linear_floor", -0.1, "at least 0 and below 0.5"),
+        ("linear_decay", 1.0, "at least 0 and below 1"),
+        ("beta_schedule", "auto", "known: constant, automatic"),
+        ("beta_decay", 1.0, "at least 0 and below 1"),
+        ("beta_range", 0.5, "at least 1"),
         ("alpha_schedule", "sometimes", "known: step_mean, constant"),
         ("adaptive_decays", [0.5, 1.0], "at least 0 and below 1"),
         ("adaptive_decays", [], "must not be empty"),

@@ -23,6 +23,7 @@ BOUNDS: dict[str, Callable[[LossConfig, PairErrors], float | torch.Tensor]] = {
     "dpo": lambda s, _: s.beta / 2,
     "ipo": lambda s, errors: 2 * (errors.logits.detach().abs() + 1 / (2 * s.ipo_tau)),  # grows with d
     "kto": lambda s, _: s.beta / 16 * max(s.kto_desirable, s.kto_undesirable),
+    "linear_dpo": lambda s, _: 1 - s.linear_floor,
     "mapo": lambda s, _: 1 + s.ratio_weight * s.mapo_scale * s.mapo_sharpness / 2,
     "orpo": lambda s, _: 1 + s.ratio_weight * s.beta / 2,
     "rdpo": lambda s, _: s.beta / 2 * (1 - s.label_noise) / (1 - 2 * s.label_noise),
