@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.files import read_json
 from qsd.config.once_per_process import OncePerProcess
 from qsd.data.listed import ListedPairs
-from qsd.data.readers import REGISTRY as READERS
+from qsd.data.opening import opened
 from qsd.stages.spec import STAGES
 
 if TYPE_CHECKING:
@@ -30,15 +30,20 @@ Limited = tuple[str, int | None]
 
 
 @OncePerProcess
-def count_pairs(reader: str, path: str) -> int:
+def count_pairs(reader: str, path: str, columns: tuple[tuple[str, str], ...] = ()) -> int:
     """Pairs of a data set as far as its list says; rows where only the data stage can tell pairs from ties.
 
     Counted once per process. Reads lists of paths whole (CSV, JSON, parquet), of parquet files with images the footers.
 
+    Args:
+        reader: its layout.
+        path: file or folder.
+        columns: role and name of each column that ``data.columns`` gives.
+
     Raises:
         UserError: nothing there, or not in the layout of the reader.
     """
-    source = READERS.get(reader).open(Path(path))
+    source = opened(reader, Path(path), dict(columns))
     return source.pairs if isinstance(source, ListedPairs) else len(source)
 
 

@@ -11,6 +11,7 @@ from qsd.config.near_paths import suggest_path
 from qsd.data.prompts import read_splits
 from qsd.errors import UserError
 from qsd.selection.strategies import REGISTRY as STRATEGIES
+from qsd.stages.data.spec import columns_of
 from qsd.stages.spec import STAGES
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Counts:
         """Pairs of all rows of a data set whose stage is not done."""
         path, most = values["data.path"], values["data.max_rows"]
         try:
-            return max(1, count_pairs(values["data.reader"], path))
+            return max(1, count_pairs(values["data.reader"], path, columns_of(values)))
         except (UserError, OSError, ValueError) as error:
             reason = str(error)
         try:

@@ -41,11 +41,11 @@ def registry_of(info: FieldInfo) -> Registry[Any] | None:
 def unknown_key(dotted: str, schema: type = ExperimentConfig) -> str:
     """The message for a dotted name that the schema does not have."""
     fields = fields_of(schema)
-    if dotted in sections_of(schema):
+    if dotted in groups_of(schema):
         example = next(name for name in fields if name.startswith(f"{dotted}."))
         return f"'{dotted}' is a section; name one of its fields, such as '{example}'"
     broken = f"; its file may be one that cannot be read: {'; '.join(BROKEN)}" if BROKEN else ""
-    return f"unknown key '{dotted}'{suggest_field(dotted, fields, sections_of(schema))}{broken}"
+    return f"unknown key '{dotted}'{suggest_field(dotted, fields, sorted(groups_of(schema)))}{broken}"
 
 
 def problem(info: FieldInfo, value: Any) -> str | None:

@@ -104,6 +104,13 @@ def fields_of(schema: type) -> dict[str, FieldInfo]:
 
 
 @cache
+def groups_of(schema: type) -> frozenset[str]:
+    """Dotted names of all nested sections of a schema, those within sections included, such as ``data.columns``."""
+    parts = (name.split(".") for name in fields_of(schema))
+    return frozenset(".".join(name[:end]) for name in parts for end in range(1, len(name)))
+
+
+@cache
 def sections_of(schema: type) -> tuple[str, ...]:
     """Names of the nested sections of a schema."""
     hints = typing.get_type_hints(schema)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from qsd.config.check import convert, problem, unknown_key
 from qsd.config.extends import chain
-from qsd.config.fields import fields_of, sections_of
+from qsd.config.fields import fields_of, groups_of
 from qsd.config.recipe import has_keys_of_recipe
 from qsd.config.schema import ExperimentConfig
 from qsd.config.yaml_nodes import Node, load
@@ -41,10 +41,10 @@ def flatten(node: Node, schema: type = ExperimentConfig) -> dict[str, Node]:
         UserError: an unknown key or a wrong value, with its place.
     """
     leaves: dict[str, Node] = {}
-    sections = sections_of(schema)
+    groups = groups_of(schema)
 
     def add(dotted: str, key: Node, value: Node) -> None:
-        if dotted in sections:
+        if dotted in groups:
             if not isinstance(value.value, dict):
                 raise value.error(f"'{dotted}' is a section; it must be a mapping of its fields")
             for name, inner_key, inner in value.items():

@@ -15,11 +15,22 @@ from qsd.config.members import MemberSection
 
 
 @dataclass
+class ColumnsConfig:
+    """What the columns of a table of one's own are called (reader ``table``)."""
+
+    caption: str | None = meaning(None, "column of the captions; null: caption or prompt")
+    winner: str | None = meaning(None, "column of the preferred images; null: winner or chosen")
+    loser: str | None = meaning(None, "column of the other images; null: loser or rejected")
+    annotator: str | None = meaning(None, "column of who chose; null: annotator, if there is one")
+
+
+@dataclass
 class DataConfig:
     """The preference pairs."""
 
     reader: str = meaning("pickapic", "layout of the data set", registry="qsd.data.readers")
     path: str = location("", "file or folder with the pairs", needed="pairs")
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     labels: str = meaning(
         "human",
         "who said which image is better; tables and model cards tell when it was a program",

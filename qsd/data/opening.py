@@ -11,9 +11,9 @@ from qsd.errors import UserError
 from qsd.regular_files import check_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from qsd.config.schema import DataConfig
+    from qsd.config.schema import ColumnsConfig, DataConfig
     from qsd.data.pairs import SourceRow
     from qsd.data.source import PairSource
 
@@ -44,8 +44,36 @@ def open_source(config: DataConfig) -> PairSource:
         UserError: the path does not exist, or is not in the layout of the reader.
     """
     check_complete(config.reader, Path(config.path), config.accept_missing_shards)
-    source = REGISTRY.get(config.reader).open(Path(config.path))
+    source = opened(config.reader, Path(config.path), given_columns(config.columns))
     return source if config.max_rows is None else FirstRows(source, config.max_rows)
+
+
+def opened(reader: str, path: Path, columns: Mapping[str, str]) -> PairSource:
+    """The source at a path.
+
+    Args:
+        reader: its layout.
+        path: file or folder.
+        columns: role -> name of its column, where ``data.columns`` gives one.
+
+    Raises:
+        UserError: the path is not in this layout, or the layout has fixed columns and some are given.
+    """
+    spec = REGISTRY.get(reader)
+    if not columns:
+        return spec.open(path)
+    if spec.with_columns is None:
+        takes = " or ".join(name for name in REGISTRY.names() if REGISTRY.get(name).with_columns is not None)
+        raise UserError(
+            f"data.columns.{next(iter(columns))} is given, but data.reader {reader} has the columns of its layout; "
+            f"leave it out, or use data.reader: {takes}"
+        )
+    return spec.with_columns(path, columns)
+
+
+def given_columns(columns: ColumnsConfig) -> dict[str, str]:
+    """Role -> name of its column, for the roles that an experiment gives."""
+    return {role: name for role, name in vars(columns).items() if name is not None}
 
 
 def check_complete(reader: str, path: Path, accept: bool) -> None:
@@ -64,15 +92,20 @@ def check_complete(reader: str, path: Path, accept: bool) -> None:
         )
 
 
-def open_path(path: Path, reader: str | None = None, accept_missing_shards: bool = False) -> tuple[str, PairSource]:
+def open_path(
+    path: Path,
+    reader: str | None = None,
+    accept_missing_shards: bool = False,
+    columns: Mapping[str, str] | None = None,
+) -> tuple[str, PairSource]:
     """The reader's name and the opened source; without ``reader``, the one that recognises the path.
 
     Raises:
         UserError: the path does not exist, is not readable, or is recognised by no reader or by several.
     """
-    name = reader or _recognised(path)
+    name = reader or ("table" if columns else _recognised(path))
     check_complete(name, path, accept_missing_shards)
-    return name, REGISTRY.get(name).open(path)
+    return name, opened(name, path, columns or {})
 
 
 def _recognised(path: Path) -> str:
@@ -82,6 +115,8 @@ def _recognised(path: Path) -> str:
         # The path may be a name on the hub: Pick-a-Pic's reader detects that and explains what to do.
         return "pickapic"
     names = [name for name in REGISTRY.names() if REGISTRY.get(name).recognises(path)]
+    if names == ["own_pairs", "table"]:
+        return "table"  # own_pairs takes every .csv for its own by the ending alone
     if len(names) == 1:
         return names[0]
     known = ", ".join(REGISTRY.names())

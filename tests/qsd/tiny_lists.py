@@ -257,7 +257,70 @@ def pickapic_shards(folder: Path, pairs: list[Pair]) -> Path:
     return folder
 
 
+def hpdv3(folder: Path, pairs: list[Pair]) -> Path:
+    """Keys and types of the published ``train.json``; path1 is preferred."""
+    items = [
+        {
+            "prompt": pair.caption,
+            "path1": f"images/{put(folder / 'images', pair.winner)}",
+            "path2": f"images/{put(folder / 'images', pair.loser)}",
+            "model1": "flux",
+            "model2": "real_images",
+            "confidence": None if number % 2 else 0.9 + number / 100,
+            "choice_dist": [12, 7],
+        }
+        for number, pair in enumerate(pairs)
+    ]
+    return write_list(folder / "train.json", items)
+
+
+def _table_rows(folder: Path, pairs: list[Pair]) -> list[dict[str, str]]:
+    """Rows under the names that trainers of language models use."""
+    return [
+        {
+            "source": "x",
+            "prompt": pair.caption,
+            "chosen": f"images/{put(folder / 'images', pair.winner)}",
+            "rejected": f"images/{put(folder / 'images', pair.loser)}",
+        }
+        for pair in pairs
+    ]
+
+
+def table_json_lines(folder: Path, pairs: list[Pair]) -> Path:
+    path = folder / "pairs.jsonl"
+    lines = [json.dumps(row) for row in _table_rows(folder, pairs)]
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return path
+
+
+def table_csv(folder: Path, pairs: list[Pair]) -> Path:
+    rows = _table_rows(folder, pairs)
+    path = folder / "pairs.csv"
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def table_images(folder: Path, pairs: list[Pair]) -> Path:
+    """A parquet file with the images in its rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {
+        "prompt": [pair.caption for pair in pairs],
+        "chosen": [{"bytes": pair.winner, "path": None} for pair in pairs],
+        "rejected": [{"bytes": pair.loser, "path": None} for pair in pairs],
+    }
+    pq.write_table(pa.table(columns), folder / "pairs.parquet", row_group_size=2)
+    return folder / "pairs.parquet"
+
+
 LAYOUTS = {
+    "hpdv3": hpdv3,
+    "table jsonl": table_json_lines,
+    "table csv": table_csv,
+    "table parquet with images": table_images,
     "pickapic": pickapic,
     "pickapic shards": pickapic_shards,
     "hpd_v2 train": hpd_train,

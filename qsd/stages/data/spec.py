@@ -6,13 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsd.config.once_per_process import OncePerProcess
-from qsd.data.opening import check_complete
+from qsd.data.listed import ListedPairs
+from qsd.data.opening import check_complete, opened
 from qsd.data.readers import REGISTRY
 from qsd.stages.select.spec import LABEL_CHANGES
 from qsd.stages.stage_spec import Compute, Rehearsal, StageCost, StageSpec, Work, member_code, section
 
 if TYPE_CHECKING:
     from qsd.stages.stage_spec import Counts, ModelSizes, Values
+
+
+COLUMNS = tuple(name for name in section("data") if name.startswith("data.columns."))
+"""Fields that say what the columns of a table are called."""
+
+
+def columns_of(values: Values) -> tuple[tuple[str, str], ...]:
+    """Role and name of each column that a configuration gives."""
+    return tuple((name.rpartition(".")[2], values[name]) for name in COLUMNS if values[name] is not None)
 
 
 def _reads(_values: Values) -> tuple[str, ...]:
@@ -28,13 +38,16 @@ def _extra(values: Values) -> dict[str, Any]:
     """
     check_complete(values["data.reader"], Path(values["data.path"]), values["data.accept_missing_shards"])
     code = member_code("data.reader", REGISTRY, values["data.reader"])
-    images = _images_digest(values["data.reader"], values["data.path"])
+    images = _images_digest(values["data.reader"], values["data.path"], columns_of(values))
     return {**code, "data.images": images} if images else code
 
 
 @OncePerProcess
-def _images_digest(reader: str, path: str) -> str | None:
+def _images_digest(reader: str, path: str, columns: tuple[tuple[str, str], ...]) -> str | None:
     """What the path's own digest does not cover: image files beside a list. Computed once per process."""
+    if columns:
+        source = opened(reader, Path(path), dict(columns))
+        return source.digest() if isinstance(source, ListedPairs) else None
     digest = REGISTRY.get(reader).digest
     return digest(Path(path)) if digest else None
 

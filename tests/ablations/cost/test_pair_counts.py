@@ -68,7 +68,7 @@ def test_a_list_is_counted_once_in_a_process(tmp_path: Path, monkeypatch: pytest
     path = write_csv(tmp_path / "pairs.csv", 3)
     values = FLAT | {"data.path": str(path), "data.reader": "own_pairs"}
     assert Counts({}).pairs(values) == 3
-    monkeypatch.setattr(counting, "READERS", None)
+    monkeypatch.setattr(counting, "opened", None)
     assert Counts({}).pairs(values) == 3
 
 

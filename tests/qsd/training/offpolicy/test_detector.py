@@ -132,6 +132,7 @@ def test_what_is_written(world: TinyStages, noisy: TinyStages, tmp_path: Path) -
     above = sum(row["score_gap"] is not None and row["score_gap"] > 5.5 for row in rows if not row["flipped"])
     assert summary["auroc"]["minus_score_gap"] == pytest.approx(((hits - 1) * misses + above) / (hits * misses))
     assert trainer(world).method.find_flips() is None
+    assert trainer(world, loss__name="linear_dpo", loss__linear_decay=0.9).method.find_flips() is None
     without_flips = trainer(world, loss__name="adaptive_dpo").method.find_flips()
     assert without_flips is not None
     assert without_flips.summary()["flipped"] == 0
