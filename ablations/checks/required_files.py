@@ -11,6 +11,8 @@ from ablations.formatting import format_bytes
 from qsd.config.check import schema_fields
 from qsd.config.digest import is_hub_name
 from qsd.config.fields import Kind
+from qsd.data.prompt_sets import FIELDS as PROMPT_FIELDS
+from qsd.data.prompt_sets import set_at
 from qsd.errors import UserError
 from qsd.models.files import check_folder
 from qsd.models.files import download as fetch_model
@@ -19,6 +21,8 @@ from qsd.models.whole import check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from qsd.data.prompt_sets import PromptSet
 
 _DATA = "data.path"
 _MODEL = "model.path"
@@ -49,11 +53,18 @@ class RequiredFile:
         return self.field != _WEIGHTS and is_hub_name(self.place)
 
     @property
+    def prompt_set(self) -> PromptSet | None:
+        """The published prompts whose file ``place`` is, if any."""
+        return set_at(self.place) if self.field in PROMPT_FIELDS else None
+
+    @property
     def remedy(self) -> str:
         """What to do if it does not exist."""
         if self.scorer:
             command = f"qsd fetch {self.scorer} --weights {Path(self.place).parent}"
             return f"run 'ablate prefetch' or '{command}' on a machine with a network connection, or set {self.field}"
+        if self.prompt_set is not None:
+            return f"run 'ablate prefetch' with a network connection, or set {self.field}"
         return f"put it there, or set {self.field}"
 
 
@@ -114,7 +125,7 @@ def verify(required: RequiredFile) -> str:
 
 
 def fetch(required: RequiredFile) -> str:
-    """Download a model with a hub name or published reward model weights; only verify anything else.
+    """Download a model with a hub name, published weights or prompts; only verify anything else.
 
     Raises:
         UserError: as ``verify``.
@@ -127,6 +138,10 @@ def fetch(required: RequiredFile) -> str:
             files_read(required.scorer, Path(required.place))
         except UserError:  # nothing there, or not all of it
             fetch_weights(required.scorer, Path(required.place).parent)
+    if required.prompt_set is not None:
+        from qsd.data.prompt_sets.fetch import fetch_set
+
+        return fetch_set(required.prompt_set)
     return _snapshot(required, download=True) if required.on_hub else verify(required)
 
 

@@ -10,9 +10,11 @@ import types
 import typing
 from typing import Any
 
-from qsd.config.fields import REQUIRED, FieldInfo, Kind, fields_of, sections_of
+from qsd.config.fields import REQUIRED, FieldInfo, Kind, fields_of, groups_of
 from qsd.config.members import BROKEN
 from qsd.config.schema import ExperimentConfig
+from qsd.data.prompt_sets import FIELDS as PROMPT_FIELDS
+from qsd.data.prompt_sets import place_of
 from qsd.evaluation.embedding_measures import MEASURES
 from qsd.printable import is_printable
 from qsd.registry import Registry, suggest, suggest_field
@@ -61,8 +63,13 @@ def problem(info: FieldInfo, value: Any) -> str | None:
 
 
 def convert(info: FieldInfo, value: Any) -> Any:
-    """A checked value in the field's own type: a whole number as a float where the field is one, ``~`` as the home."""
+    """A checked value in the field's own type: a whole number as a float where the field is one, ``~`` as the home.
+
+    The name of a published set of prompts becomes the path of its file (``qsd.data.prompt_sets``).
+    """
     allowed, _ = _allowed(info.type)
+    if info.name in PROMPT_FIELDS and isinstance(value, str):
+        value = place_of(value)
     if info.kind is Kind.LOCATION and isinstance(value, str) and value.startswith("~"):
         return os.path.expanduser(value)  # noqa: PTH111 (a text, and stays one)
     return float(value) if allowed is float and value is not None else value

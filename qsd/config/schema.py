@@ -229,7 +229,7 @@ class GenerationConfig:
 class EvaluationConfig:
     """Prompts and scorers that compare cells."""
 
-    prompts: str = location(REQUIRED, "CSV with prompt_id, caption, split")
+    prompts: str = location(REQUIRED, "CSV with prompt_id, caption, split; or a published set, such as partiprompts")
     splits: list[str] = meaning(["evaluation", "seen"], "which prompts of the file")
     prompts_per_split: int | None = meaning(None, "the first n prompts of each split; null means all", least=1)
     scorers: list[str] = meaning(REQUIRED, "score the generated images", registry="qsd.rewards.scorers")

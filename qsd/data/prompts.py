@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qsd.config.once_per_process import OncePerProcess
+from qsd.data.prompt_sets import missing_hint
 from qsd.data.text_table import PROBLEMS, TextTable, text_lines
 from qsd.errors import UserError
 from qsd.registry import suggest
@@ -109,7 +110,8 @@ def _rows(path: Path, field: str) -> Iterator[tuple[int, dict[str, str]]]:
     if path.is_dir():
         yield from enumerate(_of_styles(path), start=1)
     elif not path.exists():
-        raise UserError(f"{path}: no such file; set {field} to a CSV with {', '.join(COLUMNS)}")
+        remedy = missing_hint(path) or f"; set {field} to a CSV with {', '.join(COLUMNS)}"
+        raise UserError(f"{path}: no such file{remedy}")
     elif path.suffix == ".parquet":
         yield from _of_parquet(path)
     elif path.suffix == ".txt":

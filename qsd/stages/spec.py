@@ -17,6 +17,7 @@ from qsd import run_store
 from qsd.config.check import schema_fields
 from qsd.config.digest import location_digest
 from qsd.config.fields import Kind
+from qsd.data.prompt_sets import missing_hint
 from qsd.errors import UserError
 from qsd.registry import Registry, suggest
 from qsd.stages.stage_spec import StageSpec
@@ -97,7 +98,7 @@ def _content(name: str, path: str) -> str:
     try:
         return location_digest(path)
     except UserError as error:
-        raise UserError(f"{name}: {error}; put it there, or set {name}") from None
+        raise UserError(f"{name}: {error}{missing_hint(path) or '; put it there'}, or set {name}") from None
 
 
 def stage_key(stage: str, values: Values, input_keys: Mapping[str, str]) -> str:
