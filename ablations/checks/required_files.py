@@ -114,9 +114,14 @@ def verify(required: RequiredFile) -> str:
         check_model(required.place)
         check_whole(required.place)
     if required.reward:
+        from qsd.rewards.external import check_judge
+        from qsd.rewards.external import open_scorer as open_judge
         from qsd.rewards.opening import check_files
+        from qsd.rewards.scorers import REGISTRY
 
         check_files(required.reward, path)
+        if REGISTRY.get(required.reward).open is open_judge:
+            check_judge(path)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     total = sum(file.stat().st_size for file in files)
     if not total:

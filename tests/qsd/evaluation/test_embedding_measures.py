@@ -120,6 +120,8 @@ def test_reward_models_that_open_as_a_clip_are_those_with_embeddings(tmp_path: P
         "aesthetic_emoji",
         "aesthetic_v2",
         "ensemble",
+        "external",
+        "hps_v3",
         "image_reward",
         "image_reward_emoji",
         "jpeg_size",
