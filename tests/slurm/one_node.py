@@ -6,6 +6,7 @@ pretends to have eight cores and two GPUs, so small jobs run side by side on any
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 import secrets
@@ -13,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -233,9 +235,13 @@ def install() -> str | None:
         return f"{', '.join(missing)} missing, and there is no apt-get to install slurm-wlm and munge"
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     last = ""
-    for command in (["apt-get", "update"], ["apt-get", "install", "-y", "slurm-wlm", "munge"]):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:][0] if (done.stderr or done.stdout) else ""
+    # One process at a time: to the others apt-get would say that it is locked, and their tests would be skipped.
+    with Path(tempfile.gettempdir(), "slurm-tests-install.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in (["apt-get", "update"], ["apt-get", "install", "-y", "slurm-wlm", "munge"]):
+            if missing_programs():
+                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+                last = "".join((done.stderr or done.stdout).strip().splitlines()[-1:])
     missing = missing_programs()
     return f"{', '.join(missing)} missing, and apt-get could not install them: {last}" if missing else None
 

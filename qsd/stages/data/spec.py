@@ -16,13 +16,11 @@ if TYPE_CHECKING:
     from qsd.stages.stage_spec import Counts, ModelSizes, Values
 
 
-COLUMNS = tuple(name for name in section("data") if name.startswith("data.columns."))
-"""Fields that say what the columns of a table are called."""
-
-
 def columns_of(values: Values) -> tuple[tuple[str, str], ...]:
-    """Role and name of each column that a configuration gives."""
-    return tuple((name.rpartition(".")[2], values[name]) for name in COLUMNS if values[name] is not None)
+    """Role and name of each column of a table that a configuration gives."""
+    return tuple(
+        (name.rpartition(".")[2], values[name]) for name in section("data.columns") if values[name] is not None
+    )
 
 
 def _reads(_values: Values) -> tuple[str, ...]:

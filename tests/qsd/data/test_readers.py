@@ -462,7 +462,7 @@ def test_a_path_in_no_layout_says_where_to_look(tmp_path: Path) -> None:
             open_path(path.parent, reader)
     other = tmp_path / "other.json"
     other.write_text('[{"a": 1}]')
-    with pytest.raises(UserError, match=r"other\.json: in none of the known layouts \(hpd_v2, image_reward"):
+    with pytest.raises(UserError, match=r"other\.json: in none of the known layouts \(hpd_v2, hpdv3, image_reward"):
         open_path(other)
 
 
