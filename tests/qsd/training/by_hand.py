@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import yaml
@@ -20,11 +21,7 @@ def by_hand(
     """`qsd train` as a person starts it, by torchrun when there are several processes."""
     folder.mkdir(parents=True)
     config = world.config(**settings)
-    tree: dict[str, dict[str, object]] = {}
-    for name in schema_fields():
-        section, _, field = name.rpartition(".")
-        holder = getattr(config, section) if section else config
-        (tree.setdefault(section, {}) if section else tree)[field] = getattr(holder, field)
+    tree = {name: attrgetter(name)(config) for name in schema_fields()}
     (folder / "experiment.yaml").write_text(yaml.safe_dump(tree))
     output = folder / "result"
     command = ["-m", "qsd.cli", "train", "--experiment", str(folder / "experiment.yaml"), "--out", str(output)]
