@@ -38,6 +38,7 @@ def body(text: str) -> list[str]:
     return [line for line in lines if line != r"\addlinespace"]
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_no_sign_is_left_that_latex_takes_as_its_own(text: str) -> None:
     left = re.sub(r"\$\^?\\?[A-Za-z-]+\$|\$-\$|\\,\\%", "", escaped(text))

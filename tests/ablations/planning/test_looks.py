@@ -59,6 +59,7 @@ def test_cells_get_seeds_while_they_are_open(world: Path, store: Store) -> None:
     assert (last.looks.record.needed, last.looks.record.most) == (18, 24)
 
 
+@pytest.mark.slow
 def test_the_order_in_which_seeds_finish_changes_nothing(world: Path, store: Store) -> None:
     """All seeds are there, as from a sweep with a fixed list: the same is decided, and no more is needed."""
     plan = whole_plan()

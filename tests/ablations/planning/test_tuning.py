@@ -84,6 +84,7 @@ def test_the_report_has_the_keys_of_a_sweep_with_these_values(world: Path, store
     assert listing.find_cell(tuned, "loss=dpo seed 1").stages["evaluate"].key == key
 
 
+@pytest.mark.slow
 def test_the_order_in_which_trials_finish_changes_nothing(world: Path, store: Store) -> None:
     plan = plan_now(store)
     trials = list(plan.trials)

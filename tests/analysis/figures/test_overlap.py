@@ -46,6 +46,7 @@ def test_the_overlap_is_counted_by_pairs(tmp_path, world):
     }
 
 
+@pytest.mark.slow
 def test_cells_that_share_a_selection_are_one_row(tmp_path):
     cells = [Cell("a", seeds=(0,)), Cell("b", seeds=(0,)), Cell("c", seeds=(0,))]
     folder = write_sweep(tmp_path, World(cells, "a", prompts={"evaluation": 3}, pictures=False))

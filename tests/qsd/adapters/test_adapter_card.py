@@ -98,6 +98,7 @@ def test_the_file_says_where_it_comes_from(world: TinyStages, trained: Path) -> 
     assert {"format", "lora_adapter_metadata"} <= set(found), "what diffusers needs is still there"
 
 
+@pytest.mark.slow
 def test_no_path_and_no_time_goes_out(world: TinyStages, trained: Path) -> None:
     card = (trained / "README.md").read_text(encoding="utf-8")
     for text in (card, json.dumps(metadata(trained))):

@@ -347,6 +347,7 @@ def test_kohya_metadata_without_alphas_is_refused(layers: Layers, tmp_path: Path
         read(layers, layouts.write(tmp_path, tensors, {"ss_network_alpha": "8"}))
 
 
+@pytest.mark.slow
 def test_kohya_files_are_what_diffusers_loads(model: Path, tmp_path: Path, halves: layouts.Halves) -> None:
     """diffusers' own conversion and peft's merge, an implementation that shares nothing with ours."""
     attention = {name: pair for name, pair in halves.items() if ".attn" in name or name.endswith("proj_in")}

@@ -46,6 +46,7 @@ def change(down: Tensor, up: Tensor, alpha: float) -> Tensor:
     return (alpha / down.shape[0] * product).reshape(up.shape[0], *down.shape[1:])
 
 
+@pytest.mark.slow
 def test_comfyui_finds_every_tensor_and_adds_the_same(trained: tuple[Any, Any, Path]) -> None:
     """ComfyUI looks for ``lora_unet_`` and the name of a weight with underscores, and reads no metadata."""
     plain, network, folder = trained

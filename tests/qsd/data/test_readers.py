@@ -64,6 +64,7 @@ def test_the_same_pairs_have_the_same_ids_in_every_layout(layout: str, tmp_path:
         source.image_bytes(6)
 
 
+@pytest.mark.slow
 def test_annotators_are_kept_where_there_are_some(tmp_path: Path) -> None:
     pairs = lists.some_pairs()
     expected = {"pickapic": 3, "hpd_v2 train": 3, "hpd_v2 test": 0, "image_reward rankings": 0, "own_pairs csv": 2}
@@ -365,6 +366,7 @@ def test_a_list_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
         run(path, "hpd_v2")
 
 
+@pytest.mark.slow
 def test_a_list_is_read_about_as_quickly_as_at_once(tmp_path: Path) -> None:
     item = {"prompt": "a word " * 14, "file_path": ["a.jpg", "b.jpg"]}
     path = lists.write_list(tmp_path / "set" / "train.json", [item] * 40_000)

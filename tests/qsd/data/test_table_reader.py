@@ -15,6 +15,7 @@ from qsd.data.readers import REGISTRY
 from qsd.data.readers.table import column_names
 from qsd.errors import UserError
 from qsd.stages.data import spec as data_spec
+from qsd.stages.stage_spec import section
 from tests.qsd import tiny_lists as lists
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def test_an_experiment_names_columns(tmp_path: Path) -> None:
         path.write_text(required + text, encoding="utf-8")
         values = load_flat(path)
         assert dict(data_spec.columns_of(values))["caption"] == "text"
-        assert set(data_spec.COLUMNS) <= set(data_spec.STAGE.reads(values))
+        assert set(section("data.columns")) <= set(data_spec.STAGE.reads(values))
     (tmp_path / "bad.yaml").write_text(f"{required}data: {{path: d, columns: {{capton: text}}}}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"unknown key 'data\.columns\.capton' \(did you mean 'data\.columns\.caption'"):
         load_flat(tmp_path / "bad.yaml")

@@ -244,6 +244,7 @@ def validate(monkeypatch: pytest.MonkeyPatch, experiment: Path, out: Path, *more
 SMALL = ("--states", 8, "--rollouts", 3, "--steps-left", "1,3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reward", ["clip_emoji", "jpeg_size", "ensemble"])
 def test_the_command(
     world: TinyStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reward: str
@@ -267,6 +268,7 @@ def test_the_command(
     assert "/s" in shown.err
 
 
+@pytest.mark.slow
 def test_the_base_model_is_measured_on_the_scale_of_a_training(
     world: TinyStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

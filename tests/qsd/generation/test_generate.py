@@ -47,6 +47,7 @@ def base_images(world: TinyStages, tmp_path_factory: pytest.TempPathFactory) -> 
     return world.run(generate, tmp_path_factory.mktemp("base"), generation__images_per_prompt=2, **BASE)
 
 
+@pytest.mark.slow
 def test_rows_follow_the_prompts_of_the_wanted_splits(base_images: Path) -> None:
     rows = read_table(base_images / "images-00000.parquet").to_pylist()
     assert [row["prompt_id"] for row in rows[::2]] == ["p1", "p2", "p4", "p5", "p7", "p8", "p0", "p3", "p6"]

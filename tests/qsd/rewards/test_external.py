@@ -119,6 +119,7 @@ def test_a_judge_that_fails_is_one_line(tmp_path: Path, how: str) -> None:
     assert "judge 'Brightness'" in str(failed.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "setting"), [("silent", "start_timeout_s"), ("slow", "timeout_s")])
 def test_a_judge_that_is_too_slow_is_ended(tmp_path: Path, how: str, setting: str) -> None:
     write(

@@ -139,6 +139,7 @@ def _own_only(self: Any, share: tuple[int, int]) -> Any:
             yield first, min(first + self._size, piece[1])
 
 
+@pytest.mark.slow
 def test_a_process_makes_up_for_those_that_never_came(world: Path, tmp_path: Path) -> None:
     work = work_of(world, tmp_path / "shared")
     (column,) = columns_of(world, "clip_emoji")

@@ -69,6 +69,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return files
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_scorer(world: Path, tmp_path: Path) -> None:
     scorer = clip.open_scorer(world / "rewards" / "clip_emoji")
     found = run(world, tmp_path, reward__batch_size=7)

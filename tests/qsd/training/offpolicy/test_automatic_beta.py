@@ -134,6 +134,7 @@ def test_two_processes_have_the_beta_of_one(world: TinyStages, tmp_path: Path) -
     assert files(by_hand(world, tmp_path / "two", 2, **settings)) == files(one)
 
 
+@pytest.mark.slow
 def test_beta_does_not_depend_on_the_micro_batch(world: TinyStages) -> None:
     found = []
     for micro in (6, 2):

@@ -78,6 +78,7 @@ def test_flipped_pairs_change_places_in_the_stream_and_keep_their_draws(world: T
         assert (theirs.latents[row + count] == ours.latents[loser]).all()
 
 
+@pytest.mark.slow
 def test_an_untrained_adapter_knows_nothing(noisy: TinyStages) -> None:
     judged = found(trainer(noisy, **NOISE), noisy)
     assert judged.flipped.sum() == len(judged.pair_ids) / 3

@@ -108,6 +108,7 @@ def test_draws_depend_on_prompt_visit_step_candidate_and_seed_alone(model: Path)
     assert len(set(draws)) == 48
 
 
+@pytest.mark.slow
 def test_a_prompt_is_sampled_alike_in_any_batch(model: Path) -> None:
     sampler, small = make(model), make(model, sampling_batch=1)
     found = drawn(sampler, sampler.prompts(PROMPTS, [0, 1, 2]))
