@@ -22,7 +22,7 @@ from qsd.models.whole import check_whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from qsd.data.prompt_sets import PromptSet
+    from qsd.data.prompt_sets.prompt_set import PromptSet
 
 _DATA = "data.path"
 _MODEL = "model.path"

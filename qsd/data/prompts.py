@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from qsd.config.once_per_process import OncePerProcess
 from qsd.data.prompt_sets import missing_hint
+from qsd.data.prompt_sets.prompt_set import ONLY_SPLIT
 from qsd.data.text_table import PROBLEMS, TextTable, text_lines
 from qsd.errors import UserError
 from qsd.registry import suggest
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from qsd.config.schema import EvaluationConfig
 
 COLUMNS = ("prompt_id", "caption", "split")
-ONLY_SPLIT = "evaluation"
-"""The split of the prompts of a file that has no splits."""
 _PARTI = "Prompt"
 _CAPTIONS = ("caption", _PARTI)
 _STREAMED_ROWS = 4096

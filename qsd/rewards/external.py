@@ -20,14 +20,12 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 import shutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from qsd.errors import UserError, reason
-from qsd.regular_files import read_regular
+from qsd.errors import UserError
+from qsd.rewards.external_settings import RUN, Channel, RunSettings, read_settings, shown
 from qsd.rewards.folder import read_config
 from qsd.rewards.native_size import NativeSize
 from qsd.rewards.precomputed import STATED
@@ -43,51 +41,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NATIVE = NativeSize()
-CONFIG, RUN = "config.json", "run.json"
+CONFIG = "config.json"
 STATEMENT = ("name", "version", "unit", "weights")
 """What ``config.json`` has, and what the judge says of itself."""
 _HEX = frozenset("0123456789abcdef")
-_SETTINGS = ("command", "url", "batch_size", "timeout_s", "start_timeout_s")
-_SHOWN = 80
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """How a judge is reached.
-
-    Attributes:
-        place: the file that says so, for messages.
-        command: program and arguments, run in the judge's folder; empty for a server.
-        url: of a server; empty for a command.
-        batch_size: items of one request.
-        timeout_s: longest time for an answer.
-        start_timeout_s: longest time until it has said what it is.
-    """
-
-    place: Path
-    command: tuple[str, ...] = ()
-    url: str = ""
-    batch_size: int = 16
-    timeout_s: float = 600.0
-    start_timeout_s: float = 1800.0
-
-
-class Channel(Protocol):
-    """A connection to a judge."""
-
-    def statement(self) -> Any:
-        """What the judge says of itself when it starts.
-
-        Raises:
-            UserError: it does not start, or not in time.
-        """
-
-    def ask(self, request: Mapping[str, Any]) -> Any:
-        """The answer to a request.
-
-        Raises:
-            UserError: it ended, cannot be reached, does not answer in time, or answers with something that is not JSON.
-        """
 
 
 class ExternalScorer:
@@ -153,28 +110,28 @@ class ExternalScorer:
         said = self._channel.statement()
         if not isinstance(said, dict) or any(key not in said for key in STATEMENT):
             raise UserError(
-                f"{self._what}: must first say {', '.join(STATEMENT)} as a JSON object, not {_shown(said)}; see "
+                f"{self._what}: must first say {', '.join(STATEMENT)} as a JSON object, not {shown(said)}; see "
                 "docs/reward_models.md"
             )
         for key in STATEMENT:
             if said[key] != stated[key]:
                 raise UserError(
-                    f"{self._what}: says its {key} is {_shown(said[key])}, but {settings.place.with_name(CONFIG)} has "
-                    f"{_shown(stated[key])}; correct the one that is wrong (another judge needs scores of its own)"
+                    f"{self._what}: says its {key} is {shown(said[key])}, but {settings.place.with_name(CONFIG)} has "
+                    f"{shown(stated[key])}; correct the one that is wrong (another judge needs scores of its own)"
                 )
 
     def _ask(self, items: list[dict[str, str]]) -> list[float]:
         self._requests += 1
         answer = self._channel.ask({"id": self._requests, "items": items})
         if not isinstance(answer, dict):
-            raise UserError(f"{self._what}: the answer must be a JSON object, not {_shown(answer)}")
+            raise UserError(f"{self._what}: the answer must be a JSON object, not {shown(answer)}")
         if "error" in answer:
-            raise UserError(f"{self._what}: {_shown(answer['error'], 300)}")
+            raise UserError(f"{self._what}: {shown(answer['error'], 300)}")
         if answer.get("id") != self._requests:
-            raise UserError(f"{self._what}: the answer has id {_shown(answer.get('id'))}, not {self._requests}")
+            raise UserError(f"{self._what}: the answer has id {shown(answer.get('id'))}, not {self._requests}")
         scores = answer.get("scores")
         if not isinstance(scores, list) or len(scores) != len(items):
-            found = f"{len(scores)} of them" if isinstance(scores, list) else _shown(scores)
+            found = f"{len(scores)} of them" if isinstance(scores, list) else shown(scores)
             raise UserError(f"{self._what}: 'scores' must be a list of {len(items)} numbers, not {found}")
         return [self._number(place, score, len(items)) for place, score in enumerate(scores)]
 
@@ -184,7 +141,7 @@ class ExternalScorer:
         if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
             raise UserError(
                 f"{self._what}: score {place + 1} of {count} must be a finite number, or null where there is none, not "
-                f"{_shown(score)}"
+                f"{shown(score)}"
             )
         return float(score)
 
@@ -194,7 +151,7 @@ def open_scorer(folder: Path, device: str) -> ExternalScorer:
 
     Args:
         folder: with ``config.json`` and ``run.json``.
-        device: torch device, told to a command in the environment variable ``QSD_DEVICE``.
+        device: torch device, given to a command in the environment variable ``QSD_DEVICE``.
 
     Raises:
         UserError: a missing or damaged file, or as :class:`ExternalScorer`.
@@ -223,45 +180,10 @@ def read_statement(folder: Path) -> dict[str, str]:
         raise UserError(f"{path}: {', '.join(empty)} must be a text that is not empty")
     if len(config["weights"]) != 64 or set(config["weights"]) - _HEX:
         raise UserError(
-            f"{path}: weights is {_shown(config['weights'])}; it must be the SHA-256 of the judge's weights, 64 hex "
+            f"{path}: weights is {shown(config['weights'])}; it must be the SHA-256 of the judge's weights, 64 hex "
             "digits in lower case"
         )
     return config
-
-
-def read_settings(folder: Path) -> RunSettings:
-    """How to reach the judge, from ``run.json``.
-
-    Raises:
-        UserError: a missing or damaged file, neither or both of command and url, or a value that cannot be.
-    """
-    path = folder / RUN
-    try:
-        config = json.loads(read_regular(path))
-    except (OSError, ValueError, RecursionError) as error:
-        why = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read as JSON ({reason(error)})"
-        raise UserError(f"{path}: {why}; it says how to reach the judge, with 'command' or 'url'") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: must be a JSON object, not {_shown(config)}")
-    if further := sorted(config.keys() - set(_SETTINGS)):
-        raise UserError(f"{path}: unknown key '{further[0]}'; known: {', '.join(_SETTINGS)}")
-    if ("command" in config) == ("url" in config):
-        raise UserError(f"{path}: must have either 'command' (a list of texts) or 'url'")
-    command, url = config.get("command", []), config.get("url", "")
-    if not isinstance(command, list) or not all(isinstance(part, str) and part for part in command):
-        raise UserError(f"{path}: command is {_shown(command)}; it must be a list of texts, the program first")
-    if not isinstance(url, str) or ("url" in config and not url.startswith(("http://", "https://"))):
-        raise UserError(f"{path}: url is {_shown(url)}; it must begin with http:// or https://")
-    if "command" in config and not command:
-        raise UserError(f"{path}: command is empty; give the program and its arguments")
-    batch, usual = config.get("batch_size", RunSettings.batch_size), RunSettings(path)
-    if type(batch) is not int or batch < 1:
-        raise UserError(f"{path}: batch_size is {_shown(batch)}; it must be a whole number of at least 1")
-    times = [config.get(key, getattr(usual, key)) for key in ("timeout_s", "start_timeout_s")]
-    for key, value in zip(("timeout_s", "start_timeout_s"), times, strict=True):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise UserError(f"{path}: {key} is {_shown(value)}; it must be a number of seconds above 0")
-    return RunSettings(path, tuple(command), url, batch, float(times[0]), float(times[1]))
 
 
 def check_judge(folder: Path) -> None:
@@ -297,9 +219,3 @@ def _as_png(image: Image.Image | Tensor) -> str:
     stream = io.BytesIO()
     Pillow.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy()).save(stream, "PNG", compress_level=1)
     return base64.b64encode(stream.getvalue()).decode("ascii")
-
-
-def _shown(value: Any, most: int = _SHOWN) -> str:
-    """A value of the judge's in one line, not too long."""
-    text = value if isinstance(value, str) and most > _SHOWN else repr(value)
-    return " ".join(text.split())[:most]

@@ -10,14 +10,14 @@ from qsd.errors import UserError, reason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qsd.rewards.external import RunSettings
+    from qsd.rewards.external_settings import RunSettings
 
 _MOST_BYTES = 1 << 26
 """Of an answer."""
 
 
 class HttpChannel:
-    """A server that answers requests. See :class:`qsd.rewards.external.Channel`.
+    """A server that answers requests. See :class:`qsd.rewards.external_settings.Channel`.
 
     Args:
         name: of the judge, for messages.
@@ -29,11 +29,11 @@ class HttpChannel:
         self._settings = settings
 
     def statement(self) -> Any:
-        """See :class:`qsd.rewards.external.Channel`."""
+        """See :class:`qsd.rewards.external_settings.Channel`."""
         return self._open(None, self._settings.start_timeout_s, "start_timeout_s")
 
     def ask(self, request: Mapping[str, Any]) -> Any:
-        """See :class:`qsd.rewards.external.Channel`."""
+        """See :class:`qsd.rewards.external_settings.Channel`."""
         return self._open(json.dumps(request, ensure_ascii=False).encode(), self._settings.timeout_s, "timeout_s")
 
     def _open(self, body: bytes | None, limit_s: float, setting: str) -> Any:

@@ -20,7 +20,7 @@ from qsd.errors import UserError, reason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qsd.rewards.external import RunSettings
+    from qsd.rewards.external_settings import RunSettings
 
 _OWN_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 _CHUNK = 1 << 16
@@ -32,7 +32,7 @@ _PATIENCE_S = 5.0
 
 
 class ProcessChannel:
-    """A program that answers on its standard output. See :class:`qsd.rewards.external.Channel`.
+    """A program that answers on its standard output. See :class:`qsd.rewards.external_settings.Channel`.
 
     Args:
         name: of the judge, for messages.
@@ -72,11 +72,11 @@ class ProcessChannel:
         """Ends the program; called when the channel is no longer used, at the latest with this process."""
 
     def statement(self) -> Any:
-        """See :class:`qsd.rewards.external.Channel`."""
+        """See :class:`qsd.rewards.external_settings.Channel`."""
         return self._parsed(self._exchange(b"", self._settings.start_timeout_s, "start_timeout_s"))
 
     def ask(self, request: Mapping[str, Any]) -> Any:
-        """See :class:`qsd.rewards.external.Channel`."""
+        """See :class:`qsd.rewards.external_settings.Channel`."""
         line = json.dumps(request, ensure_ascii=False).encode() + b"\n"
         return self._parsed(self._exchange(line, self._settings.timeout_s, "timeout_s"))
 

@@ -95,7 +95,7 @@ def save_sd3(folder: Path, t5: bool = True) -> Path:
 
 
 def flux(dev: bool = True, seed: int = 0) -> FluxPipeline:
-    """FLUX.1-dev's layout: told its guidance, a shift that grows with the image; or FLUX.1-schnell's, without both."""
+    """FLUX.1-dev's layout: with guidance and a shift that grows with the image; or FLUX.1-schnell's, without both."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         words, more_words = tokenizer(), t5_tokenizer()

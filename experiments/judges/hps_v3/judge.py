@@ -4,7 +4,7 @@
     python judge.py WEIGHTS                               answers on standard output until its input ends
 
 WEIGHTS is ``HPSv3.safetensors`` of MizzenAI/HPSv3 on the Hugging Face hub (about 16 GB). It needs the package ``hpsv3``
-and what that needs; nothing of this project is imported, so its pins meet nobody else's. NOT RUN HERE with the
+and what that needs; nothing of this project is imported, so its pins conflict with no others. NOT RUN HERE with the
 published weights: only the protocol was tested, with a stand-in for the package.
 
 What to know of the package:

@@ -14,12 +14,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qsd.data.prompt_sets import FOLDER, PromptSet, SetPrompt
+from qsd.data.prompt_sets import FOLDER
 from qsd.errors import UserError, reason
 from qsd.files import read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from qsd.data.prompt_sets.prompt_set import PromptSet, SetPrompt
 
     Download = Callable[[PromptSet, str], bytes]
     """(set, path of one of its files) -> its bytes."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qsd.data.prompt_sets import SetPrompt
-from qsd.data.prompts import ONLY_SPLIT
+from qsd.data.prompt_sets.prompt_set import ONLY_SPLIT, SetPrompt
 from qsd.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ is recorded, and every later fetch is compared with it.
 
 from __future__ import annotations
 
-from qsd.data.prompt_sets import PromptSet, SetFile
 from qsd.data.prompt_sets.layouts import (
     drawbench_table,
     geneval_lines,
@@ -16,6 +15,7 @@ from qsd.data.prompt_sets.layouts import (
     style_lists,
     text_file,
 )
+from qsd.data.prompt_sets.prompt_set import PromptSet, SetFile
 from qsd.data.style_lists import STYLES
 
 SETS = (

@@ -1,4 +1,4 @@
-"""FLUX.1: a transformer over packed latents and T5's tokens, trained by flow matching; dev is told its guidance."""
+"""FLUX.1: a transformer over packed latents and T5's tokens, by flow matching; dev takes its guidance as an input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T5_TOKENS = 512
 """Tokens of a caption for T5, padding included: the stock pipeline's own number. The network attends to the padding."""
 GUIDANCE = 3.5
-"""The guidance that FLUX.1-dev is told: the stock pipeline's default. It was distilled into the network, whose velocity
+"""The guidance that FLUX.1-dev takes: the stock pipeline's default. It was distilled into the network, whose velocity
 depends on it; here it is the same for the model in training, for the reference and in sampling."""
 _TIME_SCALE = 1000
 _SETTINGS = {
@@ -111,12 +111,12 @@ class Flux(Family):
     ) -> Tensor:
         """The transformer's velocity; times are σ [B]. Latents are packed and unpacked here, and nowhere else."""
         height, width = noisy.shape[-2] // 2, noisy.shape[-1] // 2
-        told = noisy.new_full((len(noisy),), GUIDANCE) if network.config.guidance_embeds else None
+        guidance = noisy.new_full((len(noisy),), GUIDANCE) if network.config.guidance_embeds else None
         output = network(
             hidden_states=packed(noisy),
             # The stock pipeline divides its timestep, 1000 σ, by 1000, which may change the last bit.
             timestep=times * _TIME_SCALE / _TIME_SCALE,
-            guidance=told,
+            guidance=guidance,
             pooled_projections=conditioning["pooled"],
             encoder_hidden_states=conditioning["t5"],
             txt_ids=noisy.new_zeros(conditioning["t5"].shape[1], 3),
@@ -175,7 +175,7 @@ class Flux(Family):
         """The stock pipeline's own loop.
 
         ``guidance_scale`` is of classifier-free guidance, the pipeline's ``true_cfg_scale``, away from the encoded
-        empty caption; dev is usually drawn without (1). What dev is told is ``GUIDANCE``, as in training.
+        empty caption; dev is usually drawn without (1). What dev gets is ``GUIDANCE``, as in training.
         """
         away = {}
         if guidance_scale > 1:

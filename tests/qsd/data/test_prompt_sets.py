@@ -14,8 +14,9 @@ import pytest
 
 from ablations.checks.required_files import RequiredFile, fetch
 from qsd.config.check import convert, schema_fields
-from qsd.data.prompt_sets import FIELDS, FOLDER, PromptSet, missing_hint, place_of, prompt_sets, set_at
+from qsd.data.prompt_sets import FIELDS, FOLDER, missing_hint, place_of, prompt_sets, set_at
 from qsd.data.prompt_sets.fetch import fetch_set
+from qsd.data.prompt_sets.prompt_set import PromptSet
 from qsd.data.prompts import read_splits
 from qsd.data.style_lists import STYLES
 from qsd.errors import UserError

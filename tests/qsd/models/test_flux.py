@@ -1,4 +1,4 @@
-"""FLUX.1: packing, ids, the guidance that dev is told, a shift that grows with the image; what is refused."""
+"""FLUX.1: packing, ids, the guidance that dev gets, a shift that grows with the image; what is refused."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_captions_are_encoded_as_by_the_stock_pipeline(folder: Path, stock: Any)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-def test_the_transformer_is_told_what_the_stock_pipeline_tells_it(folder: Path, stock: Any, guidance: float) -> None:
+def test_the_transformer_gets_what_the_stock_pipeline_gives_it(folder: Path, stock: Any, guidance: float) -> None:
     """Every input at every step, for an image that is not square; ``guidance`` is classifier-free guidance."""
     plain = latents(1)
     options: dict[str, Any] = {"true_cfg_scale": guidance, "negative_prompt": ""} if guidance > 1 else {}
@@ -104,8 +104,8 @@ def test_the_transformer_is_told_what_the_stock_pipeline_tells_it(folder: Path, 
             if name != "return_dict":
                 assert torch.equal(value, other[name]), name
                 assert value.dtype == other[name].dtype, name
-    told = [3.5] if stock.transformer.config.guidance_embeds else None
-    assert (ours[0]["guidance"].tolist() if told else ours[0].get("guidance")) == told
+    guidance = [3.5] if stock.transformer.config.guidance_embeds else None
+    assert (ours[0]["guidance"].tolist() if guidance else ours[0].get("guidance")) == guidance
 
 
 def test_the_shift_grows_with_the_image_as_in_the_stock_pipeline(folder: Path, stock: Any) -> None:

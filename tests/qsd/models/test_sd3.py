@@ -1,4 +1,4 @@
-"""SD3 and SD3.5: three text models, of which T5 may be left out; what the transformer is told; what is refused."""
+"""SD3 and SD3.5: three text models, of which T5 may be left out; what the transformer gets; what is refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def stock(folder: Path) -> Any:
-    """The same as diffusers loads it, which wants to be told that there is no T5."""
+    """The same as diffusers loads it, which must be asked to load no T5."""
     absent = {} if (folder / "text_encoder_3").is_dir() else {"text_encoder_3": None, "tokenizer_3": None}
     made = StableDiffusion3Pipeline.from_pretrained(folder, local_files_only=True, **absent)
     made.set_progress_bar_config(disable=True)
@@ -65,7 +65,7 @@ def test_numbers_of_a_caption_are_those_that_are_stored(folder: Path, stock: Any
     assert family.caption_numbers(folder / "nowhere") == PUBLISHED_CAPTION
 
 
-def test_the_transformer_is_told_what_the_stock_pipeline_tells_it(folder: Path, stock: Any) -> None:
+def test_the_transformer_gets_what_the_stock_pipeline_gives_it(folder: Path, stock: Any) -> None:
     """Every input at every step of a sampling with guidance: latents, time, text and pooled text."""
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(1, *tiny_flow.LATENT_SHAPE, generator=generator)
