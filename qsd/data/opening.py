@@ -73,7 +73,8 @@ def opened(reader: str, path: Path, columns: Mapping[str, str]) -> PairSource:
 
 def given_columns(columns: ColumnsConfig) -> dict[str, str]:
     """Role -> name of its column, for the roles that an experiment gives."""
-    return {role: name for role, name in vars(columns).items() if name is not None}
+    unset = vars(type(columns)())
+    return {role: name for role, name in vars(columns).items() if name != unset[role]}
 
 
 def check_complete(reader: str, path: Path, accept: bool) -> None:

@@ -31,7 +31,17 @@ from tests.ablations.faults import FAULTS
 
 HERE = "tests.ablations.fake_stages"
 _METHOD = tuple(name for name in schema_fields() if name.startswith("method."))
-_TRAIN = ("loss.name", "loss.beta", "lora.rank", "lora.scaling", "training.steps", *_METHOD, "seed")
+_TRAIN = (
+    "loss.name",
+    "loss.beta",
+    "loss.beta_schedule",
+    "loss.beta_decay",
+    "lora.rank",
+    "lora.scaling",
+    "training.steps",
+    *_METHOD,
+    "seed",
+)
 
 
 def _select_reads(values: Mapping[str, Any]) -> tuple[str, ...]:

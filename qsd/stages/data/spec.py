@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsd.config.check import schema_fields
 from qsd.config.once_per_process import OncePerProcess
 from qsd.data.listed import ListedPairs
 from qsd.data.opening import check_complete, opened
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 def columns_of(values: Values) -> tuple[tuple[str, str], ...]:
     """Role and name of each column of a table that a configuration gives."""
     return tuple(
-        (name.rpartition(".")[2], values[name]) for name in section("data.columns") if values[name] is not None
+        (name.rpartition(".")[2], values[name])
+        for name in section("data.columns")
+        if values[name] != schema_fields()[name].default
     )
 
 

@@ -128,6 +128,8 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
     held_out = tmp_path / "held_out.csv"
     rows = "".join(f"{split},{split} prompt,{split}\n" for split in ("evaluation", "seen", "validation"))
     held_out.write_text(f"prompt_id,caption,split\n{rows}")
+    table = tmp_path / "table.csv"
+    table.write_text("caption,winner,loser,another\nan apple,a.png,b.png,me\n")
     unmoved: dict[str, Any] = {}  # the keys of what several fields start from
     for name, info in schema_fields().items():
         if info.kind is not Kind.MEANING:
@@ -142,8 +144,12 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
                 base |= {"method.prompts": str(training_prompts), "evaluation.prompts": str(held_out)}
             if name in ("reward.members", "reward.combine"):
                 base |= {"reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]}
+            if name.startswith("data.columns."):
+                base |= {"data.reader": "table", "data.path": str(table)}
             if name == "evaluation.embedder":
                 base |= {"generation.images_per_prompt": 2}
+            if name in ("loss.beta_decay", "loss.beta_range"):
+                base |= {"loss.beta_schedule": "automatic"}
             if name == "method.ddpo_clip":
                 base |= {"method.updates": 2}
             if name == "method.advantage_clip":
@@ -160,6 +166,8 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
 
 
 def _other(name: str, value: Any) -> Any:
+    if name.startswith("data.columns."):
+        return "another"
     if name == "method.watchers":
         return ["judge_emoji"]
     if name == "evaluation.scorers":
