@@ -22,6 +22,7 @@ from qsd.selection.strategies import REGISTRY as STRATEGIES
 from qsd.source import source_digest
 from qsd.stages import spec
 from qsd.stages.judges import conflicts, default_primary, is_own_reward
+from qsd.stages.stage_spec import section
 from qsd.training.methods import REGISTRY as METHODS
 
 
@@ -130,6 +131,18 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
     held_out.write_text(f"prompt_id,caption,split\n{rows}")
     table = tmp_path / "table.csv"
     table.write_text("caption,winner,loser,another\nan apple,a.png,b.png,me\n")
+    ensemble = {"reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]}
+    automatic = {"loss.beta_schedule": "automatic"}
+    read_if: dict[str, dict[str, Any]] = {  # field -> what else must be set for it to be read
+        "reward.members": ensemble,
+        "reward.combine": ensemble,
+        "evaluation.embedder": {"generation.images_per_prompt": 2},
+        "loss.beta_decay": automatic,
+        "loss.beta_range": automatic,
+        "method.ddpo_clip": {"method.updates": 2},
+        "method.advantage_clip": {"method.trajectories": 100},
+        **{column: {"data.reader": "table", "data.path": str(table)} for column in section("data.columns")},
+    }
     unmoved: dict[str, Any] = {}  # the keys of what several fields start from
     for name, info in schema_fields().items():
         if info.kind is not Kind.MEANING:
@@ -142,18 +155,7 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
             base = {**values, field: member}
             if field == "method.name":
                 base |= {"method.prompts": str(training_prompts), "evaluation.prompts": str(held_out)}
-            if name in ("reward.members", "reward.combine"):
-                base |= {"reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]}
-            if name.startswith("data.columns."):
-                base |= {"data.reader": "table", "data.path": str(table)}
-            if name == "evaluation.embedder":
-                base |= {"generation.images_per_prompt": 2}
-            if name in ("loss.beta_decay", "loss.beta_range"):
-                base |= {"loss.beta_schedule": "automatic"}
-            if name == "method.ddpo_clip":
-                base |= {"method.updates": 2}
-            if name == "method.advantage_clip":
-                base |= {"method.trajectories": 100}
+            base |= read_if.get(name, {})
             try:
                 start = json.dumps(base)
                 unmoved[start] = unmoved.get(start) or keys(base)
