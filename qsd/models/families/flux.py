@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from qsd.models.families import Conditioning, CostFigures, Family, TextPart, TextTower
-from qsd.models.families.sd3 import CLIP_SETTINGS, JOINT_ATTENTION, T5_SETTINGS, VAE_SETTINGS, patched_shape, t5_output
+from qsd.models.families.sd3 import (
+    CLIP_SETTINGS,
+    JOINT_ATTENTION,
+    T5_SETTINGS,
+    VAE_SETTINGS,
+    patched_shape,
+    t5_output,
+    t5_tokens,
+)
 from qsd.models.families.stable_diffusion import clip_output
 from qsd.regular_files import read_regular
 
@@ -20,7 +28,8 @@ if TYPE_CHECKING:
     from qsd.models.process import DiffusionProcess
 
 T5_TOKENS = 512
-"""Tokens of a caption for T5, padding included: the stock pipeline's own number. The network attends to the padding."""
+"""Tokens of a caption for T5, padding included: the stock pipeline's own number. The network attends to the padding.
+Less where the T5 tokenizer states less, as for SD3."""
 GUIDANCE = 3.5
 """The guidance that FLUX.1-dev takes: the stock pipeline's default. It was distilled into the network, whose velocity
 depends on it; here it is the same for the model in training, for the reference and in sampling."""
@@ -128,7 +137,7 @@ class Flux(Family):
     # ── Text ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def encode_captions(self, towers: Sequence[TextTower], captions: Sequence[str]) -> Conditioning:
-        """``t5`` [B, 512, width 2], T5's last layer, and ``pooled`` [B, width], CLIP's pooled output."""
+        """``t5`` [B, T5's tokens, width 2], T5's last layer, and ``pooled`` [B, width], CLIP's pooled output."""
         clip, t5 = towers
         return {"t5": t5_output(t5, captions, T5_TOKENS), "pooled": clip_output(clip, captions).pooler_output}
 
@@ -136,7 +145,8 @@ class Flux(Family):
         """Of the text models in a folder."""
         try:
             clip, t5 = (json.loads(read_regular(folder / text.encoder / "config.json")) for text in self.texts)
-            return int(clip["hidden_size"] + T5_TOKENS * t5["d_model"])
+            tokens = t5_tokens(folder / self.texts[1].tokenizer, T5_TOKENS)
+            return int(clip["hidden_size"] + tokens * t5["d_model"])
         except (OSError, ValueError, KeyError, TypeError):
             return self.cost.caption_numbers
 

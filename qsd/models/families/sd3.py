@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 T5_TOKENS = 256
 """Tokens of a caption for T5, padding included: the stock pipeline's own number. The network attends to the padding, so
-that training, sampling and other programs must have the same."""
+that training, sampling and other programs must have the same. A model whose T5 tokenizer states a smaller
+``model_max_length`` has that many; the stock pipeline takes it as ``max_sequence_length``."""
 TIME_SCALE = 1000
 """The network takes times of 0 … 1000."""
 CLIP_SETTINGS = (
@@ -134,7 +135,7 @@ class StableDiffusion3(Family):
     # ── Text ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def encode_captions(self, towers: Sequence[TextTower], captions: Sequence[str]) -> Conditioning:
-        """``clip`` [B, tokens, width + width 2], ``pooled`` [B, projection + projection 2], ``t5`` [B, 256, width 3].
+        """``clip`` [B, tokens, width + width 2], ``pooled`` [B, projection + projection 2], ``t5`` [B, tokens, width].
 
         The last but one layers of both CLIP models side by side, their projected outputs, and T5's last layer. They are
         stored apart, without the zeros that ``joint_text`` puts between them; without T5 there is no ``t5``.
@@ -157,7 +158,7 @@ class StableDiffusion3(Family):
             for text in self.texts:
                 config = json.loads(read_regular(folder / text.encoder / "config.json"))
                 if "d_model" in config:
-                    numbers += T5_TOKENS * int(config["d_model"])
+                    numbers += t5_tokens(folder / text.tokenizer, T5_TOKENS) * int(config["d_model"])
                 else:
                     numbers += int(config["max_position_embeddings"] * config["hidden_size"] + config["projection_dim"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -241,17 +242,29 @@ def joint_text(conditioning: Conditioning, width: int) -> Tensor:
     return torch.cat([clip, t5], dim=1)
 
 
-def t5_output(tower: TextTower, captions: Sequence[str], tokens: int) -> Tensor:
-    """T5's last layer for B captions, padded and cut to ``tokens``, [B, tokens, width]. T5 sees the padding."""
+def t5_output(tower: TextTower, captions: Sequence[str], most: int) -> Tensor:
+    """T5's last layer for B captions, [B, tokens, width]. T5 sees the padding.
+
+    Args:
+        tower: T5 with its tokenizer.
+        captions: padded and cut to the tokenizer's own ``model_max_length``, but to no more than ``most`` tokens.
+        most: what the stock pipeline takes.
+    """
     ids = tower.tokenizer(
         list(captions),
         padding="max_length",
-        max_length=tokens,
+        max_length=min(most, tower.tokenizer.model_max_length),
         truncation=True,
         add_special_tokens=True,
         return_tensors="pt",
     ).input_ids
     return cast("Tensor", tower.model(ids.to(tower.model.device))[0])
+
+
+def t5_tokens(folder: Path, most: int) -> int:
+    """How many tokens a caption has for the T5 tokenizer in a folder, but no more than ``most``."""
+    config = json.loads(read_regular(folder / "tokenizer_config.json"))
+    return min(most, int(config.get("model_max_length") or most))
 
 
 def patched_shape(shape: tuple[int, int, int], pixels_per_latent: int) -> tuple[int, int, int]:

@@ -58,6 +58,20 @@ def test_captions_are_encoded_as_by_the_stock_pipeline(folder: Path, stock: Any)
     assert not FAMILY.zero_negative_prompt(stock.config)
 
 
+def test_a_model_may_have_fewer_tokens_of_t5(tmp_path: Path) -> None:
+    """Its tokenizer says how many; the stock pipeline takes the same number as ``max_sequence_length``."""
+    made = tiny_flow.sd3()
+    made.tokenizer_3.model_max_length = 12
+    made.save_pretrained(tmp_path, safe_serialization=True)
+    stock = StableDiffusion3Pipeline.from_pretrained(tmp_path, local_files_only=True)
+    with torch.no_grad():
+        hidden, _, _, _ = stock.encode_prompt(CAPTIONS, None, None, device=CPU, max_sequence_length=12)
+    ours = load_text_encoder(str(tmp_path), CPU).conditioning(CAPTIONS)
+    assert torch.equal(joint_text(ours, tiny_flow.T5_WIDTH), hidden)
+    assert ours["t5"].shape[1] == 12
+    assert FAMILY.caption_numbers(tmp_path) == sum(values[0].numel() for values in ours.values())
+
+
 def test_numbers_of_a_caption_are_those_that_are_stored(folder: Path, stock: Any) -> None:
     family = family_in(json.loads((folder / "model_index.json").read_text()), "a test")
     stored = load_text_encoder(str(folder), CPU).conditioning([""])
