@@ -14,6 +14,7 @@ import sys
 import time
 from multiprocessing import forkserver, get_context
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.running import attempt
@@ -23,7 +24,6 @@ from qsd.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from multiprocessing.context import ForkServerProcess
-    from pathlib import Path
 
 PRELOAD = (
     "omegaconf",
@@ -99,6 +99,12 @@ class Workers:
                 self._running[identity] = process
                 return
             time.sleep(_PAUSE_S)
+        socket = _socket()
+        if socket is not None and not socket.exists():
+            raise UserError(
+                f"{socket}, by which attempts are started, was deleted while the launch ran; the same command "
+                "continues it, and TMPDIR chooses a folder that is not cleaned up"
+            )
         raise UserError(
             "the process that starts attempts ended before it started one: an import failed or was killed; 'ablate "
             "doctor' checks this machine, and python -c 'import torch, diffusers' shows the error"
@@ -132,6 +138,10 @@ class Workers:
         if pid is not None:
             # Ending the interpreter would only list what compiled libraries did not free.
             os.kill(pid, signal.SIGKILL)
+            socket = _socket()
+            if socket is not None and not socket.exists():  # multiprocessing would fail to delete it, and its folder
+                socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                socket.touch()
             getattr(server, "_stop")()  # noqa: B009
 
     def _forget(self, identity: int) -> int:
@@ -142,6 +152,12 @@ class Workers:
         process.close()
         assert code is not None
         return code
+
+
+def _socket() -> Path | None:
+    """The file by which the fork server is reached; None: there is no fork server."""
+    address = getattr(forkserver._forkserver, "_forkserver_address")  # noqa: B009
+    return Path(address) if address else None
 
 
 def _attempt(job: str, environment: dict[str, str]) -> None:

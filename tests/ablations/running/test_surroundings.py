@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -213,6 +214,26 @@ def test_a_log_takes_every_character_whatever_the_console_takes(tmp_path: Path) 
     command_line = [sys.executable, "-c", prints, str(tmp_path / "log.txt")]
     assert subprocess.run(command_line, env=environment, capture_output=True, text=True, check=True).stderr == ""
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == "\u2020 a\xb1b \\udcff\n"
+
+
+@pytest.mark.slow
+def test_temporary_files_that_are_cleaned_up_end_a_launch_in_one_line(
+    plan_of: Planner, world: Path, fake_log: Path, tmp_path: Path
+) -> None:
+    """The socket of the process that starts attempts is such a file."""
+    plan_of(LONG)
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    environment = {**os.environ, **ENV, "FAKE_STEP_S": "0.02", "TMPDIR": str(temporary)}
+    output = subprocess.PIPE
+    process = subprocess.Popen(command(jobs=1), cwd=world, env=environment, stdout=output, stderr=output, text=True)
+    in_training(fake_log)
+    for folder in temporary.glob("pymp-*"):
+        shutil.rmtree(folder)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "was deleted while the launch ran; the same command continues it" in errors
+    assert "Traceback" not in errors
 
 
 def test_a_process_that_starts_attempts_and_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
