@@ -1,8 +1,9 @@
-"""Step: CLIP-shaped scorers. Three of them, of the family that CLIP score, PickScore and HPS v2 belong to.
+"""Step: CLIP-shaped scorers. Four of them, of the family that CLIP score, PickScore and HPS v2 belong to.
 
 ``clip_emoji`` (ViT, training split only) ranks pairs. ``clip_emoji_b`` (another ViT, all icons) is an independent
 judge of results. ``judge_emoji`` (ResNet, all icons, contrastive plus a pairwise preference loss against graded damage)
-plays the annotators and never selects.
+plays the annotators and never selects. ``judge_emoji_b`` (a ViT with other weights, trained in the same way) judges
+results and has neither labelled nor selected.
 """
 
 from __future__ import annotations
@@ -76,6 +77,15 @@ JUDGE_EMOJI = ScorerRecipe(
     _EVERY_SPLIT,
     Recipe(steps=1_000, learning_rate=1e-3, weight_decay=0.1),
     SEED + 3,
+    preference=True,
+)
+
+JUDGE_EMOJI_B = ScorerRecipe(
+    "judge_emoji_b",
+    {"patch_size": 8, "width": 160, "layers": 4, "head_width": 32},
+    _EVERY_SPLIT,
+    Recipe(steps=2_000, learning_rate=1e-3, weight_decay=0.1),
+    SEED + 4,
     preference=True,
 )
 
@@ -186,3 +196,9 @@ def build(world: World, what: ScorerRecipe, vae: AutoencoderKL | None = None, sc
     model = train(world, what, words, kinds)
     clip.save(target, model.cpu(), what.model_cfg(len(words)), preprocess(), tokenizer.build(world))
     tokenizer.compact(target / "tokenizer")
+
+
+def build_second_judge(world: World) -> None:
+    """Train and ship ``judge_emoji_b`` with the included autoencoder."""
+    vae = AutoencoderKL.from_pretrained(world.model / "vae", torch_dtype=torch.float32).to(device()).eval()
+    build(world, JUDGE_EMOJI_B, vae)

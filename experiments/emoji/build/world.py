@@ -39,6 +39,11 @@ class World:
         return self.assets / "model"
 
     @property
+    def flow_model(self) -> Path:
+        """The flow-matching model as a diffusers folder."""
+        return self.assets / "flow_model"
+
+    @property
     def rewards(self) -> Path:
         """One folder per reward model."""
         return self.assets / "rewards"
