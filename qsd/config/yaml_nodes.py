@@ -202,22 +202,22 @@ def _refuse_hidden(node: yaml.ScalarNode, place: Node) -> None:
         UserError: with the character and its place.
     """
     text = node.value
-    found = _HIDDEN.search(text)
-    if node.style is not None or found is None:
+    match = _HIDDEN.search(text)
+    if node.style is not None or match is None:
         return
     in_sentence = " " in text or not _HIDDEN.sub("", text).isascii()
     ends = text[0] + text[-1] + text.partition(":")[2][:1]
     if in_sentence and not _HIDDEN.search(ends):
         return
-    raise Node(None, place.path, place.line, place.column + found.start()).error(_hidden_character(found[0]))
+    raise Node(None, place.path, place.line, place.column + match.start()).error(_hidden_character(match[0]))
 
 
 def _hidden_in(text: str, shown: str, line: int) -> UserError | None:
     """The error for the last character up to a line that cannot be seen, on that line or the one before."""
     lines = text.split("\n")[: line + 1]
     for number in range(len(lines), max(0, len(lines) - 2), -1):
-        if found := _HIDDEN.search(lines[number - 1].removeprefix("\ufeff")):
-            return UserError(f"{shown}:{number}:{found.start() + 1}: {_hidden_character(found[0])}")
+        if match := _HIDDEN.search(lines[number - 1].removeprefix("\ufeff")):
+            return UserError(f"{shown}:{number}:{match.start() + 1}: {_hidden_character(match[0])}")
     return None
 
 

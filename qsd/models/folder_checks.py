@@ -114,8 +114,8 @@ def downloaded(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     repository, _, revision = name.partition("@")
-    found = try_to_load_from_cache(repository, INDEX, revision=revision or None)
-    return Path(found).parent if isinstance(found, str) else None
+    cached = try_to_load_from_cache(repository, INDEX, revision=revision or None)
+    return Path(cached).parent if isinstance(cached, str) else None
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -76,9 +76,9 @@ def _images(place: Path, reader: str | None, report: Report) -> Iterator[tuple[I
     from qsd.data.pairs import PreferencePair
 
     _, source = open_path(place, reader)
-    for row, found in examine_rows(source, 0, len(source), 1):
+    for row, outcome in examine_rows(source, 0, len(source), 1):
         # Rows that the data stage would refuse are never scored.
-        if isinstance(found, PreferencePair) and row.winner is not None and row.loser is not None:
-            yield decode(row.winner), found.caption
-            yield decode(row.loser), found.caption
+        if isinstance(outcome, PreferencePair) and row.winner is not None and row.loser is not None:
+            yield decode(row.winner), outcome.caption
+            yield decode(row.loser), outcome.caption
         report(row.number + 1, len(source), "rows")

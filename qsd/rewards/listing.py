@@ -39,11 +39,11 @@ def listing(weights: Path) -> list[ListedRewardModel]:
             continue
         size, unit = (spec.preprocess.size if spec.preprocess else None), spec.unit
         try:
-            found = revision(name, str(weights))
+            digest = revision(name, str(weights))
             size, unit = preprocess_of(name, str(weights)).size, unit_of(name, str(weights))
         except UserError:
-            found = None
-        lines.append(ListedRewardModel(name, unit, spec.selects, spec.is_judge, size, found))
+            digest = None
+        lines.append(ListedRewardModel(name, unit, spec.selects, spec.is_judge, size, digest))
     return lines
 
 

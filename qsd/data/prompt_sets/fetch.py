@@ -107,16 +107,18 @@ def _recorded(record: Path) -> dict[str, str]:
     return digests
 
 
-def _check_digest(one: PromptSet, path: str, found: str, known: str | None, recorded: str | None, record: Path) -> None:
+def _check_digest(
+    one: PromptSet, path: str, digest: str, known: str | None, recorded: str | None, record: Path
+) -> None:
     """Refuse other bytes than those that are known, or that an earlier fetch recorded.
 
     Raises:
         UserError: with both digests.
     """
     for expected, where in ((known, "is known"), (recorded, f"was recorded in {record}")):
-        if expected is not None and found != expected:
+        if expected is not None and digest != expected:
             raise UserError(
-                f"prompt set '{one.name}': {path} of {one.home} has SHA-256 {found[:16]}…, and {expected[:16]}… "
+                f"prompt set '{one.name}': {path} of {one.home} has SHA-256 {digest[:16]}…, and {expected[:16]}… "
                 f"{where}; it was changed on the way or at its home, and nothing was written"
             )
 

@@ -149,8 +149,8 @@ def _on_one_line(caption: str) -> str:
     return " ".join(caption.splitlines()).strip()
 
 
-def _other_layout(path: Path, line: int, expected: str, found: str) -> UserError:
+def _other_layout(path: Path, line: int, expected: str, actual: str) -> UserError:
     return UserError(
-        f"{path}:{line}: expected {expected}, found {found[:80]}; this is not the layout that was published: fetch "
+        f"{path}:{line}: expected {expected}, found {actual[:80]}; this is not the layout that was published: fetch "
         "it again"
     )
