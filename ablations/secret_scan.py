@@ -61,8 +61,8 @@ def url_with_password(text: str) -> bool:
 def secret_in(content: bytes) -> str | None:
     """What kind of secret ``content`` seems to hold, and on which line: ``a W&B key on line 3``; None without one."""
     for kind, pattern in _PATTERNS.items():
-        found = pattern.search(content)
-        if found:
-            line = content.count(b"\n", 0, found.start()) + 1
+        match = pattern.search(content)
+        if match:
+            line = content.count(b"\n", 0, match.start()) + 1
             return f"{kind} on line {line}"
     return None

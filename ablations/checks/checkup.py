@@ -87,11 +87,11 @@ def _required_files(subject: Subject) -> Iterator[Finding]:
     failed: list[str] = []
     for required in required_files(subject.values, subject.also):
         try:
-            found = f"{required.place}: {verify(required)}"
+            text = f"{required.place}: {verify(required)}"
             if may_change(required.place) and required.on_hub:
-                yield Finding(WARN, required.what, found, hub_note(required.field, required.place))
+                yield Finding(WARN, required.what, text, hub_note(required.field, required.place))
             else:
-                yield Finding(OK, required.what, found)
+                yield Finding(OK, required.what, text)
         except UserError as error:
             failed.append(str(required.place))
             yield Finding(FAIL, required.what, str(error))

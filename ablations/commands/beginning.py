@@ -38,16 +38,16 @@ def experiment(
     path = EXPERIMENTS / f"{name}.yaml" if is_name(name) else Path(name)
     if path.exists():
         raise UserError(f"{path}: exists; choose another name, or delete it first")
-    found = find(data, model, weights, prompts, reader)
+    findings = find(data, model, weights, prompts, reader)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, writing.text(path.stem, found).encode())
+    write_bytes(path, writing.text(path.stem, findings).encode())
     print(f"wrote {path}")
-    for field, remark in found.remarks.items():
+    for field, remark in findings.remarks.items():
         if remark.startswith(ABSENT):
-            print(f"  note: {field}: {found.values[field]}: {remark}")
-    for field, what in found.missing.items():
+            print(f"  note: {field}: {findings.values[field]}: {remark}")
+    for field, what in findings.missing.items():
         print(f"  missing: {field}: {what}")
-    if not found.missing:
+    if not findings.missing:
         load_flat(path)  # a file that was written here must be valid
     print(f"'ablate doctor --experiment {name}' checks it, once nothing is missing")
 

@@ -61,21 +61,21 @@ def read_timings(store: Store, stage: str, counts: Counts) -> list[Timing]:
     except OSError:
         return []
     beforehand = _precompute_seconds(store)
-    found = (_timing(store, stage, entry.name, counts, beforehand) for entry in newest)
-    return [timing for timing in found if timing is not None]
+    timings = (_timing(store, stage, entry.name, counts, beforehand) for entry in newest)
+    return [timing for timing in timings if timing is not None]
 
 
 def _precompute_seconds(store: Store) -> dict[str, float]:
     """Key of a stage -> seconds of common work that was done for it beforehand, shared out equally among its stages."""
-    found: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for path, content in precompute.job_files(store):
         attempts = store.attempts(precompute.PRECOMPUTE, path.name.partition(".")[0])
         folders = [attempts / str(number) for number in numbered(attempts)]
         seconds = sum(map(seconds_of, folders))
         members = content["meaning"]["members"]
         for key in members:
-            found[key] = found.get(key, 0.0) + seconds / len(members)
-    return found
+            shares[key] = shares.get(key, 0.0) + seconds / len(members)
+    return shares
 
 
 def _timing(store: Store, stage: str, key: str, counts: Counts, beforehand: Mapping[str, float]) -> Timing | None:

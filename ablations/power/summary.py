@@ -79,14 +79,14 @@ def power_summary(plan: Plan, store: Store, stated: Variances | None, pilot: str
 
 
 def _largest_found(plan: Plan, store: Store, judged: Judged) -> dict[str, Any] | None:
-    found = [
+    candidates = [
         (family.largest[1], family.largest[0], family.folder)
         for family in earlier_families(plan, store, judged)
         if family.largest is not None
     ]
-    if not found:
+    if not candidates:
         return None
-    difference, cell, sweep = max(found)
+    difference, cell, sweep = max(candidates)
     return {"cell": cell, "sweep": sweep, "difference": difference}
 
 

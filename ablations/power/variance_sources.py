@@ -95,15 +95,15 @@ def _source(family: FinishedFamily, replicated: Replication, upper: bool) -> Sou
     # Loads scipy, which a plan without any source does not need.
     from analysis.statistics.power import variances
 
-    found = variances(family.observed, upper)
+    components = variances(family.observed, upper)
     limits = "upper 80 % limits from " if upper else ""
     origin = f"{limits}{format_count(len(family.observed), 'comparison')} of {family.folder}"
     own, planned = family.images_per_prompt, replicated.images_per_prompt
     if own != planned:
         growth = max(1.0, own / planned)
-        found = Variances(found.seeds, found.prompts * growth, found.both * growth)
+        components = Variances(components.seeds, components.prompts * growth, components.both * growth)
         origin += f" (with {format_count(own, 'image')} per prompt instead of {planned}: an upper bound)"
-    return Source(found, origin)
+    return Source(components, origin)
 
 
 def _none(plan: Plan, families: Sequence[FinishedFamily], judged: Judged) -> str:

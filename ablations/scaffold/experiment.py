@@ -29,41 +29,43 @@ _MEMBERS = {"selection": "selection.strategy", "loss": "loss.name", "method": "m
 _COLUMN = 42
 
 
-def text(name: str, found: Findings) -> str:
+def text(name: str, findings: Findings) -> str:
     """The file of an experiment.
 
     Fields with a default are comments, so that the file shows what can be set and only states what was decided.
 
     Args:
         name: of the experiment.
-        found: what the data, the model and the reward models say.
+        findings: what the data, the model and the reward models say.
     """
     lines = [f"# {name}: everything that a sweep over it holds fixed. Fields in comments have their defaults."]
-    if found.missing:
-        lines.append(f"# MISSING: {', '.join(found.missing)}; see below.")
+    if findings.missing:
+        lines.append(f"# MISSING: {', '.join(findings.missing)}; see below.")
     fields = schema_fields()
     for section in sections_of(ExperimentConfig):
         names = [field for field in fields if field.startswith(f"{section}.")]
-        shown = [line for field in names for line in _lines(fields[field], found, _is_of_other_member(field, section))]
+        shown = [
+            line for field in names for line in _lines(fields[field], findings, _is_of_other_member(field, section))
+        ]
         active = any(not line.lstrip().startswith("#") for line in shown)
         lines += ["", f"{section}:" if active else f"# {section}:", *shown]
     lines += ["", *(line for name in ("device", "threads") for line in _top(fields[name]))]
     return "\n".join(lines) + "\n"
 
 
-def _lines(info: FieldInfo, found: Findings, other: bool) -> Iterator[str]:
+def _lines(info: FieldInfo, findings: Findings, other: bool) -> Iterator[str]:
     if other:
         return
     short = info.name.partition(".")[2]
-    if info.name in found.missing:
-        what = found.missing[info.name]
+    if info.name in findings.missing:
+        what = findings.missing[info.name]
         if info.required or info.needed:
             yield _with_comment(f"  # {short}:", f"MISSING: {what}")
         else:
             yield _with_comment(f"  # {short}: {as_yaml(info.default)}", f"MISSING, so this default holds: {what}")
-    elif info.name in found.values:
-        remark = found.remarks.get(info.name, "given")
-        yield _with_comment(f"  {short}: {as_yaml(found.values[info.name])}", f"{info.why}; {remark}")
+    elif info.name in findings.values:
+        remark = findings.remarks.get(info.name, "given")
+        yield _with_comment(f"  {short}: {as_yaml(findings.values[info.name])}", f"{info.why}; {remark}")
     elif info.name in RECIPE:
         value, remark = RECIPE[info.name]
         yield _with_comment(f"  {short}: {as_yaml(value)}", f"{info.why}; {remark}")

@@ -44,31 +44,31 @@ def find(data: str, model: str, weights: str | None, prompts: str | None, reader
         UserError: the data is there, but in no known layout or in several; the model is no diffusers folder;
             or the prompts are damaged.
     """
-    found = Findings({"data.path": data, "model.path": model})
-    _of_data(found, Path(data).expanduser(), reader)
-    _of_model(found, model)
-    _of_rewards(found, weights)
-    _of_prompts(found, prompts)
-    return found
+    findings = Findings({"data.path": data, "model.path": model})
+    _of_data(findings, Path(data).expanduser(), reader)
+    _of_model(findings, model)
+    _of_rewards(findings, weights)
+    _of_prompts(findings, prompts)
+    return findings
 
 
-def _of_data(found: Findings, path: Path, reader: str | None) -> None:
+def _of_data(findings: Findings, path: Path, reader: str | None) -> None:
     from qsd.data.opening import open_path
 
     if not path.exists():
-        found.remarks["data.path"] = f"{ABSENT}{suggest_path(path)}; docs/data.md says how to get data"
+        findings.remarks["data.path"] = f"{ABSENT}{suggest_path(path)}; docs/data.md says how to get data"
         if reader is None:
-            found.missing["data.reader"] = "the layout of the data; docs/data.md shows them"
+            findings.missing["data.reader"] = "the layout of the data; docs/data.md shows them"
         else:
-            found.values["data.reader"] = reader
+            findings.values["data.reader"] = reader
         return
     name, source = open_path(path, reader)
-    found.values["data.reader"] = name
-    found.remarks["data.reader"] = "given" if reader else "recognised by its layout"
-    found.remarks["data.path"] = f"{len(source):,} rows"
+    findings.values["data.reader"] = name
+    findings.remarks["data.reader"] = "given" if reader else "recognised by its layout"
+    findings.remarks["data.path"] = f"{len(source):,} rows"
 
 
-def _of_model(found: Findings, model: str) -> None:
+def _of_model(findings: Findings, model: str) -> None:
     from qsd.config.digest import is_hub_name
     from qsd.models.families import family_in, read_index
     from qsd.models.folder_checks import downloaded, read_object
@@ -77,8 +77,8 @@ def _of_model(found: Findings, model: str) -> None:
     on_hub = is_hub_name(model)
     folder = local if local.is_dir() else downloaded(model) if on_hub else None
     if folder is None:
-        found.remarks["model.path"] = "not on this machine" if on_hub else f"{ABSENT}{suggest_path(local)}"
-        found.missing["model.resolution"] = "pixels per side that the model was trained with, such as 512 or 1024"
+        findings.remarks["model.path"] = "not on this machine" if on_hub else f"{ABSENT}{suggest_path(local)}"
+        findings.missing["model.resolution"] = "pixels per side that the model was trained with, such as 512 or 1024"
         return
     try:
         index = read_index(folder)
@@ -87,29 +87,29 @@ def _of_model(found: Findings, model: str) -> None:
             f"--model {model}: no readable model_index.json; a diffusers folder or a hub name is needed"
         ) from None
     family = family_in(index, model)
-    found.remarks["model.path"] = family.pipeline
+    findings.remarks["model.path"] = family.pipeline
     network, vae = read_object(folder / family.network / "config.json"), read_object(folder / "vae" / "config.json")
     size = network.get("sample_size")
     if isinstance(size, int) and "block_out_channels" in vae:
-        found.values["model.resolution"] = size * family.pixels_per_latent(vae)
-        found.remarks["model.resolution"] = f"from the model: {size} latents per side"
+        findings.values["model.resolution"] = size * family.pixels_per_latent(vae)
+        findings.remarks["model.resolution"] = f"from the model: {size} latents per side"
     else:
-        found.missing["model.resolution"] = "pixels per side; the model does not state it"
-    found.values["lora.targets"] = list(family.lora_targets)
-    found.remarks["lora.targets"] = f"usual for {family.pipeline}"
+        findings.missing["model.resolution"] = "pixels per side; the model does not state it"
+    findings.values["lora.targets"] = list(family.lora_targets)
+    findings.remarks["lora.targets"] = f"usual for {family.pipeline}"
 
 
-def _of_prompts(found: Findings, prompts: str | None) -> None:
+def _of_prompts(findings: Findings, prompts: str | None) -> None:
     from qsd.config.load import defaults
     from qsd.data.prompts import read_splits
 
     if prompts is None:
-        found.missing["evaluation.prompts"] = "a CSV with the columns prompt_id, caption, split"
+        findings.missing["evaluation.prompts"] = "a CSV with the columns prompt_id, caption, split"
         return
-    found.values["evaluation.prompts"] = prompts
+    findings.values["evaluation.prompts"] = prompts
     path = Path(prompts).expanduser()
     if not path.exists():
-        found.remarks["evaluation.prompts"] = f"{ABSENT}{suggest_path(path)}"
+        findings.remarks["evaluation.prompts"] = f"{ABSENT}{suggest_path(path)}"
         return
     read_splits(path, [])  # a damaged file is an error, and not one without the usual splits
     usual: list[str] = defaults()["evaluation.splits"]
@@ -122,36 +122,36 @@ def _of_prompts(found: Findings, prompts: str | None) -> None:
         except UserError as error:
             problem = str(error)
     if not present:
-        found.missing["evaluation.splits"] = f"a list of splits of the prompts: {problem}"
+        findings.missing["evaluation.splits"] = f"a list of splits of the prompts: {problem}"
     elif present != usual:
-        found.values["evaluation.splits"] = present
-        found.remarks["evaluation.splits"] = "of the usual splits, those in the file"
+        findings.values["evaluation.splits"] = present
+        findings.remarks["evaluation.splits"] = "of the usual splits, those in the file"
 
 
-def _of_rewards(found: Findings, weights: str | None) -> None:
+def _of_rewards(findings: Findings, weights: str | None) -> None:
     from qsd.rewards.listing import listing
 
     if weights is None:
-        found.missing["reward.weights"] = "folder with one folder per reward model (qsd fetch NAME --weights FOLDER)"
+        findings.missing["reward.weights"] = "folder with one folder per reward model (qsd fetch NAME --weights FOLDER)"
         present = []
     else:
-        found.values["reward.weights"] = weights
+        findings.values["reward.weights"] = weights
         present = [line for line in listing(Path(weights)) if line.revision is not None]
     here = [line for line in present if _has_folder(line.name, Path(weights or "."))]
     selecting = [line.name for line in here if line.selects]
     if selecting:
-        found.values["reward.model"] = selecting[0]
+        findings.values["reward.model"] = selecting[0]
         others = f"; also here: {', '.join(selecting[1:])}" if selecting[1:] else ""
-        found.remarks["reward.model"] = f"found in reward.weights{others}"
+        findings.remarks["reward.model"] = f"found in reward.weights{others}"
     else:
-        found.missing["reward.model"] = "a reward model that ranks the pairs (qsd rewards lists them)"
+        findings.missing["reward.model"] = "a reward model that ranks the pairs (qsd rewards lists them)"
     independent = sorted(here, key=lambda line: line.selects)  # those that may never rank pairs first
-    judges = [line.name for line in independent if line.name != found.values.get("reward.model")][:_JUDGES]
+    judges = [line.name for line in independent if line.name != findings.values.get("reward.model")][:_JUDGES]
     if judges:
-        found.values["evaluation.scorers"] = judges
-        found.remarks["evaluation.scorers"] = "found in reward.weights; the first one decides"
+        findings.values["evaluation.scorers"] = judges
+        findings.remarks["evaluation.scorers"] = "found in reward.weights; the first one decides"
     else:
-        found.missing["evaluation.scorers"] = "a list of reward models other than reward.model"
+        findings.missing["evaluation.scorers"] = "a list of reward models other than reward.model"
 
 
 def _has_folder(name: str, weights: Path) -> bool:

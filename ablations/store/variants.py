@@ -19,14 +19,14 @@ _SHOWN = 3
 
 def variants(store: Store, plan: Plan) -> list[Mapping[str, Any]]:
     """The settings of each run of the same sweep and experiment that has any, without those of ``plan`` itself."""
-    found = []
+    settings = []
     experiment = plan.experiment.partition(MARK)[0]
     own = store.sweep(plan.name)
     for path in sorted(own.parent.glob(f"{glob.escape(f'{plan.sweep.name}@{experiment}{MARK}')}*/cells.json")):
         content = read_shaped(path, fields(settings=mapping(anything)))
         if path.parent != own and content is not None and content["settings"]:
-            found.append(content["settings"])
-    return found
+            settings.append(content["settings"])
+    return settings
 
 
 def variants_note(store: Store, plan: Plan) -> str | None:
