@@ -104,8 +104,8 @@ def outputs(
 def _figures(results: Results, rows: list[Row]) -> tuple[list[Drawing], dict[str, str]]:
     """The figures that there is something to show in, and the tables of their numbers by file name."""
     runs, sweep = results.runs, results.sweep
-    found = panels(results)
-    primary = next((p for p in found if (p.scorer, p.split) == (sweep.primary.scorer, sweep.primary.split)), None)
+    all_panels = panels(results)
+    primary = next((p for p in all_panels if (p.scorer, p.split) == (sweep.primary.scorer, sweep.primary.split)), None)
     drawings = [effects.effects(sweep, rows)]
     tables: dict[str, str] = {}
     if (structure := axes.read_structure(sweep, rows, primary)) is not None:
@@ -115,7 +115,7 @@ def _figures(results: Results, rows: list[Row]) -> tuple[list[Drawing], dict[str
     drawings.append(gallery.gallery(runs, sweep))
     drawings.append(compute.compute_figure(sweep, rows, compute.read_passes(runs, sweep)))
     drawings += [agreement.wins_figure(sweep, primary)] if primary else []
-    drawings.append(agreement.judges_figure(sweep, found))
+    drawings.append(agreement.judges_figure(sweep, all_panels))
     drawings.append(quality.quality_figure(quality.read_kept(runs, sweep)))
     if (selections := overlap.read_overlap(runs, sweep)) is not None:
         drawings.append(overlap.overlap_figure(selections))

@@ -35,7 +35,7 @@ class Answer:
         self._with_base = len(trained) == 1 and baseline is not None
         self._reference = f"the baseline {baseline.cell}" if baseline and not self._with_base else "the base model"
         self._baseline_diverged = baseline is not None and baseline.diverged
-        self._compared = {row.cell: found for row in trained if (found := self.comparison(row))}
+        self._compared = {row.cell: comparison for row in trained if (comparison := self.comparison(row))}
         decided = [row for row in trained if row.cell in self._compared and self._compared[row.cell].mark]
         self.different = sorted((row for row in decided if self._compared[row.cell].marked), key=self._smallness)
         unmarked = [row for row in decided if not self._compared[row.cell].marked]

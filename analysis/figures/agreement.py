@@ -115,12 +115,12 @@ def _image_differences(one: Panel, other: Panel, cell: str, base: str) -> list[t
     """For every training seed that both have, the two judges' differences to the base model over images."""
     cubes = [(judge.cells[cell], judge.cells[base]) for judge in (one, other)]
     seeds = [seed for seed in cubes[0][0].seeds if seed in cubes[1][0].seeds]
-    found = []
+    pairs = []
     for seed in seeds:
         first, second = (_of_seed(cube, seed) - reference.values[0] for cube, reference in cubes)
         both = np.isfinite(first) & np.isfinite(second)
-        found.append((first[both], second[both]))
-    return found
+        pairs.append((first[both], second[both]))
+    return pairs
 
 
 def _of_seed(cube: Cube, seed: int | None) -> Floats:

@@ -103,8 +103,8 @@ def axes_csv(structure: Structure) -> str:
     for effect in structure.effects:
         kind = "main effect" if len(effect.factors) == 1 else "interaction"
         names = [x for each in zip(effect.factors, effect.levels, effect.baselines, strict=True) for x in each]
-        found = effect.estimate
-        numbers = (found.interval.low, found.interval.high, found.p) if found else ()
+        estimate = effect.estimate
+        numbers = (estimate.interval.low, estimate.interval.high, estimate.p) if estimate else ()
         shown = [f"{number:.9g}" for number in (effect.difference, *numbers)]
         writer.writerow([kind, *names, *[""] * (6 - len(names)), *shown, *[""] * (4 - len(shown)), effect.settings])
     return stream.getvalue()

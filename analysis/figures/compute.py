@@ -56,15 +56,15 @@ def passes(summary: Mapping[str, Any]) -> int:
 
 def read_passes(runs: Path, sweep: SweepFolder) -> dict[str, float]:
     """Cell -> mean over its finished trainings."""
-    found: dict[str, float] = {}
+    means: dict[str, float] = {}
     for cell in sweep.cell_names():
         folders = [artefact(runs, "train", replicate.stages.get("train")) for replicate in sweep.of_cell(cell)]
         paths = [folder / "summary.json" for folder in folders if folder is not None]
         summaries = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
         counts = [passes(summary) for summary in summaries if summary.keys() & _COUNTED]
         if counts:
-            found[cell] = statistics.fmean(counts)
-    return found
+            means[cell] = statistics.fmean(counts)
+    return means
 
 
 def compute_figure(sweep: SweepFolder, rows: Sequence[Row], compute: Mapping[str, float]) -> Drawing | None:
@@ -77,7 +77,7 @@ def compute_figure(sweep: SweepFolder, rows: Sequence[Row], compute: Mapping[str
     """
     shown = [row for row in rows if row.primary and row.cell in compute and not row.diverged]
     to_base = any(row.versus_base for row in shown)
-    points = [(row, found) for row in shown if (found := row.versus_base if to_base else row.versus_baseline)]
+    points = [(row, versus) for row in shown if (versus := row.versus_base if to_base else row.versus_baseline)]
     counts = [compute[row.cell] for row, _ in points]
     if len(points) < 2 or max(counts) < _SAME * min(counts):
         return None

@@ -66,11 +66,11 @@ def read_kept(runs: Path, sweep: SweepFolder) -> list[Kept]:
         folder = artefact(runs, "select", stages.get("select"))
         if folder is not None and (folder / "summary.json").is_file():
             names.setdefault((stages["select"], stages.get("score")), []).append(cell)
-    found = []
+    kept = []
     for (select, score), cells in list(names.items())[:MOST_SELECTIONS]:
         label = cells[0] if len(cells) == 1 else f"{cells[0]} and {len(cells) - 1} more"
-        found.append(_read(label, artefact(runs, "select", select), artefact(runs, "score", score)))
-    return found
+        kept.append(_read(label, artefact(runs, "select", select), artefact(runs, "score", score)))
+    return kept
 
 
 def _read(label: str, select: Path | None, score: Path | None) -> Kept:

@@ -65,15 +65,15 @@ def _read(path: Path) -> Any:
 
 
 def _figures(folder: Path) -> list[dict[str, str]]:
-    found = []
+    figures = []
     for name, caption in FIGURES.items():
         for form, mime in _TYPES.items():
             path = folder / f"{name}.{form}"
             if path.is_file():
                 data = base64.b64encode(path.read_bytes()).decode("ascii")
-                found.append({"name": name, "caption": caption, "source": f"data:{mime};base64,{data}"})
+                figures.append({"name": name, "caption": caption, "source": f"data:{mime};base64,{data}"})
                 break
-    return found
+    return figures
 
 
 def _gallery(runs: Path, results: Results) -> dict[str, Any] | None:

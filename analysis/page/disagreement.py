@@ -29,7 +29,7 @@ def picture_scores(
     Returns:
         Scorer × prompt × cell, in each scorer's unit; no number where there is no score.
     """
-    found = np.full((len(scorers), len(prompts), len(cells)), np.nan)
+    values = np.full((len(scorers), len(prompts), len(cells)), np.nan)
     prompt_at = {prompt: number for number, prompt in enumerate(prompts)}
     scorer_at = {scorer: number for number, scorer in enumerate(scorers)}
     for column, (cell, seed) in enumerate(cells):
@@ -39,8 +39,8 @@ def picture_scores(
         own = own.drop_duplicates(["prompt_id", "scorer"])
         places = zip(*(own[name].tolist() for name in ("scorer", "prompt_id", "score")), strict=True)
         for scorer, prompt, score in places:
-            found[scorer_at[scorer], prompt_at[prompt], column] = score
-    return found
+            values[scorer_at[scorer], prompt_at[prompt], column] = score
+    return values
 
 
 def cells_disagree(scores: Scores) -> Scores:

@@ -31,5 +31,5 @@ def is_present(sweep_folder: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as stream:
-        found = _DIGEST.search(stream.read(_HEAD))
-    return found is not None and found[1].decode() == shown_digest(sweep_folder)
+        match = _DIGEST.search(stream.read(_HEAD))
+    return match is not None and match[1].decode() == shown_digest(sweep_folder)

@@ -142,11 +142,11 @@ def effects(grid: FactorGrid, panel: Panel) -> list[Effect]:
     """
     if len(grid.factors) < 2:
         return []
-    found: list[Effect] = []
+    all_effects: list[Effect] = []
     for size in (1, 2):
         for chosen in combinations(range(len(grid.factors)), size):
-            found += _family(grid, panel, chosen)
-    return found
+            all_effects += _family(grid, panel, chosen)
+    return all_effects
 
 
 def _family(grid: FactorGrid, panel: Panel, chosen: tuple[int, ...]) -> list[Effect]:
