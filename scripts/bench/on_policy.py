@@ -144,10 +144,10 @@ def report(
     for name, each in seconds.items():
         ratios = [slow / own for slow, own in zip(seconds[LOOP], each, strict=True)]
         ratio = statistics.median(ratios)
-        found = counts[name]
+        count = counts[name]
         lines.append(
             f"| {name} | {_range([1000 * one for one in each], '.0f')} | {_range(ratios, '.2f')} "
-            f"| {found.calls} | {found.passes} | {found.trained_passes} |"
+            f"| {count.calls} | {count.passes} | {count.trained_passes} |"
         )
     least = minimum(method)
     lines += [f"| minimum | | | | {least[0]} | {least[1]} |", "", f"Counts are of an update. {MINIMUM}"]

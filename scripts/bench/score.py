@@ -73,28 +73,28 @@ class Turns:
         return files, forward, loop
 
 
-def measure(found: Subject, turns: int, calls: int) -> Turns:
+def measure(measured: Subject, turns: int, calls: int) -> Turns:
     """Measure all ways alternately, ``turns`` times, after one warm-up batch; ``calls`` of the loop per turn.
 
     Files and bare change places from turn to turn, so that a machine that slows down favours neither.
     """
-    pixels = found.ready()
+    pixels = measured.ready()
     seconds = Turns([], [], [], [], [])
 
     def forward(_turn: int) -> float:
-        spent, scores = found.forward(pixels)
+        spent, scores = measured.forward(pixels)
         assert bool(torch.isfinite(scores).all())
         return spent
 
-    ways = [(forward, seconds.forward, seconds.forward_cpu), (found.from_files, seconds.files, seconds.files_cpu)]
-    warm = found.column.batch_size
-    found.scorer.score(list(pixels[:warm]), found.captions(0, min(warm, found.count)))
+    ways = [(forward, seconds.forward, seconds.forward_cpu), (measured.from_files, seconds.files, seconds.files_cpu)]
+    warm = measured.column.batch_size
+    measured.scorer.score(list(pixels[:warm]), measured.captions(0, min(warm, measured.count)))
     for turn in range(turns):
         for way, clock, processor in ways if turn % 2 == 0 else ways[::-1]:
             begin = time.process_time()
-            clock.append(way(turn) / found.count)
-            processor.append((time.process_time() - begin) / found.count)
-        seconds.loop.append(original_loop(found, calls))
+            clock.append(way(turn) / measured.count)
+            processor.append((time.process_time() - begin) / measured.count)
+        seconds.loop.append(original_loop(measured, calls))
     return seconds
 
 
@@ -154,8 +154,8 @@ def main() -> int:
         reduced = size == "reduced"
         images, batch, calls = (256, 16, 8) if reduced else (options.images, options.batch, options.calls)
         with architecture(reduced), tempfile.TemporaryDirectory() as folder:
-            found = subject(options.scorer, Path(folder), images, batch, device, options.workers)
-            turns = measure(found, options.turns, calls)
+            measured = subject(options.scorer, Path(folder), images, batch, device, options.workers)
+            turns = measure(measured, options.turns, calls)
         files, forward, loop = turns.rates()
         below |= not reduced and turns.share < FLOOR[device.partition(":")[0]]
         lines.append(

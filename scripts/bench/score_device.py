@@ -41,7 +41,7 @@ def precisions(device: str) -> tuple[str, ...]:
     return ("fp32", "tf32", "bf16") if torch.cuda.get_device_capability(device)[0] >= 8 else ("fp32",)
 
 
-def sweep(found: Subject, batches: Sequence[int]) -> Iterator[dict[str, Any]]:
+def sweep(measured: Subject, batches: Sequence[int]) -> Iterator[dict[str, Any]]:
     """One entry per precision and batch size; ``files`` and ``agreement`` at the fastest batch size of each.
 
     Entries: precision, batch, bare (images/s; None: out of memory), memory (peak bytes; None on a CPU), share of the
@@ -49,12 +49,12 @@ def sweep(found: Subject, batches: Sequence[int]) -> Iterator[dict[str, Any]]:
     """
     from scipy.stats import spearmanr
 
-    device, pixels = found.work.device, found.ready()
-    flop, exact = _flop(found, pixels), None
+    device, pixels = measured.work.device, measured.ready()
+    flop, exact = _flop(measured, pixels), None
     for precision in precisions(device):
         entries = []
         for batch in batches:
-            sized = _sized(found, batch)
+            sized = _sized(measured, batch)
             try:
                 sized.forward(pixels, precision)
                 _reset(device)
@@ -63,7 +63,7 @@ def sweep(found: Subject, batches: Sequence[int]) -> Iterator[dict[str, Any]]:
                 entries.append({"precision": precision, "batch": batch, "bare": None, "memory": None, "share": None})
                 torch.cuda.empty_cache()
                 continue
-            rate = found.count / seconds
+            rate = measured.count / seconds
             peak = _peak(device, precision)
             share = flop * rate / peak if peak else None
             memory = torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else None
@@ -74,21 +74,21 @@ def sweep(found: Subject, batches: Sequence[int]) -> Iterator[dict[str, Any]]:
         done = [entry for entry in entries if entry["bare"] is not None]
         if done:
             best = max(done, key=lambda entry: entry["bare"])
-            sized = _sized(found, best["batch"])
-            best["files"] = found.count / min(sized.from_files(turn, precision) for turn in range(2))
+            sized = _sized(measured, best["batch"])
+            best["files"] = measured.count / min(sized.from_files(turn, precision) for turn in range(2))
             best["agreement"] = agreement
         yield from entries
 
 
-def _sized(found: Subject, batch: int) -> Subject:
-    return replace(found, column=replace(found.column, batch_size=batch))
+def _sized(measured: Subject, batch: int) -> Subject:
+    return replace(measured, column=replace(measured.column, batch_size=batch))
 
 
-def _flop(found: Subject, pixels: torch.Tensor) -> float:
-    tokens = bare_inputs(found.scorer, found.captions(0, 1), found.work.device)
+def _flop(measured: Subject, pixels: torch.Tensor) -> float:
+    tokens = bare_inputs(measured.scorer, measured.captions(0, 1), measured.work.device)
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), counter:
-        bare(found.scorer, pixels[:1], tokens)
+        bare(measured.scorer, pixels[:1], tokens)
     return float(counter.get_total_flops())
 
 
@@ -118,8 +118,8 @@ def report(
     yield "|---|---|---:|---:|---:|---:|---:|---:|"
     for name in scorers:
         with architecture(reduced), tempfile.TemporaryDirectory() as folder:
-            found = subject(name, Path(folder), images, batches[0], device, workers)
-            for entry in sweep(found, batches):
+            measured = subject(name, Path(folder), images, batches[0], device, workers)
+            for entry in sweep(measured, batches):
                 yield f"| {name} | {' | '.join(_cells(entry))} |"
 
 

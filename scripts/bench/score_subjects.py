@@ -154,47 +154,48 @@ def subject(name: str, folder: Path, images: int, batch: int, device: str, worke
     config = build(
         override(defaults(), {**unused, **training, **places, "reward.model": name, "reward.batch_size": batch})
     )
-    found = folder / "data"
-    found.mkdir()
-    data.run(StageContext(config, {}, found))
-    table = read_table(found / "pairs.parquet")
+    data_folder = folder / "data"
+    data_folder.mkdir()
+    data.run(StageContext(config, {}, data_folder))
+    table = read_table(data_folder / "pairs.parquet")
     requests = requests_of(table, distinct(table))
     work = ScoringJob(PairImages(open_source(config.data)), requests, folder / "scores", device, workers)
     return Subject(open_reward(name, str(weights), device), column_of(name, config.reward), work, folder)
 
 
-def original_loop(found: Subject, calls: int) -> float:
+def original_loop(measured: Subject, calls: int) -> float:
     """Seconds per image of a loop that works like ``hpsv2.img_score.score``.
 
     The network is made once; each call reads the whole checkpoint with ``torch.load``, copies it into the network,
     opens one image, and scores it in a batch of one. The original also makes a second copy of the checkpoint in
     memory (``mmap`` here saves it, and time) and computes all pairs of images and captions, which are one.
     """
-    assert isinstance(found.scorer, ClipScorer)
-    model, device = found.scorer.model, found.work.device
-    (checkpoint,) = (found.folder / "weights").glob("*/*.pt")
-    numbers = found.work.requests.images[:calls].tolist()
+    scorer = measured.scorer
+    assert isinstance(scorer, ClipScorer)
+    model, device = scorer.model, measured.work.device
+    (checkpoint,) = (measured.folder / "weights").glob("*/*.pt")
+    numbers = measured.work.requests.images[:calls].tolist()
     begin = time.perf_counter()
     for place, number in enumerate(numbers):
         state = torch.load(checkpoint, map_location=device, weights_only=True, mmap=True)
         model.load_state_dict(state["state_dict"])
-        image = decode(found.work.images.bytes_of(number))
-        pixels = found.column.preprocess.one(image)[None].to(device)
+        image = decode(measured.work.images.bytes_of(number))
+        pixels = measured.column.preprocess.one(image)[None].to(device)
         with torch.inference_mode():
-            bare(found.scorer, pixels, bare_inputs(found.scorer, found.captions(place, place + 1), device)).cpu()
+            bare(scorer, pixels, bare_inputs(scorer, measured.captions(place, place + 1), device)).cpu()
     return (time.perf_counter() - begin) / calls
 
 
 def _pictures(path: Path, pairs: int) -> Path:
     """Pairs of different JPEG files of ``SIDE`` pixels with captions of their own, made of the emoji world's."""
-    found: dict[bytes, str] = {}
+    caption_of: dict[bytes, str] = {}
     for batch in pq.ParquetFile(EMOJI).iter_batches(64, columns=["jpg_0", "jpg_1", "caption"]):
         for row in batch.to_pylist():
             for name in ("jpg_0", "jpg_1"):
-                found.setdefault(row[name], f"{row['caption']}, picture {len(found)}")
-        if len(found) >= 2 * pairs:
+                caption_of.setdefault(row[name], f"{row['caption']}, picture {len(caption_of)}")
+        if len(caption_of) >= 2 * pairs:
             break
-    files = list(found.items())[: 2 * pairs]
+    files = list(caption_of.items())[: 2 * pairs]
     rows = [
         {
             "jpg_0": _enlarged(files[place][0]),

@@ -135,13 +135,13 @@ def profile(config: ExperimentConfig, folder: Path, best: Line) -> Iterator[str]
         engine.step(number)
     cuda = ways.device.type == "cuda"
     activities = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if cuda else [])]
-    with torch.profiler.profile(activities=activities) as found:
+    with torch.profiler.profile(activities=activities) as profiler:
         begin = ways.clock()
         for number in range(FIRST_STEPS, FIRST_STEPS + 3):
             engine.step(number)
         seconds = ways.clock() - begin
     field = "self_device_time_total" if cuda else "self_cpu_time_total"
-    rows = [(getattr(row, field) / 1e6, row.count, row.key) for row in found.key_averages()]
+    rows = [(getattr(row, field) / 1e6, row.count, row.key) for row in profiler.key_averages()]
     total = sum(row[0] for row in rows)
     yield f"Steps of {best.pairs} pairs, {best.kernels}: the device is busy {total / seconds:.0%} of the time."
     yield ""

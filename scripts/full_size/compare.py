@@ -126,10 +126,10 @@ def _difference(one: NDArray[np.int16], other: NDArray[np.int16]) -> Difference:
 def main(folder: Path) -> None:
     """Print the result of :func:`compare`."""
     torch.set_num_threads(2)
-    found = compare(folder)
+    differences = compare(folder)
     print(
-        f"largest difference to the unmodified pipeline's image: {found.after} of 255 with the adapter, "
-        f"{found.before} without; spread of the image {found.spread}"
+        f"largest difference to the unmodified pipeline's image: {differences.after} of 255 with the adapter, "
+        f"{differences.before} without; spread of the image {differences.spread}"
     )
 
 

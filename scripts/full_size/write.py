@@ -62,16 +62,16 @@ def write(folder: Path, architecture: Architecture, dtype: torch.dtype) -> None:
 def index(architecture: Architecture) -> dict[str, Any]:
     """``model_index.json``: every part with its library and class; those that are not used are null."""
     xl = len(architecture.texts) == 2
-    found: dict[str, Any] = {"_class_name": architecture.pipeline}
-    found |= {"force_zeros_for_empty_prompt": True} if xl else {"requires_safety_checker": False}
-    found |= {"unet": ("diffusers", "UNet2DConditionModel"), "vae": ("diffusers", "AutoencoderKL")}
-    found["scheduler"] = ("diffusers", "EulerDiscreteScheduler" if xl else "PNDMScheduler")
-    found |= {"tokenizer": ("transformers", "CLIPTokenizer"), "text_encoder": ("transformers", "CLIPTextModel")}
+    content: dict[str, Any] = {"_class_name": architecture.pipeline}
+    content |= {"force_zeros_for_empty_prompt": True} if xl else {"requires_safety_checker": False}
+    content |= {"unet": ("diffusers", "UNet2DConditionModel"), "vae": ("diffusers", "AutoencoderKL")}
+    content["scheduler"] = ("diffusers", "EulerDiscreteScheduler" if xl else "PNDMScheduler")
+    content |= {"tokenizer": ("transformers", "CLIPTokenizer"), "text_encoder": ("transformers", "CLIPTextModel")}
     if xl:
-        found["tokenizer_2"] = ("transformers", "CLIPTokenizer")
-        found["text_encoder_2"] = ("transformers", "CLIPTextModelWithProjection")
+        content["tokenizer_2"] = ("transformers", "CLIPTokenizer")
+        content["text_encoder_2"] = ("transformers", "CLIPTextModelWithProjection")
     unused = ("image_encoder", "feature_extractor", *(() if xl else ("safety_checker",)))
-    return found | dict.fromkeys(unused, (None, None))
+    return content | dict.fromkeys(unused, (None, None))
 
 
 def _save(folder: Path, name: str, architecture: Architecture, make: Any, dtype: torch.dtype) -> None:

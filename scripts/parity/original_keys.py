@@ -31,7 +31,7 @@ PARTS = {
 
 def to_transformers(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors of an open_clip CLIP under transformers' names; the inverse of ``qsd.rewards.clip_keys``."""
-    found = {}
+    renamed = {}
     for name, tensor in state.items():
         match = re.fullmatch(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+)[._](weight|bias)", name)
         stem, _, kind = name.rpartition(".")
@@ -39,13 +39,13 @@ def to_transformers(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
             below = f"{'vision' if match[1] else 'text'}_model.encoder.layers.{match[2]}."
             if match[3] == "attn.in_proj":
                 for letter, part in zip("qkv", tensor.chunk(3), strict=True):
-                    found[f"{below}self_attn.{letter}_proj.{match[4]}"] = part.contiguous()
+                    renamed[f"{below}self_attn.{letter}_proj.{match[4]}"] = part.contiguous()
             else:
-                found[f"{below}{PARTS[match[3]]}.{match[4]}"] = tensor
+                renamed[f"{below}{PARTS[match[3]]}.{match[4]}"] = tensor
         elif name in ("visual.proj", "text_projection"):
-            found["visual_projection.weight" if name == "visual.proj" else f"{name}.weight"] = tensor.T.contiguous()
+            renamed["visual_projection.weight" if name == "visual.proj" else f"{name}.weight"] = tensor.T.contiguous()
         elif stem in STEMS:
-            found[f"{STEMS[stem]}.{kind}"] = tensor
+            renamed[f"{STEMS[stem]}.{kind}"] = tensor
         else:
-            found[WHOLE[name]] = tensor
-    return found
+            renamed[WHOLE[name]] = tensor
+    return renamed

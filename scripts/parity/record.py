@@ -23,24 +23,24 @@ def caption_of(place: int) -> str:
 
 def scores(score: Callable[[Image.Image, str], float], native: bool = False) -> dict[str, float | str]:
     """Score of every image by name, or the error of an original that fails; images are made RGB unless ``native``."""
-    found: dict[str, float | str] = {}
+    values: dict[str, float | str] = {}
     for place, (name, image) in enumerate(pictures().items()):
         try:
-            found[name] = round(float(score(image if native else image.convert("RGB"), caption_of(place))), 7)
+            values[name] = round(float(score(image if native else image.convert("RGB"), caption_of(place))), 7)
         except (RuntimeError, ValueError, TypeError) as error:
-            found[name] = f"fails: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
-    return found
+            values[name] = f"fails: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
+    return values
 
 
 def pixels(preprocess: Callable[[Image.Image], torch.Tensor]) -> dict[str, list[float] | str]:
     """Summary of the preprocessed RGB pixels of every image by name, or the error."""
-    found: dict[str, list[float] | str] = {}
+    values: dict[str, list[float] | str] = {}
     for name, image in pictures().items():
         try:
-            found[name] = summary(preprocess(image.convert("RGB")))
+            values[name] = summary(preprocess(image.convert("RGB")))
         except (RuntimeError, ValueError, TypeError) as error:
-            found[name] = f"fails: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
-    return found
+            values[name] = f"fails: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
+    return values
 
 
 def write(name: str, packages: list[str], **values: Any) -> None:

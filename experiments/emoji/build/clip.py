@@ -180,8 +180,8 @@ def retrieval_accuracy(model: CLIP, icons: images.Icons, encoded: Tensor, rows: 
         for part in np.array_split(rows, max(1, len(rows) // 256))
     ]
     text = model.encode_text(encoded[rows].to(device()), normalize=True)
-    found = (torch.cat(vectors) @ text.T).argmax(dim=1).cpu()
-    return float((found == torch.arange(len(rows))).float().mean())
+    nearest = (torch.cat(vectors) @ text.T).argmax(dim=1).cpu()
+    return float((nearest == torch.arange(len(rows))).float().mean())
 
 
 def build(world: World, what: ScorerRecipe, vae: AutoencoderKL | None = None, scale: float = 1.2) -> None:

@@ -27,13 +27,13 @@ def entries(assets: Path) -> dict[str, dict[str, object]]:
 def differences(assets: Path) -> list[str]:
     """Names of files that the manifest does not describe as they are."""
     stated = json.loads((assets / "manifest.json").read_text(encoding="utf-8"))
-    found = entries(assets)
-    return sorted(name for name in stated.keys() | found.keys() if stated.get(name) != found.get(name))
+    present = entries(assets)
+    return sorted(name for name in stated.keys() | present.keys() if stated.get(name) != present.get(name))
 
 
 def build(world: World) -> None:
     """Write ``manifest.json`` and print the total size."""
-    found = entries(world.assets)
-    (world.assets / "manifest.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    files = entries(world.assets)
+    (world.assets / "manifest.json").write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
     total = sum(path.stat().st_size for path in world.assets.rglob("*") if path.is_file())
-    print(f"assets: {len(found)} files, {total / 1e6:.1f} MB")
+    print(f"assets: {len(files)} files, {total / 1e6:.1f} MB")

@@ -51,8 +51,8 @@ def recognised(world: World, guidance_scale: float) -> dict[tuple[str, str], flo
             scorer = clip.open_scorer(world.rewards / judge)
             vectors = scorer.embed_pixels(scorer.preprocess.pixels(images))
             texts = scorer.embed_captions(captions)
-            found = (vectors @ texts.T).argmax(dim=1).tolist()
-            shares[split, judge] = float(np.mean([captions[i] == c for i, c in zip(found, own, strict=True)]))
+            nearest = (vectors @ texts.T).argmax(dim=1).tolist()
+            shares[split, judge] = float(np.mean([captions[i] == c for i, c in zip(nearest, own, strict=True)]))
     return shares
 
 
