@@ -20,9 +20,9 @@ _OFFLINE = (
 
 def chromium() -> str | None:
     """The path of a browser, installed first if this process is root and has apt-get; None where there is none."""
-    found = next((path for name in _PROGRAMS if (path := shutil.which(name))), None)
-    if found or os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return found
+    program = next((path for name in _PROGRAMS if (path := shutil.which(name))), None)
+    if program or os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return program
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]):
         subprocess.run(command, env=environment, capture_output=True, check=False)

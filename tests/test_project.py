@@ -59,9 +59,9 @@ def test_the_lock_satisfies_the_project(project: dict, lock: list[str]) -> None:
     extras = project["project"]["optional-dependencies"].values()
     wanted = [project["project"]["dependencies"], *extras, *project["dependency-groups"].values()]
     for requirement in (Requirement(text) for group in wanted for text in group):
-        found = versions.get(canonical(requirement.name), [])
-        assert found, f"{requirement} is not in requirements.lock; run make lock"
-        assert all(requirement.specifier.contains(version, prereleases=True) for version in found), requirement
+        locked = versions.get(canonical(requirement.name), [])
+        assert locked, f"{requirement} is not in requirements.lock; run make lock"
+        assert all(requirement.specifier.contains(version, prereleases=True) for version in locked), requirement
 
 
 def test_console_commands_exist(project: dict) -> None:
@@ -91,10 +91,10 @@ def test_tracked_files_hold_no_path_of_a_machine(root: Path) -> None:
         ".",
         ":!tests/test_project.py",
     ]
-    found = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    if found.returncode > 1:
+    search = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if search.returncode > 1:
         pytest.skip("waits for a git checkout: an unpacked archive has no list of tracked files")
-    assert found.stdout == ""
+    assert search.stdout == ""
 
 
 def test_network_is_refused() -> None:

@@ -100,12 +100,12 @@ def tree(folder: Path) -> dict[str, str]:
 
 def processes_with(token: str) -> list[int]:
     """Numbers of the processes that run and whose environment holds the token."""
-    found = []
+    pids = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get(_TOKEN) == token and is_alive(process.pid):
-                found.append(process.pid)
-    return found
+                pids.append(process.pid)
+    return pids
 
 
 def is_alive(pid: int) -> bool:

@@ -77,14 +77,14 @@ def replace_vectors(runs, cell, seed, vectors, images=slice(None)):
 def test_distances_are_those_of_the_same_prompt_and_image(measured):
     runs, results, _ = measured
     world, scores = moved_world(), results.scores
-    found = scores[scores["scorer"] == "distance_to_base"]
-    assert set(found["cell"]) == {cell.name for cell in world.cells} - {"base model"}
-    assert set(found["unit"]) == {"1 - cosine"}
-    assert set(found["revision"].astype(str)) == {"diversity-r1"}
+    distances = scores[scores["scorer"] == "distance_to_base"]
+    assert set(distances["cell"]) == {cell.name for cell in world.cells} - {"base model"}
+    assert set(distances["unit"]) == {"1 - cosine"}
+    assert set(distances["revision"].astype(str)) == {"diversity-r1"}
     base = read_embeddings(folder_of(runs, world.cells[-1], None))
     place = {image: number for number, image in enumerate(base.images())}
     own = read_embeddings(folder_of(runs, world.cells[1], 2))
-    rows = found[(found["cell"] == world.cells[1].name) & (found["seed"] == 2)]
+    rows = distances[(distances["cell"] == world.cells[1].name) & (distances["seed"] == 2)]
     assert len(rows) == 2 * 16
     for row, vector, image in zip(rows.itertuples(), own.vectors, own.images(), strict=True):
         assert (row.prompt_id, row.image_index) == image

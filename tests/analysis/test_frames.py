@@ -36,8 +36,8 @@ def store(tmp_path_factory):
 
 def test_comparisons_are_those_of_the_table(store) -> None:
     runs, folder, rows = store
-    found = analysis.results(folder.name, runs=runs)
-    frame = found.comparisons.set_index(["cell", "split", "scorer", "reference"])
+    results = analysis.results(folder.name, runs=runs)
+    frame = results.comparisons.set_index(["cell", "split", "scorer", "reference"])
     compared = 0
     for row in rows:
         for reference, versus in (("baseline", row.versus_baseline), ("base", row.versus_base)):
@@ -48,7 +48,7 @@ def test_comparisons_are_those_of_the_table(store) -> None:
             assert line["difference"] == versus.difference
             assert (line["low"], line["high"]) == dataclasses.astuple(versus.estimate.interval)
             assert line["marked"] == versus.marked
-    assert compared == len(found.comparisons)
+    assert compared == len(results.comparisons)
 
 
 @pytest.mark.parametrize("evaluated", ["metric=product", "base model"])
@@ -59,25 +59,25 @@ def test_a_sweep_with_nothing_to_compare_yet_has_all_frames(tmp_path, evaluated)
     ]
     cells[[cell.name for cell in cells].index(evaluated)].absent = ()
     folder = write_sweep(tmp_path / "runs", World(cells, "metric=product", prompts={"evaluation": 12}, pictures=False))
-    found = analysis.results(folder.name, runs=tmp_path / "runs")
-    assert (len(found.cells), len(found.comparisons)) == (4, 0)
-    assert "cells: 4 x" in repr(found)
-    assert len(repr(found)) < 200, "a notebook shows the last line's value"
-    assert {"cell", "reference", "difference", "marked", "quality.metric"} <= {*found.comparisons.columns}
-    assert set(found.scores["cell"]) == {evaluated}
+    results = analysis.results(folder.name, runs=tmp_path / "runs")
+    assert (len(results.cells), len(results.comparisons)) == (4, 0)
+    assert "cells: 4 x" in repr(results)
+    assert len(repr(results)) < 200, "a notebook shows the last line's value"
+    assert {"cell", "reference", "difference", "marked", "quality.metric"} <= {*results.comparisons.columns}
+    assert set(results.scores["cell"]) == {evaluated}
 
 
 def test_scores_and_cells_are_tidy(store) -> None:
     runs, folder, rows = store
-    found = analysis.results(folder.name.partition("@")[0], runs=runs)
-    means = found.scores.groupby(["cell", "split", "scorer"], observed=True)["score"].mean()
+    results = analysis.results(folder.name.partition("@")[0], runs=runs)
+    means = results.scores.groupby(["cell", "split", "scorer"], observed=True)["score"].mean()
     for row in rows:
         assert means[row.cell, row.split, row.scorer] == pytest.approx(row.mean)
-    assert set(found.scores["quality.metric"].dropna()) == {"product", "ratio"}
-    cells = found.cells.set_index(["cell", "seed"])
+    assert set(results.scores["quality.metric"].dropna()) == {"product", "ratio"}
+    cells = results.cells.set_index(["cell", "seed"])
     assert cells.loc[("metric=ratio", 2), "state"] == "unfinished"
     assert len(cells) == 7
-    assert found.sweep.baseline == "metric=product"
+    assert results.sweep.baseline == "metric=product"
 
 
 def test_curves_have_a_row_per_step_and_column(store) -> None:

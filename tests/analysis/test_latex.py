@@ -59,10 +59,10 @@ def test_every_line_is_a_cell_with_its_half_width_and_mark(tmp_path) -> None:
         if versus is None:
             continue
         interval = versus.estimate.interval
-        found = re.search(r"\$([+-][\d.]+) \\pm ([\d.]+)\$(\\rlap\{\$\^\{\{\*\}\}\$\})?", line)
-        assert float(found[1]) == pytest.approx(versus.difference, abs=0.05)
-        assert float(found[2]) == pytest.approx((interval.high - interval.low) / 2, abs=0.05)
-        assert bool(found[3]) == versus.marked
+        match = re.search(r"\$([+-][\d.]+) \\pm ([\d.]+)\$(\\rlap\{\$\^\{\{\*\}\}\$\})?", line)
+        assert float(match[1]) == pytest.approx(versus.difference, abs=0.05)
+        assert float(match[2]) == pytest.approx((interval.high - interval.low) / 2, abs=0.05)
+        assert bool(match[3]) == versus.marked
     assert sum(r"\textbf" in line for line in lines) == 1
     assert r"\textbf" in lines[1], "the best cell, whose difference is marked"
 

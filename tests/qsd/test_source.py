@@ -160,8 +160,8 @@ def test_an_edited_member_makes_its_stage_another_one(
 
     def keys() -> dict[str, str]:
         made = subprocess.run([sys.executable, "-c", _KEYS], cwd=tmp_path, capture_output=True, text=True, check=True)
-        found: dict[str, str] = json.loads(made.stdout)
-        return found
+        by_stage: dict[str, str] = json.loads(made.stdout)
+        return by_stage
 
     before = keys()
     path = tmp_path / "qsd" / file

@@ -28,12 +28,12 @@ def test_what_the_site_would_refuse(slurm: OneNode, profile: Profile) -> None:
         "score": replace(profile.default, minutes=61),
         "generate": replace(profile.default, gpus=1, gpu_type="z999"),
     }
-    found = of_partitions(replace(profile, stages=bad))
-    assert found["partition of default"].level == OK
-    assert found["partition of train"] == Finding(
+    findings = of_partitions(replace(profile, stages=bad))
+    assert findings["partition of default"].level == OK
+    assert findings["partition of train"] == Finding(
         FAIL, "partition of train", "unknown partition 'lwo' (did you mean 'low'?)", "set one of low, high"
     )
-    assert "61 min requested, low allows 60" in found["partition of score"].text
-    assert "GPU type 'z999' requested, low has gpu:2" in found["partition of generate"].text
+    assert "61 min requested, low allows 60" in findings["partition of score"].text
+    assert "GPU type 'z999' requested, low has gpu:2" in findings["partition of generate"].text
     large = {finding.check: finding for finding in cluster_checks.controller(replace(profile, max_array_size=10**6))}
     assert large["max_array_size"].level == "warn"

@@ -20,13 +20,13 @@ pytestmark = pytest.mark.slow
 
 def names(folder: Path) -> set[str]:
     """Names of the processes of a SLURM."""
-    found = set[str]()
+    running = set[str]()
     for pid in processes_of(folder):
         try:
-            found.add(Path(f"/proc/{pid}/comm").read_text().strip())
+            running.add(Path(f"/proc/{pid}/comm").read_text().strip())
         except OSError:
             continue
-    return found
+    return running
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -103,9 +103,9 @@ def test_a_silent_controller_is_no_answer_and_a_restarted_one_goes_on(
     with pytest.raises(UserError, match="the SLURM controller does not answer"):
         submit_plan(plan)
     slurm.start_slurmctld()
-    found = query.job_state(job)
-    assert found is not None
-    assert found.alive or found.state == "COMPLETED"
+    state = query.job_state(job)
+    assert state is not None
+    assert state.alive or state.state == "COMPLETED"
     assert submit_plan(plan).jobs == 0
     wait_for_end()
     assert undone(plan, store) == [], logs(store)
@@ -166,9 +166,9 @@ def test_jobs_that_wait_for_a_forgotten_end_are_told_and_freed(
     forgetful: Plan, submit_plan: Submit, store: Store, fake_log: Path
 ) -> None:
     assert state_of(forgetful, store, "select") == "RUNNING", "so SLURM believes"
-    found = status(forgetful, store)
-    assert found["stale"] == ["generate rank=4 seed 0", "generate rank=8 seed 0"]
-    assert any("'ablate resume a' releases them" in line for line in status_lines(found))
+    overview = status(forgetful, store)
+    assert overview["stale"] == ["generate rank=4 seed 0", "generate rank=8 seed 0"]
+    assert any("'ablate resume a' releases them" in line for line in status_lines(overview))
     done = submit_plan(forgetful)
     assert (done.jobs, done.queued, done.freed) == (0, 4, 2)
     wait_for(lambda: not undone(forgetful, store), "all stages")

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.slow
 
 
 def counts(plan: Plan, store: Store) -> dict[str, int]:
-    found: dict[str, int] = status(plan, store)["states"]
-    return found
+    by_state: dict[str, int] = status(plan, store)["states"]
+    return by_state
 
 
 def test_failures_and_a_retry_of_one_cause(
@@ -44,8 +44,8 @@ def test_failures_and_a_retry_of_one_cause(
     submit_plan(plan)
     assert set(counts(plan, store)) <= {"queued", "running", "done"}
     wait_for_end()
-    found = failures(plan, store)
-    assert [(group["cause"], group["cells"]) for group in found["groups"]] == [
+    report = failures(plan, store)
+    assert [(group["cause"], group["cells"]) for group in report["groups"]] == [
         ("disk-full", ["beta=605 seed 0"]),
         ("user-code", ["beta=610 seed 0"]),
     ]
@@ -77,14 +77,14 @@ def test_status_places_jobs_and_cancel_ends_them(
         lambda: any("train" in entry["label"] and entry["progress"] for entry in status(plan, store)["running"]),
         "a step",
     )
-    found = status(plan, store)
-    assert found["scheduler"] == "answered"
-    cell = next(cell for cell in found["cells"] if cell["stage"] == "train" and cell["progress"])
+    overview = status(plan, store)
+    assert overview["scheduler"] == "answered"
+    cell = next(cell for cell in overview["cells"] if cell["stage"] == "train" and cell["progress"])
     assert cell["state"] == "running"
     assert cell["slurm_job"] in queue()
     assert cell["host"]
     assert cell["progress"]["total"] == 1000
-    assert {entry["stage"] for entry in found["queued"]} >= {"generate", "evaluate"}
+    assert {entry["stage"] for entry in overview["queued"]} >= {"generate", "evaluate"}
     garbage = find_garbage(store, Path("sweeps"), fake_stages)
     assert not [item for item in garbage.items if item.kind in ("launches", "snapshots")]
 

@@ -43,9 +43,9 @@ def levels(output: str) -> dict[str, str]:
 
 def test_all_is_well(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ablate("doctor", "good", "--json") == 0
-    found = levels(capsys.readouterr().out)
+    by_check = levels(capsys.readouterr().out)
     assert (
-        found.items()
+        by_check.items()
         >= {
             "python": OK,
             "disk": OK,
@@ -127,8 +127,8 @@ def test_wandb_login_is_told_and_never_shown(
     monkeypatch.setenv("HOME", str(tmp_path))
     assert [finding.level for finding in machine_checks.wandb("disabled")] == [OK]
     assert [finding.level for finding in machine_checks.wandb("offline")] == [OK]
-    (found,) = machine_checks.wandb("online")
-    assert (found.level, found.fix) == (FAIL, "run 'wandb login', or set tracking.wandb: offline in the experiment")
+    (failed,) = machine_checks.wandb("online")
+    assert (failed.level, failed.fix) == (FAIL, "run 'wandb login', or set tracking.wandb: offline in the experiment")
     (tmp_path / ".netrc").write_text(f"machine api.wandb.ai login user password {secret}\n")
     (tmp_path / ".netrc").chmod(0o600)
     by_file = list(machine_checks.wandb("online"))
@@ -142,11 +142,11 @@ def test_wandb_login_is_told_and_never_shown(
 
 
 def test_disk(tmp_path: Path) -> None:
-    assert [found.level for found in machine_checks.disk(tmp_path / "a" / "b", 1)] == [OK]
-    (found,) = machine_checks.disk(tmp_path, 1e30)
-    assert found.level == FAIL
-    assert "needed" in found.text
-    assert "ablate gc" in found.fix
+    assert [finding.level for finding in machine_checks.disk(tmp_path / "a" / "b", 1)] == [OK]
+    (finding,) = machine_checks.disk(tmp_path, 1e30)
+    assert finding.level == FAIL
+    assert "needed" in finding.text
+    assert "ablate gc" in finding.fix
 
 
 def test_packages_against_the_lock(tmp_path: Path) -> None:
@@ -155,24 +155,24 @@ def test_packages_against_the_lock(tmp_path: Path) -> None:
     lock.write_text(
         f"typer=={version} \\\n    --hash=sha256:00\nnot_installed==1.0\nPyYAML==0.0.1 ; python_version > '3'\n"
     )
-    (found,) = machine_checks.packages(lock)
-    assert found.level == WARN
-    assert f"1 differ from the version in {lock}: pyyaml {metadata.version('pyyaml')}" in found.text
+    (finding,) = machine_checks.packages(lock)
+    assert finding.level == WARN
+    assert f"1 differ from the version in {lock}: pyyaml {metadata.version('pyyaml')}" in finding.text
     lock.write_text(f"typer=={version} ; python_version < '3.12'\ntyper==99 ; python_version >= '3.12'\n")
-    assert [found.level for found in machine_checks.packages(lock)] == [OK]
-    assert [found.level for found in machine_checks.packages(tmp_path / "none")] == [WARN]
-    assert [found.level for found in machine_checks.python()] == [OK]
+    assert [finding.level for finding in machine_checks.packages(lock)] == [OK]
+    assert [finding.level for finding in machine_checks.packages(tmp_path / "none")] == [WARN]
+    assert [finding.level for finding in machine_checks.python()] == [OK]
 
 
 def test_gpu_by_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    (found,) = machine_checks.gpu(with_torch=False)
-    assert found.level == WARN
+    (finding,) = machine_checks.gpu(with_torch=False)
+    assert finding.level == WARN
     tool = tmp_path / "nvidia-smi"
     tool.write_text(f"#!{sys.executable}\nprint('NVIDIA X, 80 MiB\\nNVIDIA X, 80 MiB')\n")
     tool.chmod(0o755)
-    (found,) = machine_checks.gpu(with_torch=False)
-    assert (found.level, found.text) == (OK, "NVIDIA X, 80 MiB; NVIDIA X, 80 MiB")
+    (finding,) = machine_checks.gpu(with_torch=False)
+    assert (finding.level, finding.text) == (OK, "NVIDIA X, 80 MiB; NVIDIA X, 80 MiB")
 
 
 def test_a_machine_without_slurm(
@@ -188,12 +188,16 @@ def test_a_machine_without_slurm(
 
 
 def test_partitions_are_read_as_sinfo_prints_them() -> None:
-    found = read_partitions(
+    partitions = read_partitions(
         "gpu*|up|2-00:00:00|gpu:a100:4\ngpu*|up|2-00:00:00|(null)\ncpu|up|30:00|(null)\nold|down|infinite|\n"
     )
-    assert (found["gpu"].default, found["gpu"].minutes, found["gpu"].gres) == (True, 2880, ("gpu:a100:4", "(null)"))
-    assert (found["cpu"].default, found["cpu"].minutes) == (False, 30)
-    assert (found["old"].up, found["old"].minutes) == (False, None)
+    assert (partitions["gpu"].default, partitions["gpu"].minutes, partitions["gpu"].gres) == (
+        True,
+        2880,
+        ("gpu:a100:4", "(null)"),
+    )
+    assert (partitions["cpu"].default, partitions["cpu"].minutes) == (False, 30)
+    assert (partitions["old"].up, partitions["old"].minutes) == (False, None)
 
 
 def test_a_check_that_raises_a_mistake_fails_and_the_next_goes_on() -> None:
@@ -201,8 +205,8 @@ def test_a_check_that_raises_a_mistake_fails_and_the_next_goes_on() -> None:
         raise UserError("no")
         yield
 
-    found = list(examine([("a", broken), ("b", lambda: iter([Finding(OK, "b", "yes")]))]))
-    assert found == [Finding(FAIL, "a", "no"), Finding(OK, "b", "yes")]
+    findings = list(examine([("a", broken), ("b", lambda: iter([Finding(OK, "b", "yes")]))]))
+    assert findings == [Finding(FAIL, "a", "no"), Finding(OK, "b", "yes")]
     assert line(Finding(WARN, "c", "hm", "do this")) == "warn  c: hm\n      -> do this"
 
 
@@ -253,10 +257,10 @@ def test_a_downloaded_snapshot_of_the_named_revision_is_found(
 
 
 def test_an_ensemble_needs_the_weights_of_its_members() -> None:
-    found = required_files({**FLAT, "reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]})
-    weights = {Path(required.place).name for required in found if required.what.startswith("weights of")}
+    files = required_files({**FLAT, "reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]})
+    weights = {Path(required.place).name for required in files if required.what.startswith("weights of")}
     assert {"clip_emoji", "aesthetic_emoji"} <= weights
-    assert not [required for required in found if required.what == "weights of ensemble"]
+    assert not [required for required in files if required.what == "weights of ensemble"]
 
 
 def test_reward_models_without_weights_need_no_files() -> None:
@@ -265,8 +269,8 @@ def test_reward_models_without_weights_need_no_files() -> None:
 
 
 def test_supplies_follow_the_schema() -> None:
-    found = required_files(FLAT, {"reward.model": ["aesthetic_emoji"], "evaluation.scorers": [["judge_emoji"]]})
-    places = [(required.field, required.place) for required in found]
+    files = required_files(FLAT, {"reward.model": ["aesthetic_emoji"], "evaluation.scorers": [["judge_emoji"]]})
+    places = [(required.field, required.place) for required in files]
     assert places[:3] == [("data.path", "p"), ("model.path", "m"), ("evaluation.prompts", "p.csv")]
     assert {place for field, place in places if field == "reward.weights"} == {
         "w/clip_emoji",
@@ -321,8 +325,8 @@ def test_the_recipes_say_what_is_missing_and_how_to_get_it(
 def test_gpus_that_a_stage_would_leave_idle_are_told(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text("resources: {default: {gpus: 4, cpus: 1, memory_gb: 1, minutes: 60}, data: {gpus: 0}}\n")
-    (found,) = idle_gpus(read_profile(path))
-    assert (found.level, found.text) == (WARN, "score, select, encode, generate, evaluate would use one GPU of 4")
-    assert found.fix == f"set gpus: 1 for them in {path}; only train uses several"
+    (finding,) = idle_gpus(read_profile(path))
+    assert (finding.level, finding.text) == (WARN, "score, select, encode, generate, evaluate would use one GPU of 4")
+    assert finding.fix == f"set gpus: 1 for them in {path}; only train uses several"
     path.write_text("resources: {default: {gpus: 1, cpus: 1, memory_gb: 1, minutes: 60}, train: {gpus: 4}}\n")
     assert list(idle_gpus(read_profile(path))) == []

@@ -49,16 +49,16 @@ def probe(arguments: list[str], heavy: tuple[str, ...]) -> tuple[float, str]:
     """Processor seconds from the start of Python, and which of the heavy libraries were imported."""
     code = _PROBE.format(arguments=arguments, heavy=heavy)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    _, seconds, found = done.stdout.splitlines()[-1].split(" ", 2)
-    return float(seconds), found
+    _, seconds, modules = done.stdout.splitlines()[-1].split(" ", 2)
+    return float(seconds), modules
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", HELPS)
 def test_help_is_quick_and_imports_nothing_heavy(arguments: list[str], yardstick: float) -> None:
     for _ in range(3):  # of a busy machine's processor, one of three is enough
-        seconds, found = probe(arguments, HEAVY)
-        assert found == "[]"
+        seconds, modules = probe(arguments, HEAVY)
+        assert modules == "[]"
         if seconds < 0.5 * yardstick:
             return
     raise AssertionError(f"{seconds:.2f} s of processor time, of {0.5 * yardstick:.2f} s")
@@ -157,13 +157,13 @@ def test_explain_names_the_field_that_differs(plan_of: Planner, store: Store, fa
     plan = plan_of(
         "question: q\nexperiment: tiny\naxes: {lora.rank: [8, 16]}\nbaseline: {lora.rank: 8}\nseeds: [0]\n", "other"
     )
-    found = states(store, plan.nodes)
-    lines = list(explain(plan, find_cell(plan, "rank=16"), store, found))
+    state_of = states(store, plan.nodes)
+    lines = list(explain(plan, find_cell(plan, "rank=16"), store, state_of))
     text = "\n".join(lines)
     assert ": done" in text[: text.index("\ntrain")]
     train = text[text.index("\ntrain") :]
     assert "lora.rank: wanted 16, found 4" in train
-    default = "\n".join(explain(plan, find_cell(plan, None), store, found))
+    default = "\n".join(explain(plan, find_cell(plan, None), store, state_of))
     assert "lora.rank: wanted 8 (the default), found 4" in default
     generate = text[text.index("\ngenerate") :]
     assert "input train: wanted" in generate
@@ -179,9 +179,9 @@ def test_explain_tells_a_damaged_artefact(plan_of: Planner, store: Store, fake_l
     run_plan(plan, store)
     cell = plan.cells[0]
     (store.artefact("train", cell.stages["train"].key) / "result.txt").unlink()
-    found = states(store, plan.nodes)
-    assert found[cell.stages["train"].key] == "new"
-    text = "\n".join(explain(plan, cell, store, found))
+    state_of = states(store, plan.nodes)
+    assert state_of[cell.stages["train"].key] == "new"
+    text = "\n".join(explain(plan, cell, store, state_of))
     assert "the artefact exists but is not valid: its file result.txt is missing" in text
     assert run_plan(plan, store).ran == 1, "only the damaged stage is made anew; what was made from it is still valid"
 
@@ -194,17 +194,17 @@ def test_status_tells_failures_and_running_stages(plan_of: Planner, store: Store
     run_plan(plan, store)
     claim = store.claims.take(plan.cells[1].stages["evaluate"].key)
     assert claim is not None
-    found = json.loads(json.dumps(status(plan, store)))
-    cells = {cell["name"]: cell for cell in found["cells"]}
+    overview = json.loads(json.dumps(status(plan, store)))
+    cells = {cell["name"]: cell for cell in overview["cells"]}
     assert cells["beta=100"]["state"] == "done"
     assert cells["beta=100"]["stage"] is None
     assert (cells["beta=666"]["state"], cells["beta=666"]["stage"]) == ("failed", "train")
-    assert [entry["stage"] for entry in found["running"]] == ["evaluate"]
-    (failed,) = found["failures"]
+    assert [entry["stage"] for entry in overview["running"]] == ["evaluate"]
+    (failed,) = overview["failures"]
     assert failed["label"] == "train beta=666 seed 0"
     assert Path(failed["log"]).is_file()
-    assert found["running"][0]["pid"] == os.getpid()
-    output = "\n".join(status_lines(found))
+    assert overview["running"][0]["pid"] == os.getpid()
+    output = "\n".join(status_lines(overview))
     assert "failed: train beta=666 seed 0: the loss is not finite" in output
     assert "'ablate failures a' groups them" in output
 

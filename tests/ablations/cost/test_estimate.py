@@ -146,8 +146,8 @@ def test_several_processes_share_the_time_of_a_training(plan_of: Planner, store:
     leave_record(store, "train", "gpu", node.values, [25.0, 15.0], processes=2, cuda=1)
     assert Estimator(plan, store, alone).cost(node).seconds == pytest.approx(10 + 40)
     assert Estimator(plan, store, four).cost(node).seconds == pytest.approx(10 + 40 / 4)
-    found = estimate(plan, store, dict.fromkeys(plan.nodes, "new"), four)["stages"]["train"]
-    assert found["gpu_hours"] == pytest.approx(found["left"] * 20 * 4 / 3600)
+    training = estimate(plan, store, dict.fromkeys(plan.nodes, "new"), four)["stages"]["train"]
+    assert training["gpu_hours"] == pytest.approx(training["left"] * 20 * 4 / 3600)
 
 
 def test_damaged_and_unfinished_records_are_passed_over(plan_of: Planner, store: Store) -> None:
@@ -174,8 +174,8 @@ def test_only_the_newest_records_are_read(plan_of: Planner, store: Store, monkey
     read: list[Path] = []
     genuine = timings.read_json
     monkeypatch.setattr(timings, "read_json", lambda path: read.append(path) or genuine(path))
-    found = timings.read_timings(store, "train", Counts({}))
-    assert sorted(timing.seconds for timing in found) == [float(number) for number in range(36, 60)]
+    newest = timings.read_timings(store, "train", Counts({}))
+    assert sorted(timing.seconds for timing in newest) == [float(number) for number in range(36, 60)]
     assert len(read) == 2 * timings.MOST_READ
 
 
@@ -183,13 +183,13 @@ def test_only_the_newest_records_are_read(plan_of: Planner, store: Store, monkey
 def test_what_a_real_run_left_is_used(plan_of: Planner, store: Store, fake_log: Path) -> None:
     run_plan(plan_of(SMALL), store)
     plan = plan_of(SMALL.replace("seeds: [0]", "seeds: [0, 1]"), "more")
-    found = estimate(plan, store, states(store, plan.nodes), local())
-    assert {stage: kind["from"] for stage, kind in found["stages"].items()} == {
-        stage: {RECORDS: found["stages"][stage]["left"] or plan.unique[stage]} for stage in plan.unique
+    costs = estimate(plan, store, states(store, plan.nodes), local())
+    assert {stage: kind["from"] for stage, kind in costs["stages"].items()} == {
+        stage: {RECORDS: costs["stages"][stage]["left"] or plan.unique[stage]} for stage in plan.unique
     }
-    assert 0 < found["hours"] < 1
-    assert found["disk_bytes"] > 5_000
-    assert found["stages"]["score"]["left"] == 0
+    assert 0 < costs["hours"] < 1
+    assert costs["disk_bytes"] > 5_000
+    assert costs["stages"]["score"]["left"] == 0
 
 
 def test_totals_and_what_sharing_saves(plan_of: Planner, store: Store) -> None:
@@ -197,16 +197,16 @@ def test_totals_and_what_sharing_saves(plan_of: Planner, store: Store) -> None:
     nodes = list(plan.nodes.values())
     for number, node in enumerate(nodes):
         leave_record(store, node.stage, f"r{number}", node.values, [100.0], cuda=1 if node.stage == "train" else None)
-    found = estimate(
+    costs = estimate(
         plan, store, dict.fromkeys(plan.nodes, "new"), Site("site", 1000, lambda stage: int(stage == "train"))
     )
-    assert found["hours"] == pytest.approx(len(nodes) / 36)
-    assert found["gpu_hours"] == pytest.approx(3 / 36)
+    assert costs["hours"] == pytest.approx(len(nodes) / 36)
+    assert costs["gpu_hours"] == pytest.approx(3 / 36)
     naive = sum(len(cell.stages) for cell in plan.cells) - 2 + 3 * 2
     """The base model's images and scores belong to each of the three comparisons."""
-    assert found["saved_hours"] == pytest.approx((naive - len(nodes)) / 36)
-    assert found["saved_share"] == pytest.approx(1 - len(nodes) / naive)
-    assert found["wall_clock_seconds"] == pytest.approx(500), "score, select, train, generate, evaluate"
+    assert costs["saved_hours"] == pytest.approx((naive - len(nodes)) / 36)
+    assert costs["saved_share"] == pytest.approx(1 - len(nodes) / naive)
+    assert costs["wall_clock_seconds"] == pytest.approx(500), "score, select, train, generate, evaluate"
     for number, node in enumerate(nodes):
         leave_record(store, node.stage, f"r{number}", node.values, [100.0])
     half = {key: "done" if node.stage in ("score", "select", "encode") else "new" for key, node in plan.nodes.items()}
@@ -219,8 +219,8 @@ def test_a_running_stage_counts_by_what_is_left_of_it(plan_of: Planner, store: S
     leave_record(store, "train", "past", node.values, [100.0])
     report = {"done": 3, "total": 4, "unit": "steps", "seconds": 9.0, "per_second": 0.3}
     write_json(store.attempts("train", node.key) / "1" / "progress.json", report)
-    found = estimate(plan, store, {key: "running" if key == node.key else "done" for key in plan.nodes}, local())
-    assert found["wall_clock_seconds"] == pytest.approx(25)
+    costs = estimate(plan, store, {key: "running" if key == node.key else "done" for key in plan.nodes}, local())
+    assert costs["wall_clock_seconds"] == pytest.approx(25)
 
 
 def test_plan_prints_and_gives_the_estimate(assets: Path, capsys: pytest.CaptureFixture[str]) -> None:

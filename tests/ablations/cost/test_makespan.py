@@ -44,8 +44,8 @@ def test_between_the_bounds_of_any_list_schedule(
     for key, node in nodes.items():
         end[key] = seconds[key] + max((end[up] for up in node.inputs), default=0.0)
     longest, total = max(end.values()), sum(seconds.values())
-    found = makespan(nodes, [], seconds, slots)
-    assert max(longest, total / slots) <= found + 1e-9
-    assert found <= total / slots + longest * (1 - 1 / slots) + 1e-9
+    duration = makespan(nodes, [], seconds, slots)
+    assert max(longest, total / slots) <= duration + 1e-9
+    assert duration <= total / slots + longest * (1 - 1 / slots) + 1e-9
     assert makespan(nodes, [], seconds, 1) == total
     assert makespan(nodes, [], seconds, len(nodes)) == longest

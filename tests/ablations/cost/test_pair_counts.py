@@ -74,8 +74,8 @@ def test_a_list_is_counted_once_in_a_process(tmp_path: Path, monkeypatch: pytest
 
 def planned(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
     assert ablate("plan", "good", "--json", *options) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return printed
 
 
 @pytest.mark.slow
@@ -85,9 +85,9 @@ def test_a_plan_counts_with_the_rows_of_a_list(assets: Path, capsys: pytest.Capt
     WRITERS[reader](assets / "world" / "pairs")
     experiment = assets / "experiments" / "tiny.yaml"
     experiment.write_text(experiment.read_text().replace("data: {", f"data: {{reader: {reader}, "))
-    found = planned(capsys)["estimate"]
-    assert found["stages"]["data"]["seconds_each"] == pytest.approx(10 + 2 * ROWS / 200)
-    assert found["assumed"] == []
+    costs = planned(capsys)["estimate"]
+    assert costs["stages"]["data"]["seconds_each"] == pytest.approx(10 + 2 * ROWS / 200)
+    assert costs["assumed"] == []
 
 
 def test_what_no_reader_opens_is_guessed_from_its_size_and_said(
@@ -103,14 +103,14 @@ def test_what_no_reader_opens_is_guessed_from_its_size_and_said(
 def test_a_plan_before_the_download(assets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keys = planned(capsys)["list"]
     (assets / "world" / "pairs").unlink()
-    found = planned(capsys)
-    assert found["estimate"]["stages"]["data"]["seconds_each"] == pytest.approx(10 + 2 * 100_000 / 200)
-    (line,) = found["estimate"]["assumed"]
+    printed = planned(capsys)
+    assert printed["estimate"]["stages"]["data"]["seconds_each"] == pytest.approx(10 + 2 * 100_000 / 200)
+    (line,) = printed["estimate"]["assumed"]
     assert line.startswith("data.path: there is nothing at world/pairs yet; planned with an assumed 100,000 pairs, and")
     assert line.endswith("no stage that needs them counts as done")
     (assets / "world" / "pair").touch()
     assert "world/pairs yet (did you mean 'world/pair'?); planned" in planned(capsys)["estimate"]["assumed"][0]
-    for before, now in zip(keys, found["list"], strict=True):
+    for before, now in zip(keys, printed["list"], strict=True):
         same = {stage for stage in before["stages"] if before["stages"][stage] == now["stages"][stage]}
         assert same == ({"generate", "evaluate"} if before["role"] == "base" else set())
     assert ablate("plan", "good") == 0
@@ -127,9 +127,9 @@ def test_an_assumed_data_set_is_shared_as_a_real_one(assets: Path, capsys: pytes
 def test_only_so_many_rows_as_asked_for_are_assumed(assets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experiment = assets / "experiments" / "tiny.yaml"
     experiment.write_text(experiment.read_text().replace("world/pairs", "world/nothing, max_rows: 500"))
-    found = planned(capsys)["estimate"]
-    assert "an assumed 500 pairs" in found["assumed"][0]
-    assert found["stages"]["data"]["seconds_each"] == pytest.approx(10 + 2 * 500 / 200)
+    costs = planned(capsys)["estimate"]
+    assert "an assumed 500 pairs" in costs["assumed"][0]
+    assert costs["stages"]["data"]["seconds_each"] == pytest.approx(10 + 2 * 500 / 200)
 
 
 def test_a_plan_without_the_base_model(assets: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,8 +179,8 @@ def test_a_record_has_the_true_number_of_pairs(store: Store, tmp_path: Path) -> 
     leave_record(store, "encode", "k", values | {"encode.scope": "selection"}, [5.0], inputs=keys)
     by_epochs = values | {"training.budget": "epochs", "training.epochs": 10.0}
     leave_record(store, "train", "k", by_epochs, [5.0], inputs={"select": "s1"})
-    found = {stage: read_timings(store, stage, Counts({})) for stage in ("score", "select", "encode", "train")}
-    assert {stage: timing.work.amount for stage, (timing,) in found.items()} == {
+    timings = {stage: read_timings(store, stage, Counts({})) for stage in ("score", "select", "encode", "train")}
+    assert {stage: timing.work.amount for stage, (timing,) in timings.items()} == {
         "score": 600,
         "select": 600,
         "encode": 7,
@@ -258,8 +258,8 @@ def test_sharing_never_saves_less_than_nothing(plan_of: Planner, store: Store, m
     """Stages that no trained cell needs are done once and would be done by no cell on its own."""
     plan = plan_of(SMALL)
     monkeypatch.setattr(Plan, "alone", Counter())
-    found = estimate(plan, store, dict.fromkeys(plan.nodes, "new"), local())
-    assert (found["saved_hours"], found["saved_share"]) == (0.0, 0.0)
+    costs = estimate(plan, store, dict.fromkeys(plan.nodes, "new"), local())
+    assert (costs["saved_hours"], costs["saved_share"]) == (0.0, 0.0)
     monkeypatch.setattr(Plan, "alone", Counter(list(plan.nodes)[:3]))
-    found = estimate(plan, store, dict.fromkeys(plan.nodes, "new"), local())
-    assert (found["saved_hours"], found["saved_share"]) == (0.0, 0.0)
+    costs = estimate(plan, store, dict.fromkeys(plan.nodes, "new"), local())
+    assert (costs["saved_hours"], costs["saved_share"]) == (0.0, 0.0)

@@ -22,27 +22,27 @@ def records(*points: tuple[float, float], starts: int = 1, on_gpu: bool = False)
 
 
 def judged(timings: list[Timing], amount: float = DEMO, rate: float = 0.0, place: Destination = HERE) -> RecordEstimate:
-    found = estimate_from_records(timings, pairs(amount), place, rate)
-    assert found is not None
-    return found
+    estimate = estimate_from_records(timings, pairs(amount), place, rate)
+    assert estimate is not None
+    return estimate
 
 
 def test_two_sizes_give_start_up_and_time_per_item() -> None:
     """12 s + 0.05 s per pair, whatever the model says."""
     timings = records((100, 17.0), (1000, 62.0))
     for rate in (0.0, 10.0):
-        found = judged(timings, rate=rate)
-        assert found.parts == (pytest.approx((12.0, 0.05)),) * 2
-        assert found.seconds(DEMO) == pytest.approx(12 + 1000)
-        assert found.seconds(DEMO, processes=4) == pytest.approx(12 + 250)
-        assert not found.modelled
+        estimate = judged(timings, rate=rate)
+        assert estimate.parts == (pytest.approx((12.0, 0.05)),) * 2
+        assert estimate.seconds(DEMO) == pytest.approx(12 + 1000)
+        assert estimate.seconds(DEMO, processes=4) == pytest.approx(12 + 250)
+        assert not estimate.modelled
 
 
 def test_a_record_keeps_its_own_time_and_no_part_is_negative() -> None:
     """A line through these two would start at -2 s."""
-    found = judged(records((100, 8.0), (400, 38.0)))
-    assert found.parts == (pytest.approx((0.0, 0.095)), pytest.approx((0.0, 0.08)))
-    assert all(part >= 0 for record in found.parts for part in record)
+    estimate = judged(records((100, 8.0), (400, 38.0)))
+    assert estimate.parts == (pytest.approx((0.0, 0.095)), pytest.approx((0.0, 0.08)))
+    assert all(part >= 0 for record in estimate.parts for part in record)
 
 
 def test_one_record_of_a_busy_machine_among_many_does_not_decide() -> None:
@@ -64,17 +64,17 @@ def test_one_record_of_a_busy_machine_among_many_does_not_decide() -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.02, 0.1])
 def test_tiny_records_do_not_make_hours(points: list[tuple[float, float]], rate: float) -> None:
     """Per pair these took 0.2 to 5 s: 1 to 28 h for 20,000 pairs, had that been work. The model has up to 0.1 s."""
-    found = judged(records(*points), rate=rate)
-    assert found.seconds(DEMO) < 3600
-    assert found.seconds(points[0][0]) == pytest.approx(sorted(s for _, s in points)[len(points) // 2], rel=0.15)
+    estimate = judged(records(*points), rate=rate)
+    assert estimate.seconds(DEMO) < 3600
+    assert estimate.seconds(points[0][0]) == pytest.approx(sorted(s for _, s in points)[len(points) // 2], rel=0.15)
 
 
 def test_what_tiny_records_hide_is_the_models() -> None:
-    found = judged(records((8, 3.0), (8, 3.2), (8, 3.1)), rate=0.02)
-    assert found.modelled
-    assert found.seconds(DEMO) == pytest.approx(3.1 - 8 * 0.02 + DEMO * 0.02)
-    assert found.mostly_modelled(DEMO)
-    assert not found.mostly_modelled(16)
+    estimate = judged(records((8, 3.0), (8, 3.2), (8, 3.1)), rate=0.02)
+    assert estimate.modelled
+    assert estimate.seconds(DEMO) == pytest.approx(3.1 - 8 * 0.02 + DEMO * 0.02)
+    assert estimate.mostly_modelled(DEMO)
+    assert not estimate.mostly_modelled(16)
 
 
 def test_a_long_record_is_work_whatever_the_model_says() -> None:
@@ -93,7 +93,7 @@ def test_records_of_a_cpu_do_not_count_for_a_gpu_nor_the_other_way_round() -> No
     on_gpu = Destination(on_slurm=True, on_gpu=True)
     assert estimate_from_records(cpu, pairs(100), on_gpu, 1.0) is None
     assert estimate_from_records(gpu, pairs(100), HERE, 1.0) is None
-    found = judged(cpu + gpu, 100, 1.0, on_gpu)
-    assert (found.seconds(100), found.records, found.same_place) == (pytest.approx(20), 1, False)
+    estimate = judged(cpu + gpu, 100, 1.0, on_gpu)
+    assert (estimate.seconds(100), estimate.records, estimate.same_place) == (pytest.approx(20), 1, False)
     indifferent = judged(cpu, 100, 1.0, Destination(on_slurm=True, on_gpu=None))
     assert indifferent.seconds(100) == pytest.approx(500), "a stage that uses no GPU anywhere"

@@ -111,13 +111,13 @@ def excluded(point: dict[str, Any], sweep: Sweep) -> bool:
 def test_the_number_of_cells_is_the_product_minus_the_exclusions(sweep: Sweep) -> None:
     every = [{k: v for row in rows for k, v in row.items()} for rows in itertools.product(*rows_of(sweep))]
     out = sum(excluded(point, sweep) for point in every)
-    found = [dict(point.axes) for point in points(sweep)]
+    listed = [dict(point.axes) for point in points(sweep)]
     size = 1
     for rows in rows_of(sweep):
         size *= len(rows)
-    assert len(found) == size - out
-    assert len({repr(point) for point in found}) == len(found), "every combination once"
-    assert found == [point for point in every if not excluded(point, sweep)], "and in order, the last fastest"
+    assert len(listed) == size - out
+    assert len({repr(point) for point in listed}) == len(listed), "every combination once"
+    assert listed == [point for point in every if not excluded(point, sweep)], "and in order, the last fastest"
     assert sum(point.is_baseline for point in points(sweep)) == 1
 
 
@@ -140,8 +140,8 @@ def test_conditional_axes_collapse(sweep: Sweep) -> None:
                 del point[name]
         if not excluded(point, sweep):
             wanted.add(repr(sorted(point.items())))
-    found = [repr(sorted(point.axes.items())) for point in points(sweep)]
-    assert sorted(found) == sorted(wanted)
+    listed = [repr(sorted(point.axes.items())) for point in points(sweep)]
+    assert sorted(listed) == sorted(wanted)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
@@ -216,14 +216,14 @@ print(json.dumps([[cell.cell_id, *(node.key for node in cell.stages.values())] f
 @pytest.mark.slow
 def test_a_field_added_with_a_default_changes_no_key() -> None:
     """Every section of the schema gets one, as if a later version had it; all keys of a shipped sweep stay."""
-    found = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", _ADDED, which], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout
         for which in ("as it is", "added")
     ]
-    assert json.loads(found[0]) == json.loads(found[1])
-    assert len(json.loads(found[0])) > 4
+    assert json.loads(outputs[0]) == json.loads(outputs[1])
+    assert len(json.loads(outputs[0])) > 4
 
 
 def test_many_conditional_axes_are_not_multiplied_out() -> None:
@@ -240,17 +240,17 @@ def test_many_conditional_axes_are_not_multiplied_out() -> None:
 def test_a_chain_of_conditions_in_any_order() -> None:
     groups = [Group({"c": (1, 2)}), Group({"b": (1, 2)}), Group({"a": (1, 2)})]
     when: dict[str, Choice] = {"c": {"b": (1,)}, "b": {"a": (1,)}}
-    found = combinations(groups, when)
-    assert found == [{"c": 1, "b": 1, "a": 1}, {"c": 2, "b": 1, "a": 1}, {"b": 2, "a": 1}, {"a": 2}]
+    listed = combinations(groups, when)
+    assert listed == [{"c": 1, "b": 1, "a": 1}, {"c": 2, "b": 1, "a": 1}, {"b": 2, "a": 1}, {"a": 2}]
     assert existing({"a": 2, "b": 1, "c": 1}, when) == {"a": 2}
     assert [*product({"a": (1, 2), "b": (3,)})] == [{"a": 1, "b": 3}, {"a": 2, "b": 3}]
 
 
 def test_part_of_a_zip_group_may_depend_on_another_axis() -> None:
     groups = [Group({"loss": ("dpo", "sft")}), Group({"rank": (4, 8, 8), "beta": (1, 2, 3)})]
-    found = combinations(groups, {"beta": {"loss": ("dpo",)}})
-    assert found[3:] == [{"loss": "sft", "rank": 4}, {"loss": "sft", "rank": 8}]
-    assert len(found) == 5
+    listed = combinations(groups, {"beta": {"loss": ("dpo",)}})
+    assert listed[3:] == [{"loss": "sft", "rank": 4}, {"loss": "sft", "rank": 8}]
+    assert len(listed) == 5
 
 
 def test_conditional_axes_keep_the_value_of_the_experiment(plan_of: Planner) -> None:

@@ -64,12 +64,12 @@ def test_ten_thousand_cells_in_two_seconds(plan_of: Planner, store: Store, yards
     fill(plan_of(BIG, "big"), store)
     begin = time.process_time()
     plan = make_plan(read_sweep(Path("sweeps/big.yaml")), fake_stages)
-    found = status(plan, store)
-    text = json.dumps(found)
+    overview = status(plan, store)
+    text = json.dumps(overview)
     seconds = time.process_time() - begin
-    assert len(found["cells"]) == 10_001
-    assert found["states"]["failed"] == 3333
-    assert found["states"]["running"] == 334
+    assert len(overview["cells"]) == 10_001
+    assert overview["states"]["failed"] == 3333
+    assert overview["states"]["running"] == 334
     assert text
     assert seconds < 4.5 * yardstick, f"10,000 cells took {seconds:.2f} s of processor time"
 
@@ -134,8 +134,8 @@ def test_watching_follows_and_fits_the_screen(plan_of: Planner, store: Store, mo
             claim.release()
 
     monkeypatch.setattr("ablations.inspection.watch.time.sleep", sleep)
-    found = watch.watch(plan, store, console)
-    assert "running" not in found["states"]
+    last = watch.watch(plan, store, console)
+    assert "running" not in last["states"]
     assert len(waits) == 3
     shown = output(console)
     assert "train 2/2 steps" in shown, "what runs comes first, also cell 500 of 1,000"

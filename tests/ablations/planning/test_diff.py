@@ -58,16 +58,20 @@ def test_configuration_stages_code_and_machines(
         adjusted={"training.micro_batch": 2},
         environment={"OMP_NUM_THREADS": "4", "SLURM_JOB_ID": "77"},
     )
-    found = diff(find_cell(plan, four), find_cell(plan, eight), store)
-    assert found["config"] == [
+    differences = diff(find_cell(plan, four), find_cell(plan, eight), store)
+    assert differences["config"] == [
         {"field": "lora.rank", "left": 4, "right": 8, "read_by": ["train"]},
         {"field": "selection.threshold", "left": 0.0, "right": 1.0, "read_by": []},
     ]
-    stages = {entry["stage"]: entry for entry in found["stages"]}
+    stages = {entry["stage"]: entry for entry in differences["stages"]}
     assert stages["score"]["left"] == stages["score"]["right"]
     assert (stages["train"]["fields"], stages["train"]["inputs"]) == (["lora.rank"], [])
     assert (stages["generate"]["fields"], stages["generate"]["inputs"]) == ([], ["train"])
-    seen = {entry["what"]: (entry["left"], entry["right"]) for entry in found["attempts"] if "train" in entry["stages"]}
+    seen = {
+        entry["what"]: (entry["left"], entry["right"])
+        for entry in differences["attempts"]
+        if "train" in entry["stages"]
+    }
     assert seen["commit"] == ("aaaaaaaaaaaa", "aaaaaaaaaaaa with changes")
     assert seen["untracked qsd/own.py"] == ("-", "01ab")
     assert seen["torch"] == ("2.9.0", "2.10.0")
@@ -76,8 +80,8 @@ def test_configuration_stages_code_and_machines(
     assert seen["$OMP_NUM_THREADS"][1] == "4"
     assert "$SLURM_JOB_ID" not in seen
     assert "python" not in seen
-    assert found["missing"] == {}
-    print_diff(json.loads(json.dumps(found)))
+    assert differences["missing"] == {}
+    print_diff(json.loads(json.dumps(differences)))
     output = capsys.readouterr().out
     assert "lora.rank: 4 | 8  (read by train)" in output
     assert "selection.threshold: 0 | 1  (no stage of these cells reads it)" in output
@@ -89,9 +93,9 @@ def test_a_cell_is_no_different_from_itself(plan_of: Planner, store: Store, fake
     plan = plan_of(TEXT)
     run_plan(plan, store)
     cell = find_cell(plan, None)
-    found = diff(cell, cell, store)
-    assert (found["config"], found["attempts"], found["missing"]) == ([], [], {})
-    assert all(entry["left"] == entry["right"] for entry in found["stages"])
+    differences = diff(cell, cell, store)
+    assert (differences["config"], differences["attempts"], differences["missing"]) == ([], [], {})
+    assert all(entry["left"] == entry["right"] for entry in differences["stages"])
 
 
 def test_the_command_before_any_run(assets: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +106,7 @@ def test_the_command_before_any_run(assets: Path, capsys: pytest.CaptureFixture[
     assert "| -" in output, "a random selection has no scores"
     assert "strategy=random seed 1: no attempt in this store at data, select, " in output
     assert ablate("diff", "good", "metric=product", "base", "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [entry["field"] for entry in found["config"]] == ["adapter"]
+    differences = json.loads(capsys.readouterr().out)
+    assert [entry["field"] for entry in differences["config"]] == ["adapter"]
     assert ablate("diff", "good", "metric=product", "metric=prodct") == 2
     assert "unknown cell 'metric=prodct' (did you mean 'metric=product'?)" in capsys.readouterr().err

@@ -99,11 +99,11 @@ def test_a_rehearsal_measures_and_extrapolates(
     monkeypatch.setenv("FAKE_STEP_S", "0.1")
     plan = plan_of(SHAPES)
     begin = time.monotonic()
-    found = rehearsed(plan, store)
+    rehearsal = rehearsed(plan, store)
     lasted = time.monotonic() - begin
-    assert found["failed"]["groups"] == []
+    assert rehearsal["failed"]["groups"] == []
     assert not (store.root / "artefacts").exists(), "the store of the sweep is not touched"
-    trains = [row for row in found["shapes"] if row["stage"] == "train"]
+    trains = [row for row in rehearsal["shapes"] if row["stage"] == "train"]
     assert [row["full_stages"] for row in trains] == [4] * 4
     for row in trains:
         # On a busy machine a step takes longer than it sleeps, and no longer than the whole rehearsal of 3 steps.
@@ -111,10 +111,10 @@ def test_a_rehearsal_measures_and_extrapolates(
         assert row["max_rss_bytes"] > 1e6
         assert row["max_cuda_bytes"] is None
         assert not row["at_most"]
-    assert found["full_stages"] == len(plan.nodes)
-    assert found["not_rehearsed"] == 0
-    assert found["full_hours"] * 3600 > 16 * 25
-    text = "\n".join(lines(found))
+    assert rehearsal["full_stages"] == len(plan.nodes)
+    assert rehearsal["not_rehearsed"] == 0
+    assert rehearsal["full_hours"] * 3600 > 16 * 25
+    text = "\n".join(lines(rehearsal))
     assert f"all {len(plan.nodes)} stages one after the other: about " in text
     assert "train loss=dpo,rank=4,metric=product seed 3" in text
 
@@ -122,9 +122,9 @@ def test_a_rehearsal_measures_and_extrapolates(
 def test_a_rehearsal_executes_afresh_and_tells_failures(plan_of: Planner, store: Store, fake_log: Path) -> None:
     plan = plan_of("question: q\nexperiment: tiny\naxes: {loss.beta: [610]}\nbaseline: {loss.beta: 610}\nseeds: [0]\n")
     for _ in range(2):
-        found = rehearsed(plan, store)
-        assert "error in code or settings" in "\n".join(lines(found))
-        assert found["not_rehearsed"] == 2, "evaluation is rehearsed with the base model"
+        rehearsal = rehearsed(plan, store)
+        assert "error in code or settings" in "\n".join(lines(rehearsal))
+        assert rehearsal["not_rehearsed"] == 2, "evaluation is rehearsed with the base model"
     assert {count for line, count in events(fake_log).items() if line.startswith("run ")} == {2}
     claim = Store(store.root / "dryrun", fake_stages.key_of).claims.take("k")
     assert claim is not None

@@ -157,10 +157,10 @@ def test_what_every_seed_is_for(world: Path, store: Store, capsys: pytest.Captur
     from ablations.planning.plan import summary
     from ablations.store.states import states
 
-    found = states(store, plan.nodes)
-    costs = estimate(plan, store, found, find_site("local", None, "cpu"))
+    state_of = states(store, plan.nodes)
+    costs = estimate(plan, store, state_of, find_site("local", None, "cpu"))
     print_plan(
-        plan, summary(plan, found) | {"estimate": costs | {"assumed": []}, "ahead": [], "power": {"unknown": "no"}}
+        plan, summary(plan, state_of) | {"estimate": costs | {"assumed": []}, "ahead": [], "power": {"unknown": "no"}}
     )
     assert "look 2 (4 seeds) is under way" in capsys.readouterr().out
 

@@ -29,10 +29,10 @@ from tests.conftest import ROOT
 
 
 def keys_by_stage(plan: Plan) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    keys: dict[str, set[str]] = {}
     for node in plan.nodes.values():
-        found.setdefault(node.stage, set()).add(node.key)
-    return found
+        keys.setdefault(node.stage, set()).add(node.key)
+    return keys
 
 
 def test_the_demo_shape_shares_score_encode_and_base(assets: Path) -> None:
@@ -125,8 +125,8 @@ def test_ten_thousand_cells_in_two_seconds(assets: Path, tmp_path: Path, yardsti
     (assets / "sweeps" / "big.yaml").write_text(json.dumps(whole))
     begin = time.process_time()
     plan = make_plan(read_sweep(Path("sweeps/big.yaml")), real_stages)
-    found = states(Store(tmp_path / "runs", real_stages.key_of), plan.nodes)
-    numbers = summary(plan, found)
+    state_of = states(Store(tmp_path / "runs", real_stages.key_of), plan.nodes)
+    numbers = summary(plan, state_of)
     seconds = time.process_time() - begin
     merged = 3 * 5**3  # a random selection ignores the metric
     assert numbers["runs"] == (4 * 4 * 5**3 - merged) * 5 + 1
@@ -181,10 +181,10 @@ def test_plan_command_prints_cells_and_stages(assets: Path, capsys: pytest.Captu
 
 def test_plan_as_json(assets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ablate("plan", "sweeps/good.yaml", "--json", "--seeds", "7") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [entry["seed"] for entry in found["list"]] == [7, 7, 7, 7, None]
-    assert found["states"] == {"new": found["unique"]}
-    assert all(stage["state"] == "new" for entry in found["list"] for stage in entry["stages"].values())
+    printed = json.loads(capsys.readouterr().out)
+    assert [entry["seed"] for entry in printed["list"]] == [7, 7, 7, 7, None]
+    assert printed["states"] == {"new": printed["unique"]}
+    assert all(stage["state"] == "new" for entry in printed["list"] for stage in entry["stages"].values())
 
 
 def test_experiment_may_be_replaced(assets: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,8 +66,8 @@ def write_rows(root: Path, name: str, cells: dict[str, Any], **changes: Any) -> 
 
 def power_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     assert ablate("plan", "good", "--json", *arguments) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)["power"]
-    return found
+    figures: dict[str, Any] = json.loads(capsys.readouterr().out)["power"]
+    return figures
 
 
 def plan_of(text: str = THREE_SEEDS) -> Plan:
@@ -88,14 +88,14 @@ def test_without_a_source_one_line_says_what_would_give_one(prompts: Path, capsy
 
 def test_stated_variances_give_the_figures_of_the_rule(prompts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     components = Variances(4.9e-5, 0.0012, 0.0042)
-    found = power_of(capsys, "--variances", STATED)
-    assert (found["seeds"], found["prompts"], found["comparisons"]) == (3, 40, 3)
-    assert found["alone"] == pytest.approx(detectable(components, 3, 40, 3, corrected=False))
-    assert found["holm"] == pytest.approx(detectable(components, 3, 40, 3))
+    figures = power_of(capsys, "--variances", STATED)
+    assert (figures["seeds"], figures["prompts"], figures["comparisons"]) == (3, 40, 3)
+    assert figures["alone"] == pytest.approx(detectable(components, 3, 40, 3, corrected=False))
+    assert figures["holm"] == pytest.approx(detectable(components, 3, 40, 3))
     assert ablate("plan", "good", "--variances", STATED) == 0
     output = capsys.readouterr().out
     assert (
-        f"{found['alone']:.3g} for one comparison, {found['holm']:.3g} with Holm over 3 comparisons (level 0.05/3)"
+        f"{figures['alone']:.3g} for one comparison, {figures['holm']:.3g} with Holm over 3 comparisons (level 0.05/3)"
         in (output)
     )
     assert "under aesthetic_emoji with 3 seeds x 40 prompts; variances: stated on the command line" in output
@@ -123,12 +123,12 @@ def test_an_earlier_sweep_is_found_and_the_one_whose_seeds_say_most_is_taken(
         },
     )
     write_rows(prompts, "other@elsewhere", {name: {"difference": 5.0, "estimate": estimate(7.0)} for name in "abcde"})
-    found = power_of(capsys)
-    assert found["origin"] == "3 comparisons of much@tiny (with 2 images per prompt instead of 1: an upper bound)"
+    figures = power_of(capsys)
+    assert figures["origin"] == "3 comparisons of much@tiny (with 2 images per prompt instead of 1: an upper bound)"
     family = finished_family(prompts / "runs" / "sweeps" / "much@tiny", Judged("aesthetic_emoji", "evaluation"))
     assert family is not None
     own = variances(family.observed)
-    assert found["variances"] == pytest.approx({"seeds": own.seeds, "prompts": 2 * own.prompts, "both": 2 * own.both})
+    assert figures["variances"] == pytest.approx({"seeds": own.seeds, "prompts": 2 * own.prompts, "both": 2 * own.both})
     assert own.seeds == pytest.approx(4e-4 * 2 / 1.386294 - own.both / 40, rel=1e-5)
 
 
@@ -248,11 +248,11 @@ def test_the_answer_to_detect_is_enough_and_the_cheapest(prompts: Path, capsys: 
     """Against a search of all numbers of seeds and prompts, with the same prices."""
     from analysis.statistics.power import power
 
-    found = power_of(capsys, "--variances", STATED, "--detect", "0.04")["detect"]
+    options = power_of(capsys, "--variances", STATED, "--detect", "0.04")["detect"]
     components, plan = Variances(4.9e-5, 0.0012, 0.0042), plan_of()
     prices = Prices(plan, Store(Path("runs"), real_stages.key_of), find_site("local", None, "cpu"))
     for name, corrected in (("alone", False), ("holm", True)):
-        option = found[name]
+        option = options[name]
         enough = [
             (prices.price(seeds, count).amount, seeds, count)
             for seeds in range(2, 13)
@@ -261,7 +261,7 @@ def test_the_answer_to_detect_is_enough_and_the_cheapest(prompts: Path, capsys: 
         ]
         assert (option["seeds"], option["prompts"]) == min(enough)[1:]
         assert sum(option["seconds"].values()) == pytest.approx(min(enough)[0])
-    assert sum(found["holm"]["seconds"].values()) > sum(found["alone"]["seconds"].values())
+    assert sum(options["holm"]["seconds"].values()) > sum(options["alone"]["seconds"].values())
 
 
 def test_a_difference_that_these_prompts_cannot_show(prompts: Path, capsys: pytest.CaptureFixture[str]) -> None:

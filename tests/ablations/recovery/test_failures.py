@@ -24,11 +24,11 @@ from tests.ablations.local_run import run_plan
 def test_every_real_fault_gets_its_cause(plan_of: Planner, store: Store, fake_log: Path) -> None:
     plan = plan_of(faulty(*FAULTS))
     run_plan(plan, store, jobs=4)
-    found = json.loads(json.dumps(failures(plan, store)))
-    causes = {stage["label"]: group["cause"] for group in found["groups"] for stage in group["stages"]}
+    report = json.loads(json.dumps(failures(plan, store)))
+    causes = {stage["label"]: group["cause"] for group in report["groups"] for stage in group["stages"]}
     assert causes == {f"train beta={beta:g} seed 0": cause for beta, cause in EXPECTED.items()}
-    assert found["cells"] == len(FAULTS)
-    group = next(group for group in found["groups"] if group["cause"] == "user-code" and group["error"])
+    assert report["cells"] == len(FAULTS)
+    group = next(group for group in report["groups"] if group["cause"] == "user-code" and group["error"])
     assert group["error"] == "IndexError"
     assert group["example"]["tail"][-1] == "IndexError: list index out of range"
     assert group["place"] == "tests/ablations/faults.py:bug"
@@ -38,9 +38,9 @@ def test_every_real_fault_gets_its_cause(plan_of: Planner, store: Store, fake_lo
 def test_equal_failures_are_one_group(plan_of: Planner, store: Store, fake_log: Path) -> None:
     plan = plan_of(faulty(605, 610, seeds="[0, 1, 2]"))
     run_plan(plan, store)
-    found = failures(plan, store)
-    assert [(group["cause"], len(group["cells"])) for group in found["groups"]] == [("disk-full", 3), ("user-code", 3)]
-    text = "\n".join(failure_lines(found))
+    report = failures(plan, store)
+    assert [(group["cause"], len(group["cells"])) for group in report["groups"]] == [("disk-full", 3), ("user-code", 3)]
+    text = "\n".join(failure_lines(report))
     assert text.startswith("6 cells, 2 causes\n\n3 cells: disk full or over quota [disk-full ")
     assert "OSError: [Errno 28] No space left on device" in text
     assert "  | IndexError: list index out of range" in text

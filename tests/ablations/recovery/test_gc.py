@@ -66,9 +66,9 @@ def garbage(store: Store) -> Garbage:
     return find_garbage(store, Path("sweeps"), fake_stages)
 
 
-def by_kind(found: Garbage) -> dict[str, set[str]]:
+def by_kind(unwanted: Garbage) -> dict[str, set[str]]:
     kinds: dict[str, set[str]] = {}
-    for item in found.items:
+    for item in unwanted.items:
         kinds.setdefault(item.kind, set()).add(item.key or item.path.name)
     return kinds
 
@@ -76,16 +76,16 @@ def by_kind(found: Garbage) -> dict[str, set[str]]:
 def test_what_no_sweep_refers_to_is_freed(finished: tuple[Plan, Plan], store: Store) -> None:
     kept, gone = finished
     before = tree(store.root)
-    found = garbage(store)
+    unwanted = garbage(store)
     only = set(gone.nodes) - set(kept.nodes)
     assert only
-    assert by_kind(found) == {"artefacts": only, "attempts": only, "records": only}
-    assert found.notes == ()
+    assert by_kind(unwanted) == {"artefacts": only, "attempts": only, "records": only}
+    assert unwanted.notes == ()
     assert tree(store.root) == before, "looking changes nothing"
-    text = list(lines(found))
+    text = list(lines(unwanted))
     assert text[-1].split()[:2] == ["all", f"{3 * len(only):,}"]
-    assert as_json(found)["bytes"] == sum(item.bytes for item in found.items) > 1000 * len(only)
-    assert free(store, found).startswith("freed ")
+    assert as_json(unwanted)["bytes"] == sum(item.bytes for item in unwanted.items) > 1000 * len(only)
+    assert free(store, unwanted).startswith("freed ")
     assert set(states(store, kept.nodes).values()) == {"done"}
     assert {states(store, gone.nodes)[key] for key in only} == {"new"}
     assert garbage(store).items == ()
@@ -104,16 +104,16 @@ def test_the_last_run_counts_too(finished: tuple[Plan, Plan], store: Store) -> N
 
 def test_an_unreadable_sweep_keeps_everything(finished: tuple[Plan, Plan], store: Store) -> None:
     Path("sweeps/broken.yaml").write_text("question: [")
-    found = garbage(store)
-    assert by_kind(found) == {}
-    assert "sweeps/broken.yaml:1:" in found.notes[0]
-    assert "all stages are kept" in next(lines(found))
+    unwanted = garbage(store)
+    assert by_kind(unwanted) == {}
+    assert "sweeps/broken.yaml:1:" in unwanted.notes[0]
+    assert "all stages are kept" in next(lines(unwanted))
 
 
 def test_another_folder_frees_nothing(finished: tuple[Plan, Plan], store: Store, tmp_path: Path) -> None:
-    found = find_garbage(store, tmp_path / "elsewhere", fake_stages)
-    assert found.items == ()
-    assert "no sweep here: all stages are kept" in found.notes[0]
+    unwanted = find_garbage(store, tmp_path / "elsewhere", fake_stages)
+    assert unwanted.items == ()
+    assert "no sweep here: all stages are kept" in unwanted.notes[0]
 
 
 def test_left_overs_but_no_checkpoint_that_is_needed(finished: tuple[Plan, Plan], store: Store) -> None:
@@ -127,13 +127,13 @@ def test_left_overs_but_no_checkpoint_that_is_needed(finished: tuple[Plan, Plan]
     for number in (2, 3):
         write_json(store.attempts("train", done.key) / str(number) / "exit.json", {"state": "failed", "reason": "x"})
     write_json(store.root / "damaged" / "train" / f"{done.key}-ab" / "x.json", {})
-    found = garbage(store)
-    kinds = by_kind(found)
+    unwanted = garbage(store)
+    kinds = by_kind(unwanted)
     assert kinds["work"] == {done.key, lost.key}, "the open stage of a sweep goes on from its checkpoint"
     assert kinds["damaged"] == {f"{done.key}-ab"}
-    old = [item.path.name for item in found.items if item.kind == "attempts" and item.key == done.key]
+    old = [item.path.name for item in unwanted.items if item.kind == "attempts" and item.key == done.key]
     assert old == ["1", "2"]
-    free(store, found)
+    free(store, unwanted)
     assert [path.name for path in store.attempts("train", done.key).iterdir()] == ["3"]
     assert store.partial("train", open_.key).is_dir()
     assert not (store.root / "damaged" / "train" / f"{done.key}-ab").exists()
@@ -162,9 +162,9 @@ def test_a_claim_left_on_a_finished_stage_goes(finished: tuple[Plan, Plan], stor
     gone = {"owner": Owner.here().fields() | {"pid": 2**22 + 1}}
     write_json(store.claims.folder / key / "1", gone)
     write_json(store.claims.folder / "open" / "1", gone)
-    found = garbage(store)
-    assert store.claims.folder / key in {item.path for item in found.items}
-    free(store, found)
+    unwanted = garbage(store)
+    assert store.claims.folder / key in {item.path for item in unwanted.items}
+    free(store, unwanted)
     assert [path.name for path in store.claims.folder.iterdir()] == ["open"], "a claim on an open stage is history"
     assert store.is_done(kept.nodes[key].stage, key)
 
@@ -180,11 +180,11 @@ def test_what_somebody_works_on_or_reads_stays(finished: tuple[Plan, Plan], stor
     assert kinds["artefacts"] == set(only) - {evaluate.key, read}
     assert evaluate.key not in kinds["attempts"]
     claim.release()
-    found = garbage(store)
-    assert by_kind(found)["artefacts"] == set(only)
+    unwanted = garbage(store)
+    assert by_kind(unwanted)["artefacts"] == set(only)
     claim = store.claims.take(evaluate.key)
     assert claim is not None
-    assert free(store, found).endswith("4 kept, since another process works there now")
+    assert free(store, unwanted).endswith("4 kept, since another process works there now")
     assert store.is_done("evaluate", evaluate.key)
 
 
@@ -209,10 +209,10 @@ def test_submissions(finished: tuple[Plan, Plan], store: Store, monkeypatch: pyt
 
     monkeypatch.setattr(query, "states", states_of)
     monkeypatch.setattr(query, "cluster", lambda: "one")
-    found = garbage(store)
-    assert not {"launches", "snapshots"} & set(by_kind(found))
-    assert key not in by_kind(found)["artefacts"], "no answer is no end"
-    assert found.notes == ("the scheduler does not answer: what it may hold is kept",)
+    unwanted = garbage(store)
+    assert not {"launches", "snapshots"} & set(by_kind(unwanted))
+    assert key not in by_kind(unwanted)["artefacts"], "no answer is no end"
+    assert unwanted.notes == ("the scheduler does not answer: what it may hold is kept",)
 
     answers = {"2_0": "PENDING"}
     kinds = by_kind(garbage(store))
@@ -224,11 +224,11 @@ def test_submissions(finished: tuple[Plan, Plan], store: Store, monkeypatch: pyt
     assert by_kind(garbage(store))["snapshots"] == {"aaaa"}, "the last job runs from the snapshot, too"
 
     answers = {}
-    found = garbage(store)
-    paths = {item.path for item in found.items if item.kind == "launches"}
+    unwanted = garbage(store)
+    paths = {item.path for item in unwanted.items if item.kind == "launches"}
     assert paths == {store.root / "submitit" / old.id, store.root / "submitit" / new.id, old.folder}
-    assert by_kind(found)["snapshots"] == {"aaaa", "bbbb"}
-    free(store, found)
+    assert by_kind(unwanted)["snapshots"] == {"aaaa", "bbbb"}
+    free(store, unwanted)
     last = launches.latest_launch(store, "kept")
     assert last is not None
     assert last.id == new.id, "resume still knows where the sweep was launched"
@@ -245,9 +245,9 @@ def test_a_rehearsal_goes_unless_it_is_under_way(finished: tuple[Plan, Plan], st
 
 def test_a_killed_deletion_is_finished_later(finished: tuple[Plan, Plan], store: Store) -> None:
     write_json(store.root / "trash" / "0123" / "x.json", {})
-    found = garbage(store)
-    assert by_kind(found)["trash"] == {"0123"}
-    free(store, found)
+    unwanted = garbage(store)
+    assert by_kind(unwanted)["trash"] == {"0123"}
+    free(store, unwanted)
     assert os.listdir(store.root / "trash") == []  # noqa: PTH208
 
 
@@ -279,9 +279,9 @@ def test_what_a_living_launcher_needs_stays(plan_of: Planner, store: Store, worl
     launcher = subprocess.Popen(command("elsewhere.yaml"), env=environment, stdout=subprocess.PIPE, text=True)
     try:
         fake_stages.wait_until(lambda: bool(store.present("encode")) and "run select" in fake_log.read_text(), "select")
-        found = garbage(store)
-        assert not {item.kind for item in found.items} - {"attempts"}
-        free(store, found)
+        unwanted = garbage(store)
+        assert not {item.kind for item in unwanted.items} - {"attempts"}
+        free(store, unwanted)
     finally:
         gate.touch()
         output, _ = launcher.communicate(timeout=120)
@@ -294,9 +294,9 @@ def test_a_launcher_that_began_after_the_listing_keeps_its_stages(
     finished: tuple[Plan, Plan], store: Store, world: Path
 ) -> None:
     _, gone = finished
-    found = garbage(store)
+    unwanted = garbage(store)
     with announced(store, gone.nodes, gone.name):
-        assert "kept, since another process works there now" in free(store, found)
+        assert "kept, since another process works there now" in free(store, unwanted)
         assert set(states(store, gone.nodes).values()) == {"done"}
     owner = Owner.here().fields() | {"pid": 2**22 + 1}
     write_json(store.root / "launchers" / "killed.json", {"owner": owner, "keys": list(gone.nodes)})

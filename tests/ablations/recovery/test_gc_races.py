@@ -76,13 +76,13 @@ def test_a_folder_of_other_things_is_left_alone(world: Path, capsys: pytest.Capt
 def test_a_damaged_list_of_cells_keeps_all_stages(plan_of: Planner, store: Store, item: Item) -> None:
     plan_of(name="good")
     unwanted = find_garbage(store, Path("sweeps"), fake_stages)
-    assert [found.path for found in unwanted.items] == [item.path]
+    assert [file.path for file in unwanted.items] == [item.path]
     (store.sweep("good@tiny")).mkdir(parents=True)
     for content in ("{", "{}", '{"sweep": "good", "cells": [{}]}', '{"sweep": "good", "cells": 3}'):
         (store.sweep("good@tiny") / "cells.json").write_text(content)
-        found = find_garbage(store, Path("sweeps"), fake_stages)
-        assert found.items == ()
-        assert found.notes[0].startswith("runs/sweeps/good@tiny/cells.json: damaged: all stages are kept until")
+        unwanted = find_garbage(store, Path("sweeps"), fake_stages)
+        assert unwanted.items == ()
+        assert unwanted.notes[0].startswith("runs/sweeps/good@tiny/cells.json: damaged: all stages are kept until")
 
 
 @pytest.mark.parametrize("place", ["launchers/a.json", "launches/a/launch.json"])

@@ -40,9 +40,9 @@ def run_only(plan: Plan, store: Store, keys: frozenset[str]) -> int:
 
 
 def of_cell(plan: Plan, store: Store, name: str) -> list[str]:
-    found = states(store, plan.nodes)
+    state_of = states(store, plan.nodes)
     cell = next(cell for cell in plan.cells if cell.name == name)
-    return [found[node.key] for node in cell.stages.values()]
+    return [state_of[node.key] for node in cell.stages.values()]
 
 
 @pytest.mark.slow
@@ -149,9 +149,9 @@ def test_cancel_ends_the_local_run(plan_of: Planner, store: Store, world: Path, 
     assert said[0] == f"SIGTERM to the launcher, process {process.pid} on this machine"
     assert process.returncode == 128 + signal.SIGTERM
     assert "the same command continues from here" in output
-    found = states(store, plan.nodes)
-    assert "interrupted" in found.values()
-    assert "running" not in found.values()
+    state_of = states(store, plan.nodes)
+    assert "interrupted" in state_of.values()
+    assert "running" not in state_of.values()
     assert list(cancel(plan, store)) == ["nothing of this sweep is running or queued"]
 
 

@@ -174,9 +174,9 @@ def test_a_changed_sweep_says_where_its_earlier_table_is_and_frees_as_before(
     assert output == f"note: the sweep's cells or its primary scorer have changed; earlier tables are in {kept}\n"
     for sweep in world.glob("sweeps/good.yaml"):
         sweep.unlink()
-    found, expected = (find_garbage(each, Path("sweeps"), fake_stages) for each in (store, alone))
-    assert [item.key for item in found.items] == [item.key for item in expected.items]
-    assert found.notes == ()
+    unwanted, expected = (find_garbage(each, Path("sweeps"), fake_stages) for each in (store, alone))
+    assert [item.key for item in unwanted.items] == [item.key for item in expected.items]
+    assert unwanted.notes == ()
 
 
 def test_two_launchers_that_keep_the_same_set_do_not_disturb_each_other(

@@ -49,9 +49,9 @@ def run(job: Path, **environment: str) -> int:
 def ending(store: Store, node: StageNode) -> dict[str, Any]:
     folder = attempts.latest(store, node.stage, node.key)
     assert folder is not None
-    found = attempts.outcome(folder)
-    assert found is not None
-    return found
+    exit_record = attempts.outcome(folder)
+    assert exit_record is not None
+    return exit_record
 
 
 def record(store: Store, node: StageNode) -> dict[str, Any]:
@@ -72,11 +72,16 @@ def test_a_finished_attempt_leaves_its_record(plan_of: Planner, store: Store) ->
     node = node_of(plan_of(SMALL), "score")
     slurm = {"SLURM_JOB_ID": "130", "SLURM_ARRAY_JOB_ID": "123", "SLURM_ARRAY_TASK_ID": "4", "SLURM_RESTART_COUNT": "2"}
     assert run(job_of(node, store), **slurm, SLURMD_NODENAME="n7", SLURM_CLUSTER_NAME="big") == attempt.EXIT_DONE
-    found = ending(store, node)
-    assert found["state"] == "done"
-    assert found["progress"] == {"done": 1, "total": 1, "unit": "files"}
-    assert found["max_rss_bytes"] > 1_000_000
-    assert (found["reason"], found["signal"], found["error"], found["max_cuda_bytes"]) == (None, None, None, None)
+    exit_record = ending(store, node)
+    assert exit_record["state"] == "done"
+    assert exit_record["progress"] == {"done": 1, "total": 1, "unit": "files"}
+    assert exit_record["max_rss_bytes"] > 1_000_000
+    assert (exit_record["reason"], exit_record["signal"], exit_record["error"], exit_record["max_cuda_bytes"]) == (
+        None,
+        None,
+        None,
+        None,
+    )
     written = record(store, node)
     assert written["slurm"] == {"job": "123_4", "restarts": 2, "node": "n7", "cluster": "big"}
     assert (written["owner"]["slurm_job"], written["owner"]["restarts"]) == ("123_4", 2)
@@ -111,11 +116,11 @@ def test_the_frames_of_a_fault_name_the_code_not_the_line(plan_of: Planner, stor
     output = store.partial("score", node.key)
     (output / "result.txt").mkdir(parents=True)
     assert run(job_of(node, store)) == attempt.EXIT_FAILED
-    found = ending(store, node)
-    assert found["error"]["type"] == "IsADirectoryError"
-    assert found["error"]["frames"][0] == "tests/ablations/fake_stages.py:score"
-    assert found["error"]["frames"][-1].startswith("pathlib.py:")
-    assert found["reason"].startswith("IsADirectoryError: ")
+    exit_record = ending(store, node)
+    assert exit_record["error"]["type"] == "IsADirectoryError"
+    assert exit_record["error"]["frames"][0] == "tests/ablations/fake_stages.py:score"
+    assert exit_record["error"]["frames"][-1].startswith("pathlib.py:")
+    assert exit_record["reason"].startswith("IsADirectoryError: ")
 
 
 @pytest.mark.slow
@@ -130,9 +135,13 @@ def test_a_signal_ends_a_stage_at_its_next_report(name: str, plan_of: Planner, s
     await_line(log, "step-3 ")
     process.send_signal(signal.Signals[name])
     assert process.wait(timeout=120) == attempt.EXIT_INTERRUPTED
-    found = ending(store, node)
-    assert (found["state"], found["signal"], found["reason"]) == ("interrupted", name, f"stopped by {name}")
-    reached = found["progress"]["done"]
+    exit_record = ending(store, node)
+    assert (exit_record["state"], exit_record["signal"], exit_record["reason"]) == (
+        "interrupted",
+        name,
+        f"stopped by {name}",
+    )
+    reached = exit_record["progress"]["done"]
     assert 3 <= reached < 30
     assert store.claims.holder(node.key) is None
     assert run(job, FAKE_LOG=str(log)) == attempt.EXIT_DONE

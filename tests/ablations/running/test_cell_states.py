@@ -153,19 +153,19 @@ def test_states_of_cells_that_run_wait_or_were_never_tried(plan_of: Planner, sto
         (failed, {"state": "failed", "reason": "two\nlines", "error": {"type": "X", "diverged": False}}),
     ):
         write_json(store.attempts("train", cell.stages["train"].key) / "1" / "exit.json", ending)
-    found = states_in(cells_json(plan, store, None))
-    assert found[retried.name, 0] == ("diverged", REASON)
-    assert found[interrupted.name, 0] == ("unfinished", None)
-    assert found[failed.name, 0] == ("failed", "train failed: two")
+    state_of = states_in(cells_json(plan, store, None))
+    assert state_of[retried.name, 0] == ("diverged", REASON)
+    assert state_of[interrupted.name, 0] == ("unfinished", None)
+    assert state_of[failed.name, 0] == ("failed", "train failed: two")
     claim = store.claims.take(retried.stages["train"].key)
     assert claim is not None
     assert states_in(cells_json(plan, store, None))[retried.name, 0] == ("unfinished", None)
     claim.release()
     shared = retried.stages["encode"]
     write_json(store.attempts("encode", shared.key) / "1" / "exit.json", {"state": "failed", "reason": "disk"})
-    found = states_in(cells_json(plan, store, None))
-    assert found[retried.name, 0] == ("diverged", REASON)
-    assert found[interrupted.name, 0] == ("failed", "encode failed: disk")
+    state_of = states_in(cells_json(plan, store, None))
+    assert state_of[retried.name, 0] == ("diverged", REASON)
+    assert state_of[interrupted.name, 0] == ("failed", "encode failed: disk")
 
 
 def test_the_last_job_of_a_launch_brings_states_up_to_date_and_writes_the_table(

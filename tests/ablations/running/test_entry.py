@@ -45,9 +45,9 @@ def start(job: Job, **environment: str) -> subprocess.Popen[str]:
 def outcome(store: Store, node: StageNode) -> dict[str, Any]:
     folder = attempts.latest(store, node.stage, node.key)
     assert folder is not None
-    found = attempts.outcome(folder)
-    assert found is not None
-    return found
+    record = attempts.outcome(folder)
+    assert record is not None
+    return record
 
 
 @pytest.mark.slow

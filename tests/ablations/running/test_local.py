@@ -124,9 +124,9 @@ def test_a_killed_fork_server_costs_the_stages_that_ran_under_it_alone(
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "the process that it was forked from was killed; the same command continues from here" in output
-    found = states(store, plan.nodes)
-    assert found.pop(key) == "failed"
-    assert Counter(found.values()) == {"done": len(plan.nodes) - 3, "blocked": 2}, "others start and are done"
+    state_of = states(store, plan.nodes)
+    assert state_of.pop(key) == "failed"
+    assert Counter(state_of.values()) == {"done": len(plan.nodes) - 3, "blocked": 2}, "others start and are done"
 
 
 def test_a_failure_blocks_only_its_dependants(
@@ -142,8 +142,8 @@ def test_a_failure_blocks_only_its_dependants(
         """
     )
     result = run_plan(plan, store)
-    found = states(store, plan.nodes)
-    by_cell = {cell.name: Counter(found[node.key] for node in cell.stages.values()) for cell in plan.cells}
+    state_of = states(store, plan.nodes)
+    by_cell = {cell.name: Counter(state_of[node.key] for node in cell.stages.values()) for cell in plan.cells}
     assert by_cell["beta=100"] == {"done": 6}
     assert by_cell["base"] == {"done": 2}
     assert by_cell["beta=666"] == {"done": 3, "failed": 1, "blocked": 2}
@@ -210,8 +210,8 @@ def test_a_stop_signal_ends_politely_and_the_next_run_continues(
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert "the same command continues from here" in output
-    found = states(store, plan.nodes)
-    interrupted = [key for key, node in plan.nodes.items() if node.stage == "train" and found[key] == "interrupted"]
+    state_of = states(store, plan.nodes)
+    interrupted = [key for key, node in plan.nodes.items() if node.stage == "train" and state_of[key] == "interrupted"]
     assert interrupted
     assert "running" not in states(store, plan.nodes).values()
     assert run_plan(plan, store).failures == []

@@ -144,16 +144,17 @@ def test_status_shows_it_cancel_ends_it_and_gc_frees_what_it_left(
     launcher = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         wait_for(lambda: len(notes(fake_log, "ahead")) == 3, "the processes to begin")
-        found = status(plan, store)
-        assert alive(found)
-        shown = [entry for entry in found["running"] if entry["stage"] == "ahead"]
+        overview = status(plan, store)
+        assert alive(overview)
+        shown = [entry for entry in overview["running"] if entry["stage"] == "ahead"]
         assert [entry["label"] for entry in shown] == [
             f"precompute score for 2 stages, process {number} of 3" for number in (1, 2, 3)
         ]
         assert (
-            sum("precompute score for 2 stages, process 2 of 3: running" in line for line in status_lines(found)) == 1
+            sum("precompute score for 2 stages, process 2 of 3: running" in line for line in status_lines(overview))
+            == 1
         )
-        assert sum(found["states"].values()) == len(plan.nodes)
+        assert sum(overview["states"].values()) == len(plan.nodes)
         store.shared("score", 1, {}).mkdir(parents=True)
         assert not [item for item in find_garbage(store, Path("sweeps"), fake_stages).items if item.kind == "shared"]
         assert any("SIGTERM to the launcher" in line for line in list(cancel(plan, store)))
@@ -188,8 +189,8 @@ def test_a_stage_waits_for_what_goes_ahead_however_that_ends() -> None:
 
 
 def test_slurm_is_told_to_wait_for_any_end() -> None:
-    found = waits([["7", f"{ANY}9"], ["7", f"{ANY}9"]])
-    assert found.dependency == "afterok:7,afterany:9"
+    dependencies = waits([["7", f"{ANY}9"], ["7", f"{ANY}9"]])
+    assert dependencies.dependency == "afterok:7,afterany:9"
     assert waits([[f"{ANY}9"]]).dependency == "afterany:9"
     mixed = waits([["5_0", f"{ANY}9"], ["5_1"]])
     assert mixed.dependency is None
@@ -204,8 +205,8 @@ def test_slurm_is_told_to_wait_for_any_end() -> None:
 def test_processes_ahead_count_in_the_queue(plan_of: Planner, room: int, stages: int, processes: int) -> None:
     plan = plan_of(THREE)
     assert len(plan.nodes) == 13
-    now, found = fitting(plan.nodes, fake_stages, room, 1000)
-    assert (len(now), sum(len(group.processes) for group in found)) == (stages, processes)
+    now, groups = fitting(plan.nodes, fake_stages, room, 1000)
+    assert (len(now), sum(len(group.processes) for group in groups)) == (stages, processes)
 
 
 def test_no_more_processes_than_an_array_holds(plan_of: Planner) -> None:

@@ -94,9 +94,9 @@ def last(store: Store, node: StageNode) -> tuple[Path, dict[str, Any]]:
     """Folder and ending of the latest attempt."""
     folder = attempts.latest(store, node.stage, node.key)
     assert folder is not None
-    found = attempts.outcome(folder)
-    assert found is not None
-    return folder, found
+    record = attempts.outcome(folder)
+    assert record is not None
+    return folder, record
 
 
 def processes(log: Path) -> list[int]:

@@ -157,8 +157,12 @@ def test_without_git_all_files_are_taken(code: Path, store: Store) -> None:
     (code / "qsd" / "__pycache__" / "x.py").write_text("")
     made = take(code, store)
     assert names(made.path) == USUAL
-    found = origin(made.path)
-    assert (found["commit"], found["dirty"], sorted(found["untracked"])) == (None, False, sorted(USUAL - BESIDES))
+    recorded = origin(made.path)
+    assert (recorded["commit"], recorded["dirty"], sorted(recorded["untracked"])) == (
+        None,
+        False,
+        sorted(USUAL - BESIDES),
+    )
 
 
 def test_a_missing_package_is_told(code: Path, store: Store) -> None:

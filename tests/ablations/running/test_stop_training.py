@@ -74,9 +74,9 @@ def whole(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def ending(store: Store, node: StageNode) -> dict[str, Any]:
     folder = attempts.latest(store, node.stage, node.key)
     assert folder is not None
-    found = attempts.outcome(folder)
-    assert found is not None
-    return found
+    record = attempts.outcome(folder)
+    assert record is not None
+    return record
 
 
 @pytest.mark.parametrize(("numbers", "processes"), [(SIGNALS, 1), ([signal.SIGUSR2] * 2, 2)])
@@ -102,9 +102,9 @@ def test_a_stopped_training_loses_no_step_and_ends_in_the_same_bytes(
         time.sleep(draw.random() * ten_steps)
         workers.signal(identity, number)
         assert wait(workers) == attempt.EXIT_INTERRUPTED, "the signal must hit a running training"
-        found = ending(store, node)
-        assert (found["state"], found["signal"]) == ("interrupted", signal.Signals(number).name)
-        reached.append(found["progress"]["done"])
+        record = ending(store, node)
+        assert (record["state"], record["signal"]) == ("interrupted", signal.Signals(number).name)
+        reached.append(record["progress"]["done"])
         assert kept_step(store, node) == reached[-1], "every step that was made is kept"
     workers.start(len(numbers), job, {})
     assert wait(workers) == attempt.EXIT_DONE
@@ -146,9 +146,9 @@ def test_an_attempt_keeps_the_rates_of_its_training(whole: tuple[Path, StageNode
     """Beside its log: an artefact holds no times."""
     root, node = whole
     store = Store(root / "runs", spec.key_of)
-    found = rates(store, node)
-    assert [row["steps"] for row in found] == list(range(10, STEPS + 1, 10))
-    assert all(row["pairs_per_second"] > 0 and row["flops_per_second"] > 0 for row in found)
+    measured = rates(store, node)
+    assert [row["steps"] for row in measured] == list(range(10, STEPS + 1, 10))
+    assert all(row["pairs_per_second"] > 0 and row["flops_per_second"] > 0 for row in measured)
     assert not (store.artefact(node.stage, node.key) / "rates.jsonl").exists()
 
 

@@ -90,9 +90,9 @@ def test_a_real_time_signal_costs_one_stage(plan_of: Planner, store: Store, worl
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "killed by SIGRTMIN+5" in output
-    found = states(store, plan.nodes)
-    assert found.pop(key) == "failed"
-    assert sorted(set(found.values())) == ["blocked", "done"], "the other trainings are done"
+    state_of = states(store, plan.nodes)
+    assert state_of.pop(key) == "failed"
+    assert sorted(set(state_of.values())) == ["blocked", "done"], "the other trainings are done"
 
 
 def test_every_signal_has_a_name() -> None:

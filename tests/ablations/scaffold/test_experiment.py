@@ -19,15 +19,15 @@ ASSETS = ROOT / "experiments" / "emoji" / "assets"
 
 
 @pytest.fixture(scope="module")
-def found() -> Findings:
+def findings() -> Findings:
     world = (str(ASSETS / name) for name in ("pairs.parquet", "model", "rewards", "prompts.csv"))
     return find(*world, reader=None)
 
 
-def test_the_file_is_complete_and_says_what_was_found(found: Findings, tmp_path: Path) -> None:
-    assert found.missing == {}
+def test_the_file_is_complete_and_says_what_was_found(findings: Findings, tmp_path: Path) -> None:
+    assert findings.missing == {}
     path = tmp_path / "mine.yaml"
-    path.write_text(text("mine", found))
+    path.write_text(text("mine", findings))
     values = load_flat(path)
     assert (values["data.reader"], values["model.resolution"]) == ("pickapic", 64)
     assert values["lora.targets"] == ["to_q", "to_k", "to_v", "to_out.0"]
@@ -36,9 +36,9 @@ def test_the_file_is_complete_and_says_what_was_found(found: Findings, tmp_path:
     assert "3,000 rows" in path.read_text()
 
 
-def test_a_comment_without_its_mark_changes_nothing(found: Findings, tmp_path: Path) -> None:
+def test_a_comment_without_its_mark_changes_nothing(findings: Findings, tmp_path: Path) -> None:
     """Fields in comments show their defaults: with the marks removed, the file still means the same."""
-    shown = text("mine", found)
+    shown = text("mine", findings)
     (tmp_path / "shown.yaml").write_text(shown)
     title, *lines = shown.splitlines()
     bare = [re.sub(r"^(\s*)# ([\w.]+:)", r"\1\2", line) for line in lines]
@@ -103,10 +103,10 @@ def test_the_splits_are_those_that_the_prompts_have(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("prompts.csv").write_text("prompt_id,caption,split\n" + "".join(f"{name},a cat,{name}\n" for name in splits))
-    found = find("nowhere", "absent/nothing", None, "prompts.csv", None)
-    assert found.values.get("evaluation.splits", defaults()["evaluation.splits"]) == written
-    assert found.missing.get("evaluation.splits", "").endswith(missing)
-    assert bool(missing) == ("evaluation.splits" in found.missing)
+    findings = find("nowhere", "absent/nothing", None, "prompts.csv", None)
+    assert findings.values.get("evaluation.splits", defaults()["evaluation.splits"]) == written
+    assert findings.missing.get("evaluation.splits", "").endswith(missing)
+    assert bool(missing) == ("evaluation.splits" in findings.missing)
 
 
 def test_data_in_no_known_layout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

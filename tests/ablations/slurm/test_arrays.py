@@ -14,8 +14,8 @@ CPU = Resources(gpus=0, cpus=1, memory_gb=1.0, minutes=10, parallel=8)
 
 def test_one_batch_per_kind_and_level(plan_of: Planner) -> None:
     plan = plan_of()
-    found = batches(plan.nodes, lambda _: CPU, 1000)
-    assert [(batch.stage, len(batch.keys)) for batch in found] == [
+    arrays = batches(plan.nodes, lambda _: CPU, 1000)
+    assert [(batch.stage, len(batch.keys)) for batch in arrays] == [
         ("score", 1),
         ("encode", 1),
         ("select", 2),  # random: one per seed, and they need no scores
@@ -29,15 +29,15 @@ def test_one_batch_per_kind_and_level(plan_of: Planner) -> None:
         ("evaluate", 2),
         ("evaluate", 6),
     ]
-    assert [key for batch in found for key in batch.keys if batch.stage == "train"]
-    assert sorted(key for batch in found for key in batch.keys) == sorted(plan.nodes)
+    assert [key for batch in arrays for key in batch.keys if batch.stage == "train"]
+    assert sorted(key for batch in arrays for key in batch.keys) == sorted(plan.nodes)
 
 
 def test_inputs_come_in_earlier_batches_and_no_batch_is_too_large(plan_of: Planner) -> None:
     plan = plan_of()
-    found = batches(plan.nodes, lambda _: CPU, 4)
+    arrays = batches(plan.nodes, lambda _: CPU, 4)
     seen: set[str] = set()
-    for batch in found:
+    for batch in arrays:
         assert len(batch.keys) <= 4
         for key in batch.keys:
             assert set(plan.nodes[key].inputs.values()) <= seen
@@ -47,27 +47,27 @@ def test_inputs_come_in_earlier_batches_and_no_batch_is_too_large(plan_of: Plann
 def test_stages_that_are_not_submitted_do_not_raise_the_level(plan_of: Planner) -> None:
     plan = plan_of()
     left = {key: node for key, node in plan.nodes.items() if node.stage in ("train", "generate")}
-    found = batches(left, lambda _: CPU, 1000)
-    assert [(batch.stage, len(batch.keys)) for batch in found] == [("train", 8), ("generate", 1), ("generate", 8)]
+    arrays = batches(left, lambda _: CPU, 1000)
+    assert [(batch.stage, len(batch.keys)) for batch in arrays] == [("train", 8), ("generate", 1), ("generate", 8)]
 
 
 def test_what_all_need_is_said_once() -> None:
-    found = waits([["5", "7_1"], ["7_1", "5"]])
-    assert found.dependency == "afterok:5:7_1"
-    assert list(found.updates("9")) == []
+    dependencies = waits([["5", "7_1"], ["7_1", "5"]])
+    assert dependencies.dependency == "afterok:5:7_1"
+    assert list(dependencies.updates("9")) == []
     assert waits([[], []]).dependency is None
 
 
 def test_element_by_element() -> None:
-    found = waits([["5", "7_0", "8_0"], ["5", "7_1", "8_1"]])
-    assert found.dependency == "afterok:5,aftercorr:7:8"
-    assert list(found.updates("9")) == []
+    dependencies = waits([["5", "7_0", "8_0"], ["5", "7_1", "8_1"]])
+    assert dependencies.dependency == "afterok:5,aftercorr:7:8"
+    assert list(dependencies.updates("9")) == []
 
 
 def test_each_its_own() -> None:
-    found = waits([["5", "7_1"], ["5", "7_0"], ["5"], ["5", "7_1"]])
-    assert found.dependency == "afterok:5"
-    assert list(found.updates("9")) == [
+    dependencies = waits([["5", "7_1"], ["5", "7_0"], ["5"], ["5", "7_1"]])
+    assert dependencies.dependency == "afterok:5"
+    assert list(dependencies.updates("9")) == [
         "update jobid=9_[0,3] dependency=afterok:5:7_1",
         "update jobid=9_1 dependency=afterok:5:7_0",
     ]
@@ -83,10 +83,10 @@ jobs = st.sampled_from(["1", "2", "3_0", "3_1", "3_2", "4_0", "4_1", "4_2"])
 
 @given(st.lists(st.lists(jobs, max_size=4), min_size=1, max_size=3))
 def test_every_element_waits_for_exactly_its_needs(needs: list[list[str]]) -> None:
-    found = waits(needs)
+    dependencies = waits(needs)
     for index, wanted in enumerate(needs):
-        waiting = {*found.common, *(f"{array}_{index}" for array in found.paired)}
-        for elements, single in found.single:
+        waiting = {*dependencies.common, *(f"{array}_{index}" for array in dependencies.paired)}
+        for elements, single in dependencies.single:
             if index in elements:
                 waiting |= set(single)
         assert waiting == set(wanted)

@@ -59,13 +59,13 @@ def test_a_divergence_is_recorded_as_a_fact_and_has_its_own_state(ended: Plan, s
     assert other is not None
     assert (ending["state"], ending["reason"], ending["error"]["diverged"]) == ("failed", REASON, True)
     assert other["error"]["diverged"] is False
-    found = states(store, ended.nodes)
-    assert [found[node.key] for node in find_cell(ended, "beta=608").stages.values()][3:] == [
+    state_of = states(store, ended.nodes)
+    assert [state_of[node.key] for node in find_cell(ended, "beta=608").stages.values()][3:] == [
         "diverged",
         "blocked",
         "blocked",
     ]
-    assert found[failed] == "failed"
+    assert state_of[failed] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -138,16 +138,16 @@ def test_another_sweep_with_the_same_training_does_not_try_it_either(
 
 @pytest.mark.slow
 def test_it_is_shown_and_costs_nothing_any_more(ended: Plan, store: Store) -> None:
-    found = status(ended, store)
-    assert [(entry["label"], entry["reason"]) for entry in found["diverged"]] == [("train beta=608 seed 0", REASON)]
-    assert [entry["label"] for entry in found["failures"]] == ["train beta=610 seed 0"]
-    assert {cell["name"]: cell["state"] for cell in found["cells"]} == {
+    overview = status(ended, store)
+    assert [(entry["label"], entry["reason"]) for entry in overview["diverged"]] == [("train beta=608 seed 0", REASON)]
+    assert [entry["label"] for entry in overview["failures"]] == ["train beta=610 seed 0"]
+    assert {cell["name"]: cell["state"] for cell in overview["cells"]} == {
         "beta=100": "done",
         "beta=608": "diverged",
         "beta=610": "failed",
         "base": "done",
     }
-    text = "\n".join(status_lines(found))
+    text = "\n".join(status_lines(overview))
     assert f"diverged: train beta=608 seed 0: {REASON}" in text
     assert "'ablate retry a --cause non-finite'" in text
     causes = {group["cause"] for group in failures(ended, store)["groups"]}
@@ -161,8 +161,8 @@ def test_it_is_shown_and_costs_nothing_any_more(ended: Plan, store: Store) -> No
 def test_followers_and_the_notice(plan_of: Planner) -> None:
     plan = plan_of(faulty(1, 2))
     (train,) = trainings(plan, "beta=1")
-    found = with_followers(plan.nodes, [train])
-    assert sorted(plan.label(plan.nodes[key]) for key in found) == [
+    keys = with_followers(plan.nodes, [train])
+    assert sorted(plan.label(plan.nodes[key]) for key in keys) == [
         f"{stage} beta=1 seed 0" for stage in ("evaluate", "generate", "train")
     ]
     assert notice("a", [f"cell {number}" for number in range(9)]).endswith(

@@ -34,9 +34,9 @@ def test_tickets_name_the_newest_job(store: Store) -> None:
         first.record(Array(str(number), False, "train", "", ["k1", f"only-{number}"]))
     assert launches.latest_jobs(store)["k1"] == LatestJob("11_0", first.id, "one")
     second.record(Array("50", True, "train", "", ["k1"]))
-    found = launches.latest_jobs(store)
-    assert found["k1"] == LatestJob("50", second.id, "one")
-    assert found["only-3"] == LatestJob("3_1", first.id, "one")
+    jobs = launches.latest_jobs(store)
+    assert jobs["k1"] == LatestJob("50", second.id, "one")
+    assert jobs["only-3"] == LatestJob("3_1", first.id, "one")
 
 
 def test_the_latest_launch_of_a_sweep(store: Store) -> None:

@@ -210,9 +210,9 @@ def test_a_claim_names_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 def test_a_job_that_is_no_array(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slurm_job() is None
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    found = slurm_job()
-    assert found is not None
-    assert (found["job"], found["restarts"]) == ("77", 0)
+    job = slurm_job()
+    assert job is not None
+    assert (job["job"], job["restarts"]) == ("77", 0)
 
 
 def test_a_claim_of_before_this_version_is_read(tmp_path: Path) -> None:

@@ -50,9 +50,9 @@ def test_a_clean_tree_is_clean(tree: Path) -> None:
 )
 def test_an_untracked_python_file_in_a_package_is_dirty_and_its_digest_recorded(tree: Path, name: str) -> None:
     (tree / name).write_text("beta = 2\n")
-    found = state(tree)
-    assert found["dirty"] is True
-    assert found["untracked"] == {name: hashlib.sha256(b"beta = 2\n").hexdigest()[:16]}
+    recorded = state(tree)
+    assert recorded["dirty"] is True
+    assert recorded["untracked"] == {name: hashlib.sha256(b"beta = 2\n").hexdigest()[:16]}
     (tree / name).write_text("beta = 3\n")
     assert state(tree)["untracked"] == {name: hashlib.sha256(b"beta = 3\n").hexdigest()[:16]}
 

@@ -96,9 +96,9 @@ def test_records_then_scheduler(
     if ending is not None:
         attempted(store, node, ending, job)
     says(word, "")
-    found = states(store, plan.nodes)
-    assert found[node.key] == expected
-    after = {found[other.key] for other in plan.nodes.values() if node.key in other.inputs.values()}
+    state_of = states(store, plan.nodes)
+    assert state_of[node.key] == expected
+    after = {state_of[other.key] for other in plan.nodes.values() if node.key in other.inputs.values()}
     assert after == {"blocked" if expected == "failed" else "new"}
 
 
@@ -151,25 +151,25 @@ def test_status_says_where_and_how_far(
     write_json(folder / "attempt.json", {"environment": {"CUDA_VISIBLE_DEVICES": "1"}})
     report = {"done": 30, "total": 60, "unit": "steps", "seconds": 15.0, "per_second": 2.0}
     write_json(folder / "progress.json", report)
-    found = status(plan, store)
-    cell = next(cell for cell in found["cells"] if cell["state"] == "running")
+    overview = status(plan, store)
+    cell = next(cell for cell in overview["cells"] if cell["state"] == "running")
     assert (cell["stage"], cell["progress"], cell["seconds_left"], cell["gpu"]) == ("train", report, 15.0, "1")
-    line = next(line for line in status_lines(found) if "running:" in line)
+    line = next(line for line in status_lines(overview) if "running:" in line)
     host = Owner.here().host
     assert line.endswith(f"running: train 30/60 steps, 2 per second, 15 s left, on {host}, GPU 1")
-    assert found["running"][0]["pid"] == os.getpid()
-    assert alive(found)
+    assert overview["running"][0]["pid"] == os.getpid()
+    assert alive(overview)
 
 
 def test_a_silent_scheduler_is_said(train: tuple[Plan, StageNode], store: Store, says: Answer) -> None:
     plan, node = train
     submitted(store, node)
     says(None, "")
-    found = status(plan, store)
-    assert found["scheduler"] == "silent"
-    assert found["queued"][0]["slurm_job"] == "12_0"
-    assert "the scheduler does not answer" in "\n".join(status_lines(found))
+    overview = status(plan, store)
+    assert overview["scheduler"] == "silent"
+    assert overview["queued"][0]["slurm_job"] == "12_0"
+    assert "the scheduler does not answer" in "\n".join(status_lines(overview))
     says("PENDING", "Priority")
-    found = status(plan, store)
-    assert found["queued"][0]["reason"] == "Priority"
-    assert any(line.endswith("queued: train, job 12_0") for line in status_lines(found))
+    overview = status(plan, store)
+    assert overview["queued"][0]["reason"] == "Priority"
+    assert any(line.endswith("queued: train, job 12_0") for line in status_lines(overview))

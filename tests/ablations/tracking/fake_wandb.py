@@ -48,9 +48,9 @@ class FakeWandb:
 
 def offline(folder):
     """Run id to what its only offline file holds."""
-    found = {}
+    runs = {}
     for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
         run_id = path.stem.removeprefix("run-")
-        assert run_id not in found, f"{run_id} has two offline folders"
-        found[run_id] = read_run(path)
-    return found
+        assert run_id not in runs, f"{run_id} has two offline folders"
+        runs[run_id] = read_run(path)
+    return runs

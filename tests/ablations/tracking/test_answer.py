@@ -91,7 +91,7 @@ def test_every_setting_can_be_filtered_by(written):
 
 
 def test_the_answer_is_that_of_the_table(written):
-    found = offline(written[1])
+    runs = offline(written[1])
     row = next(
         row
         for row in read_rows(written[1] / "rows.json")
@@ -101,7 +101,7 @@ def test_the_answer_is_that_of_the_table(written):
     assert row.versus_baseline.estimate is not None
     assert row.versus_baseline.mark is not None
     for seed in (0, 1, 2):
-        summary = found[run_id("rank=16", seed)].summary
+        summary = runs[run_id("rank=16", seed)].summary
         assert {name: summary[f"cell/evaluation/judge/{name}"] for name in ("difference", "low", "high", "p")} == {
             "difference": row.versus_baseline.difference,
             "low": row.versus_baseline.estimate.interval.low,
@@ -112,7 +112,7 @@ def test_the_answer_is_that_of_the_table(written):
         assert summary["cell/evaluation/judge/marked"] is True
         own = summary["scores/evaluation/judge/difference_to_baseline"]
         assert own == row.versus_baseline.by_seed[seed]
-        baseline = found[run_id("rank=8", seed)].summary
+        baseline = runs[run_id("rank=8", seed)].summary
         means = [each["scores/evaluation/judge/mean"] for each in (summary, baseline)]
         assert own == pytest.approx(means[0] - means[1])
         assert "cell/evaluation/judge/difference" not in baseline
@@ -122,12 +122,12 @@ def test_the_answer_is_that_of_the_table(written):
 
 
 def test_a_diverged_seed_is_shown_in_all_seeds_of_its_cell(written):
-    found = offline(written[1])
-    diverged = found[run_id("rank=32", 1)]
+    runs = offline(written[1])
+    diverged = runs[run_id("rank=32", 1)]
     assert "diverged" in diverged.run.tags
     assert diverged.summary["diverged"] is True
     assert diverged.config["reason"] == "training diverged: loss is nan at step 12 (log.txt)"
-    summary = found[run_id("rank=32", 0)].summary
+    summary = runs[run_id("rank=32", 0)].summary
     assert (summary["cell/diverged_seeds"], summary["diverged"]) == (1, False)
     assert "cell/evaluation/judge/mean" not in summary
 
@@ -142,13 +142,13 @@ def test_the_run_takes_as_long_as_its_cell_computed(written):
 
 
 def test_the_same_images_are_in_every_cell(written):
-    found = offline(written[1])
-    captions = {tuple(found[run_id(cell, 0)].summary["images/captions"]) for cell in ("rank=8", "rank=16")}
-    captions.add(tuple(found[run_id("base model", None)].summary["images/captions"]))
+    runs = offline(written[1])
+    captions = {tuple(runs[run_id(cell, 0)].summary["images/captions"]) for cell in ("rank=8", "rank=16")}
+    captions.add(tuple(runs[run_id("base model", None)].summary["images/captions"]))
     assert len(captions) == 1
     assert len(captions.pop()) == 8
     folder = next(written[1].glob(f"wandb/offline-run-*-{run_id('rank=8', 0)}"))
-    names = found[run_id("rank=8", 0)].summary["images/filenames"]
+    names = runs[run_id("rank=8", 0)].summary["images/filenames"]
     assert all((folder / "files" / name).is_file() for name in names)
 
 
@@ -236,8 +236,8 @@ def test_a_view_has_the_baseline_pinned_and_names_only_keys_that_runs_have(writt
     assert [(each["key"]["name"], each["value"]) for each in runset["filters"]["filters"]] == [
         ("group", "metric_formula@emoji")
     ]
-    found = offline(written[1])
-    keys = {key for run in found.values() for row in (run.summary, *run.history) for key in row}
+    runs = offline(written[1])
+    keys = {key for run in runs.values() for row in (run.summary, *run.history) for key in row}
     sections = {each["name"]: each["panels"] for each in section["panelBankConfig"]["sections"]}
     judges = ["judge, evaluation", "aesthetic, evaluation", "judge, seen", "aesthetic, seen"]
     assert list(sections) == ["Answer", *judges, "Images", "Training", "Time"]

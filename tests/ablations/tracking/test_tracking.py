@@ -66,10 +66,10 @@ def test_an_offline_run_holds_config_history_and_scores(tmp_path, world, sweep):
     write_rates(tmp_path / "attempts" / "train" / trained / "10", {5: 20.0, STEPS + 1: 30.0})
     expected = [identity(world, 0, 0, "s0"), identity(world, 0, 1, "s1"), identity(world, 1, None, "base")]
     assert project_sweep(tmp_path, sweep, "offline") == expected
-    found = offline(sweep)
-    assert sorted(found) == sorted(expected)
+    runs = offline(sweep)
+    assert sorted(runs) == sorted(expected)
 
-    run = found[expected[1]]
+    run = runs[expected[1]]
     assert (run.run.run_group, run.run.job_type, run.run.display_name) == (
         "metric_formula@emoji",
         "grid",
@@ -97,7 +97,7 @@ def test_an_offline_run_holds_config_history_and_scores(tmp_path, world, sweep):
         **shown_validation(STEPS + 1),
         **shown_rate(30.0),
     }
-    other = found[expected[0]]
+    other = runs[expected[0]]
     assert not any(name.startswith(("validation/", "rate/")) for row in other.history for name in row)
 
     own = mean_of(tmp_path, stage_keys(world.cells[0], 1)["evaluate"], "evaluation", "judge")
@@ -107,7 +107,7 @@ def test_an_offline_run_holds_config_history_and_scores(tmp_path, world, sweep):
     assert "scores/seen/aesthetic/mean" in run.summary
     assert run.exit_code == 0
 
-    of_base = found[expected[2]]
+    of_base = runs[expected[2]]
     assert of_base.run.job_type == "base"
     assert not any("difference_to_base" in key or "train/" in key for key in of_base.summary)
 
@@ -169,9 +169,9 @@ def test_the_difference_to_the_base_model_is_to_that_of_the_cell(tmp_path):
         Cell("base,g=3", 2.0, role="base", seeds=(None,), reward_model=None),
     ]
     folder = write_sweep(tmp_path, World(cells, "g=1", prompts={"evaluation": 20}, steps=2, pictures=False))
-    found = {run.name: run for run in cell_runs(tmp_path, folder, live=False)}
+    runs = {run.name: run for run in cell_runs(tmp_path, folder, live=False)}
     for cell in ("g=1", "g=3"):
-        assert abs(found[f"{cell} seed 0"].final()["scores/evaluation/judge/difference_to_base"]) < 0.5
+        assert abs(runs[f"{cell} seed 0"].final()["scores/evaluation/judge/difference_to_base"]) < 0.5
 
 
 def test_disabled_does_nothing(tmp_path, sweep):
@@ -194,10 +194,10 @@ def test_results_that_come_later_replace_the_offline_run(tmp_path, world):
 
     write_evaluate(tmp_path, stage_keys(cell, 0)["evaluate"], world, cell, 0)
     assert project_sweep(tmp_path, folder, "offline") == [run_id]
-    found = offline(folder)[run_id]
-    assert "scores/evaluation/judge/mean" in found.summary
-    assert "scores/evaluation/judge/difference_to_base" not in found.summary
-    assert len([row for row in found.history if "train/loss" in row]) == STEPS
+    run = offline(folder)[run_id]
+    assert "scores/evaluation/judge/mean" in run.summary
+    assert "scores/evaluation/judge/difference_to_base" not in run.summary
+    assert len([row for row in run.history if "train/loss" in row]) == STEPS
 
     write_evaluate(tmp_path, stage_keys(world.cells[1], None)["evaluate"], world, world.cells[1], None)
     assert project_sweep(tmp_path, folder, "offline") == [run_id, identity(world, 1, None, "base")]
@@ -225,9 +225,9 @@ project.project_sweep(*map(pathlib.Path, sys.argv[1:3]), "offline")
     assert done.returncode == -signal.SIGKILL
     assert len(list(sweep.glob("wandb/offline-run-*"))) == {"init": 2, "cursor": 3}[at]
     assert len(project_sweep(tmp_path, sweep, "offline")) == {"init": 3, "cursor": 2}[at]
-    found = offline(sweep)
-    assert len(found) == 3
-    assert all(run.exit_code == 0 and "scores/seen/judge/mean" in run.summary for run in found.values())
+    runs = offline(sweep)
+    assert len(runs) == 3
+    assert all(run.exit_code == 0 and "scores/seen/judge/mean" in run.summary for run in runs.values())
 
 
 @pytest.mark.slow

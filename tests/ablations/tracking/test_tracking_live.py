@@ -121,10 +121,10 @@ def test_files_of_two_attempts_are_not_mixed(tmp_path: Path, monkeypatch: pytest
     read = module._lines
 
     def cut(path: Path) -> list[dict[str, Any]]:
-        found = read(path)
+        content = read(path)
         if path.name == "metrics.jsonl":
             path.write_text("")
-        return found
+        return content
 
     monkeypatch.setattr(module, "_lines", cut)
     assert curves(tmp_path, [], live=True) == []

@@ -47,20 +47,20 @@ def key_of(item: Any) -> str:
 def read_run(path: Path) -> OfflineRun:
     from wandb.proto import wandb_internal_pb2 as pb
 
-    found = OfflineRun()
+    run = OfflineRun()
     for payload in payloads(path.read_bytes()):
         record = pb.Record()
         record.ParseFromString(payload)
         kind = record.WhichOneof("record_type")
         if kind == "run":
-            found.run = record.run
-            found.config |= {key_of(item): json.loads(item.value_json) for item in record.run.config.update}
+            run.run = record.run
+            run.config |= {key_of(item): json.loads(item.value_json) for item in record.run.config.update}
         elif kind == "history":
-            found.history.append({key_of(item): json.loads(item.value_json) for item in record.history.item})
+            run.history.append({key_of(item): json.loads(item.value_json) for item in record.history.item})
         elif kind == "summary":
-            found.summary |= {key_of(item): json.loads(item.value_json) for item in record.summary.update}
+            run.summary |= {key_of(item): json.loads(item.value_json) for item in record.summary.update}
         elif kind == "exit":
-            found.exit_code, found.runtime = record.exit.exit_code, record.exit.runtime
+            run.exit_code, run.runtime = record.exit.exit_code, record.exit.runtime
         elif kind == "artifact":
-            found.artefacts[record.artifact.name] = [entry.path for entry in record.artifact.manifest.contents]
-    return found
+            run.artefacts[record.artifact.name] = [entry.path for entry in record.artifact.manifest.contents]
+    return run

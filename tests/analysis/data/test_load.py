@@ -49,10 +49,10 @@ def test_an_artefact_with_a_short_file_is_not_finished(tmp_path, world):
 
 
 def test_panels_put_held_out_first_and_keep_splits_apart(tmp_path, world):
-    found = panels(load(tmp_path, write_sweep(tmp_path, world)))
-    assert [panel.split for panel in found] == ["evaluation"] * 3 + ["seen"] * 3
-    assert [len(panel.prompts) for panel in found] == [6] * 3 + [3] * 3
-    assert found[0].cells["metric=product"].values.shape == (3, 6, 2)
+    all_panels = panels(load(tmp_path, write_sweep(tmp_path, world)))
+    assert [panel.split for panel in all_panels] == ["evaluation"] * 3 + ["seen"] * 3
+    assert [len(panel.prompts) for panel in all_panels] == [6] * 3 + [3] * 3
+    assert all_panels[0].cells["metric=product"].values.shape == (3, 6, 2)
 
 
 def test_order_of_rows_in_a_file_is_of_no_matter(tmp_path, world):

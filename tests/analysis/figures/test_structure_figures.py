@@ -200,15 +200,15 @@ def test_equal_compute_is_not_drawn(tmp_path):
 
 def test_kept_pairs_and_those_left_out(tmp_path):
     world = usual_world(**SHAPE, scored=True)
-    found = quality.read_kept(tmp_path, load(tmp_path, write_sweep(tmp_path, world)).sweep)
-    assert [each.label for each in found] == [cell.name for cell in world.cells[:4]]
-    difference = found[1]
+    kept = quality.read_kept(tmp_path, load(tmp_path, write_sweep(tmp_path, world)).sweep)
+    assert [each.label for each in kept] == [cell.name for cell in world.cells[:4]]
+    difference = kept[1]
     assert difference.kept.nonzero()[0].tolist() == list(range(5, 25))
     assert difference.winners[5] == pytest.approx(0.05)
     assert difference.losers[5] == pytest.approx(0.95)
     assert difference.quality["50"] == 0.75
-    assert found[3].scorer is None, "the random control reads no scores"
-    figure = quality.quality_figure(found).image
+    assert kept[3].scorer is None, "the random control reads no scores"
+    figure = quality.quality_figure(kept).image
     assert len(figure.axes) == 3 * 3, "a line for each selection that knows Q or scores"
 
 

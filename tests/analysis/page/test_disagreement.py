@@ -22,11 +22,11 @@ def test_scores_of_the_pictures_are_those_of_the_seed_and_the_lowest_image() -> 
     ]
     table = pd.DataFrame(rows, columns=["cell", "seed", "prompt_id", "image_index", "scorer", "score"])
     table["seed"] = table["seed"].astype("Int64")
-    found = picture_scores(table, [("base", None), ("cell", 3)], ["p", "q"], ["a", "b"])
-    assert found.tolist()[0][0] == [1.0, 2.0]
-    assert np.isnan(found[0, 1]).all()
-    assert found[1, 1, 1] == 5.0
-    assert np.isfinite(found).sum() == 3
+    scores = picture_scores(table, [("base", None), ("cell", 3)], ["p", "q"], ["a", "b"])
+    assert scores.tolist()[0][0] == [1.0, 2.0]
+    assert np.isnan(scores[0, 1]).all()
+    assert scores[1, 1, 1] == 5.0
+    assert np.isfinite(scores).sum() == 3
 
 
 def test_cells_disagree_by_the_range_of_their_scores() -> None:
@@ -39,8 +39,8 @@ def test_judges_disagree_where_their_standardised_opinions_are_apart() -> None:
     """Opinions of both judges are ±1 unit on prompt 0 with opposite signs, and equal on prompt 1."""
     first = [[0.0, 2.0], [0.0, 2.0]]
     second = [[20.0, 0.0], [0.0, 20.0]]
-    found = judges_disagree(np.array([first, second]))
-    assert found.tolist() == pytest.approx([2.0, 0.0])
+    disagreement = judges_disagree(np.array([first, second]))
+    assert disagreement.tolist() == pytest.approx([2.0, 0.0])
 
 
 def test_units_do_not_matter() -> None:

@@ -34,8 +34,8 @@ def browser():
     program = chromium()
     if program is None:
         pytest.skip("waits for a Chromium on this machine")
-    with started(program) as found:
-        yield found
+    with started(program) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def test_main_effects_and_interactions_by_hand(tmp_path):
         ("rank", ("1", "2"), "1"),
     ]
     panel = panel_of(cells)
-    found = {(effect.factors, effect.levels): effect for effect in effects(grid, panel)}
+    by_levels = {(effect.factors, effect.levels): effect for effect in effects(grid, panel)}
     expected = {
         (("name",), ('"b"',)): ((1.0 - 0.0) + (3.5 - 0.5)) / 2,
         (("name",), ('"c"',)): ((-1.0 - 0.0) + (-0.5 - 0.5)) / 2,
@@ -52,8 +52,8 @@ def test_main_effects_and_interactions_by_hand(tmp_path):
         (("name", "rank"), ('"b"', "2")): 3.5 - 1.0 - 0.5 + 0.0,
         (("name", "rank"), ('"c"', "2")): -0.5 + 1.0 - 0.5 + 0.0,
     }
-    assert {key: effect.difference for key, effect in found.items()} == pytest.approx(expected)
-    assert [found[key].settings for key in expected] == [2, 2, 3, 1, 1]
+    assert {key: effect.difference for key, effect in by_levels.items()} == pytest.approx(expected)
+    assert [by_levels[key].settings for key in expected] == [2, 2, 3, 1, 1]
 
 
 def test_the_interval_is_that_of_the_marks(tmp_path):
@@ -64,8 +64,8 @@ def test_the_interval_is_that_of_the_marks(tmp_path):
         level: np.nanmean(panel.cells[cell.name].values, axis=2) for level, cell in zip(LEVELS, cells, strict=True)
     }
     by_hand = [((means[name, 1] - means["a", 1]) + (means[name, 2] - means["a", 2])) / 2 for name in ("b", "c")]
-    found = effects(grid_of(sweep_of(tmp_path, cells)), panel)
-    got = [effect.estimate for effect in found if effect.factors == ("name",)]
+    all_effects = effects(grid_of(sweep_of(tmp_path, cells)), panel)
+    got = [effect.estimate for effect in all_effects if effect.factors == ("name",)]
     for estimate, expected in zip(got, estimates(by_hand), strict=True):
         assert estimate is not None
         assert estimate.interval.low == pytest.approx(expected.interval.low)
@@ -92,12 +92,12 @@ def test_an_effect_is_over_the_settings_that_have_both_cells(tmp_path):
     cells[-1].diverged = (1,)
     panel = panel_of(cells)
     del panel.cells["loss.name=b,lora.rank=2"]
-    found = {effect.levels: effect for effect in effects(grid_of(sweep_of(tmp_path, cells)), panel)}
-    assert found['"b"',].difference == pytest.approx(1.0)
-    assert found['"c"',].difference == pytest.approx(-1.0)
-    assert found["2",].difference == pytest.approx(0.5)
-    assert ('"b"', "2") not in found
-    assert ('"c"', "2") not in found
+    by_levels = {effect.levels: effect for effect in effects(grid_of(sweep_of(tmp_path, cells)), panel)}
+    assert by_levels['"b"',].difference == pytest.approx(1.0)
+    assert by_levels['"c"',].difference == pytest.approx(-1.0)
+    assert by_levels["2",].difference == pytest.approx(0.5)
+    assert ('"b"', "2") not in by_levels
+    assert ('"c"', "2") not in by_levels
 
 
 def test_seeds_that_only_some_cells_have_are_left_out(tmp_path):
@@ -105,11 +105,11 @@ def test_seeds_that_only_some_cells_have_are_left_out(tmp_path):
     panel = panel_of(cells)
     short = panel.cells["loss.name=b,lora.rank=2"]
     panel.cells["loss.name=b,lora.rank=2"] = Cube((2,), short.values[2:])
-    found = {effect.levels: effect for effect in effects(grid_of(sweep_of(tmp_path, cells)), panel)}
-    assert found['"b"',].estimate is None, "one seed says nothing about others"
+    by_levels = {effect.levels: effect for effect in effects(grid_of(sweep_of(tmp_path, cells)), panel)}
+    assert by_levels['"b"',].estimate is None, "one seed says nothing about others"
     a1, b1 = (panel.cells[f"loss.name={name},lora.rank=1"].values[2] for name in "ab")
     a2, b2 = (panel.cells["loss.name=a,lora.rank=2"].values[2], short.values[2])
-    assert found['"b"',].difference == pytest.approx(float((b1 - a1 + b2 - a2).mean() / 2))
+    assert by_levels['"b"',].difference == pytest.approx(float((b1 - a1 + b2 - a2).mean() / 2))
 
 
 def test_numbers(tmp_path):

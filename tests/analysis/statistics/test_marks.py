@@ -41,14 +41,14 @@ def draw(rng: np.random.Generator, cells: int, seeds: int, seed_deviation: float
 
 
 def test_golden_values():
-    found = estimates(golden())
+    estimated = estimates(golden())
     expected = [
         (0.012131179, 0.031004413, 12.437168, 0.000297155, 0.000891465),
         (-0.009800654, 0.007180061, 12.571990, 0.743471207, 0.743471207),
         (-0.031848236, -0.002725392, 8.501285, 0.025244940, 0.050489879),
     ]
-    adjusted = marks([each.p for each in found], HOLM, 3)
-    for values, each, mark, row in zip(golden(), found, adjusted, expected, strict=True):
+    adjusted = marks([each.p for each in estimated], HOLM, 3)
+    for values, each, mark, row in zip(golden(), estimated, adjusted, expected, strict=True):
         assert (each.interval.low + each.interval.high) / 2 == pytest.approx(values.mean(), abs=1e-12)
         numbers = (each.interval.low, each.interval.high, each.degrees_of_freedom, each.p, mark.p_adjusted)
         assert numbers == pytest.approx(row, rel=1e-6, abs=1e-9)
@@ -67,11 +67,11 @@ def test_a_comparison_alone_is_the_textbook_t_where_prompts_do_not_vary():
     from scipy import stats
 
     by_seed = np.array([0.3, 0.1, 0.45, 0.2])
-    (found,) = estimates([np.repeat(by_seed[:, None], 50, axis=1)])
+    (estimate,) = estimates([np.repeat(by_seed[:, None], 50, axis=1)])
     test = stats.ttest_1samp(by_seed, 0)
-    assert found.p == pytest.approx(test.pvalue)
+    assert estimate.p == pytest.approx(test.pvalue)
     low, high = test.confidence_interval(0.95)
-    assert (found.interval.low, found.interval.high) == pytest.approx((low, high))
+    assert (estimate.interval.low, estimate.interval.high) == pytest.approx((low, high))
 
 
 def test_an_outlying_cell_is_named():
@@ -112,18 +112,18 @@ def test_company_never_lowers_a_cells_own_seed_variance(first, second):
     """Moderation by the family may lengthen an interval's part from seeds, never shorten it below what was seen."""
     from scipy import stats
 
-    for values_of, found in zip((first, second), estimates([first, second]), strict=True):
-        half = (found.interval.high - found.interval.low) / 2
-        error = half / stats.t.ppf(0.975, found.degrees_of_freedom)
+    for values_of, estimate in zip((first, second), estimates([first, second]), strict=True):
+        half = (estimate.interval.high - estimate.interval.low) / 2
+        error = half / stats.t.ppf(0.975, estimate.degrees_of_freedom)
         own = values_of.mean(axis=1).var(ddof=1) / 3 + values_of.mean(axis=0).var(ddof=1) / 6
         assert error**2 >= own * (1 - 1e-9)
 
 
 def test_a_cell_without_any_variation():
     same, other = np.zeros((2, 4)), np.full((2, 4), 0.5)
-    found = estimates([same, other])
-    assert [each.p for each in found] == [1.0, 0.0]
-    assert (found[0].interval.low, found[0].interval.high) == (0, 0)
+    estimated = estimates([same, other])
+    assert [each.p for each in estimated] == [1.0, 0.0]
+    assert (estimated[0].interval.low, estimated[0].interval.high) == (0, 0)
 
 
 def test_cells_with_equal_images_say_nothing_of_the_seed_variance_of_others():
@@ -161,8 +161,8 @@ def test_coverage_over_new_prompts_and_new_seeds(seeds, seed_deviation, most):
     rng = np.random.default_rng([seeds, int(1000 * seed_deviation)])
     effect, held, count = 0.01, 0, 0
     for _ in range(300):
-        for found in estimates(draw(rng, 14, seeds, seed_deviation, effect)):
-            held += found.interval.low <= effect <= found.interval.high
+        for estimate in estimates(draw(rng, 14, seeds, seed_deviation, effect)):
+            held += estimate.interval.low <= effect <= estimate.interval.high
             count += 1
     assert 0.93 <= held / count <= most
 

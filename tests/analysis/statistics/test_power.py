@@ -72,13 +72,13 @@ def test_simulation_and_rule_are_the_same_rule():
     """The vectorised rule above against ``estimates``, on the golden comparisons' shape."""
     rng = np.random.default_rng(3)
     family = [rng.normal(0, 1, (3, 8)) + rng.normal(0, 1, (3, 1)) for _ in range(4)]
-    found = estimates(family)[0].p
+    p_value = estimates(family)[0].p
     own = np.array([values.mean(axis=1).var(ddof=1) for values in family])
     shared = np.median(own) * 2 / stats.chi2.median(2)
     a = max(own[0], (4 * shared + 2 * own[0]) / 6) / 3
     b = family[0].mean(axis=0).var(ddof=1) / 8
     freedom = (a + b) ** 2 / (a**2 / 6 + b**2 / 7)
-    assert found == pytest.approx(2 * stats.t.sf(abs(family[0].mean()) / (a + b) ** 0.5, freedom))
+    assert p_value == pytest.approx(2 * stats.t.sf(abs(family[0].mean()) / (a + b) ** 0.5, freedom))
 
 
 @pytest.mark.slow
@@ -105,10 +105,10 @@ def test_detectable_differences_of_the_emoji_world():
 
 def test_variances_are_found_again():
     rng = np.random.default_rng(5)
-    found = variances(observed(draw(rng, 200, 5, 0.02)))
-    assert found.seeds**0.5 == pytest.approx(0.02, rel=0.12)
-    assert found.prompts == pytest.approx(OF_PROMPTS, rel=0.1)
-    assert found.both == pytest.approx(OF_BOTH, rel=0.02)
+    components = variances(observed(draw(rng, 200, 5, 0.02)))
+    assert components.seeds**0.5 == pytest.approx(0.02, rel=0.12)
+    assert components.prompts == pytest.approx(OF_PROMPTS, rel=0.1)
+    assert components.both == pytest.approx(OF_BOTH, rel=0.02)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -116,18 +116,18 @@ def test_few_seeds_do_not_make_the_seed_variance_look_small(seeds):
     """The median over comparisons of s² alone is 0.45 (two seeds) to 0.84 (five) of the true variance."""
     rng = np.random.default_rng(seeds)
     squares = 0.0004 * rng.chisquare(seeds - 1, 4_000) / (seeds - 1)
-    found = variances([MeanSquares(value, 0.0, 0.0, seeds, PROMPTS) for value in squares])
-    assert found.seeds == pytest.approx(0.0004, rel=0.06)
+    components = variances([MeanSquares(value, 0.0, 0.0, seeds, PROMPTS) for value in squares])
+    assert components.seeds == pytest.approx(0.0004, rel=0.06)
 
 
 def test_the_components_of_one_comparison_by_hand():
     """S = 3, P = 8: each mean square over the median of its χ²/d, then the crossed design's subtraction."""
     of_both = 0.014 * 14 / stats.chi2.median(14)
-    found = variances([MeanSquares(0.01, 0.02, 0.014, 3, 8)])
-    assert found.both == pytest.approx(of_both)
-    assert found.seeds == pytest.approx(0.01 * 2 / 1.386294 - of_both / 8, rel=1e-6)
-    assert found.prompts == pytest.approx(0.02 * 7 / stats.chi2.median(7) - of_both / 3)
-    assert variances([MeanSquares(0.0, 0.0, 0.014, 3, 8)]) == Variances(0.0, 0.0, found.both)
+    components = variances([MeanSquares(0.01, 0.02, 0.014, 3, 8)])
+    assert components.both == pytest.approx(of_both)
+    assert components.seeds == pytest.approx(0.01 * 2 / 1.386294 - of_both / 8, rel=1e-6)
+    assert components.prompts == pytest.approx(0.02 * 7 / stats.chi2.median(7) - of_both / 3)
+    assert variances([MeanSquares(0.0, 0.0, 0.014, 3, 8)]) == Variances(0.0, 0.0, components.both)
 
 
 def test_cells_with_equal_images_promise_no_power():
@@ -138,8 +138,8 @@ def test_cells_with_equal_images_promise_no_power():
 
 def test_a_pilot_counts_with_its_upper_limit():
     """s² d/χ²_.20(d); the true variance is below it in four of five pilots."""
-    found = variances([MeanSquares(0.01, 0.0, 0.0, 3, 100)], upper=True)
-    assert found.seeds == pytest.approx(0.01 * 2 / stats.chi2.ppf(0.2, 2))
+    components = variances([MeanSquares(0.01, 0.0, 0.0, 3, 100)], upper=True)
+    assert components.seeds == pytest.approx(0.01 * 2 / stats.chi2.ppf(0.2, 2))
     rng = np.random.default_rng(0)
     squares = rng.chisquare(2, 2_000) / 2
     limits = [variances([MeanSquares(value, 0.0, 0.0, 3, 100)], upper=True).seeds for value in squares]

@@ -67,8 +67,8 @@ def trained(world: TinyStages, tmp_path_factory: pytest.TempPathFactory) -> Path
 def front_matter(card: str) -> dict[str, Any]:
     """What a hub reads of a model card."""
     assert card.startswith("---\n")
-    found: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
-    return found
+    front: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
+    return front
 
 
 def metadata(folder: Path) -> dict[str, str]:
@@ -78,24 +78,24 @@ def metadata(folder: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_the_file_says_where_it_comes_from(world: TinyStages, trained: Path) -> None:
-    found = metadata(trained)
+    facts = metadata(trained)
     digests = {
         "qsd.data_digest": world.artefacts["data"] / "pairs.parquet",
         "qsd.selection_digest": world.artefacts["select"] / "selected.parquet",
     }
     for name, file in digests.items():
-        assert found[name] == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert found["qsd.base_model"] == f"folder:{location_digest(str(world.root / 'model'))}"
-    assert found["qsd.pipeline"] == "StableDiffusionPipeline"
-    assert found["qsd.labels"] == "simulated"
-    assert found["qsd.seed"] == "7"
-    assert "licence of the base model applies" in found["qsd.licence"]
-    cell = json.loads(found["qsd.cell"])
+        assert facts[name] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert facts["qsd.base_model"] == f"folder:{location_digest(str(world.root / 'model'))}"
+    assert facts["qsd.pipeline"] == "StableDiffusionPipeline"
+    assert facts["qsd.labels"] == "simulated"
+    assert facts["qsd.seed"] == "7"
+    assert "licence of the base model applies" in facts["qsd.licence"]
+    cell = json.loads(facts["qsd.cell"])
     assert cell["lora.rank"] == 3
     assert cell["quality.metric"] == "difference", "settings of stages before the training belong to the cell"
     assert "generation.steps" not in cell, "what comes after the training does not"
     assert "lora.alpha" not in cell, "defaults are left out"
-    assert {"format", "lora_adapter_metadata"} <= set(found), "what diffusers needs is still there"
+    assert {"format", "lora_adapter_metadata"} <= set(facts), "what diffusers needs is still there"
 
 
 @pytest.mark.slow
@@ -155,11 +155,11 @@ def test_flips_on_purpose_are_on_the_card(world: TinyStages, tmp_path: Path) -> 
 
 
 def test_settings_that_a_stage_does_not_read_are_no_part_of_the_cell(world: TinyStages) -> None:
-    found = cell_settings(world.config(loss__name="sft", loss__beta=7.0, selection__threshold=2.0))
-    assert found["loss.name"] == "sft"
-    assert "loss.beta" not in found
-    assert "selection.threshold" not in found
-    assert list(found) == sorted(found)
+    settings = cell_settings(world.config(loss__name="sft", loss__beta=7.0, selection__threshold=2.0))
+    assert settings["loss.name"] == "sft"
+    assert "loss.beta" not in settings
+    assert "selection.threshold" not in settings
+    assert list(settings) == sorted(settings)
 
 
 def test_encodings_of_an_older_version_are_refused(world: TinyStages, tmp_path: Path) -> None:

@@ -126,8 +126,8 @@ def test_the_file_repeats_and_says_its_scale(trained: tuple[Any, Any, Path], tmp
         contents.add((tmp_path / str(number) / "kohya.safetensors").read_bytes())
     assert contents == {(folder / "kohya.safetensors").read_bytes()}
     with safe_open(folder / "kohya.safetensors", framework="pt") as stored:
-        found = stored.metadata()
-    assert found == {
+        facts = stored.metadata()
+    assert facts == {
         "format": "pt",
         "qsd.seed": "3",
         "ss_network_alpha": "3",

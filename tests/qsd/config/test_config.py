@@ -264,12 +264,12 @@ def test_a_relative_path_is_another_file_elsewhere(tmp_path: Path, monkeypatch: 
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.bin").write_text(name)
-    found = []
+    values = []
     for name in ("a", "b", "a"):
         monkeypatch.chdir(tmp_path / name)
-        found.append(digests.digest(Path("x.bin")))
-    assert found[0] != found[1]
-    assert found[0] == found[2]
+        values.append(digests.digest(Path("x.bin")))
+    assert values[0] != values[1]
+    assert values[0] == values[2]
 
 
 def test_digest_follows_content_not_place(tmp_path: Path) -> None:

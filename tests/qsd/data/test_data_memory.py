@@ -36,12 +36,12 @@ reader, small, path = sys.argv[1:]
 
 def read(path):
     source = REGISTRY.get(reader).open(Path(path))
-    found = describe(source, 1, silent)
+    described = describe(source, 1, silent)
     images, total = PairImages(source), 0
     for number in range(len(source)):
         for side in ("winner", "loser"):
             total += len(images.bytes_of(pair_image_number(number, side)))
-    return len(found.pairs), total
+    return len(described.pairs), total
 
 read(small)
 before = peak()

@@ -46,42 +46,42 @@ def test_equal_texts_have_equal_numbers_and_others_have_not(first: list[str], se
     """Whatever the chunks, and also for slices of a longer column."""
     column = pa.chunked_array([pa.array(first[:cut], pa.string()), pa.array(first[cut:], pa.string())])
     sliced = pa.chunked_array([pa.array(["x", *second, "y"], pa.string()).slice(1, len(second))])
-    found = numbers(column, sliced).tolist()
+    numbered = numbers(column, sliced).tolist()
     both = first + second
-    assert [found.index(number) for number in found] == [both.index(text) for text in both]
+    assert [numbered.index(number) for number in numbered] == [both.index(text) for text in both]
     assert distinct_count(numbers(column, sliced)) == len(set(both))
 
 
 def test_an_image_counts_once_per_caption() -> None:
     """w wins three pairs, two of them under one caption, and loses one under the other."""
-    found = distinct(table([("w", "a", "cat"), ("w", "b", "cat"), ("w", "a", "dog"), ("v", "w", "dog")]))
-    assert len(found.one) == len({("w", 0), ("w", 1), ("v", 1), ("a", 0), ("b", 0), ("a", 1)})
-    np.testing.assert_array_equal(found.item[found.one], np.arange(6))
-    assert found.item[0] == found.item[1] != found.item[2] == found.item[7]
-    assert found.caption.tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
+    identities = distinct(table([("w", "a", "cat"), ("w", "b", "cat"), ("w", "a", "dog"), ("v", "w", "dog")]))
+    assert len(identities.one) == len({("w", 0), ("w", 1), ("v", 1), ("a", 0), ("b", 0), ("a", 1)})
+    np.testing.assert_array_equal(identities.item[identities.one], np.arange(6))
+    assert identities.item[0] == identities.item[1] != identities.item[2] == identities.item[7]
+    assert identities.caption.tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("encoded", [False, True])
 @given(rows=some_pairs, cut=st.integers(0, 12))
 def test_the_distinct_are_those_of_the_texts(encoded: bool, rows: list[tuple[str, str, str]], cut: int) -> None:
     """Also for captions that look like uids, and for dictionaries that differ between chunks."""
-    found = distinct(table(rows, cut, encoded))
+    identities = distinct(table(rows, cut, encoded))
     pictures = [row[0] for row in rows] + [row[1] for row in rows]
     captions = [row[2] for row in rows] * 2
     both = [f"{picture} {caption}" for picture, caption in zip(pictures, captions, strict=True)]
-    for numbered, texts in ((found.item, both), (found.image, pictures), (found.caption, captions)):
+    for numbered, texts in ((identities.item, both), (identities.image, pictures), (identities.caption, captions)):
         listed = numbered.tolist()
         assert [listed.index(number) for number in listed] == [texts.index(text) for text in texts]
         assert set(listed) == set(range(len(set(texts))))
-    np.testing.assert_array_equal(found.item[found.one], np.arange(len(set(both))))
+    np.testing.assert_array_equal(identities.item[identities.one], np.arange(len(set(both))))
 
 
 @given(rows=some_pairs, cut=st.integers(0, 12))
 def test_requests_follow_the_source(rows: list[tuple[str, str, str]], cut: int) -> None:
     """Images by where the source has them first, winner before loser; under each its captions in the same order."""
     pairs = table(rows, cut)
-    found = distinct(pairs)
-    requests = requests_of(pairs, found)
+    identities = distinct(pairs)
+    requests = requests_of(pairs, identities)
     met: dict[str, int] = {}
     captions: dict[str, list[str]] = {}
     for number, (winner, loser, caption) in enumerate(rows):
@@ -95,4 +95,4 @@ def test_requests_follow_the_source(rows: list[tuple[str, str, str]], cut: int) 
     answers = np.empty(len(expected), dtype=object)
     answers[requests.item] = expected
     asked = [(row[0], row[2]) for row in rows] + [(row[1], row[2]) for row in rows]
-    assert [answers[item] for item in found.item] == asked
+    assert [answers[item] for item in identities.item] == asked

@@ -90,8 +90,8 @@ def test_a_very_long_picture_is_cut_before_it_is_resized(
     sizes: list[tuple[int, int]] = []
     resize = Image.Image.resize
     monkeypatch.setattr(Image.Image, "resize", lambda own, to, *a, **k: sizes.append(to) or resize(own, to, *a, **k))
-    found = np.asarray(square(image, 32)).astype(int)
-    assert np.abs(found - np.asarray(whole).astype(int)).max() <= 2
+    pixels = np.asarray(square(image, 32)).astype(int)
+    assert np.abs(pixels - np.asarray(whole).astype(int)).max() <= 2
     assert sizes == [(32, 32)]
 
 

@@ -52,13 +52,13 @@ def test_the_same_pairs_have_the_same_ids_in_every_layout(layout: str, tmp_path:
     pairs = lists.some_pairs()
     path = lists.LAYOUTS[layout](tmp_path / "set", pairs)
     reader = layout.split()[0]
-    found, problems = run(path, reader, most=0)
-    assert [pair["pair_id"] for pair in found] == ids(pairs)
+    kept, problems = run(path, reader, most=0)
+    assert [pair["pair_id"] for pair in kept] == ids(pairs)
     assert problems == {}
     name, source = open_path(path)
     assert name == reader
-    for pair in reversed(found):
-        number = [row["pair_id"] for row in found].index(pair["pair_id"])
+    for pair in reversed(kept):
+        number = [row["pair_id"] for row in kept].index(pair["pair_id"])
         assert source.image_bytes(pair["source_row"]) == pairs[number][1:]
     with pytest.raises(UserError, match="row 6"):
         source.image_bytes(6)
@@ -69,8 +69,8 @@ def test_annotators_are_kept_where_there_are_some(tmp_path: Path) -> None:
     pairs = lists.some_pairs()
     expected = {"pickapic": 3, "hpd_v2 train": 3, "hpd_v2 test": 0, "image_reward rankings": 0, "own_pairs csv": 2}
     for layout, count in expected.items():
-        found, _ = run(lists.LAYOUTS[layout](tmp_path / layout / "set", pairs), layout.split()[0])
-        assert len({pair["annotator_id"] for pair in found} - {None}) == count, layout
+        kept, _ = run(lists.LAYOUTS[layout](tmp_path / layout / "set", pairs), layout.split()[0])
+        assert len({pair["annotator_id"] for pair in kept} - {None}) == count, layout
 
 
 # ── rankings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -86,11 +86,11 @@ def test_a_ranking_becomes_all_its_pairs_and_equal_ranks_are_ties(tmp_path: Path
         item: dict[str, Any] = {"prompt": "four", "image_path": names, "rank": ranks, "raw_annotation": []}
     else:
         item = {"id": "7-7", "prompt": "four", "generations": names, "ranking": ranks}
-    found, problems = run(lists.write_list(folder / "test.json", [item]), reader)
+    kept, problems = run(lists.write_list(folder / "test.json", [item]), reader)
     uids = [image_uid(data) for data in pictures]
     order = [(uids[better], uids[worse]) for better, worse in ((1, 0), (0, 2), (1, 2), (1, 3), (3, 2))]
-    assert [(pair["winner_uid"], pair["loser_uid"]) for pair in found] == order
-    assert [pair["source_row"] for pair in found] == [0, 1, 3, 4, 5]
+    assert [(pair["winner_uid"], pair["loser_uid"]) for pair in kept] == order
+    assert [pair["source_row"] for pair in kept] == [0, 1, 3, 4, 5]
     assert problems == {"tie": {"count": 1, "ids": ["item-0/0-3" if reader == "hpd_v2" else "item-0/7-7/0-3"]}}
 
 
@@ -110,9 +110,9 @@ def test_a_bad_ranking_is_one_named_row(tmp_path: Path, name: str) -> None:
     path = lists.hpd_test(tmp_path / "set", lists.some_pairs(3))
     items = json.loads(path.read_text())
     items[1] |= change
-    found, problems = run(lists.write_list(path, items), "hpd_v2")
+    kept, problems = run(lists.write_list(path, items), "hpd_v2")
     assert problems == {reason: {"count": 1, "ids": ["item-1"]}}
-    assert [pair["source_row"] for pair in found] == [0, 2]
+    assert [pair["source_row"] for pair in kept] == [0, 2]
 
 
 BAD_CHOICES: dict[str, tuple[str, Any]] = {
@@ -133,9 +133,9 @@ def test_a_bad_choice_is_named(tmp_path: Path, name: str) -> None:
     path = lists.hpd_train(tmp_path / "set", lists.some_pairs(3))
     items = json.loads(path.read_text())
     items[1]["human_preference"] = preference
-    found, problems = run(lists.write_list(path, items), "hpd_v2")
+    kept, problems = run(lists.write_list(path, items), "hpd_v2")
     assert problems == {reason: {"count": 1, "ids": ["item-1"]}}
-    assert len(found) == 2
+    assert len(kept) == 2
 
 
 # ── images and captions ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -225,9 +225,9 @@ def test_damage_in_own_pairs_is_named(tmp_path: Path, table: str, damage: str) -
     else:
         path = folder / "mine.parquet"
         pq.write_table(pa.Table.from_pylist(rows), path)
-    found, problems = run(path, "own_pairs")
+    kept, problems = run(path, "own_pairs")
     assert problems == {reason: {"count": 1, "ids": ["line-4" if table == "csv" else "row-2"]}}
-    assert [pair["source_row"] for pair in found] == [0, 1, 3]
+    assert [pair["source_row"] for pair in kept] == [0, 1, 3]
     with pytest.raises(UserError, match=r"1 of 4 refused \(25\.00 %\)"):
         run(path, "own_pairs", most=0.2)
 
@@ -236,9 +236,9 @@ def test_a_caption_of_ten_thousand_words_is_a_caption(tmp_path: Path) -> None:
     caption = "word " * 9_999 + "end"
     for layout in ("pickapic", "hpd_v2 train", "image_reward rankings", "own_pairs csv"):
         pairs = [pair._replace(caption=caption) for pair in lists.some_pairs(2)]
-        found, problems = run(lists.LAYOUTS[layout](tmp_path / layout / "set", pairs), layout.split()[0])
+        kept, problems = run(lists.LAYOUTS[layout](tmp_path / layout / "set", pairs), layout.split()[0])
         assert problems == {}
-        assert {pair["caption"] for pair in found} == {caption}
+        assert {pair["caption"] for pair in kept} == {caption}
 
 
 def test_half_a_surrogate_pair_is_no_caption(tmp_path: Path) -> None:
@@ -358,9 +358,9 @@ def test_a_list_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
     pairs = [pair._replace(caption=pair.caption + " long" * 90_000) for pair in lists.some_pairs()]
     path = lists.hpd_train(tmp_path / "set", pairs)
     assert path.stat().st_size > 2 << 20
-    found, problems = run(path, "hpd_v2")
+    kept, problems = run(path, "hpd_v2")
     assert problems == {}
-    assert [pair["pair_id"] for pair in found] == ids(pairs)
+    assert [pair["pair_id"] for pair in kept] == ids(pairs)
     path.write_text(path.read_text()[:-50])
     with pytest.raises(UserError, match=r"train\.json: not readable as JSON, line \d+"):
         run(path, "hpd_v2")
@@ -483,6 +483,6 @@ def test_the_data_stage_means_its_images_too(tmp_path: Path) -> None:
 
 def test_images_are_grouped_by_prompt_id_and_not_by_text(tmp_path: Path) -> None:
     pairs = [pair._replace(caption="the same") for pair in lists.some_pairs(4)]
-    found, problems = run(lists.reward_db(tmp_path / "set", pairs), "image_reward")
-    assert [pair["pair_id"] for pair in found] == ids(pairs)
+    kept, problems = run(lists.reward_db(tmp_path / "set", pairs), "image_reward")
+    assert [pair["pair_id"] for pair in kept] == ids(pairs)
     assert problems == {}

@@ -56,8 +56,8 @@ def test_columns_of_any_name(tmp_path: Path, ending: str) -> None:
     name, source = open_path(path, columns=COLUMNS)
     assert name == "table"
     pairs = lists.some_pairs(3)
-    found = list(source.rows(0, 3))
-    assert [(row.caption, row.winner, row.loser, row.annotator) for row in found] == [
+    rows = list(source.rows(0, 3))
+    assert [(row.caption, row.winner, row.loser, row.annotator) for row in rows] == [
         (f"a picture {number}", pair.winner, pair.loser, f"anna{number}") for number, pair in enumerate(pairs)
     ]
     assert source.image_bytes(2) == pairs[2][1:]

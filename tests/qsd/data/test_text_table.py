@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEADER = "caption,winner,loser\n"
-Found = list[tuple[int, tuple[str, ...] | str]]
+Rows = list[tuple[int, tuple[str, ...] | str]]
 
 
-def rows(path: Path, content: str | bytes) -> Found:
+def rows(path: Path, content: str | bytes) -> Rows:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return [(row.line, row.problem or row.cells) for row in TextTable(path).rows()]
 
@@ -30,12 +30,12 @@ def rows(path: Path, content: str | bytes) -> Found:
 def test_what_a_csv_writer_writes_is_read_back(tmp_path: Path, written: list[list[str]]) -> None:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(written)
-    found = rows(tmp_path / "a.csv", HEADER + stream.getvalue())
-    assert found == [(number, tuple(cells)) for number, cells in enumerate(written, start=2)]
+    read_back = rows(tmp_path / "a.csv", HEADER + stream.getvalue())
+    assert read_back == [(number, tuple(cells)) for number, cells in enumerate(written, start=2)]
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "expected"),
     [
         ("a dog, running,b,c\n", [(2, "wrong_cell_count")]),
         ("a,b\nd,e,f\n", [(2, "wrong_cell_count"), (3, ("d", "e", "f"))]),
@@ -48,8 +48,8 @@ def test_what_a_csv_writer_writes_is_read_back(tmp_path: Path, written: list[lis
         ('"a ""big"" dog, red",,\r\nd,e,f', [(2, ('a "big" dog, red', "", "")), (3, ("d", "e", "f"))]),
     ],
 )
-def test_each_row_is_its_cells_or_a_problem_with_its_line(tmp_path: Path, content: str, found: Found) -> None:
-    assert rows(tmp_path / "a.csv", HEADER + content) == found
+def test_each_row_is_its_cells_or_a_problem_with_its_line(tmp_path: Path, content: str, expected: Rows) -> None:
+    assert rows(tmp_path / "a.csv", HEADER + content) == expected
 
 
 def test_tabs_leave_quotation_marks_alone(tmp_path: Path) -> None:

@@ -35,11 +35,11 @@ def summary(folder: Path) -> dict[str, object]:
 
 def test_unique_images_and_captions_are_encoded_once(world: TinyStages) -> None:
     """Rows 2k and 2k + 1 of the tiny world have the same two images and different captions."""
-    found = summary(world.artefacts["encode"])
-    assert found["pairs"] == found["of_pairs"] == 12
-    assert found["images"] == 12
-    assert found["captions"] == 13
-    assert found["latent_shape"] == [4, 8, 8]
+    counts = summary(world.artefacts["encode"])
+    assert counts["pairs"] == counts["of_pairs"] == 12
+    assert counts["images"] == 12
+    assert counts["captions"] == 13
+    assert counts["latent_shape"] == [4, 8, 8]
 
 
 def test_what_is_stored_is_what_the_models_say(world: TinyStages) -> None:
@@ -107,8 +107,8 @@ def test_images_without_finite_latents_are_named_and_left_out(
     problems = json.loads((folder / "problems.json").read_text())["non_finite_latents"]
     assert problems["ids"] == read_table(folder / "images.parquet")["uid"].to_pylist()[:1]
     assert summary(folder)["pairs"] == 10
-    found, _ = EncodedPairs(folder).find(pair_ids(world))
-    assert found.sum() == 10
+    present, _ = EncodedPairs(folder).find(pair_ids(world))
+    assert present.sum() == 10
 
 
 def test_too_many_of_them_fail_the_stage(world: TinyStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

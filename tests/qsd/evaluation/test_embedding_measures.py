@@ -86,19 +86,19 @@ def table(*prompts: str) -> pa.Table:
 
 def test_images_are_compared_with_those_of_their_own_prompt() -> None:
     """Also where the images of a prompt do not follow each other."""
-    found = Embeddings(table("a", "b", "a", "b"), at(0, 0, 60, 90)).diversity()
-    assert found.dtype == np.float32
-    assert found.tolist() == pytest.approx([0.5, 1, 0.5, 1], abs=1e-6)
+    diversity_of_image = Embeddings(table("a", "b", "a", "b"), at(0, 0, 60, 90)).diversity()
+    assert diversity_of_image.dtype == np.float32
+    assert diversity_of_image.tolist() == pytest.approx([0.5, 1, 0.5, 1], abs=1e-6)
 
 
 def test_the_file_gives_back_what_was_written(tmp_path: Path) -> None:
     written = Embeddings(table("a", "a", "b/1"), at(10, 20, 30))
     write_embeddings(tmp_path, written)
-    found = read_embeddings(tmp_path)
-    assert found.vectors.dtype == np.float32
-    assert found.vectors.tolist() == written.vectors.tolist()
-    assert found.images() == [("a", 0), ("a", 1), ("b/1", 0)]
-    assert found.about == written.about
+    read_back = read_embeddings(tmp_path)
+    assert read_back.vectors.dtype == np.float32
+    assert read_back.vectors.tolist() == written.vectors.tolist()
+    assert read_back.images() == [("a", 0), ("a", 1), ("b/1", 0)]
+    assert read_back.about == written.about
     write_table(tmp_path / "embeddings.parquet", written.about)
     with pytest.raises(UserError, match=r"embeddings\.parquet: damaged"):
         read_embeddings(tmp_path)

@@ -277,18 +277,18 @@ def test_the_base_model_is_measured_on_the_scale_of_a_training(
     engine = engine_for(world, "tailorpo", **settings)
     with engine.method.session():
         expected = engine.method.reward.tensors()
-    found: list[dict[str, Tensor]] = []
+    scales: list[dict[str, Tensor]] = []
     measured = step_reward._Measurement.states
 
     def seen(self: Any, folder: Path) -> pa.Table:
-        found.append(self.reward.tensors())
+        scales.append(self.reward.tensors())
         return measured(self, folder)
 
     monkeypatch.setattr(step_reward._Measurement, "states", seen)
     step_reward.run(engine.method.config, Extent(2, 2, (1,)), tmp_path / "out", silent)
-    assert set(expected) == set(found[0]) == {"mean", "inverse_std"}
+    assert set(expected) == set(scales[0]) == {"mean", "inverse_std"}
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[0][name], tensor)
+        torch.testing.assert_close(scales[0][name], tensor)
 
 
 @pytest.mark.slow

@@ -168,14 +168,14 @@ def embedded(world: TinyStages, base_images: Path, tmp_path_factory: pytest.Temp
 
 
 def test_embeddings_are_those_of_the_image_tower(world: TinyStages, base_images: Path, embedded: Path) -> None:
-    found = read_embeddings(embedded)
+    embeddings = read_embeddings(embedded)
     images = list(read_images(base_images))
-    assert found.images() == [(image.prompt_id, image.image_index) for image in images]
-    assert np.linalg.norm(found.vectors, axis=1) == pytest.approx(np.ones(18), abs=1e-6)
+    assert embeddings.images() == [(image.prompt_id, image.image_index) for image in images]
+    assert np.linalg.norm(embeddings.vectors, axis=1) == pytest.approx(np.ones(18), abs=1e-6)
     scorer = open_reward("clip_emoji", str(world.root / "rewards"), "cpu")
     assert isinstance(scorer, ClipScorer)
     alone = scorer.embed_pixels(scorer.preprocess.pixels([image.image for image in images])).numpy()
-    assert found.vectors == pytest.approx(alone, abs=1e-5)
+    assert embeddings.vectors == pytest.approx(alone, abs=1e-5)
     assert np.ptp(alone, axis=0).max() > 0.01, "images differ, so a swap would show"
 
 
@@ -231,8 +231,8 @@ def test_an_embedder_that_is_also_a_judge_keeps_its_scores_apart(
     both = {**EMBEDDED, "evaluation__scorers": ["judge_emoji", "clip_emoji"]}
     folder = world.with_inputs(generate=base_images).run(evaluate, tmp_path, **both)
     assert (folder / "embeddings.parquet").read_bytes() == (embedded / "embeddings.parquet").read_bytes()
-    found = Counter(read_table(folder / "scores.parquet")["scorer"].to_pylist())
-    assert found == {"judge_emoji": 18, "clip_emoji": 18, "diversity": 18}
+    counts = Counter(read_table(folder / "scores.parquet")["scorer"].to_pylist())
+    assert counts == {"judge_emoji": 18, "clip_emoji": 18, "diversity": 18}
 
 
 def test_an_embedding_that_is_no_number_is_counted(

@@ -121,8 +121,8 @@ def test_weights_by_hand(form: str, expected: list[float]) -> None:
 def test_margins_by_hand(form: str, expected: float) -> None:
     """u = 1/2, mean of d = 0.002, β/2 = 1000, k = 3."""
     settings = of(adaptive_margin=form, adaptive_margin_weight=3.0)
-    found = margin(torch.tensor([0.5]), torch.tensor([9.0]), torch.tensor([0.002, 1.0, 1.0, 1.0]), settings)
-    assert found.tolist() == pytest.approx([expected])
+    margins = margin(torch.tensor([0.5]), torch.tensor([9.0]), torch.tensor([0.002, 1.0, 1.0, 1.0]), settings)
+    assert margins.tolist() == pytest.approx([expected])
 
 
 def test_the_published_margin_is_next_to_nothing() -> None:
@@ -171,8 +171,8 @@ def test_averages_are_those_of_diffusers(decay: float) -> None:
             parameter.data += torch.randn(3, generator=GENERATOR)
         ours.update(step)
         theirs.step(parameters.values())
-        for shadow, found in zip(theirs.shadow_params, ours.tensors().values(), strict=True):
-            torch.testing.assert_close(found, shadow)
+        for shadow, average in zip(theirs.shadow_params, ours.tensors().values(), strict=True):
+            torch.testing.assert_close(average, shadow)
 
 
 def test_decay_warms_up() -> None:

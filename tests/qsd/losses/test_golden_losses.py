@@ -31,13 +31,13 @@ def curve(world: TinyStages, name: str) -> dict[str, list[float]]:
     """Loss and gradient norm of the steps, in fp32 on one CPU thread; β/2 · d reaches the order of 1."""
     sizes = {"training__steps": STEPS, "training__pairs_per_step": 2, "training__learning_rate": 3e-3}
     made = tiny_stages.trainer(world, loss__name=name, loss__beta=2000.0, **sizes)
-    found: dict[str, list[float]] = {"loss": [], "grad_norm": []}
+    values: dict[str, list[float]] = {"loss": [], "grad_norm": []}
     with made.method.batches:
         for step in range(STEPS):
             means, grad_norm = made.step(step)
-            found["loss"].append(means[COLUMNS.index("loss")].item())
-            found["grad_norm"].append(grad_norm.item())
-    return found
+            values["loss"].append(means[COLUMNS.index("loss")].item())
+            values["grad_norm"].append(grad_norm.item())
+    return values
 
 
 FIRST = 2
@@ -56,23 +56,23 @@ kink, so the last bits of a kind of CPU grow: twice what two kinds (with and wit
 @pytest.mark.parametrize("name", REGISTRY.names())
 def test_the_curve_is_the_one_written_down(world: TinyStages, name: str) -> None:
     expected = json.loads(FILE.read_text(encoding="utf-8"))[name]
-    found = curve(world, name)
+    measured = curve(world, name)
     for key, values in expected.items():
-        assert found[key][:FIRST] == pytest.approx(values[:FIRST], rel=2e-4, abs=1e-9)
-        assert found[key][FIRST:] == pytest.approx(values[FIRST:], rel=LATER.get((name, key), 1e-3), abs=1e-9)
+        assert measured[key][:FIRST] == pytest.approx(values[:FIRST], rel=2e-4, abs=1e-9)
+        assert measured[key][FIRST:] == pytest.approx(values[FIRST:], rel=LATER.get((name, key), 1e-3), abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["adaptive_dpo", "alpha_dpo", "kto"])
 def test_a_coupled_loss_does_not_depend_on_the_micro_batch(world: TinyStages, name: str) -> None:
     """What it asks of the whole step is collected over all micro-batches, so a step may be cut in any way."""
-    found = []
+    rows = []
     for micro in (6, 4):
         made = tiny_stages.trainer(world, loss__name=name, training__pairs_per_step=6, training__micro_batch=micro)
         with made.method.batches:
-            found.append(torch.stack([made.step(step)[0] for step in range(2)]))
+            rows.append(torch.stack([made.step(step)[0] for step in range(2)]))
     # The second step follows an update of AdamW, which on some kinds of CPU turns last bits into 2e-4.
-    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(rows[0][0], rows[1][0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(rows[0][1], rows[1][1], rtol=1e-3, atol=1e-6)
 
 
 def _write() -> None:

@@ -28,11 +28,11 @@ def test_a_pair_costs_what_the_pages_say_and_what_planning_assumes(name: str) ->
     architecture = FLOW_ARCHITECTURES[name]
     family = family_named(architecture.pipeline, "a test")
     forward, trained, adapter = TRAINED[name]
-    found = operations(architecture, 512)
-    assert (found.forward / 1e12, found.trained / 1e12) == pytest.approx((forward, trained), rel=1e-3)
-    assert found.adapter == adapter
+    counted = operations(architecture, 512)
+    assert (counted.forward / 1e12, counted.trained / 1e12) == pytest.approx((forward, trained), rel=1e-3)
+    assert counted.adapter == adapter
     assert family.cost.parameters == architecture.parameters[family.network]
-    assert 2 * family.cost.forward_flop(family.cost.parameters, 512) == pytest.approx(found.forward, rel=0.1)
+    assert 2 * family.cost.forward_flop(family.cost.parameters, 512) == pytest.approx(counted.forward, rel=0.1)
     numbers = sum(math.prod(shape) for shape in architecture.text.values())
     assert family.caption_numbers(Path("nowhere")) == numbers
     assert family.cost.latent_numbers(512) == math.prod(family.latent_shape(architecture.vae, 512))

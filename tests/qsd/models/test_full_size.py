@@ -54,8 +54,8 @@ def test_the_stock_pipeline_draws_the_projects_picture(world: TinyStages, tmp_pa
     done = world.with_inputs(encode=world.run(encode, tmp_path / "encode", **settings))
     done = done.with_inputs(train=done.run(train, tmp_path / "train", **settings))
     done.run(generate, tmp_path / "generate", **settings)
-    found = compare(tmp_path)
-    print(found)
-    assert found.after.largest <= 6
-    assert found.before.largest > 4 * found.after.largest
-    assert found.spread > 50
+    differences = compare(tmp_path)
+    print(differences)
+    assert differences.after.largest <= 6
+    assert differences.before.largest > 4 * differences.after.largest
+    assert differences.spread > 50

@@ -85,19 +85,19 @@ def fetched(tmp_path: Path, *files: str, kind: str = XL) -> set[str]:
 
 
 def test_only_what_is_read_is_fetched(tmp_path: Path) -> None:
-    found = fetched(tmp_path, *SMALL, *PLAIN, *HALF, *OTHERS)
-    assert found == {"model_index.json", *SMALL, *PLAIN}
+    paths = fetched(tmp_path, *SMALL, *PLAIN, *HALF, *OTHERS)
+    assert paths == {"model_index.json", *SMALL, *PLAIN}
 
 
 def test_half_weights_are_fetched_for_parts_that_have_no_others(tmp_path: Path) -> None:
     plain = [name for name in PLAIN if not name.startswith("unet/")]
-    found = fetched(tmp_path, *SMALL, *plain, *HALF, *OTHERS)
-    assert found == {"model_index.json", *SMALL, *plain, "unet/diffusion_pytorch_model.fp16.safetensors"}
+    paths = fetched(tmp_path, *SMALL, *plain, *HALF, *OTHERS)
+    assert paths == {"model_index.json", *SMALL, *plain, "unet/diffusion_pytorch_model.fp16.safetensors"}
 
 
 def test_a_pipeline_with_one_text_model_needs_one(tmp_path: Path) -> None:
-    found = fetched(tmp_path, *SMALL, *PLAIN, kind="StableDiffusionPipeline")
-    assert not [name for name in found if name.startswith(("text_encoder_2/", "tokenizer_2/"))]
+    paths = fetched(tmp_path, *SMALL, *PLAIN, kind="StableDiffusionPipeline")
+    assert not [name for name in paths if name.startswith(("text_encoder_2/", "tokenizer_2/"))]
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "text_encoder_2"])

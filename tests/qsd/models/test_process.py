@@ -128,9 +128,9 @@ def test_log_prob_by_hand() -> None:
     """Of two images with four numbers each, at distances 0, 1, 2 and 3 of one deviation, which is 1 and then 2."""
     sample = torch.tensor([[0.0, 1.0, 2.0, 3.0], [0.0, 2.0, 4.0, 6.0]]).reshape(2, 1, 2, 2)
     std = torch.tensor([1.0, 2.0]).reshape(2, 1, 1, 1)
-    found = process("epsilon").log_prob(sample, torch.zeros_like(sample), std)
+    log_prob = process("epsilon").log_prob(sample, torch.zeros_like(sample), std)
     base = -(0 + 1 + 4 + 9) / 8 - 0.5 * math.log(2 * math.pi)
-    torch.testing.assert_close(found, torch.tensor([base, base - math.log(2)]))
+    torch.testing.assert_close(log_prob, torch.tensor([base, base - math.log(2)]))
 
 
 @given(seed=st.integers(0, 10**6), scale=st.floats(0.01, 10))
@@ -144,10 +144,10 @@ def test_log_prob_is_the_mean_of_torchs_density(seed: int, scale: float) -> None
 def test_log_prob_computes_in_fp32() -> None:
     sample, mean = (tensor.bfloat16() for tensor in normal(0))
     std = torch.full((3, 1, 1, 1), 0.3, dtype=torch.bfloat16)
-    found = process("epsilon").log_prob(sample, mean, std)
-    assert found.dtype == torch.float32
+    log_prob = process("epsilon").log_prob(sample, mean, std)
+    assert log_prob.dtype == torch.float32
     exact = process("epsilon").log_prob(sample.double(), mean.double(), std.double())
-    torch.testing.assert_close(found, exact, rtol=0, atol=0)
+    torch.testing.assert_close(log_prob, exact, rtol=0, atol=0)
 
 
 def test_a_deterministic_step_has_log_prob_0_and_no_gradient() -> None:
@@ -155,11 +155,11 @@ def test_a_deterministic_step_has_log_prob_0_and_no_gradient() -> None:
     sample, mean = normal(5)
     mean.requires_grad_()
     std = torch.tensor([0.0, 0.5, 0.0]).reshape(3, 1, 1, 1).requires_grad_()
-    found = process("epsilon").log_prob(sample, mean, std)
-    assert found[[0, 2]].tolist() == [0.0, 0.0]
+    log_prob = process("epsilon").log_prob(sample, mean, std)
+    assert log_prob[[0, 2]].tolist() == [0.0, 0.0]
     expected = torch.distributions.Normal(mean[1], 0.5).log_prob(sample[1]).mean()
-    torch.testing.assert_close(found[1], expected)
-    gradients = torch.autograd.grad(found.sum(), [mean, std])
+    torch.testing.assert_close(log_prob[1], expected)
+    gradients = torch.autograd.grad(log_prob.sum(), [mean, std])
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
     assert all(gradient[[0, 2]].abs().max() == 0 for gradient in gradients)
     assert gradients[0][1].abs().max() > 0

@@ -200,8 +200,8 @@ def test_an_image_of_many_pairs_counts_once() -> None:
     """One image of score 1 wins three pairs: its rank is among the four distinct images, not among six places."""
     item = np.array([0, 0, 0, 1, 2, 3])
     first = np.array([0, 3, 4, 5])
-    found = Distinct(first, item, item, ONE_PROMPT[:6])
-    given_scores = PairScores(np.full(3, 1.0), np.array([0.0, 2.0, 3.0]), ["a", "b", "c"], found)
+    identities = Distinct(first, item, item, ONE_PROMPT[:6])
+    given_scores = PairScores(np.full(3, 1.0), np.array([0.0, 2.0, 3.0]), ["a", "b", "c"], identities)
     winner, loser = normalized(given_scores, "percentile_rank")
     assert winner.tolist() == [0.375] * 3
     assert loser.tolist() == [0.125, 0.625, 0.875]
@@ -234,7 +234,7 @@ def test_z_scores_within_a_prompt_reach_the_metric_and_product_refuses_them() ->
     six = np.arange(6)
     distinct = Distinct(six, six, six, np.array([0, 0, 1, 0, 0, 1]))
     given_scores = PairScores(winner, loser, ["a", "b", "c"], distinct)
-    found = quality(given_scores, "difference", "per_prompt_z", np.zeros(3))
-    np.testing.assert_allclose(found, np.array([3.0, 1.0, 0]) / np.sqrt(1.25) + np.array([0, 0, 2.0]), atol=1e-12)
+    values = quality(given_scores, "difference", "per_prompt_z", np.zeros(3))
+    np.testing.assert_allclose(values, np.array([3.0, 1.0, 0]) / np.sqrt(1.25) + np.array([0, 0, 2.0]), atol=1e-12)
     with pytest.raises(UserError, match=r"normalization 'per_prompt_z' .* to min_max or percentile_rank or sigmoid_z$"):
         quality(given_scores, "product", "per_prompt_z", np.zeros(3))

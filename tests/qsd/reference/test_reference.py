@@ -272,8 +272,8 @@ def test_processes_may_add_at_once(tmp_path: Path) -> None:
     assert [worker.exitcode for worker in workers] == [0] * 3
     store = ErrorStore(tmp_path)
     rows = np.arange(105, dtype=np.uint64)
-    found, errors = store.find(np.stack([rows, rows], axis=1))
-    assert found.all()
+    present, errors = store.find(np.stack([rows, rows], axis=1))
+    assert present.all()
     assert (errors == np.stack([rows, rows + 1], axis=1)).all()
     assert (len(store), store.damaged, len(list(tmp_path.glob("*.errors")))) == (200, 0, 20)
     assert not list(tmp_path.glob("*.tmp"))

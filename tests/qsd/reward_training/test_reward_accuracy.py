@@ -47,10 +47,10 @@ def test_image_reward_accuracy_by_hand() -> None:
 def test_image_reward_accuracy_is_over_pairs_and_hps_table_over_groups() -> None:
     labels = ReadRanks([[1, 2], [1, 2, 3], [1, 1]], [[], [], []], Problems())
     scores = [np.array([0.0, 1.0]), np.array([2.0, 1.0, 0.0]), np.array([0.0, 1.0])]
-    found = result(Fixed({}), scores, labels, "image_reward")  # type: ignore[arg-type]
-    assert found.accuracy == pytest.approx(3 / 4), "three of four pairs, all groups together"
-    assert found.over_groups == pytest.approx(1 / 2), "one group wrong, one right, one without unequal ranks"
-    lines = list(accuracy_lines({"fixed": found}, labels, "image_reward"))
+    measured = result(Fixed({}), scores, labels, "image_reward")  # type: ignore[arg-type]
+    assert measured.accuracy == pytest.approx(3 / 4), "three of four pairs, all groups together"
+    assert measured.over_groups == pytest.approx(1 / 2), "one group wrong, one right, one without unequal ranks"
+    lines = list(accuracy_lines({"fixed": measured}, labels, "image_reward"))
     assert any("over pairs" in line and "over groups" in line and "equal scores" in line for line in lines)
     assert any("75.00%" in line and "50.00%" in line for line in lines)
 
@@ -129,9 +129,9 @@ def test_groups_are_averaged_and_refused_ones_counted(tmp_path: Path) -> None:
     fixed = Fixed({"a": [1, 0], "c": [0, 1, 1]})
     scores, labels = scored(fixed, iter(groups), 2, 0.5, "some groups")  # type: ignore[arg-type]
     assert labels.problems.ids == {"missing_image": ["b"]}
-    found = result(fixed, scores, labels, "hps_v2")  # type: ignore[arg-type]
-    assert found.accuracy == pytest.approx((1 + 1 / 3) / 2)
-    assert (found.groups, found.equal_scores, labels.ties) == (2, 1, 1)
+    measured = result(fixed, scores, labels, "hps_v2")  # type: ignore[arg-type]
+    assert measured.accuracy == pytest.approx((1 + 1 / 3) / 2)
+    assert (measured.groups, measured.equal_scores, labels.ties) == (2, 1, 1)
     with pytest.raises(UserError, match=r"1 of 3 refused.*missing_image 1 \(b\)"):
         scored(Fixed({"a": [1, 0], "c": [0, 1, 1]}), iter(groups), 2, 0.02, "some groups")  # type: ignore[arg-type]
 

@@ -278,7 +278,10 @@ def test_damage_is_counted_bounded_and_never_replaced(world: Path, tmp_path: Pat
     borne = {"path": str(path), "max_rejected_fraction": 0.3}
     summary = tiny_choices.run(world, tmp_path / "again", choices=borne, **settings)
     problems = json.loads((tmp_path / "again" / "problems.json").read_text())
-    assert {reason: found["count"] for reason, found in problems.items()} == {"corrupt_image": 1, "missing_image": 1}
+    assert {reason: problem["count"] for reason, problem in problems.items()} == {
+        "corrupt_image": 1,
+        "missing_image": 1,
+    }
     assert summary["choices"] == 10
 
 
@@ -333,9 +336,9 @@ def test_kept_images_are_the_images(world: Path, tmp_path: Path, kept: int) -> N
 def test_mistakes_name_their_place(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
-    with pytest.raises(UserError) as found:
+    with pytest.raises(UserError) as raised:
         read_recipe(path)
-    assert f"{path}:{message}" in str(found.value)
+    assert f"{path}:{message}" in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["hps_v2", "hps_emoji", "pick_emoji"])

@@ -48,8 +48,8 @@ def stop_after(count: int) -> object:
 
 def files(folder: Path) -> dict[str, bytes]:
     """Everything but the resumable state."""
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and ".state" not in path.parts)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and ".state" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 @pytest.fixture(scope="module")

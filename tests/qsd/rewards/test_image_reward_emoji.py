@@ -72,13 +72,13 @@ def test_the_score_is_the_standardised_output_of_the_whole_mlp(folder: Path) -> 
 def test_the_revision_covers_weights_config_and_the_shared_tokenizer(folder: Path) -> None:
     """Copies, because the digest of a path is remembered."""
     first = image_reward.open_folder(folder).revision
-    found = {first}
+    revisions = {first}
     for name, file in (("words", "words/tokenizer_config.json"), ("mean", "reward/config.json")):
         copy = shutil.copytree(folder.parent, folder.parent.parent / f"{folder.parent.name}-{name}")
         path = copy / file
         path.write_text(path.read_text().replace("0.25", "0.5") + "\n", encoding="utf-8")
-        found.add(image_reward.open_folder(copy / "reward").revision)
-    assert len(found) == 3
+        revisions.add(image_reward.open_folder(copy / "reward").revision)
+    assert len(revisions) == 3
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,8 @@ def test_generated_images_are_judged(world: TinyStages, tmp_path: Path) -> None:
     weights = write(world.root / "rewards", scored(tmp_path / "out"))
     done = world.with_inputs(generate=made)
     folder = done.run(evaluate, tmp_path / "scores", evaluation__scorers=["precomputed"], reward__weights=str(weights))
-    found = pq.read_table(folder / "scores.parquet")
-    assert sorted(found["score"].to_pylist()) == sorted(np.float32(row["score"]) for row in scored(tmp_path / "out"))
+    table = pq.read_table(folder / "scores.parquet")
+    assert sorted(table["score"].to_pylist()) == sorted(np.float32(row["score"]) for row in scored(tmp_path / "out"))
 
 
 def test_an_image_without_a_score_is_named(tmp_path: Path) -> None:
@@ -152,11 +152,11 @@ def test_a_folder_states_its_judge_and_has_one_table(tmp_path: Path) -> None:
 
 
 def test_other_scores_and_another_judge_are_another_reward_model(tmp_path: Path) -> None:
-    found = {
+    revisions = {
         open_reward("precomputed", str(write(tmp_path / name, text, revision=name)), "cpu").revision
         for name, text in (("1", GOOD), ("2", GOOD), ("3", GOOD.replace("0.5", "0.6")))
     }
-    assert len(found) == 3
+    assert len(revisions) == 3
 
 
 def test_no_method_that_makes_images_can_be_trained_on_it(tmp_path: Path) -> None:

@@ -45,31 +45,31 @@ def torch_file(folder: Path, name: str, state: Any) -> Path:
 def scorers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scorer]:
     """Every published scorer at reduced size, from files in the published layouts."""
     root = tmp_path_factory.mktemp("weights")
-    found: dict[str, Scorer] = {}
+    by_name: dict[str, Scorer] = {}
     state = {"epoch": 1, "name": "reduced", "state_dict": checkpoint(recorded("hps_v2")["layout"])}
     folder = torch_file(root / "hps_v2", "HPS_v2_compressed.pt", state)
     for name, preprocess in (
         ("no_antialias", hps.PREPROCESS),
         ("antialias", Preprocess(224, resize="longest", antialias=True)),
     ):
-        found[name] = clip_published.open_clip_layout(folder, ("HPS_v2_compressed.pt",), CLIP, preprocess)
+        by_name[name] = clip_published.open_clip_layout(folder, ("HPS_v2_compressed.pt",), CLIP, preprocess)
     for name in ("pickscore", "clip_score"):
         (root / name).mkdir()
         save_file(checkpoint(recorded(name)["layout"]), root / name / "model.safetensors")
     for unit in ("cosine", "logit"):
-        found[unit] = clip_published.transformers_layout(root / "pickscore", CLIP, pickscore.PREPROCESS, "cpu", unit)
+        by_name[unit] = clip_published.transformers_layout(root / "pickscore", CLIP, pickscore.PREPROCESS, "cpu", unit)
     below = clip_published.transformers_layout(
         root / "clip_score", OPENAI, clip_score.PREPROCESS, tokenize=bpe.as_openai
     )
-    found["clip_score"] = below
+    by_name["clip_score"] = below
     torch_file(root / "aesthetic_v2", "head.pth", checkpoint(recorded("aesthetic_v2")["layout"]))
-    found["aesthetic_v2"] = on_clip(below, root / "clip_score", root / "aesthetic_v2" / "head.pth")
+    by_name["aesthetic_v2"] = on_clip(below, root / "clip_score", root / "aesthetic_v2" / "head.pth")
     state = checkpoint(recorded("image_reward")["layout"])
     state["blip.text_encoder.embeddings.position_ids"] = torch.arange(BLIP["positions"])[None]
     folder = torch_file(root / "image_reward", "ImageReward.pt", state)
     (folder / "vocab.txt").write_text("\n".join(bert_vocabulary()) + "\n", encoding="utf-8")
-    found["image_reward"] = image_reward.open_scorer(folder, "cpu", BlipSize(**BLIP))
-    return found
+    by_name["image_reward"] = image_reward.open_scorer(folder, "cpu", BlipSize(**BLIP))
+    return by_name
 
 
 def scores_of(scorer: Scorer) -> dict[str, float]:
@@ -146,18 +146,18 @@ def test_pixels_are_those_of_the_original(preprocess: Preprocess, record: tuple[
 )
 def test_the_originals_treat_rgb_and_gray_files_alike(name: str, part: str) -> None:
     """Images are made RGB first here; the originals' own order gives the same for these modes."""
-    found = recorded(name)
-    native = (found[part] if part else found)["native"]
-    expected = (found[part] if part else found)["cosine" if name == "pickscore" else "scores"]
+    record = recorded(name)
+    native = (record[part] if part else record)["native"]
+    expected = (record[part] if part else record)["cosine" if name == "pickscore" else "scores"]
     for picture in SAME_IN_OWN_MODE:
         assert native[picture] == expected[picture], picture
 
 
 def test_hps_fails_where_the_documentation_says_so() -> None:
-    found = recorded("hps_v2")["no_antialias"]
-    failing = {picture for picture, value in found["scores"].items() if isinstance(value, str)}
+    record = recorded("hps_v2")["no_antialias"]
+    failing = {picture for picture, value in record["scores"].items() if isinstance(value, str)}
     assert failing == {"longer side 224: 224x100"}
-    assert found["native"]["RGBA 300x200"].startswith("fails")
+    assert record["native"]["RGBA 300x200"].startswith("fails")
 
 
 def test_captions_are_cut_as_the_originals_do(scorers: dict[str, Scorer]) -> None:

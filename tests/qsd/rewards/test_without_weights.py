@@ -111,10 +111,10 @@ def test_the_size_of_the_jpeg_by_hand() -> None:
         file = io.BytesIO()
         image.save(file, format="JPEG", quality=95)
         sizes.append(len(file.getvalue()) / 1000)
-    found = scorer.score(images, ["", "a cat", "a dog"])
-    np.testing.assert_allclose(found, -np.array(sizes), rtol=1e-6)
-    assert found[2] > found[0], "a blank image is more compressible than noise"
-    np.testing.assert_array_equal(found, scorer.score(images, ["one", "two", "three"]))
+    scores = scorer.score(images, ["", "a cat", "a dog"])
+    np.testing.assert_allclose(scores, -np.array(sizes), rtol=1e-6)
+    assert scores[2] > scores[0], "a blank image is more compressible than noise"
+    np.testing.assert_array_equal(scores, scorer.score(images, ["one", "two", "three"]))
     assert scorer.unit == "kB"
 
 
@@ -124,9 +124,9 @@ def test_a_reward_without_gradient_scores_pixels_after_rounding() -> None:
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
     exact = scorer.score([image], [""])
     given = (pixels + 0.4 / 255).requires_grad_(True)
-    found = scorer.score_tensor(given, [""])
-    assert found.tolist() == exact.tolist()
-    assert (spec.differentiable, found.requires_grad) == (False, False)
+    scores = scorer.score_tensor(given, [""])
+    assert scores.tolist() == exact.tolist()
+    assert (spec.differentiable, scores.requires_grad) == (False, False)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -316,12 +316,13 @@ def test_bf16_moves_scores_and_is_compared_with_fp32(
 
     given = settings(world, "clip_emoji", reward__precision="bf16")
     score.run(context(given, tmp_path, data=world / "data"))
-    found, exact = (pq.read_table(folder / "scores.parquet") for folder in (tmp_path, world / "alone" / "clip_emoji"))
+    rounded, exact = (pq.read_table(folder / "scores.parquet") for folder in (tmp_path, world / "alone" / "clip_emoji"))
     low, high = (
-        np.concatenate([table["winner_score"].to_numpy(), table["loser_score"].to_numpy()]) for table in (found, exact)
+        np.concatenate([table["winner_score"].to_numpy(), table["loser_score"].to_numpy()])
+        for table in (rounded, exact)
     )
     assert 1e-5 < np.abs(low - high).max() < 0.02
-    assert set(found["precision"].to_pylist()) == {"bf16"}
+    assert set(rounded["precision"].to_pylist()) == {"bf16"}
     summary = json.loads((tmp_path / "summary.json").read_text())
     said = summary["scorers"]["clip_emoji"]
     assert said["sample"] == 2 * ROWS

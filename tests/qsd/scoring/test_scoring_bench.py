@@ -17,14 +17,14 @@ pytestmark = pytest.mark.slow
 def test_every_way_scores_alike(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
     with architecture(reduced=True):
-        found = subject("hps_v2", tmp_path, 6, 4, "cpu", 2)
-    pixels = found.ready()
+        measured = subject("hps_v2", tmp_path, 6, 4, "cpu", 2)
+    pixels = measured.ready()
     assert pixels.shape == (6, 3, 224, 224)
-    expected = found.scorer.score(list(pixels), found.captions(0, 6))
+    expected = measured.scorer.score(list(pixels), measured.captions(0, 6))
     assert len(set(expected.tolist())) == 6, "different images and captions"
-    seconds, scores = found.forward(pixels)
+    seconds, scores = measured.forward(pixels)
     np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-4, atol=1e-6)
-    assert found.from_files(0) > 0 < seconds
+    assert measured.from_files(0) > 0 < seconds
     (shard,) = (tmp_path / "scores-0-fp32-4").glob("*/*.parquet")
     from qsd.files import read_table
 
@@ -34,8 +34,8 @@ def test_every_way_scores_alike(tmp_path: Path, root: Path, monkeypatch: pytest.
 def test_the_paired_bench(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
     with architecture(reduced=True):
-        found = subject("hps_v2", tmp_path, 4, 2, "cpu", 1)
-    turns = score.measure(found, 2, 1)
+        measured = subject("hps_v2", tmp_path, 4, 2, "cpu", 1)
+    turns = score.measure(measured, 2, 1)
     assert {len(part) for part in vars(turns).values()} == {2}
     assert min(*turns.files_cpu, *turns.forward_cpu) > 0
     assert turns.share == pytest.approx(turns.rates()[0] / turns.rates()[1])
@@ -45,7 +45,7 @@ def test_the_paired_bench(tmp_path: Path, root: Path, monkeypatch: pytest.Monkey
     checkpoint = next((tmp_path / "weights").glob("*/*.pt"))
     checkpoint.unlink()
     with pytest.raises((FileNotFoundError, ValueError)):  # it is opened at every call
-        original_loop(found, 1)
+        original_loop(measured, 1)
 
 
 def test_the_sweep_over_precisions_and_batches(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

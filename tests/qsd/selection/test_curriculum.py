@@ -77,10 +77,10 @@ def batches(world: TinyStages, steps: list[int], **settings: Any) -> list[PairBa
 def test_the_stream_begins_with_the_best_and_ends_with_all(world: TinyStages, tmp_path: Path) -> None:
     ids = pair_ids(world)[:8]
     growing = opened(world, tmp_path / "select", [0, 0, 0, 0, 0.3, 0.3, 0.3, 0.3])
-    found = [batch.pair_ids for batch in batches(growing, [0, 1, 2, 3, 4, 5])]
-    assert sorted(found[0]) == sorted(found[1]) == sorted(ids[:4])
-    assert sorted(found[2] + found[3]) == sorted(ids)  # 2 of 6 steps are past the share 0.3
-    counts = Counter(pair for batch in found for pair in batch)
+    stream = [batch.pair_ids for batch in batches(growing, [0, 1, 2, 3, 4, 5])]
+    assert sorted(stream[0]) == sorted(stream[1]) == sorted(ids[:4])
+    assert sorted(stream[2] + stream[3]) == sorted(ids)  # 2 of 6 steps are past the share 0.3
+    counts = Counter(pair for batch in stream for pair in batch)
     assert [counts[pair] for pair in ids] == [4, 4, 4, 4, 2, 2, 2, 2]
 
 
@@ -108,5 +108,5 @@ def test_pairs_without_an_encoding_do_not_hold_up_the_others(world: TinyStages, 
     ids = table["pair_id"].to_pylist()
     ids[:missing] = [f"stranger {number}" for number in range(missing)]
     write_table(growing.artefacts["select"] / "selected.parquet", table.set_column(0, "pair_id", [ids]))
-    found = {pair for batch in batches(growing, [0, 1, 2, 3, 4, 5]) for pair in batch.pair_ids}
-    assert found == set(ids[missing:])
+    used = {pair for batch in batches(growing, [0, 1, 2, 3, 4, 5]) for pair in batch.pair_ids}
+    assert used == set(ids[missing:])

@@ -50,11 +50,11 @@ def run(pairs: Candidates, config: SelectionConfig) -> Chosen:
 
 def chosen(quality: np.ndarray, ids: list[str], config: SelectionConfig, seed: int = 0) -> list[str]:
     """Ids that the strategy keeps, best first."""
-    found = run(candidates(quality, ids, seed), config)
-    assert len(set(found.rows.tolist())) == len(found.rows) == len(found.weights)
-    assert found.rows.dtype == np.int64
-    assert (found.weights > 0).all()
-    return [ids[row] for row in found.rows]
+    selected = run(candidates(quality, ids, seed), config)
+    assert len(set(selected.rows.tolist())) == len(selected.rows) == len(selected.weights)
+    assert selected.rows.dtype == np.int64
+    assert (selected.weights > 0).all()
+    return [ids[row] for row in selected.rows]
 
 
 def names(count: int) -> list[str]:
@@ -75,9 +75,9 @@ def test_the_order_of_rows_does_not_matter(
     shuffled = data.draw(st.permutations(range(len(values))))
     expected = run(candidates(quality, ids), config)
     other_ids = [ids[row] for row in shuffled]
-    found = run(candidates(quality[shuffled], other_ids), config)
-    assert [other_ids[row] for row in found.rows] == [ids[row] for row in expected.rows]
-    np.testing.assert_array_equal(found.weights, expected.weights)
+    selected = run(candidates(quality[shuffled], other_ids), config)
+    assert [other_ids[row] for row in selected.rows] == [ids[row] for row in expected.rows]
+    np.testing.assert_array_equal(selected.weights, expected.weights)
 
 
 @given(values=few_values, small=st.floats(0.1, 100), large=st.floats(0.1, 100))
@@ -181,8 +181,8 @@ def test_draws_with_replacement_have_the_stated_odds_and_are_independent() -> No
     p = odds / odds.sum()
     weights = np.zeros((trials, 8))
     for trial in range(trials):
-        found = drawn(config, quality, rng.random(8))
-        weights[trial, found.rows] = found.weights
+        selected = drawn(config, quality, rng.random(8))
+        weights[trial, selected.rows] = selected.weights
     assert (weights.sum(axis=1) == 4).all()
     np.testing.assert_allclose(weights.mean(axis=0), 4 * p, atol=4 * np.sqrt(4 * 0.25 / trials))
     np.testing.assert_allclose(weights.var(axis=0), 4 * p * (1 - p), atol=0.08)
@@ -192,10 +192,10 @@ def test_draws_with_replacement_have_the_stated_odds_and_are_independent() -> No
 def test_draws_with_replacement_are_whole_numbers_that_add_up(values: list[float], fraction: float, seed: int) -> None:
     quality, ids = np.array(values), names(len(values))
     config = settings("weighted_sampling with replacement", fraction)
-    found = run(candidates(quality, ids, seed), config)
-    assert found.weights.sum() == kept_count(len(values), config)
-    assert (found.weights == np.round(found.weights)).all()
-    assert (np.diff(quality[found.rows]) <= 0).all()
+    selected = run(candidates(quality, ids, seed), config)
+    assert selected.weights.sum() == kept_count(len(values), config)
+    assert (selected.weights == np.round(selected.weights)).all()
+    assert (np.diff(quality[selected.rows]) <= 0).all()
 
 
 def test_the_last_uniform_number_below_one_draws_a_pair() -> None:
@@ -209,12 +209,12 @@ def test_loss_weights_follow_quality_and_have_mean_one(
     values: list[float], fraction: float, temperature: float
 ) -> None:
     quality, ids = np.array(values), names(len(values))
-    found = run(candidates(quality, ids), settings("loss_weighting", fraction, temperature=temperature))
-    kept = quality[found.rows]
-    assert found.weights.mean() == pytest.approx(1)
-    assert (np.diff(found.weights) <= 0).all()
+    selected = run(candidates(quality, ids), settings("loss_weighting", fraction, temperature=temperature))
+    kept = quality[selected.rows]
+    assert selected.weights.mean() == pytest.approx(1)
+    assert (np.diff(selected.weights) <= 0).all()
     if kept.std() > 0:
-        slope = np.diff(np.log(found.weights)) * temperature * kept.std()
+        slope = np.diff(np.log(selected.weights)) * temperature * kept.std()
         np.testing.assert_allclose(slope, np.diff(kept), atol=1e-9)
 
 
@@ -261,8 +261,8 @@ def test_a_stratum_whose_pairs_are_all_worse_is_still_there() -> None:
     quality = np.arange(30.0)
     stratum = (np.arange(30) >= 10).astype(np.int64)  # the ten worst pairs are stratum 0
     pairs = Candidates(quality, names(30), np.full(30, np.nan), stratum)
-    found = run(pairs, settings("stratified_top_k", 20))
-    assert found.rows.tolist() == [29, 28, 27, 26, 9, 8]
+    selected = run(pairs, settings("stratified_top_k", 20))
+    assert selected.rows.tolist() == [29, 28, 27, 26, 9, 8]
     assert run(pairs, settings("top_k", 20)).rows.tolist() == [29, 28, 27, 26, 25, 24]
 
 

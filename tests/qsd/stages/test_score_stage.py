@@ -72,10 +72,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 @pytest.mark.slow
 def test_scores_are_those_of_the_scorer(world: Path, tmp_path: Path) -> None:
     scorer = clip.open_scorer(world / "rewards" / "clip_emoji")
-    found = run(world, tmp_path, reward__batch_size=7)
+    scored = run(world, tmp_path, reward__batch_size=7)
     rows = good_rows(40)
-    assert len(found) == 40
-    for line, row in zip(found, rows, strict=True):
+    assert len(scored) == 40
+    for line, row in zip(scored, rows, strict=True):
         winner, loser = ("jpg_0", "jpg_1") if row["label_0"] == 1 else ("jpg_1", "jpg_0")
         alone = scorer.score([decode(row[winner]), decode(row[loser])], [row["caption"]] * 2)
         np.testing.assert_allclose([line["winner_score"], line["loser_score"]], alone, atol=2e-6)
@@ -100,12 +100,18 @@ def test_distinct_work_is_done_once(
     monkeypatch.setattr("qsd.scoring.compute.open_reward", lambda *_: scorer)
     given = config(path, world / "rewards", reward__batch_size=3, data__votes="distinct")
     score.run(context(given, tmp_path / "out", data=tmp_path / "data"))
-    found = pq.read_table(tmp_path / "out" / "scores.parquet").to_pylist()
+    scored = pq.read_table(tmp_path / "out" / "scores.parquet").to_pylist()
     assert sum(scorer.batches) == 2 * (8 + 1)
     assert scorer.batches == [3] * 6
     assert len(decoded) == 8
-    assert (found[8]["winner_score"], found[8]["loser_score"]) == (found[0]["loser_score"], found[0]["winner_score"])
-    assert (found[9]["winner_score"], found[9]["loser_score"]) == (found[0]["winner_score"], found[0]["loser_score"])
+    assert (scored[8]["winner_score"], scored[8]["loser_score"]) == (
+        scored[0]["loser_score"],
+        scored[0]["winner_score"],
+    )
+    assert (scored[9]["winner_score"], scored[9]["loser_score"]) == (
+        scored[0]["winner_score"],
+        scored[0]["loser_score"],
+    )
 
 
 def test_scores_that_are_no_numbers_are_listed_and_bounded(
@@ -113,12 +119,12 @@ def test_scores_that_are_no_numbers_are_listed_and_bounded(
 ) -> None:
     special = {"picture 3, tiny style": float("nan"), "picture 11, tiny style": float("inf")}
     monkeypatch.setattr("qsd.scoring.compute.open_reward", lambda *_: Counting(special))
-    found = run(world, tmp_path / "enough", data__max_rejected_fraction=0.05)
+    scored = run(world, tmp_path / "enough", data__max_rejected_fraction=0.05)
     pairs = pq.read_table(world / "data" / "pairs.parquet").to_pylist()
     expected = [pairs[3]["pair_id"], pairs[11]["pair_id"]]
     problems = json.loads((tmp_path / "enough" / "problems.json").read_text())
     assert problems == {"nan_score": {"count": 2, "ids": expected}}
-    assert [line["pair_id"] for line in found] == [p["pair_id"] for p in pairs if p["pair_id"] not in expected]
+    assert [line["pair_id"] for line in scored] == [p["pair_id"] for p in pairs if p["pair_id"] not in expected]
     with pytest.raises(UserError, match=rf"clip_emoji: 2 of 40 refused .*nan_score 2 \({expected[0]}"):
         run(world, tmp_path / "little", data__max_rejected_fraction=0.04)
 
@@ -188,11 +194,11 @@ def test_an_ensemble_is_the_mean_of_what_its_members_say_relative_to_the_data_se
         scores = np.array([[row["winner_score"], row["loser_score"]] for row in rows], dtype=np.float64).T.ravel()
         values = zscore(scores) if how == "z_score" else (rankdata(scores) - 0.5) / len(scores)
         expected = expected + values / len(members)
-    found = run(world, tmp_path / "both", reward__model="ensemble", reward__members=members, reward__combine=how)
-    scores = np.array([[row["winner_score"], row["loser_score"]] for row in found], dtype=np.float64).T.ravel()
+    scored = run(world, tmp_path / "both", reward__model="ensemble", reward__members=members, reward__combine=how)
+    scores = np.array([[row["winner_score"], row["loser_score"]] for row in scored], dtype=np.float64).T.ravel()
     np.testing.assert_allclose(scores, expected, atol=1e-5)
-    assert {row["scorer"] for row in found} == {"ensemble"}
-    assert {row["unit"] for row in found} == {unit}
+    assert {row["scorer"] for row in scored} == {"ensemble"}
+    assert {row["unit"] for row in scored} == {unit}
 
 
 def test_a_majority_vote_counts_the_members_that_prefer_the_winner(world: Path, tmp_path: Path) -> None:

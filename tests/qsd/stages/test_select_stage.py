@@ -240,10 +240,10 @@ def test_clusters_gather_captions_with_common_words() -> None:
     words = {0: "red heart balloon rose", 1: "tabby cat paw whiskers", 2: "steam train rails smoke"}
     rng = np.random.default_rng(0)
     captions = [" ".join(rng.permutation(words[row % 3].split())[:3]) + f" {row}" for row in range(60)]
-    found = strata(pa.array(captions), 3)
-    assert len({(row % 3, int(number)) for row, number in enumerate(found)}) == 3
+    numbers = strata(pa.array(captions), 3)
+    assert len({(row % 3, int(number)) for row, number in enumerate(numbers)}) == 3
     order = rng.permutation(60)
-    np.testing.assert_array_equal(strata(pa.array([captions[row] for row in order]), 3), found[order])
+    np.testing.assert_array_equal(strata(pa.array([captions[row] for row in order]), 3), numbers[order])
 
 
 def test_a_curriculum_says_when_its_pairs_enter(world: Path) -> None:

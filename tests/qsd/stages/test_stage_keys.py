@@ -54,10 +54,12 @@ def values(tmp_path: Path) -> Flat:
 
 def keys(values: Flat) -> dict[str, str]:
     """Key of every stage of a cell."""
-    found: dict[str, str] = {}
+    by_stage: dict[str, str] = {}
     for stage in spec.stages_of(values):
-        found[stage] = spec.stage_key(stage, values, {name: found[name] for name in spec.stage_inputs(stage, values)})
-    return found
+        by_stage[stage] = spec.stage_key(
+            stage, values, {name: by_stage[name] for name in spec.stage_inputs(stage, values)}
+        )
+    return by_stage
 
 
 def changed(values: Flat, **assignments: Any) -> set[str]:

@@ -26,5 +26,5 @@ def stop_after(count: int) -> object:
 def files(folder: Path) -> dict[str, bytes]:
     """The artefact: everything but the resumable state, and the list of files that a single command leaves."""
     left_out = {".state", ".qsd.json"}
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and not left_out & set(path.parts))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and not left_out & set(path.parts))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}

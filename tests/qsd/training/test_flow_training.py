@@ -137,14 +137,14 @@ def test_on_policy_begins_at_ratio_one(flow: FlowWorld, method: str) -> None:
     engine = engine_for(
         flow.stages, method, method__eta=0.7, method__guidance_scale=guidance, method__updates=2, **flow.settings
     )
-    found = columns(engine.method, engine.step(0)[0])
+    logged = columns(engine.method, engine.step(0)[0])
     again = columns(engine.method, engine.step(1)[0])
-    assert (found["used"], found["not_finite"]) == (1.0, 0)
+    assert (logged["used"], logged["not_finite"]) == (1.0, 0)
     if method == "ddpo":
-        assert found["ratio_distance"] == 0.0
+        assert logged["ratio_distance"] == 0.0
         assert again["ratio_distance"] > 0
     else:
-        assert found["log_ratio_winner"] == found["log_ratio_loser"] == 0.0
+        assert logged["log_ratio_winner"] == logged["log_ratio_loser"] == 0.0
         assert again["log_ratio_winner"] != 0.0
 
 

@@ -97,11 +97,11 @@ def test_sft_reports_the_losers_that_it_does_not_train_on(world: TinyStages, mon
         with made.method.batches:
             return torch.stack([torch.cat([means, norm.reshape(1)]) for means, norm in map(made.step, range(4))])
 
-    found = rows()
+    logged = rows()
     monkeypatch.setitem(vars(REGISTRY.get("sft")), "needs_loser", True)
     expected = rows()
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7, equal_nan=True)
-    assert (found[:, COLUMNS.index("loser_error")] > 0).all()
+    torch.testing.assert_close(logged, expected, rtol=1e-5, atol=1e-7, equal_nan=True)
+    assert (logged[:, COLUMNS.index("loser_error")] > 0).all()
 
 
 def test_the_passes_of_a_validation_count(world: TinyStages) -> None:

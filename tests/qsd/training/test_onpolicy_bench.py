@@ -44,8 +44,8 @@ def test_the_loop_makes_the_same_update_with_more_calls(world: TinyStages, guida
     ranked = sum(step + 1 < method.sampler.steps for step in method.ranked)
     assert slow.passes - fast.passes == method.settings.prompts_per_step * int(guidance) * ranked
     assert slow.calls > 4 * fast.calls
-    found = columns(method, method.step(2))
-    assert (found["passes"], found["trained_passes"]) == minimum(method), "the log says the same"
+    logged = columns(method, method.step(2))
+    assert (logged["passes"], logged["trained_passes"]) == minimum(method), "the log says the same"
 
 
 def test_another_update_is_refused(world: TinyStages, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,9 +118,11 @@ def test_the_parts_of_random_weights(tmp_path: Path, monkeypatch: pytest.MonkeyP
         lines = list(on_policy_device.report(configs, updates=1))
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
     assert rows[0] == ["method", "s of an update", *PARTS, "peak memory"]
-    found = {row[0]: dict(zip(PARTS, (float(cell.split()[0]) for cell in row[2:-1]), strict=True)) for row in rows[2:]}
-    assert list(found) == ["tailorpo", "tailorpo_g"]
-    for name, parts in found.items():
+    by_method = {
+        row[0]: dict(zip(PARTS, (float(cell.split()[0]) for cell in row[2:-1]), strict=True)) for row in rows[2:]
+    }
+    assert list(by_method) == ["tailorpo", "tailorpo_g"]
+    for name, parts in by_method.items():
         assert (parts[GUIDANCE] > 0) == (name == "tailorpo_g")
         assert min(parts[part] for part in (RANKING, SCORING, TRAINING)) > 0
 

@@ -97,11 +97,11 @@ def test_the_ratio_is_of_rounds() -> None:
 def test_the_ceiling_is_that_of_products_or_convolutions() -> None:
     """By a clock that ticks a second a reading."""
     ticks = iter(range(1000))
-    found = ceiling(CPU, "fp32", lambda: float(next(ticks)))
-    assert found == Ceiling(products=2 * 1024**3, convolutions=2 * 32 * 8 * 8 * 9 * 160**2)
-    assert found.best == found.products
-    assert "0.00215 TFLOP/s" in found.line(None)
-    assert found.line(989e12).endswith("the data sheet says 989")
+    measured = ceiling(CPU, "fp32", lambda: float(next(ticks)))
+    assert measured == Ceiling(products=2 * 1024**3, convolutions=2 * 32 * 8 * 8 * 9 * 160**2)
+    assert measured.best == measured.products
+    assert "0.00215 TFLOP/s" in measured.line(None)
+    assert measured.line(989e12).endswith("the data sheet says 989")
 
 
 @pytest.fixture(scope="module", params=["sd15", "sdxl"])

@@ -61,10 +61,10 @@ def test_ema_saves_the_average_and_trains_the_same(world: TinyStages, tmp_path: 
         decay = decay_at(step, 0.15)
         weights = load_file(path)
         expected = {name: decay * expected.get(name, 0.0) + (1 - decay) * value for name, value in weights.items()}
-    found = load_file(averaged / "adapter" / FILE)
+    averages = load_file(averaged / "adapter" / FILE)
     for name, value in load_file(plain[-1]).items():
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-8)
-        assert not torch.equal(found[name], value)
+        torch.testing.assert_close(averages[name], expected[name], rtol=1e-5, atol=1e-8)
+        assert not torch.equal(averages[name], value)
 
 
 def test_coupled_statistics_see_the_whole_step(few: TinyStages) -> None:

@@ -68,7 +68,7 @@ def test_uneven_shares_give_the_gradient_of_one_process(
     settings = {"training__pairs_per_step": 7, "training__micro_batch": 2, "loss__name": loss}
     whole = gradients(world, [Processes()], monkeypatch, **settings)
     shared = gradients(world, [Processes(rank, 3) for rank in range(3)], monkeypatch, **settings)
-    ours, theirs = (torch.cat([value.reshape(-1) for value in found.values()]) for found in (whole, shared))
+    ours, theirs = (torch.cat([value.reshape(-1) for value in by_name.values()]) for by_name in (whole, shared))
     assert ours.norm() > 0
     # adaptive_dpo's metric is a steep function of differences that are near zero: 5e-3 was seen on a CPU with AVX2.
     assert (theirs - ours).norm() <= (1e-2 if loss == "adaptive_dpo" else 2e-3) * ours.norm()

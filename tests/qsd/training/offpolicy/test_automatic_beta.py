@@ -136,9 +136,9 @@ def test_two_processes_have_the_beta_of_one(world: TinyStages, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_beta_does_not_depend_on_the_micro_batch(world: TinyStages) -> None:
-    found = []
+    betas = []
     for micro in (6, 2):
         engine = trainer(world, **{**SETTINGS, "training__micro_batch": micro})
         with engine.method.batches:
-            found.append([engine.step(step)[0][-1].item() for step in range(3)])
-    assert found[0] == pytest.approx(found[1], rel=1e-3)
+            betas.append([engine.step(step)[0][-1].item() for step in range(3)])
+    assert betas[0] == pytest.approx(betas[1], rel=1e-3)

@@ -58,7 +58,7 @@ def noisy(world: TinyStages, tmp_path: Path) -> TinyStages:
     return world.with_inputs(select=tmp_path / "noisy")
 
 
-def found(made: Engine[PairsMethod], world: TinyStages, **settings: Any) -> Any:
+def detected(made: Engine[PairsMethod], world: TinyStages, **settings: Any) -> Any:
     encoded = EncodedPairs(world.artefacts["encode"])
     stream = detection_stream(encoded, made.method.stream, made.method.config, made.method.denoiser.process)
     return detect(made.method.denoiser, made.method.averages, stream, made.method.config, {})
@@ -80,7 +80,7 @@ def test_flipped_pairs_change_places_in_the_stream_and_keep_their_draws(world: T
 
 @pytest.mark.slow
 def test_an_untrained_adapter_knows_nothing(noisy: TinyStages) -> None:
-    judged = found(trainer(noisy, **NOISE), noisy)
+    judged = detected(trainer(noisy, **NOISE), noisy)
     assert judged.flipped.sum() == len(judged.pair_ids) / 3
     assert judged.d.tolist() == judged.metric.tolist() == [0.0] * len(judged.pair_ids)
     assert judged.areas() == {"metric": 0.5, "minus_d": 0.5, "minus_score_gap": None}
@@ -92,7 +92,7 @@ def test_d_is_that_of_the_trained_model_on_the_flipped_label(noisy: TinyStages) 
     for step in range(4):
         made.step(step)
     before = {name: parameter.detach().clone() for name, parameter in made.method.parameters.items()}
-    judged = found(made, noisy)
+    judged = detected(made, noisy)
     method = made.method
     stream = detection_stream(
         EncodedPairs(noisy.artefacts["encode"]), method.stream, method.config, method.denoiser.process
@@ -108,7 +108,7 @@ def test_d_is_that_of_the_trained_model_on_the_flipped_label(noisy: TinyStages) 
 
 
 def test_a_loss_without_averages_has_no_metric(noisy: TinyStages) -> None:
-    judged = found(trainer(noisy, data__flip_fraction=30.0), noisy)
+    judged = detected(trainer(noisy, data__flip_fraction=30.0), noisy)
     assert np.isnan(judged.metric).all()
     assert judged.areas()["metric"] is None
 

@@ -44,8 +44,8 @@ def engine_for(
     """An engine with a method as stage train makes it."""
     config = world.config(**settings_for(world, name, **settings))
     denoiser = load_denoiser(config.model.path, torch.device("cpu"), config.training.precision, config.model.resolution)
-    module, _, found = REGISTRY.get(name).entry.partition(":")
-    method = getattr(importlib.import_module(module), found)(config, {}, denoiser, processes)
+    module, _, class_name = REGISTRY.get(name).entry.partition(":")
+    method = getattr(importlib.import_module(module), class_name)(config, {}, denoiser, processes)
     return Engine(method, Recipe.of_adapter(config.training))
 
 
@@ -100,5 +100,5 @@ def mean_reward(method: OnPolicyMethod[Any], reward: ToyReward, prompts: int = 4
 
 def state_files(folder: Path) -> dict[str, bytes]:
     """Everything of an artefact but the resumable state."""
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and ".state" not in path.parts)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and ".state" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}

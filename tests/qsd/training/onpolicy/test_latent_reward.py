@@ -89,10 +89,10 @@ def test_the_reward_is_that_of_the_pictures_of_the_pipeline(emoji: tuple[torch.T
     assert pixels.shape == (6, 3, 64, 64)
     assert torch.equal((pixels * 255).round().to(torch.uint8), shown)
     of_pictures = open_reward(given.model, given.weights, "cpu").score(images, captions)
-    found = reward.score(sample, captions)
-    assert found.dtype == torch.float32
-    assert not found.requires_grad
-    np.testing.assert_allclose(found.numpy(), of_pictures, atol=2e-3)
+    scores = reward.score(sample, captions)
+    assert scores.dtype == torch.float32
+    assert not scores.requires_grad
+    np.testing.assert_allclose(scores.numpy(), of_pictures, atol=2e-3)
     assert np.std(of_pictures) > 0.02, "the tolerance tells them apart"
     # A scorer that rounds to 8 bits itself gives the very same.
     jpeg = LatentReward(replace(given, model="jpeg_size"), load_image_decoder(path, CPU), 4)
@@ -171,10 +171,10 @@ def test_the_scale_of_an_ensemble_by_hand(decoder: ImageDecoder, monkeypatch: py
     reward.calibrate(latents(4), [""] * 4)
     assert reward.is_calibrated
     assert (reward.calls, reward.member_calls) == (4, 12)
-    found = reward.score(latents(3), [""] * 3)
-    assert found[0] == 0, "a member without spread counts 0 whatever it scores"
-    assert float(found[1]) == pytest.approx((2 / math.sqrt(8 / 3) + 10 / math.sqrt(50)) / 3)
-    assert not math.isfinite(found[2])
+    scores = reward.score(latents(3), [""] * 3)
+    assert scores[0] == 0, "a member without spread counts 0 whatever it scores"
+    assert float(scores[1]) == pytest.approx((2 / math.sqrt(8 / 3) + 10 / math.sqrt(50)) / 3)
+    assert not math.isfinite(scores[2])
     assert (reward.calls, reward.member_calls, reward.not_finite) == (7, 21, 1)
     assert reward.described == "ensemble of clip_emoji, aesthetic_emoji, hps_emoji (mean z-score)"
 
@@ -211,10 +211,10 @@ def test_what_is_not_finite_stays_so_and_is_counted(
     sample[1, 0, 2, 2] = value
     reward = LatentReward(config(weights, model), decoder, 2)
     whole = LatentReward(config(weights, model), decoder, 2).score(latents(3), [""] * 3)
-    found = reward.score(sample, [""] * 3)
-    assert found.isfinite().tolist() == [True, False, True]
+    scores = reward.score(sample, [""] * 3)
+    assert scores.isfinite().tolist() == [True, False, True]
     assert reward.not_finite == 1
-    torch.testing.assert_close(found[[0, 2]], whole[[0, 2]], atol=2e-6, rtol=0)
+    torch.testing.assert_close(scores[[0, 2]], whole[[0, 2]], atol=2e-6, rtol=0)
 
 
 def test_latents_are_scaled_back_before_the_vae(decoder: ImageDecoder) -> None:
@@ -227,9 +227,9 @@ def test_latents_are_scaled_back_before_the_vae(decoder: ImageDecoder) -> None:
     of_vae = latents(2)
     with torch.no_grad():
         expected = (decoder.vae.decode(of_vae).sample * 0.5 + 0.5).clamp(0, 1)
-        found = replace(decoder, family=Shifted()).pixels((of_vae - 0.25) * 2)
+        pixels = replace(decoder, family=Shifted()).pixels((of_vae - 0.25) * 2)
         as_in_the_family = decoder.pixels(of_vae * decoder.vae.config.scaling_factor)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(pixels, expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(as_in_the_family, expected, atol=1e-5, rtol=0)
 
 

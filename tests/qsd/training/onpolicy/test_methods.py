@@ -47,23 +47,23 @@ def test_there_are_the_methods_of_the_field() -> None:
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_the_first_step_has_ratio_one_and_costs_what_is_planned(world: TinyStages, name: str, guidance: float) -> None:
     engine = engine_for(world, name, method__guidance_scale=guidance)
-    found = columns(engine.method, engine.method.step(0))
+    logged = columns(engine.method, engine.method.step(0))
     if name == "ddpo":
-        assert (found["ratio_distance"], found["clipped"]) == (0.0, 0.0)
+        assert (logged["ratio_distance"], logged["clipped"]) == (0.0, 0.0)
     else:
-        assert found["log_ratio_winner"] == found["log_ratio_loser"] == 0.0
-        assert found["loss"] == pytest.approx(math.log(2), abs=1e-6)
-    assert found["used"] == 1.0
-    assert found["not_finite"] == 0
+        assert logged["log_ratio_winner"] == logged["log_ratio_loser"] == 0.0
+        assert logged["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert logged["used"] == 1.0
+    assert logged["not_finite"] == 0
     gradient = sum(float(item.grad.norm()) for item in engine.method.parameters.values() if item.grad is not None)
     assert gradient > 0
     flat = flat_values(engine.method.config)
     passes = REGISTRY.get(name).passes
     assert passes is not None
     planned = passes(flat)
-    assert found["passes"] == planned.forward
-    assert found["trained_passes"] == planned.trained
-    assert found["scored"] == planned.scored
+    assert logged["passes"] == planned.forward
+    assert logged["trained_passes"] == planned.trained
+    assert logged["scored"] == planned.scored
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -130,11 +130,11 @@ def test_what_is_kept_of_the_reference_is_what_it_would_say_again(world: TinySta
     _, samples, prompts = method._batch
     kept, samples.references = samples.references, None
     with training_attention(method.device, method.config.training.attention):
-        found = method._references(samples, prompts)
-    assert found is not kept
+        computed = method._references(samples, prompts)
+    assert computed is not kept
     assert bool(kept.winner.all())
     for field in ("winner", "loser", "std"):
-        assert torch.equal(getattr(kept, field), getattr(found, field))
+        assert torch.equal(getattr(kept, field), getattr(computed, field))
 
 
 def flat_values(config: Any) -> dict[str, Any]:
@@ -218,11 +218,11 @@ def test_damaged_rewards_are_counted_and_never_used(world: TinyStages) -> None:
         return values.masked_fill(lost, math.nan)
 
     method.reward.score = damaged  # type: ignore[method-assign]
-    found = columns(method, method.step(0))
-    assert found["not_finite"] == 2 * 2
-    assert found["used"] == pytest.approx(2 / 3)
-    assert math.isfinite(found["loss"])
-    assert math.isfinite(found["reward"])
+    logged = columns(method, method.step(0))
+    assert logged["not_finite"] == 2 * 2
+    assert logged["used"] == pytest.approx(2 / 3)
+    assert math.isfinite(logged["loss"])
+    assert math.isfinite(logged["reward"])
 
 
 def test_without_any_finite_reward_nothing_is_learnt(world: TinyStages, tmp_path: Path) -> None:
@@ -231,9 +231,9 @@ def test_without_any_finite_reward_nothing_is_learnt(world: TinyStages, tmp_path
     method.reward.score = lambda _latents, captions: torch.full((len(captions),), math.nan)  # type: ignore[method-assign]
     before = {name: item.detach().clone() for name, item in method.parameters.items()}
     values, _ = engine.step(0)
-    found = columns(method, values)
-    assert (found["loss"], found["used"]) == (0.0, 0.0)
-    assert math.isnan(found["reward"])
+    logged = columns(method, values)
+    assert (logged["loss"], logged["used"]) == (0.0, 0.0)
+    assert math.isnan(logged["reward"])
     assert all(torch.equal(before[name], item) for name, item in method.parameters.items())
 
 

@@ -67,20 +67,20 @@ def jacobian_transpose(state: Tensor, weight: Tensor, vector: Tensor) -> Tensor:
 def test_at_one_state_the_update_points_from_the_loser_to_the_winner() -> None:
     """methods.md 3.1: -∇L = β s / σ² · Jᵀ (x_w - x_l), s = 1/2 at the start, per element of a mean over n."""
     state, winner, loser, weight = normal(0), normal(1), normal(2), torch.eye(2) * 0.7
-    found, *_ = update(state, state, winner, loser, weight)
+    descent, *_ = update(state, state, winner, loser, weight)
     count, factor = state.numel(), 3.0 * 0.5 / 0.5**2
-    torch.testing.assert_close(found, factor * jacobian_transpose(state, weight, winner - loser) / count)
+    torch.testing.assert_close(descent, factor * jacobian_transpose(state, weight, winner - loser) / count)
 
 
 def test_at_two_states_it_mixes_two_jacobians() -> None:
     """-∇L = β s / σ² · (J_wᵀ (x_w - μ_w) - J_lᵀ (x_l - μ_l)), which is something else."""
     state_w, state_l, winner, loser, weight = normal(0), normal(5), normal(1), normal(2), torch.eye(2) * 0.7
-    found, mean_w, mean_l = update(state_w, state_l, winner, loser, weight)
+    descent, mean_w, mean_l = update(state_w, state_l, winner, loser, weight)
     count, factor = state_w.numel(), 3.0 * 0.5 / 0.5**2
     towards_winner = jacobian_transpose(state_w, weight, winner - mean_w)
     from_loser = jacobian_transpose(state_l, weight, loser - mean_l)
-    torch.testing.assert_close(found, factor * (towards_winner - from_loser) / count)
-    assert not torch.allclose(found, factor * jacobian_transpose(state_w, weight, winner - loser) / count, rtol=0.1)
+    torch.testing.assert_close(descent, factor * (towards_winner - from_loser) / count)
+    assert not torch.allclose(descent, factor * jacobian_transpose(state_w, weight, winner - loser) / count, rtol=0.1)
 
 
 def test_at_two_states_the_update_can_lead_away_from_the_winner() -> None:
@@ -89,8 +89,8 @@ def test_at_two_states_the_update_can_lead_away_from_the_winner() -> None:
     state_w = torch.ones(1, 2, 3, 3)
     winner = network(state_w, weight) + 0.01
     loser = network(state_w, weight) + 1.0
-    found, mean_w, _ = update(state_w, 0.9 * state_w, winner, loser, weight)
-    moved = network(state_w, weight + 1e-3 * found)
+    descent, mean_w, _ = update(state_w, 0.9 * state_w, winner, loser, weight)
+    moved = network(state_w, weight + 1e-3 * descent)
     assert float(distance(winner, moved)) > float(distance(winner, mean_w))
 
 
@@ -208,17 +208,17 @@ def test_without_a_threshold_the_scale_decides_nothing() -> None:
 def test_advantages_by_hand() -> None:
     """Rewards 1, 2, 3 and 6 of a prompt: mean 3, population deviation √3.5; then with one that is no number."""
     table = torch.tensor([[1.0, 1.0], [2.0, math.nan], [3.0, 3.0], [6.0, 5.0]])
-    found, used = advantages(table, 5.0)
+    standardised, used = advantages(table, 5.0)
     expected = torch.tensor([-2.0, -1.0, 0.0, 3.0]) / math.sqrt(3.5)
-    torch.testing.assert_close(found[:, 0], expected)
-    torch.testing.assert_close(found[:, 1], torch.tensor([-2.0, 0.0, 0.0, 2.0]) / math.sqrt(8 / 3))
+    torch.testing.assert_close(standardised[:, 0], expected)
+    torch.testing.assert_close(standardised[:, 1], torch.tensor([-2.0, 0.0, 0.0, 2.0]) / math.sqrt(8 / 3))
     assert used[:, 1].tolist() == [True, False, True, True]
     assert advantages(table, 1.0)[0][3, 0].item() == 1.0
 
 
 def test_equal_rewards_give_no_advantage() -> None:
-    found, used = advantages(torch.full((3, 2), 0.7), 5.0)
-    assert not bool(found.any())
+    standardised, used = advantages(torch.full((3, 2), 0.7), 5.0)
+    assert not bool(standardised.any())
     assert not bool(used.any())
 
 
@@ -226,5 +226,5 @@ def test_the_surrogate_by_hand() -> None:
     """A = ±2, ρ = 1.2 and 0.7, clip 0.1: the clip acts only where it makes the loss larger."""
     ratio = torch.tensor([1.2, 1.2, 0.7, 0.7])
     advantage = torch.tensor([2.0, -2.0, 2.0, -2.0])
-    found = surrogate(ratio.log(), advantage, 0.1)
-    torch.testing.assert_close(found, torch.tensor([-2.2, 2.4, -1.4, 1.8]))
+    objective = surrogate(ratio.log(), advantage, 0.1)
+    torch.testing.assert_close(objective, torch.tensor([-2.2, 2.4, -1.4, 1.8]))

@@ -63,7 +63,7 @@ def test_images_are_those_of_diffusers_ddim(tmp_path: Path, eta: float, guidance
     stock.save_pretrained(tmp_path)
     sampler = make(tmp_path, eta=eta, guidance_scale=guidance)
     prompts = sampler.prompts(PROMPTS, [0, 1, 0])
-    found = drawn(sampler, prompts)
+    samples = drawn(sampler, prompts)
 
     pipeline: Any = StableDiffusionPipeline.from_pretrained(tmp_path, safety_checker=None)
     scheduler, latents = pipeline.scheduler, sampler.start(prompts)
@@ -76,7 +76,7 @@ def test_images_are_those_of_diffusers_ddim(tmp_path: Path, eta: float, guidance
             output = without + guidance * (with_text - without) if guidance > 1 else with_text
             noise = sampler.noise(prompts, step, 0)
             latents = scheduler.step(output, time, latents, eta=eta, variance_noise=noise).prev_sample
-    torch.testing.assert_close(found, latents, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(samples, latents, rtol=1e-4, atol=1e-4)
 
 
 def test_the_deterministic_sampler_is_the_one_of_the_evaluation(model: Path) -> None:
@@ -111,10 +111,10 @@ def test_draws_depend_on_prompt_visit_step_candidate_and_seed_alone(model: Path)
 @pytest.mark.slow
 def test_a_prompt_is_sampled_alike_in_any_batch(model: Path) -> None:
     sampler, small = make(model), make(model, sampling_batch=1)
-    found = drawn(sampler, sampler.prompts(PROMPTS, [0, 1, 2]))
+    together = drawn(sampler, sampler.prompts(PROMPTS, [0, 1, 2]))
     for row, prompt in enumerate(PROMPTS):
         alone = drawn(small, small.prompts([prompt], [row]))
-        torch.testing.assert_close(found[row : row + 1], alone, rtol=0, atol=2e-5)
+        torch.testing.assert_close(together[row : row + 1], alone, rtol=0, atol=2e-5)
 
 
 def test_guidance_halves_are_one_pass(model: Path) -> None:

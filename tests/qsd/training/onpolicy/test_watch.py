@@ -29,8 +29,8 @@ def described(**scores: tuple[float, float, float]) -> str:
 
 
 def test_scores_with_their_changes() -> None:
-    found = described(reward=(0.5, 0.25, 0.1), judge=(2.0, -1.0, 0.3))
-    assert found == (
+    text = described(reward=(0.5, 0.25, 0.1), judge=(2.0, -1.0, 0.3))
+    assert text == (
         "on 4 watched prompts: reward 0.5 (+0.25 ± 0.1), judge 2 (-1 ± 0.3); the reward has risen while judge fell: a "
         "sign of reward hacking"
     )
