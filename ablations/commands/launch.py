@@ -74,16 +74,24 @@ def run(
             more = only is None and not result.failures and not plan.nodes.keys() <= before.nodes.keys()
         text = _tables(store, folder, bool(result.failures))
     print(text, flush=True)
-    results = finalize.results_line(folder)
     if all_diverged:
         print(divergence.notice(typed(plan.sweep), [each.label for each in all_diverged]), flush=True)
+    return _conclude(plan, store, folder, result.failures, only is None)
+
+
+def _conclude(plan: Plan, store: Store, folder: Path, failures: list[local.Failure], whole: bool) -> int:
+    """Print what follows the tables: failures, or what was shared, what can be uploaded and where the results are.
+
+    The exit status of the command; ``whole``: all stages of the plan were to run.
+    """
+    results = finalize.results_line(folder)
     problems = problem_lines(plan.tuning)
-    if result.failures or problems:
+    if failures or problems:
         if results:
             print(results, flush=True)
-        _report(plan, store, result.failures, problems)
+        _report(plan, store, failures, problems)
         return EXIT_FAILED
-    if only is not None and _left(plan, store)[0]:
+    if not whole and _left(plan, store)[0]:
         print("done; other stages of the sweep are not: 'ablate run' continues with them")
     print(sharing_line(plan))
     if line := push_line(store.root, folder, tracking_settings(plan.cells[0].values), _push_command(plan)):

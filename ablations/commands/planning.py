@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,9 @@ from ablations.commands.common import RUNS, AsJson, Experiment, Name, Runs, Seed
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
+    from ablations.cost.estimate import Site
     from ablations.planning.plan import Plan
+    from ablations.store.artefacts import Store
 
 
 @app.command()
@@ -41,16 +43,11 @@ def plan(
 ) -> None:
     """Show a sweep's cells, stages and cost, and what it can detect."""
     from ablations.commands import plan_display
-    from ablations.cost.estimate import estimate, find_site
-    from ablations.cost.report_price import report_price
+    from ablations.cost.estimate import find_site
     from ablations.grid.stated_variances import parse_variances
-    from ablations.planning import plan as planning
     from ablations.planning.missing_inputs import AbsentTable
     from ablations.power import summary as plan_power
-    from ablations.running import precompute
-    from ablations.store import states
-    from ablations.store.divergence import with_followers
-    from qsd.stages import spec as stages
+    from ablations.store.states import states
 
     if pilot is not None and variances is not None:
         raise UserError("--pilot and --variances cannot be used together")
@@ -62,16 +59,7 @@ def plan(
     except UserError as error:
         raise table.beside(error) from None
     site = find_site(cluster, parallel, str(sweep_plan.cells[0].values["device"]))
-    stage_states = states.states(store, sweep_plan.nodes)
-    diverged = {key for key in sweep_plan.nodes if stage_states[key] == states.DIVERGED}
-    settled = with_followers(sweep_plan.nodes, diverged) | {
-        key for key in sweep_plan.nodes if stage_states[key] == states.DONE
-    }
-    remaining = {key: node for key, node in sweep_plan.nodes.items() if key not in settled}
-    precompute_lines = precompute.summary(precompute.groups(remaining, stages, precompute.MOST))
-    costs = estimate(sweep_plan, store, stage_states, site)
-    costs["assumed"] += table.remarks()
-    after_tuning = report_price(sweep_plan, store, site)
+    stage_states = states(store, sweep_plan.nodes)
     power = plan_power.power_summary(sweep_plan, store, stated, pilot)
     if wanted is not None:
         several = len(sweep_plan.sweep.seeds) > 1
@@ -80,12 +68,34 @@ def plan(
             return sweep_plan.whole if several else planned(name, experiment, runs, "0,1", settings, table)[0]
 
         power["detect"] = plan_power.detect(wanted, power, plan_of_seeds, store, site)
-    summary = planning.summary(sweep_plan, stage_states) | {"estimate": costs, "ahead": precompute_lines}
-    summary |= {"power": power, "after_tuning": after_tuning}
+    summary = _work_and_cost(sweep_plan, store, stage_states, site) | {"power": power}
+    summary["estimate"]["assumed"] += table.remarks()
     if as_json:
         print(json.dumps(summary | {"list": plan_display.cells_as_json(sweep_plan, stage_states)}, indent=1))
     else:
         plan_display.print_plan(sweep_plan, summary)
+
+
+def _work_and_cost(sweep_plan: Plan, store: Store, stage_states: dict[str, str], site: Site) -> dict[str, Any]:
+    """What is left to do, what it costs at a site, and what the report of a tuned sweep will cost after it."""
+    from ablations.cost.estimate import estimate
+    from ablations.cost.report_price import report_price
+    from ablations.planning import plan as planning
+    from ablations.running import precompute
+    from ablations.store import states
+    from ablations.store.divergence import with_followers
+    from qsd.stages import spec as stages
+
+    diverged = {key for key in sweep_plan.nodes if stage_states[key] == states.DIVERGED}
+    settled = with_followers(sweep_plan.nodes, diverged) | {
+        key for key in sweep_plan.nodes if stage_states[key] == states.DONE
+    }
+    remaining = {key: node for key, node in sweep_plan.nodes.items() if key not in settled}
+    return planning.summary(sweep_plan, stage_states) | {
+        "estimate": estimate(sweep_plan, store, stage_states, site),
+        "ahead": precompute.summary(precompute.groups(remaining, stages, precompute.MOST)),
+        "after_tuning": report_price(sweep_plan, store, site),
+    }
 
 
 @app.command()

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,7 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
     write_json(folder / attempts.ATTEMPT, origin)
     report = ProgressFile(folder / attempts.PROGRESS, stop)
     group = ProcessGroup(job.processes, folder / attempts.PROCESSES, report, stop)
-    state, reason, code, error = "done", None, EXIT_DONE, None
+    ending = _Ending("done", EXIT_DONE)
     try:
         try:
             adjusted = execution_overrides.read(store, job.stage, job.key)
@@ -100,39 +101,49 @@ def _attempt(job: Job, store: Store, claim: Claim) -> int:
             claim.forget()
         finally:
             stop.unwatch()
-    except Interrupted as interruption:
-        state, reason, code = "interrupted", str(interruption), EXIT_INTERRUPTED
-    except FailedProcessError as failure:
-        state, reason, code, error = "failed", failure.reason, EXIT_FAILED, failure.error
-    except UserError as mistake:
-        print(f"error: {mistake}", flush=True)
-        state, reason, code, error = "failed", str(mistake), EXIT_FAILED, error_record.error_record(mistake)
     except BaseException as fault:
-        traceback.print_exc()
-        state, reason, code, error = (
-            "failed",
-            error_record.one_line(fault),
-            EXIT_FAILED,
-            error_record.error_record(fault),
-        )
+        ending = _ending(fault)
     report.flush()
     write_json(
         folder / attempts.EXIT,
         {
-            "state": state,
-            "reason": reason,
+            "state": ending.state,
+            "reason": ending.reason,
             "seconds": round(time.monotonic() - begin, 3),
             "max_rss_bytes": group.max_rss_bytes(),
             "max_cuda_bytes": group.max_cuda_bytes(),
             "end": datetime.now(UTC).isoformat(timespec="seconds"),
-            "signal": group.stopped_by() if state == "interrupted" else None,
+            "signal": group.stopped_by() if ending.state == "interrupted" else None,
             "progress": group.progress(),
-            "error": error,
+            "error": ending.error,
         },
     )
-    if code != EXIT_DONE:
+    if ending.code != EXIT_DONE:
         claim.release()
-    return code
+    return ending.code
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How an attempt ended; ``error`` as in ``error_record``."""
+
+    state: str
+    code: int
+    reason: str | None = None
+    error: dict[str, Any] | None = None
+
+
+def _ending(fault: BaseException) -> _Ending:
+    """What an exception means for the attempt; prints it where the log does not have it yet."""
+    if isinstance(fault, Interrupted):
+        return _Ending("interrupted", EXIT_INTERRUPTED, str(fault))
+    if isinstance(fault, FailedProcessError):
+        return _Ending("failed", EXIT_FAILED, fault.reason, fault.error)
+    if isinstance(fault, UserError):
+        print(f"error: {fault}", flush=True)
+        return _Ending("failed", EXIT_FAILED, str(fault), error_record.error_record(fault))
+    traceback.print_exception(fault)
+    return _Ending("failed", EXIT_FAILED, error_record.one_line(fault), error_record.error_record(fault))
 
 
 def _origin(job: Job) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from analysis.data.load import Results
     from analysis.data.pairing import Panel
     from analysis.data.rows import Comparison
-    from analysis.data.sweep import Replicate
+    from analysis.data.sweep import Replicate, SweepFolder
 
 
 def build_rows(results: Results) -> list[Row]:
@@ -47,56 +47,12 @@ def _place(results: Results, panel: Panel) -> tuple[object, ...]:
 
 def _panel_rows(results: Results, panel: Panel, trainings: dict[str, Trained]) -> list[Row]:
     sweep = results.sweep
-    primary = (panel.scorer, panel.split) == (sweep.primary.scorer, sweep.primary.split)
-    rows: list[Row] = []
     floor = noise_floor([cube for cube in panel.cells.values() if cube.seeds != (None,)])
-    for cell in sweep.cell_names():
-        replicates = sweep.of_cell(cell)
-        if panel.scorer not in replicates[0].scorers or panel.split not in replicates[0].splits:
-            continue
-        cube = panel.cells.get(cell)
-        present = cube.seeds if cube else ()
-        diverged = tuple(r.seed for r in replicates if r.state == DIVERGED and r.seed is not None)
-        failed = {r.seed: reason for r in replicates if (reason := _failure(r, panel))}
-        first = replicates[0]
-        stopping = sweep.looks.cells.get(cell) if sweep.looks else None
-        rows.append(
-            Row(
-                cell=cell,
-                role=first.role,
-                is_baseline=first.is_baseline,
-                axes=json.dumps(first.axes, sort_keys=True, ensure_ascii=False),
-                split=panel.split,
-                scorer=panel.scorer,
-                primary=primary,
-                revision=panel.revision,
-                unit=panel.unit,
-                conflicts=tuple(dict.fromkeys(why for r in replicates for why in r.conflicts.get(panel.scorer, ()))),
-                mean=cube.mean() if cube and not diverged else None,
-                versus_baseline=None,
-                versus_base=None,
-                prompts=len(panel.prompts) if cube else 0,
-                images_per_prompt=cube.values.shape[2] if cube else 0,
-                images_left_out=panel.images_left_out,
-                left_out_by=tuple(f"{label}: {count}" for label, count in panel.left_out.items()),
-                seeds=tuple(seed for seed in present if seed is not None),
-                missing_seeds=tuple(
-                    _seed_name(r) for r in replicates if r.seed not in (*present, *diverged) and r.seed not in failed
-                ),
-                diverged_seeds=diverged,
-                failed_seeds=tuple(("base" if seed is None else str(seed), why) for seed, why in failed.items()),
-                planned_seeds=sum(replicate.seed is not None for replicate in replicates),
-                noise_floor=floor,
-                detectable=None,
-                cell_ids=tuple(replicate.cell_id for replicate in replicates),
-                git_commit=sweep.git_commit,
-                data_digest=" ".join(sorted({key for r in replicates if (key := r.stages.get("data"))})),
-                trained=trainings[cell],
-                look=stopping.look if stopping else None,
-                stopped=stopping.reason if stopping and not stopping.is_open else "",
-                margin=sweep.looks.margin if sweep.looks else None,
-            )
-        )
+    rows = [
+        _row(sweep, panel, cell, floor, trainings[cell])
+        for cell in sweep.cell_names()
+        if panel.scorer in sweep.of_cell(cell)[0].scorers and panel.split in sweep.of_cell(cell)[0].splits
+    ]
     family_of_baseline = _family(results, panel, rows, {row.cell: sweep.baseline for row in rows})
     family_of_base = _family(results, panel, rows, {row.cell: sweep.of_cell(row.cell)[0].base for row in rows})
     return [
@@ -108,6 +64,52 @@ def _panel_rows(results: Results, panel: Panel, trainings: dict[str, Trained]) -
         )
         for row in rows
     ]
+
+
+def _row(sweep: SweepFolder, panel: Panel, cell: str, floor: tuple[int, int], training: Trained) -> Row:
+    """A cell without its comparisons."""
+    replicates = sweep.of_cell(cell)
+    cube = panel.cells.get(cell)
+    present = cube.seeds if cube else ()
+    diverged = tuple(r.seed for r in replicates if r.state == DIVERGED and r.seed is not None)
+    failed = {r.seed: reason for r in replicates if (reason := _failure(r, panel))}
+    first = replicates[0]
+    stopping = sweep.looks.cells.get(cell) if sweep.looks else None
+    return Row(
+        cell=cell,
+        role=first.role,
+        is_baseline=first.is_baseline,
+        axes=json.dumps(first.axes, sort_keys=True, ensure_ascii=False),
+        split=panel.split,
+        scorer=panel.scorer,
+        primary=(panel.scorer, panel.split) == (sweep.primary.scorer, sweep.primary.split),
+        revision=panel.revision,
+        unit=panel.unit,
+        conflicts=tuple(dict.fromkeys(why for r in replicates for why in r.conflicts.get(panel.scorer, ()))),
+        mean=cube.mean() if cube and not diverged else None,
+        versus_baseline=None,
+        versus_base=None,
+        prompts=len(panel.prompts) if cube else 0,
+        images_per_prompt=cube.values.shape[2] if cube else 0,
+        images_left_out=panel.images_left_out,
+        left_out_by=tuple(f"{label}: {count}" for label, count in panel.left_out.items()),
+        seeds=tuple(seed for seed in present if seed is not None),
+        missing_seeds=tuple(
+            _seed_name(r) for r in replicates if r.seed not in (*present, *diverged) and r.seed not in failed
+        ),
+        diverged_seeds=diverged,
+        failed_seeds=tuple(("base" if seed is None else str(seed), why) for seed, why in failed.items()),
+        planned_seeds=sum(replicate.seed is not None for replicate in replicates),
+        noise_floor=floor,
+        detectable=None,
+        cell_ids=tuple(replicate.cell_id for replicate in replicates),
+        git_commit=sweep.git_commit,
+        data_digest=" ".join(sorted({key for r in replicates if (key := r.stages.get("data"))})),
+        trained=training,
+        look=stopping.look if stopping else None,
+        stopped=stopping.reason if stopping and not stopping.is_open else "",
+        margin=sweep.looks.margin if sweep.looks else None,
+    )
 
 
 def _failure(replicate: Replicate, panel: Panel) -> str | None:
