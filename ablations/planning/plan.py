@@ -202,7 +202,8 @@ def make_plan(sweep: Sweep, table: StageTable, experiment: str | None = None) ->
         UserError: the experiment is missing or damaged, or a path in it does not exist.
     """
     path: Path = find_experiment(experiment or sweep.experiment)
-    stated = override(load_flat(path), sweep.overrides)
+    own = load_flat(path)
+    stated = override(own, sweep.overrides)
     flat, settings = override(stated, sweep.settings), changing(sweep.settings, stated)
     # A large plan has a million small objects without cycles; searching for cycles takes a fifth of the time.
     gc.disable()
@@ -212,10 +213,10 @@ def make_plan(sweep: Sweep, table: StageTable, experiment: str | None = None) ->
         files = tuple(file for file, _ in reversed(chain(path)))
         plan = Plan(sweep, name, grid, tuple(table.STAGES), primary, settings=settings, files=files)
         if sweep.tune is None:
-            check_used(sweep, flat, grid.cells, table)
+            check_used(sweep, own, flat, grid.cells, table)
             return plan
         trials = plan_trials(sweep, grid, table)
-        check_used(sweep, flat, (*grid.cells, *trials.all), table)
+        check_used(sweep, own, flat, (*grid.cells, *trials.all), table)
         return replace(plan, grid=trials.undecided, tuning=not_begun(sweep, trials))
     finally:
         gc.freeze()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qsd.config.check import schema_fields
+from qsd.config.fields import Kind
 
 if TYPE_CHECKING:
     from qsd.registry import Registry
@@ -202,6 +203,8 @@ class StageSpec:
         extra: values -> further parts of its meaning, such as revisions of weights.
         unused: values -> fields for which the stage has no use, each with what takes their place. An experiment may
             give them for other cells; what is meant for a cell with these values alone must not.
+        execution: values -> the fields that change how it runs and no result, without those of all stages
+            (``OF_ALL_STAGES``); None: it may be any such field.
         version: raised whenever the same meaning gives another result.
         wanted: values -> whether a cell has this stage for its own sake, and is finished only with it; None: it is only
             run as an input of other stages.
@@ -230,6 +233,7 @@ class StageSpec:
     same: Callable[[Values], Mapping[str, Any]] = _no_extra
     extra: Callable[[Values], dict[str, Any]] = _no_extra
     unused: Callable[[Values], Mapping[str, str]] = _no_extra
+    execution: Callable[[Values], tuple[str, ...]] | None = None
     version: int = 1
     wanted: Callable[[Values], bool] | None = None
     precompute: Precompute | None = None
@@ -250,6 +254,14 @@ class StageSpec:
         same = self.same(values)
         return {name: same[name] if name in same else values[name] for name in self.reads(values)}
 
+    def fields(self, values: Values) -> frozenset[str]:
+        """All fields that have an effect on its result or on how it runs."""
+        if self.execution is None:
+            execution = tuple(name for name, info in schema_fields().items() if info.kind is Kind.EXECUTION)
+        else:
+            execution = (*OF_ALL_STAGES, *self.execution(values))
+        return frozenset((*self.reads(values), *execution))
+
     def inputs_for(self, values: Values) -> tuple[str, ...]:
         """Names of the upstream stages under some values."""
         return self.inputs if self.chosen_inputs is None else self.chosen_inputs(values)
@@ -259,6 +271,24 @@ class StageSpec:
         if self.chosen_batches is not None:
             return self.chosen_batches(values)
         return () if self.batch is None else (self.batch,)
+
+
+OF_ALL_STAGES = ("device", "threads", "reward.weights", "tracking.wandb", "tracking.project", "tracking.entity")
+"""Execution fields of every stage, or of the sweep as a whole."""
+
+OF_TRAINING = tuple(
+    f"training.{name}"
+    for name in (
+        "micro_batch",
+        "processes",
+        "attention",
+        "channels_last",
+        "compile",
+        "checkpoint_steps",
+        "checkpoint_seconds",
+    )
+)
+"""Execution fields of a training by any method."""
 
 
 # ── What specs share ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -38,17 +38,23 @@ _TRAIN = (
     "loss.beta_decay",
     "lora.rank",
     "lora.scaling",
+    "lora.alpha",
+    "lora.targets",
     "training.steps",
+    "training.budget",
+    "training.epochs",
     *_METHOD,
     "seed",
 )
+_IMAGES = ("evaluation.splits", "evaluation.prompts_per_split", "generation.images_per_prompt")
 
 
 def _select_reads(values: Mapping[str, Any]) -> tuple[str, ...]:
-    labels = ("data.flip_fraction", "data.relabel")
+    labels = ("data.flip_fraction", "data.relabel", "selection.count", "selection.prompt_clusters")
     if values["selection.strategy"] == "random":
         return ("selection.strategy", "selection.fraction", "seed", *labels)
-    return ("selection.strategy", "selection.fraction", "selection.replacement", "quality.metric", *labels)
+    amount = "selection.threshold" if values["selection.strategy"] == "threshold" else "selection.fraction"
+    return ("selection.strategy", amount, "selection.replacement", "quality.metric", *labels)
 
 
 def _select_inputs(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -92,14 +98,14 @@ STAGES: dict[str, StageSpec] = {
     "generate": _like(
         "generate",
         entry=f"{HERE}:digest_inputs",
-        reads=lambda _: ("adapter", "generation.steps"),
+        reads=lambda _: ("adapter", "generation.steps", *_IMAGES),
         inputs=("train",),
         chosen_inputs=lambda values: ("train",) if values["adapter"] == "trained" else (),
     ),
     "evaluate": _like(
         "evaluate",
         entry=f"{HERE}:digest_inputs",
-        reads=lambda _: ("evaluation.scorers",),
+        reads=lambda _: ("evaluation.scorers", "evaluation.embedder"),
         inputs=("generate",),
         wanted=always,
     ),

@@ -68,6 +68,7 @@ STAGE = StageSpec(
     version=2,
     reads=_reads,
     extra=_extra,
+    execution=lambda _: ("data.labelled_by",),
     cost=StageCost(_work, _compute),
     rehearsal=Rehearsal(
         shape=("data.reader",),

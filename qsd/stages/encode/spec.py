@@ -50,6 +50,7 @@ STAGE = StageSpec(
     reads=_reads,
     inputs=("data", "select"),
     chosen_inputs=_inputs,
+    execution=lambda _: ("encode.batch_size",),
     version=2,
     cost=StageCost(_work, _compute, _size),
     rehearsal=Rehearsal(shape=("model.path", "model.resolution", "encode.batch_size", "training.flip"), enough=_enough),

@@ -86,6 +86,7 @@ STAGE = StageSpec(
     reads=_reads,
     inputs=("generate",),
     extra=_extra,
+    execution=lambda _: ("evaluation.batch_size", "reward.workers"),
     wanted=always,
     cost=StageCost(_work, _compute, _size),
     rehearsal=Rehearsal(

@@ -76,6 +76,7 @@ STAGE = StageSpec(
     inputs=("train",),
     chosen_inputs=_inputs,
     extra=_extra,
+    execution=lambda _: ("generation.batch_size",),
     cost=StageCost(_work, _compute, _size),
     rehearsal=Rehearsal(
         shape=("model.path", "model.resolution", "adapter", "generation.guidance_scale", "generation.batch_size"),

@@ -62,6 +62,7 @@ STAGE = StageSpec(
     reads=_reads,
     inputs=("data",),
     extra=_extra,
+    execution=lambda _: ("reward.batch_size", "reward.workers", "reward.shards"),
     precompute=Precompute("qsd.stages.score.run:precompute", _precompute_processes),
     cost=StageCost(_work, _compute),
     rehearsal=Rehearsal(shape=("reward.model", "reward.members", "reward.batch_size"), enough=_enough),

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qsd.losses import REGISTRY
-from qsd.stages.stage_spec import BatchField, Compute, Work, section
+from qsd.stages.stage_spec import OF_TRAINING, BatchField, Compute, Work, section
 from qsd.training.loss_cost import Passes, passes_of
 from qsd.training.offpolicy.beta_schedule import schedule_fields
 
@@ -19,6 +19,9 @@ ITEMS = "training.pairs_per_step"
 
 BATCHES = (BatchField("training.micro_batch", at_most="training.pairs_per_step"),)
 """What is halved when memory runs out."""
+
+EXECUTION = (*OF_TRAINING, "training.reference_errors")
+"""What changes how it runs."""
 
 
 def reads(values: Values) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from qsd.errors import UserError
 from qsd.losses import REGISTRY as LOSSES
 from qsd.rewards.scorers import ENSEMBLE
 from qsd.rewards.scorers import REGISTRY as SCORERS
-from qsd.stages.stage_spec import BatchField, member_code
+from qsd.stages.stage_spec import OF_TRAINING, BatchField, member_code
 from qsd.stages.train.on_policy_checks import check_members_fit, check_needs_no_pairs
 from qsd.stages.train.on_policy_cost import compute, passes_of, work
 from qsd.training.methods import REGISTRY, method_of, setting
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ITEMS = "method.prompts_per_step"
 """What the processes of a step share."""
+
+EXECUTION = (*OF_TRAINING, "method.sampling_batch", "reward.batch_size")
+"""What changes how it runs."""
 
 _TRAINING = (
     "steps",
@@ -34,11 +37,16 @@ _TRAINING = (
 """The fields of the section ``training`` that have a meaning without pairs."""
 
 
-def unused(_values: Values) -> dict[str, str]:
-    """What counts pairs and changes nothing of its own accord; experiments give it for their cells on pairs."""
+def unused(values: Values) -> dict[str, str]:
+    """What pairs need and changes nothing of its own accord; experiments give it for their cells on pairs."""
+    method = values["method.name"]
+    no_loss = {} if method_of(values).uses_loss else {"loss.name": f"method {method} has a loss of its own"}
     return {
+        **no_loss,
+        "loss.beta": "an on-policy training has method.beta",
         "training.pairs_per_step": "an on-policy training has method.prompts_per_step",
         "training.epochs": "an on-policy training has training.steps",
+        "training.reference_errors": "an on-policy training asks the reference once for each batch of its own samples",
     }
 
 

@@ -59,6 +59,10 @@ def _unused(values: Values) -> Mapping[str, str]:
     return _kind(values).unused(values)  # type: ignore[no-any-return]
 
 
+def _execution(values: Values) -> tuple[str, ...]:
+    return _kind(values).EXECUTION  # type: ignore[no-any-return]
+
+
 def _processes(values: Values, gpus: int | None) -> int:
     """One per GPU unless the experiment says how many.
 
@@ -112,6 +116,7 @@ STAGE = StageSpec(
     chosen_inputs=_inputs,
     extra=_extra,
     unused=_unused,
+    execution=_execution,
     processes=_processes,
     cost=StageCost(_work, _compute, _size),
     rehearsal=Rehearsal(

@@ -311,12 +311,12 @@ def test_what_a_merged_cell_ignores_is_judged_by_the_experiment(plan_of: Planner
         question: q
         experiment: tiny
         axes: {lora.rank: [4, 8]}
-        controls: [{training.steps: 3}, {quality.metric: difference, selection.strategy: random}]
+        controls: [{training.steps: 3}, {quality.metric: product, selection.strategy: random}]
         baseline: {lora.rank: 4}
         seeds: [0]
         """
     )
-    assert [cell.name for cell in plan.cells] == ["rank=4", "rank=8", "metric=difference,strategy=random", "base"]
+    assert [cell.name for cell in plan.cells] == ["rank=4", "rank=8", "metric=product,strategy=random", "base"]
     assert plan.cells[0].axes == {"lora.rank": 4}
 
 

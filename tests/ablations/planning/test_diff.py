@@ -23,7 +23,7 @@ question: q
 experiment: tiny
 axes: {lora.rank: [4, 8], selection.threshold: [0, 1]}
 exclude: [{lora.rank: 8, selection.threshold: 0}]
-controls: [{selection.strategy: random}]
+controls: [{selection.strategy: random}, {selection.strategy: threshold}]   # the latter reads the threshold
 baseline: {lora.rank: 4, selection.threshold: 0}
 seeds: [0]
 """
