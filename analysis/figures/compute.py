@@ -1,9 +1,9 @@
 """Figure ``compute``: the primary scorer against what a training computed.
 
 Compute is counted, not timed, so it is the same on every machine: images through the network, where a pass with
-gradients counts as three (forward, and backward for twice its work). A pair is two images with gradients and, for a
-loss that reads the reference model, two without; an on-policy training counts its own passes. Decoding and scoring are
-not in it.
+gradients counts as 2.1, as in the prices of plans (``qsd.training.loss_cost`` says where that is from). What a pair
+costs follows from its loss, with steps of one micro-batch each and without reference errors that another training had
+left; an on-policy training counts its own passes. Decoding and scoring are not in it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from matplotlib.transforms import offset_copy
 from analysis.data.sweep import artefact
 from analysis.document.sentences import split_title
 from analysis.figures.drawing import LOOKS_CAPTION, Drawing, new_figure, styled
+from qsd.losses import REGISTRY as LOSSES
+from qsd.run_store import read_record
+from qsd.training.loss_cost import BACKWARD, passes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from analysis.data.sweep import SweepFolder
 
 NAME = "compute"
-WITH_GRADIENTS = 3
+WITH_GRADIENTS = 1 + BACKWARD
 """Passes without gradients that one with gradients counts for."""
 _COUNTED = {"network_passes", "pairs_seen"}
 _SAME = 1.05
@@ -39,32 +42,46 @@ _ROOM, _ROOM_BESIDE = 0.05, 0.25
 """Empty share of the range above and below, and on each side."""
 _CAPTION = (
     "Difference under the primary scorer against the images that went through the network in training, a pass with "
-    "gradients counted three times; cells of equal compute stand side by side. Bars: 95 % intervals for new prompts "
-    "and new training seeds. A filled marker may be called a difference."
+    f"gradients counted {WITH_GRADIENTS:g} times; cells of equal compute stand side by side. Bars: 95 % intervals for "
+    "new prompts and new training seeds. A filled marker may be called a difference."
 )
 _COLOURS = {"grid": "#0072B2", "control": "#D55E00"}
 
 
-def passes(summary: Mapping[str, Any]) -> int:
-    """Images through the network of one training, of its ``summary.json``; a pass with gradients counts three times."""
+def passes(summary: Mapping[str, Any], meaning: Mapping[str, Any]) -> float:
+    """Images through the network of one training; a pass with gradients counts ``WITH_GRADIENTS`` times.
+
+    Args:
+        summary: its ``summary.json``.
+        meaning: of its record: the settings of the loss that are not their defaults.
+    """
     if "network_passes" in summary:
-        return int(summary["network_passes"] + WITH_GRADIENTS * summary["network_passes_trained"])
-    images = 2 * int(summary["pairs_seen"])
-    reference = summary["mean_of_last_steps"].get("ref_winner_error") is not None
-    return images * (WITH_GRADIENTS + reference)
+        return float(summary["network_passes"] + WITH_GRADIENTS * summary["network_passes_trained"])
+    loss = LOSSES.get(summary["loss"])
+    given = {name: meaning[f"loss.{name}"] for name in loss.fields if f"loss.{name}" in meaning}
+    return float(summary["pairs_seen"] * passes_of(loss, loss.settings(**given), whole_steps=True).forward_passes)
 
 
 def read_passes(runs: Path, sweep: SweepFolder) -> dict[str, float]:
-    """Cell -> mean over its finished trainings."""
+    """Cell -> mean over its finished trainings; without those whose loss no longer exists."""
     means: dict[str, float] = {}
     for cell in sweep.cell_names():
         folders = [artefact(runs, "train", replicate.stages.get("train")) for replicate in sweep.of_cell(cell)]
-        paths = [folder / "summary.json" for folder in folders if folder is not None]
-        summaries = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
-        counts = [passes(summary) for summary in summaries if summary.keys() & _COUNTED]
+        counts = [count for folder in folders if folder is not None for count in _counted(folder)]
         if counts:
             means[cell] = statistics.fmean(counts)
     return means
+
+
+def _counted(folder: Path) -> list[float]:
+    """The passes of a finished training; empty where they are not known."""
+    path, record = folder / "summary.json", read_record(folder)
+    if record is None or not path.is_file():
+        return []
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    if not _COUNTED & summary.keys() or ("network_passes" not in summary and summary.get("loss") not in LOSSES.names()):
+        return []
+    return [passes(summary, record.meaning)]
 
 
 def compute_figure(sweep: SweepFolder, rows: Sequence[Row], compute: Mapping[str, float]) -> Drawing | None:
@@ -77,7 +94,7 @@ def compute_figure(sweep: SweepFolder, rows: Sequence[Row], compute: Mapping[str
     """
     shown = [row for row in rows if row.primary and row.cell in compute and not row.diverged]
     to_base = any(row.versus_base for row in shown)
-    points = [(row, versus) for row in shown if (versus := row.versus_base if to_base else row.versus_baseline)]
+    points = [(row, found) for row in shown if (found := row.versus_base if to_base else row.versus_baseline)]
     counts = [compute[row.cell] for row, _ in points]
     if len(points) < 2 or max(counts) < _SAME * min(counts):
         return None

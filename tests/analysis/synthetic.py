@@ -336,6 +336,7 @@ def write_train(runs: Path, key: str, steps: int, seed: int, cell: Cell | None =
     epochs = steps * 4 / (cell.kept if cell else 20)
     summary = {"budget": "steps", "steps": steps, "epochs": epochs, "pairs_seen": 4 * steps}
     reference = cell is None or cell.reference
+    summary["loss"] = "dpo" if reference else "orpo"
     last = {"ref_winner_error": 0.5 if reference else None}
     (folder / "summary.json").write_text(json.dumps({**summary, "mean_of_last_steps": last}))
     lines = [json.dumps(metrics_row(step, seed)) for step in range(1, steps + 1)]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from ablations.grid import spec
 from analysis.data.load import load
 from analysis.data.looks import Looks
 from analysis.data.pairing import Cube, Panel, panels
@@ -17,7 +18,10 @@ from analysis.data.sweep import read_sweep
 from analysis.figures import agreement, axes, compute, quality
 from analysis.report import write
 from analysis.statistics.build_rows import build_rows
+from qsd.config.load import load_flat, override
+from qsd.training.methods import method_of
 from tests.analysis.synthetic import Cell, World, usual_world, write_sweep
+from tests.conftest import ROOT
 
 SHAPE = {"prompts": {"evaluation": 12}, "pictures": False, "seed_spread": 0.02}
 
@@ -177,10 +181,35 @@ def test_no_base_model_counts_as_a_trained_cell(tmp_path):
 
 
 def test_compute_by_hand():
-    pairs = {"pairs_seen": 100, "mean_of_last_steps": {"ref_winner_error": 0.1}}
-    assert compute.passes(pairs) == 200 * 3 + 200
-    assert compute.passes(pairs | {"mean_of_last_steps": {"ref_winner_error": None}}) == 200 * 3
-    assert compute.passes({"network_passes": 50, "network_passes_trained": 20}) == 50 + 60
+    """A pass with gradients is 2.1 passes, of pairs as of samples; only what the loss needs has gradients."""
+    of_pairs = {"pairs_seen": 100, "loss": "dpo"}
+    assert compute.passes(of_pairs, {}) == pytest.approx(200 * 2.1 + 200)
+    assert compute.passes(of_pairs | {"loss": "orpo"}, {}) == pytest.approx(200 * 2.1)
+    assert compute.passes(of_pairs | {"loss": "sft"}, {}) == pytest.approx(100 * 2.1 + 100)
+    assert compute.passes(of_pairs | {"loss": "linear_dpo"}, {}) == pytest.approx(200 * 2.1 + 200)
+    averaged = {"loss.linear_decay": 0.9}
+    assert compute.passes(of_pairs | {"loss": "linear_dpo"}, averaged) == pytest.approx(200 * 2.1 + 400)
+    assert compute.passes({"network_passes": 50, "network_passes_trained": 20}, {}) == pytest.approx(50 + 42)
+
+
+def test_the_sweep_of_equal_passes_has_them_in_the_figure_s_counts():
+    """The second arm of ``on_policy``, counted by the figure from what a training would count."""
+    sweep = spec.read_sweep(ROOT / "sweeps/on_policy.yaml")
+    flat = override(load_flat(ROOT / "experiments/emoji.yaml"), sweep.overrides)
+    (group,) = sweep.zips
+    rows = [dict(zip(group, row, strict=True)) for row in zip(*group.values(), strict=True)]
+    counts = {}
+    for row in rows[1::2]:
+        values = {**flat, **row}
+        steps = values["training.steps"]
+        if row["method.name"] == "pairs":
+            summary = {"pairs_seen": steps * values["training.pairs_per_step"], "loss": values["loss.name"]}
+        else:
+            each = method_of(values).passes(values)
+            summary = {"network_passes": steps * each.forward, "network_passes_trained": steps * each.trained}
+        counts[row["method.name"]] = compute.passes(summary, {})
+    assert len(counts) == 6
+    assert all(count == pytest.approx(25_000, rel=0.03) for count in counts.values()), counts
 
 
 def test_equal_compute_is_not_drawn(tmp_path):

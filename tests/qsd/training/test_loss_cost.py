@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+from qsd.config.load import load_experiment
 from qsd.config.schema import LossConfig
 from qsd.losses import REGISTRY, PairErrors
-from qsd.models.denoiser import Denoiser
-from qsd.training.loss_cost import passes_of
+from qsd.models.adapter import add_adapter
+from qsd.models.denoiser import Denoiser, load_denoiser
+from qsd.models.encoders import load_text_encoder
+from qsd.training.loss_cost import BACKWARD, passes_of
 from qsd.training.offpolicy.columns import COLUMNS
 from qsd.training.offpolicy.validation import Validation
 from qsd.training.processes import Processes
@@ -86,6 +90,22 @@ def test_counted_operations_are_in_the_ratios_of_the_passes(world: TinyStages) -
     for name in cases:
         assert operations[name] / operations["dpo"] == pytest.approx(passes[name] / passes["dpo"], rel=0.1), name
     assert operations["sft"] < operations["orpo"] < operations["dpo"] < operations["kto"] < operations["adaptive_dpo"]
+
+
+@pytest.mark.slow
+def test_what_a_backward_pass_of_the_emoji_model_costs() -> None:
+    """2.06 passes with gradients for one without, by counted operations: what the constant of all prices rests on."""
+    config, cpu = load_experiment(Path("experiments/emoji.yaml")), torch.device("cpu")
+    denoiser = load_denoiser(config.model.path, cpu, "fp32", config.model.resolution)
+    denoiser.network.requires_grad_(requires_grad=False)
+    add_adapter(denoiser.network, config.lora, 0, denoiser.family)
+    captions = load_text_encoder(config.model.path, cpu).conditioning(["an apple", "a bee"])
+    latents, times = torch.randn(2, 8, 8, 8), torch.full((2,), 500)
+    with torch.no_grad():
+        forward = count_flops(lambda: denoiser.predict(latents, times, captions))
+    both = count_flops(lambda: denoiser.predict(latents, times, captions).square().sum().backward())
+    assert both / forward == pytest.approx(2.06, abs=0.01)
+    assert both / forward == pytest.approx(1 + BACKWARD, rel=0.03)
 
 
 @pytest.mark.slow
