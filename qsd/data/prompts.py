@@ -54,7 +54,11 @@ def check_prompts(path: str, splits: tuple[str, ...], most: int | None) -> None:
 
 
 def read_splits(
-    path: Path, wanted: Sequence[str], most: int | None = None, field: str = "evaluation.prompts"
+    path: Path,
+    wanted: Sequence[str],
+    most: int | None = None,
+    field: str = "evaluation.prompts",
+    chosen_by: str | None = None,
 ) -> list[Prompt]:
     """The first prompts of every wanted split, in the order of the file.
 
@@ -63,6 +67,7 @@ def read_splits(
         wanted: names of splits.
         most: prompts of each split; None: all.
         field: that names the file, for messages.
+        chosen_by: the field that names the splits; None: ``splits`` of the same section.
 
     Raises:
         UserError: a missing file, column or split, an empty caption, or a duplicate id; with its line.
@@ -90,7 +95,7 @@ def read_splits(
         if not prompts:
             raise UserError(
                 f"{path}: no prompt of split {split!r}{suggest(split, splits)}; it has {', '.join(sorted(splits))} "
-                f"(set {field.partition('.')[0]}.splits)"
+                f"(set {chosen_by or field.partition('.')[0] + '.splits'})"
             )
     return [prompt for prompts in by_split.values() for prompt in prompts]
 

@@ -9,7 +9,7 @@ from qsd.losses import REGISTRY as LOSSES
 from qsd.rewards.scorers import ENSEMBLE
 from qsd.rewards.scorers import REGISTRY as SCORERS
 from qsd.stages.stage_spec import OF_TRAINING, BatchField, member_code
-from qsd.stages.train.on_policy_checks import check_members_fit, check_needs_no_pairs
+from qsd.stages.train.on_policy_checks import check_members_fit, check_needs_no_pairs, check_steps, check_watched
 from qsd.stages.train.on_policy_cost import compute, passes_of, work
 from qsd.training.methods import REGISTRY, method_of, setting
 
@@ -88,15 +88,17 @@ def extra(values: Values) -> dict[str, Any]:
     """The code of the method, and the revisions of what scores.
 
     Raises:
-        UserError: training prompts that are also watched or evaluated, more trained steps than there are, a loss, a
-            reward or a setting of training on pairs that the method cannot use, or a reward model without weights or
-            without scores of new images.
+        UserError: training prompts that are also watched or evaluated, watched prompts that are not there, more trained
+            or skipped steps than there are, a loss, a reward or a setting of training on pairs that the method cannot
+            use, or a reward model without weights or without scores of new images.
     """
     from qsd.rewards.ensemble import members_of
     from qsd.rewards.revision import revision
     from qsd.training.onpolicy.prompts import check_apart
 
     check_needs_no_pairs(values)
+    check_steps(values)
+    check_watched(values)
     check_apart(values)
     passes_of(values)  # refuses an impossible placement of the trained steps
     names = members_of(values["reward.model"], values["reward.members"])

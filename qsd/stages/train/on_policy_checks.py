@@ -1,4 +1,4 @@
-"""What an on-policy method cannot use, found while planning: settings of pairs, losses, rewards, one watched prompt.
+"""What an on-policy method cannot use, found while planning: settings of pairs, losses, rewards, watched prompts.
 
 Training refuses the same losses and rewards (``qsd.training.onpolicy``), but only when the cell's turn comes, which may
 be hours later.
@@ -6,13 +6,17 @@ be hours later.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qsd.config.check import schema_fields
+from qsd.config.once_per_process import OncePerProcess
+from qsd.data.prompts import read_splits
 from qsd.errors import UserError
 from qsd.losses import REGISTRY as LOSSES
 from qsd.rewards.scorers import ENSEMBLE
 from qsd.rewards.scorers import REGISTRY as SCORERS
+from qsd.training.methods import setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +52,44 @@ def check_needs_no_pairs(values: Values) -> None:
             )
 
 
+def check_steps(values: Values) -> None:
+    """Refuse settings that leave no step of the sampler to train.
+
+    Raises:
+        UserError: all of them are skipped.
+    """
+    steps, skipped = values["method.sampler_steps"], setting(values, "skipped_steps")
+    if skipped >= steps:
+        raise UserError(
+            f"method.skipped_steps is {skipped}, which is all of the {steps} sampler steps (method.sampler_steps), so "
+            "none is left to train; skip fewer"
+        )
+
+
+def check_watched(values: Values) -> None:
+    """Refuse watched prompts that are not there, and one that is alone.
+
+    Raises:
+        UserError: no such split, or fewer than two prompts in it.
+    """
+    asked, split = values["method.watched_prompts"], values["method.watched_split"]
+    if asked == 1:
+        raise UserError(
+            "method.watched_prompts is 1, but the change of a score has a standard error over two or more prompts; "
+            "watch more, or 0 for none"
+        )
+    if asked and _count(values["evaluation.prompts"], split, asked) < 2:
+        raise UserError(
+            f"method.watched_split {split!r} has one prompt, but the change of a score has a standard error over two "
+            "or more; watch another split, or none (method.watched_prompts: 0)"
+        )
+
+
+@OncePerProcess
+def _count(path: str, split: str, most: int) -> int:
+    return len(read_splits(Path(path), [split], most, chosen_by="method.watched_split"))
+
+
 def check_members_fit(values: Values, method: MethodSpec, rewards: Sequence[str]) -> None:
     """Refuse members that the method cannot use.
 
@@ -57,8 +99,8 @@ def check_members_fit(values: Values, method: MethodSpec, rewards: Sequence[str]
         rewards: the reward models that score.
 
     Raises:
-        UserError: a loss that reads more than a step has, an ensemble that ranks within a data set, guidance by a
-            reward model without gradient, or one watched prompt.
+        UserError: a loss that reads more than a step has, an ensemble that ranks within a data set, or guidance by a
+            reward model without gradient.
     """
     name, is_ensemble = values["method.name"], values["reward.model"] == ENSEMBLE
     if method.uses_loss and values["loss.name"] not in (usable := step_losses()):
@@ -72,11 +114,6 @@ def check_members_fit(values: Values, method: MethodSpec, rewards: Sequence[str]
             "has none; use z_score"
         )
     without = [reward for reward in rewards if not SCORERS.get(reward).differentiable]
-    if values["method.watched_prompts"] == 1:
-        raise UserError(
-            "method.watched_prompts is 1, but the change of a score has a standard error over two or more prompts; "
-            "watch more, or 0 for none"
-        )
     if "guide_from" in method.fields and without:
         raise UserError(
             f"{'reward.members' if is_ensemble else 'reward.model'}: {', '.join(without)} "

@@ -72,6 +72,26 @@ def test_one_watched_prompt_has_no_standard_error() -> None:
     assert meaning(method__name="ddpo", method__watched_prompts=0)["method.watched_prompts"] == 0
 
 
+def test_watched_prompts_that_are_not_there_are_refused_by_their_field(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no prompt of split 'training'; it has .* \(set method\.watched_split\)"):
+        meaning(method__name="ddpo", method__watched_split="training")
+    prompts = tmp_path / "prompts.csv"
+    rows = "a,an apple,evaluation\nb,a bee,alone\n"
+    prompts.write_text(f"prompt_id,caption,split\n{rows}")
+    settings = {"method__name": "ddpo", "evaluation__prompts": str(prompts), "method__watched_split": "alone"}
+    with pytest.raises(UserError, match=r"method\.watched_split 'alone' has one prompt, but .*watched_prompts: 0"):
+        meaning(**settings)
+    assert meaning(**settings, method__watched_prompts=0)
+
+
+def test_skipping_all_steps_is_refused_by_its_field() -> None:
+    with pytest.raises(UserError, match=r"method\.skipped_steps is 20, which is all of the 20 sampler steps"):
+        meaning(method__name="ddpo", method__skipped_steps=20)
+    with pytest.raises(UserError, match=r"method\.skipped_steps is 4, which is all of the 3 sampler steps"):
+        meaning(method__name="spo", method__sampler_steps=3)
+    assert meaning(method__name="ddpo", method__skipped_steps=19)
+
+
 def test_planning_and_training_refuse_the_same_losses() -> None:
     from qsd.training.onpolicy.preferences import fits_steps
 

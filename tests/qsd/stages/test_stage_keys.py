@@ -130,7 +130,7 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
     training_prompts.write_text("prompt_id,caption,split\nt,another prompt,training\n")
     held_out = tmp_path / "held_out.csv"
     rows = "".join(f"{split},{split} prompt,{split}\n" for split in ("evaluation", "seen", "validation"))
-    held_out.write_text(f"prompt_id,caption,split\n{rows}")
+    held_out.write_text(f"prompt_id,caption,split\n{rows}more,a second prompt to watch,validation\n")
     table = tmp_path / "table.csv"
     table.write_text("caption,winner,loser,another\nan apple,a.png,b.png,me\n")
     ensemble = {"reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]}
