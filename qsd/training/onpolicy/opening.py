@@ -41,8 +41,9 @@ def open_sampling(
 def calibrate(reward: LatentReward, sampler: Sampler, stream: PromptStream) -> None:
     """Put an ensemble's members on one scale, by the images of the stream's first ``CALIBRATION_PROMPTS`` prompts.
 
-    The sampler's network must be the base model, or have its adapter off, so that every training of an experiment has
-    the same scale. Nothing is computed for a single reward model, or where there is a scale already.
+    The sampler's network must be the base model, or have its adapter off, so that the trainings of an experiment with
+    one seed have the same scale; the images, and of many prompts also which are first, depend on the seed. Nothing is
+    computed for a single reward model, or where there is a scale already.
     """
     if reward.is_calibrated:
         return
