@@ -127,6 +127,7 @@ def _ended(plan: Plan, store: Store, node: StageNode, stage_states: StageStates)
 def _activity(label: str, store: Store, node: StageNode, stage_states: StageStates) -> dict[str, Any]:
     """The entry of a stage that runs or is queued. Keys that do not apply are null."""
     owner, job = stage_states.owners.get(node.key), stage_states.job_state(node.key)
+    owner = owner if owner and owner.is_known else None
     running = stage_states.states[node.key] == RUNNING
     report = progress(store, node) if running else None
     folder = latest(store, node.stage, node.key) if running else None

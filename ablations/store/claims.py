@@ -81,7 +81,7 @@ def _owner_in(path: Path) -> Owner | None:
     try:
         return Owner.of(content.get("owner") if isinstance(content, dict) else None)
     except ValueError:
-        return Owner("an unreadable claim", "", "", -1, -1)
+        return Owner.unreadable()
 
 
 def _create(path: Path) -> bool:

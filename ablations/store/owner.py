@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 _UNKNOWN = -1
 """A start time that the system does not say."""
+_FIRST_NAMESPACE, _FIRST_NAMES = "pid:[4026531836]", "uts:[4026531838]"
+"""Of process numbers and of host names: those in which a machine starts, with the kernel's fixed numbers. A container
+has others, of which one may be shared with the machine (``--pid=host``)."""
 _MOST_PID = 2**31 - 1
 """The largest number that kill(2) takes; to it, 0 and negative ones are groups of processes, and all of them."""
 _SHAPE = fields(
@@ -52,7 +56,8 @@ class Owner:
         restarts: how often that job had been requeued.
         cluster: the SLURM cluster's name; job numbers of another cluster mean other jobs.
         machine: the id of the installed system, which stays over a reboot: two machines may have the same name. Empty
-            where the system has none, and in claims of earlier versions.
+            where the system has none, in claims of earlier versions, and in containers, where it is the image's: every
+            container of the image has it, on whatever machine.
         user: number of the user whose process it is; -1 in claims of earlier versions.
     """
 
@@ -66,6 +71,16 @@ class Owner:
     cluster: str = ""
     machine: str = ""
     user: int = _UNKNOWN
+
+    @staticmethod
+    def unreadable() -> Owner:
+        """Of a claim that cannot be read: no process that is known, so nothing proves that it has ended."""
+        return Owner("", "", "", _UNKNOWN, _UNKNOWN)
+
+    @property
+    def is_known(self) -> bool:
+        """False for the owner of a claim that cannot be read."""
+        return self.pid > 0
 
     @staticmethod
     def here() -> Owner:
@@ -124,12 +139,20 @@ class Owner:
 
         Only then may it be signalled; there are machines and containers with equal names.
         """
-        return (self.host, self.boot, self.namespace) == (socket.gethostname(), _boot(), _namespace())
+        place = (socket.gethostname(), _boot(), _namespace())
+        # A mounted /proc may hide the boot id of Linux; without it the rest is that of other machines too.
+        hidden = sys.platform == "linux" and "" in place
+        return self.is_known and not hidden and (self.host, self.boot, self.namespace) == place
 
     def machine_restarted(self) -> bool:
-        """True if it ran on this very machine before the machine's last start."""
+        """True if it ran on this very machine before the machine's last start.
+
+        Of a container it cannot be said: another one of the same name and image may run on another machine, whose boot
+        id is another one too. Claims of earlier versions have the image's id, so their namespace decides.
+        """
         this = self.host == socket.gethostname() and bool(self.machine) and self.machine == _machine()
-        return this and "" not in (self.boot, _boot()) and self.boot != _boot()
+        outside = _FIRST_NAMESPACE == self.namespace == _namespace()
+        return this and outside and "" not in (self.boot, _boot()) and self.boot != _boot()
 
     def _number_was_reused(self) -> bool:
         """Whether the process that has the number now started at another time."""
@@ -151,6 +174,8 @@ class Owner:
         return state.has_no_process or state.restarts > self.restarts
 
     def __str__(self) -> str:
+        if not self.is_known:
+            return "an unknown process (its claim cannot be read)"
         job = f" (SLURM job {self.slurm_job})" if self.slurm_job else ""
         return f"process {self.pid} on {self.host}{job}"
 
@@ -163,7 +188,9 @@ def _boot() -> str:
 
 
 def _machine() -> str:
-    """A digest: the id itself is not to be shown to others (machine-id(5))."""
+    """A digest: the id itself is not to be shown to others (machine-id(5)); empty in a container."""
+    if _namespace() != _FIRST_NAMESPACE or _link("uts") != _FIRST_NAMES:
+        return ""
     try:
         identity = Path("/etc/machine-id").read_bytes().strip()
     except OSError:
@@ -177,8 +204,13 @@ def _others_are_hidden() -> bool:
 
 
 def _namespace() -> str:
+    return _link("pid")
+
+
+def _link(kind: str) -> str:
+    """The name of this process's namespace of a kind; empty where the system has none."""
     try:
-        return str(Path("/proc/self/ns/pid").readlink())
+        return str((Path("/proc/self/ns") / kind).readlink())
     except OSError:
         return ""
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from ablations.files import write_json
 from ablations.grid.spec import read_sweep
 from ablations.inspection import watch
-from ablations.inspection.status import status
+from ablations.inspection.status import status, status_lines
 from ablations.planning.plan import Plan, make_plan
 from ablations.store.artefacts import Store
 from ablations.store.launchers import announced
@@ -143,3 +143,14 @@ def test_watching_follows_and_fits_the_screen(plan_of: Planner, store: Store, mo
     assert len(pages) >= 4
     assert all(page.count("\n") < 12 for page in pages)
     assert all(len(line) <= 70 for page in pages for line in page.splitlines())
+
+
+def test_a_claim_that_cannot_be_read_names_no_process(plan_of: Planner, store: Store) -> None:
+    """It was shown as process -1."""
+    plan = plan_of(SMALL)
+    key = plan.cells[0].stages["train"].key
+    write_json(store.claims.folder / key / "1", {"owner": "?"})
+    shown = status(plan, store)
+    entries = [entry for entry in shown["running"] if entry["key"] == key]
+    assert [(entry["host"], entry["pid"]) for entry in entries] == [(None, None)]
+    assert "-1" not in "\n".join(status_lines(shown))

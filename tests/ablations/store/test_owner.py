@@ -251,4 +251,47 @@ def test_a_damaged_claim_names_no_process(damage: dict[str, Any], tmp_path: Path
     write_json(tmp_path / "k" / "1", {"owner": {**Owner.here().fields(), **damage}})
     holder = Claims(tmp_path).holder("k")
     assert holder is not None
-    assert holder.host == "an unreadable claim"
+    assert not holder.is_known
+    assert not holder.is_here()
+    assert str(holder) == "an unknown process (its claim cannot be read)"
+
+
+FIRST, CONTAINER = "pid:[4026531836]", "pid:[4026532200]"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "now", "gone"),
+    [(FIRST, FIRST, True), (CONTAINER, CONTAINER, False), (FIRST, CONTAINER, False), (CONTAINER, FIRST, False)],
+)
+def test_a_container_of_the_same_name_on_another_machine_is_not_this_one_restarted(
+    namespace: str, now: str, gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Name and machine id are the image's, and even the number of the namespace may be the same."""
+    monkeypatch.setattr("ablations.store.owner._namespace", lambda: now)
+    monkeypatch.setattr("ablations.store.owner._machine", lambda: "of the image")
+    there = replace(Owner.here(), boot="another", namespace=namespace, machine="of the image")
+    assert there.machine_restarted() == there.is_dead() == gone
+
+
+@pytest.mark.parametrize("shared", ["pid", "uts", ""])
+def test_a_container_has_no_machine_of_its_own(shared: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it shares one of the namespaces with its machine."""
+    names = {"pid": FIRST, "uts": "uts:[4026531838]"}
+    if Path("/etc/machine-id").exists():
+        monkeypatch.setattr("ablations.store.owner._link", names.get)
+        assert Owner.here().machine
+    inside = {**dict.fromkeys(names, "kind:[4026532200]"), **({shared: names[shared]} if shared else {})}
+    monkeypatch.setattr("ablations.store.owner._link", inside.get)
+    assert Owner.here().machine == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="waits for Linux: other systems have no boot id")
+@pytest.mark.parametrize("hidden", ["_boot", "_namespace"])
+def test_where_the_boot_is_hidden_a_missing_process_proves_nothing(
+    hidden: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in containers whose /proc shows processes alone: the same name may be another machine's."""
+    monkeypatch.setattr(f"ablations.store.owner.{hidden}", lambda: "")
+    gone = replace(Owner.here(), pid=2**22 + 1)
+    assert not gone.is_here()
+    assert not gone.is_dead()

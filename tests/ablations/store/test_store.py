@@ -166,7 +166,7 @@ def owner(**changes: Any) -> dict[str, Any]:
         (owner(), False),
         (owner(pid=2**22 + 1), True),
         (owner(started=1), True),
-        (owner(boot="another"), True),
+        (owner(boot="another"), Owner.here().machine != ""),
         (owner(boot="another", machine="another"), False),
         (owner(boot="another", machine=""), False),
         (owner(boot=""), False),
