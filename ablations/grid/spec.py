@@ -19,7 +19,7 @@ from ablations.grid.values import REPLICATE, REPLICATE_SEEDS, axis_field, axis_v
 from qsd.config.check import convert, schema_fields
 from qsd.config.find import find_experiment, find_file
 from qsd.config.load import flatten
-from qsd.config.yaml_nodes import Node, load
+from qsd.config.yaml_nodes import Node, Unclear, load
 from qsd.errors import UserError
 from qsd.printable import printable
 from qsd.registry import suggest
@@ -196,7 +196,8 @@ def _points(groups: list[Group], when: When, seeds: int, node: Node) -> list[Poi
 
 def _text(node: Node, what: str) -> str:
     if not isinstance(node.value, str) or not node.value.strip():
-        raise node.error(f"{what} must be text, not {show(node.plain())}")
+        wrong = node.value.in_quotes if isinstance(node.value, Unclear) else show(node.plain())
+        raise node.error(f"{what} must be text, not {wrong}")
     return node.value.strip()
 
 

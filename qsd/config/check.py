@@ -13,6 +13,7 @@ from typing import Any
 from qsd.config.fields import REQUIRED, FieldInfo, Kind, fields_of, groups_of
 from qsd.config.members import BROKEN
 from qsd.config.schema import ExperimentConfig
+from qsd.config.yaml_nodes import Unclear
 from qsd.data.prompt_sets import FIELDS as PROMPT_FIELDS
 from qsd.data.prompt_sets import place_of
 from qsd.evaluation.embedding_measures import MEASURES
@@ -98,6 +99,8 @@ def _list_problem(info: FieldInfo, inner: type, value: Any) -> str | None:
 
 def _scalar_problem(info: FieldInfo, allowed: type, value: Any) -> str | None:
     wrong_type = f"{info.name} must be {_TYPE_NAMES[allowed]}, not {_shown(value)}"
+    if allowed is str and isinstance(value, Unclear) and not info.choices:
+        return f"{info.name} must be text, not {value.in_quotes}"
     if allowed is str and isinstance(value, bool | int | float):
         wrong_type += f"; known: {', '.join(info.choices)}" if info.choices else "; put it in quotes"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:

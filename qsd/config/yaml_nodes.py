@@ -46,11 +46,19 @@ class Unclear:
 
     text: str
 
+    @property
+    def in_quotes(self) -> str:
+        """What to write where text is wanted: as a number it would lose its zeros or underscores."""
+        return f"{self._written}; put it in quotes: '{self._written}'"
+
+    @property
+    def _written(self) -> str:
+        return self.text if len(self.text) <= 24 else f"{self.text[:21]}..."
+
     def __repr__(self) -> str:
-        written = self.text if len(self.text) <= 24 else f"{self.text[:21]}..."
         sign, digits = ("-", self.text[1:]) if self.text[0] == "-" else ("", self.text.removeprefix("+"))
         plain = f"{sign}{int(digits)}" if digits.isdecimal() and len(digits) <= 24 else "a plain number"
-        return f"{written} (write {plain}, or put it in quotes where text is meant)"
+        return f"{self._written} (write {plain}, or put it in quotes where text is meant)"
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,9 @@ def _convert(node: yaml.Node, shown: str, depth: int) -> Node:
         for key_node, value_node in node.value:
             key = _convert(key_node, shown, depth + 1)
             if not isinstance(key.value, str):
-                raise key.error(f"a key must be text, not {key.plain()!r}; put it in quotes")
+                unclear = isinstance(key.value, Unclear)
+                wrong = key.value.in_quotes if unclear else f"{key.plain()!r}; put it in quotes"
+                raise key.error(f"a key must be text, not {wrong}")
             if key.value in mapping:
                 first = mapping[key.value][0]
                 raise key.error(f"duplicate key '{key.value}' (first on line {first.line})")

@@ -66,6 +66,11 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
         "data.path: ${...} is not replaced here, in '${x}'",
     ),
     "question is a number": (whole(question="question: 3"), "1:11", "question must be text, not 3"),
+    "question with zeros before it": (
+        whole(question="question: 0031"),
+        "1:11",
+        "question must be text, not 0031; put it in quotes: '0031'",
+    ),
     "question is empty": (whole(question='question: ""'), "1:11", "question must be text"),
     "question is null": (whole(question="question:"), "1:10", "question must be text, not null"),
     "experiment is a list": (whole(experiment="experiment: [tiny]"), "2:13", "experiment must be text, not [tiny]"),
