@@ -50,6 +50,11 @@ class Estimate:
     level: float = 0.05
 
 
+def read_interval(content: Mapping[str, float] | None) -> Interval | None:
+    """The interval that ``dataclasses.asdict`` made plain; None of None."""
+    return None if content is None else Interval(**content)
+
+
 def read_estimate(content: Mapping[str, Any] | None) -> Estimate | None:
     """The estimate that ``dataclasses.asdict`` made plain; None of None."""
     return None if content is None else Estimate(**{**content, "interval": Interval(**content["interval"])})

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.estimate import Estimate, Interval, read_estimate
+from analysis.data.estimate import Estimate, Interval, read_estimate, read_interval
 from analysis.data.training import Trained
 from qsd.evaluation.embedding_measures import MEASURES
 from qsd.rewards.roles import is_judge
@@ -50,21 +50,21 @@ class Comparison:
     Attributes:
         difference: mean difference of scores, in the scorer's unit.
         these_models: percentile bootstrap interval of ``difference`` over prompts: for new prompts and these trained
-            models. It says nothing about other training seeds and decides no mark.
+            models. It says nothing about other training seeds and decides no mark. None with one prompt.
         by_seed: the difference of each training seed.
         seed_deviation: standard deviation of ``by_seed`` (n - 1), None with fewer than two seeds.
         win_rate: share of (seed, prompt, image) with the higher score, ties counted half, in [0, 1].
-        win_rate_these_models: its interval over prompts.
+        win_rate_these_models: its interval over prompts; None with one.
         estimate: None with fewer than two seeds or prompts, and where a training diverged.
         mark: None where no mark can be given: without an estimate, or with seeds missing.
     """
 
     difference: float
-    these_models: Interval
+    these_models: Interval | None
     by_seed: dict[int, float]
     seed_deviation: float | None
     win_rate: float
-    win_rate_these_models: Interval
+    win_rate_these_models: Interval | None
     estimate: Estimate | None = None
     mark: Mark | None = None
 
@@ -93,11 +93,9 @@ class Comparison:
             "marked": self.marked,
             "seeds_disagree": estimate.seeds_disagree if estimate else None,
             "seed_deviation": self.seed_deviation,
-            "these_models_low": self.these_models.low,
-            "these_models_high": self.these_models.high,
+            **_ends("these_models", self.these_models),
             "win_rate": self.win_rate,
-            "win_rate_these_models_low": self.win_rate_these_models.low,
-            "win_rate_these_models_high": self.win_rate_these_models.high,
+            **_ends("win_rate_these_models", self.win_rate_these_models),
         }
 
 
@@ -208,14 +206,18 @@ def _comparison(content: dict[str, Any] | None) -> Comparison | None:
         return None
     estimate, mark = content["estimate"], content["mark"]
     objects = {
-        "these_models": Interval(**content["these_models"]),
-        "win_rate_these_models": Interval(**content["win_rate_these_models"]),
+        "these_models": read_interval(content["these_models"]),
+        "win_rate_these_models": read_interval(content["win_rate_these_models"]),
         # JSON has no integer keys.
         "by_seed": {int(seed): value for seed, value in content["by_seed"].items()},
         "estimate": read_estimate(estimate),
         "mark": mark and Mark(**mark),
     }
     return Comparison(**{**content, **objects})
+
+
+def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    return {f"{name}_low": interval.low if interval else None, f"{name}_high": interval.high if interval else None}
 
 
 def _tuples(value: Any) -> Any:

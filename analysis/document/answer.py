@@ -111,8 +111,8 @@ class Answer:
     def _farthest(self) -> str:
         """The largest difference of these trained models, which is no claim about the recipe."""
         cell, comparison = max(self._compared.items(), key=lambda item: abs(item[1].difference))
-        several = max(row.prompts for row in self._rows) > 1
-        interval = f" {format_interval(comparison.these_models, self._places)} over prompts alone" if several else ""
+        alone = comparison.these_models
+        interval = f" {format_interval(alone, self._places)} over prompts alone" if alone else ""
         return (
             f"; of these trained models {cell} is farthest from {self._reference}, "
             f"{signed(comparison.difference, self._places)}{interval}"

@@ -242,7 +242,8 @@ def _wins(comparison: Comparison | None) -> TableCell:
     if comparison is None:
         return TableCell(plain(ABSENT))
     share, interval = comparison.win_rate, comparison.win_rate_these_models
-    text = f"{format_percent(share)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    brackets = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval else ABSENT
+    text = f"{format_percent(share)} {brackets}"
     return TableCell(plain(text), brief=format_percent(share), number=share, interval=_ends(interval))
 
 

@@ -28,7 +28,7 @@ def comparisons(row: Row) -> list[Comparison]:
 def decimals(rows: Sequence[Row]) -> int:
     """Decimals at which the usual interval of these rows has a half-width of two significant digits."""
     shown = [c.estimate.interval if c.estimate else c.these_models for row in rows for c in comparisons(row)]
-    widths = [interval.high - interval.low for interval in shown if interval.high > interval.low]
+    widths = [interval.high - interval.low for interval in shown if interval and interval.high > interval.low]
     if not widths:
         return _DECIMALS_WITHOUT_INTERVAL
     places = 1 - math.floor(math.log10(statistics.median(widths) / 2))
@@ -80,7 +80,7 @@ def format_difference(row: Row, comparison: Comparison | None, places: int, over
         comparison: with the baseline or the base model.
         places: decimals.
         over_seeds: brackets are for new prompts and training seeds (absent with one seed); otherwise for new prompts
-            and these trained models.
+            and these trained models (a dash with one prompt).
     """
     if row.diverged:
         return format_diverged(row)
@@ -88,11 +88,11 @@ def format_difference(row: Row, comparison: Comparison | None, places: int, over
         return ABSENT
     text = signed(comparison.difference, places)
     interval = shown_interval(comparison, over_seeds)
-    return f"{text} {format_interval(interval, places)}" if interval else text
+    return text if interval is None and over_seeds else f"{text} {format_interval(interval, places)}"
 
 
 def shown_interval(comparison: Comparison, over_seeds: bool) -> Interval | None:
-    """The interval in the brackets of a difference; None where it speaks of new seeds and there is one seed."""
+    """The interval in the brackets of a difference; None of one prompt, or of new seeds where there is one seed."""
     if not over_seeds:
         return comparison.these_models
     return comparison.estimate.interval if comparison.estimate else None

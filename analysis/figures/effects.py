@@ -118,7 +118,8 @@ def _panel(axes: Axes, rows: list[Row], reference: str, named: bool) -> None:
             ends = comparison.estimate.interval
             axes.plot([ends.low, ends.high], [height] * 2, "|-", color=colour, linewidth=1, markersize=7, zorder=1)
         inner = comparison.these_models
-        axes.plot([inner.low, inner.high], [height] * 2, color=colour, linewidth=3.5, alpha=0.45, zorder=2)
+        if inner is not None:
+            axes.plot([inner.low, inner.high], [height] * 2, color=colour, linewidth=3.5, alpha=0.45, zorder=2)
         if len(comparison.by_seed) > 1:
             dots = list(comparison.by_seed.values())
             axes.plot(dots, [height + 0.27] * len(dots), ".", color=colour, alpha=0.6, markersize=5, zorder=2)

@@ -179,10 +179,10 @@ def _difference(row: Row, comparison: Comparison | None, places: int, over_seeds
     interval, number = shown_interval(comparison, over_seeds), signed(comparison.difference, places)
     mark = difference_mark(comparison)
     if interval is None:
-        return f"${number}$"
+        return f"${number}$" if over_seeds else f"${number}$ ---"
     width = interval.high - interval.low
     if not over_seeds or abs((interval.low + interval.high) / 2 - comparison.difference) > _ROUNDING * width:
-        return f"${number}$ {escaped(format_interval(interval, places))}{_superscript(mark)}"
+        return f"${number}$ ${format_interval(interval, places)}${_superscript(mark)}"
     # The mark takes no width, so that the digits of a column stand below each other.
     raised = rf"\rlap{{{_superscript(mark)}}}" if mark else ""
     return rf"${number} \pm {width / 2:.{places}f}${raised}"

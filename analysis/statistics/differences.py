@@ -107,18 +107,20 @@ def compare(pairs: Sequence[Pairs], resamples: int = RESAMPLES, seed: int = 0) -
 def _comparison(pair: Pairs, wins: Floats, by_seed: Floats) -> Comparison:
     """``wins`` [resamples] and ``by_seed`` [resamples, seeds] are bootstrap means of the pair."""
     observed = pair.differences().mean(axis=1)
-    several = len(pair.seeds) > 1
+    several, prompts = len(pair.seeds) > 1, pair.cell.shape[1]
     return Comparison(
         difference=float(observed.mean()),
-        these_models=_interval(by_seed.mean(axis=1)),
+        these_models=_interval(by_seed.mean(axis=1), prompts),
         by_seed={number: float(value) for number, value in zip(pair.seeds, observed, strict=True)},
         seed_deviation=float(observed.std(ddof=1)) if several else None,
         win_rate=float(pair.wins().mean()),
-        win_rate_these_models=_interval(wins),
+        win_rate_these_models=_interval(wins, prompts),
     )
 
 
-def _interval(samples: Floats) -> Interval:
+def _interval(samples: Floats, prompts: int) -> Interval | None:
+    if prompts < 2:  # every resample is that prompt: the interval would have no width
+        return None
     low, high = percentile_interval(samples)
     return Interval(float(low), float(high))
 

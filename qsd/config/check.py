@@ -20,7 +20,12 @@ from qsd.evaluation.embedding_measures import MEASURES
 from qsd.printable import is_printable
 from qsd.registry import Registry, suggest, suggest_field
 
-OF_IMAGES = ("evaluation.prompts", "evaluation.prompts_per_split", "generation.images_per_prompt")
+OF_IMAGES = (
+    "evaluation.prompts",
+    "evaluation.splits",
+    "evaluation.prompts_per_split",
+    "generation.images_per_prompt",
+)
 """Fields that say which images are generated: cells with other values cannot be paired."""
 NO_AXES = ("seed", "adapter", "evaluation.embedder", *OF_IMAGES)
 """Fields that change results and that no sweep varies; ``ablations.grid.values`` says why."""

@@ -115,6 +115,11 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
         "4:3",
         "'generation.images_per_prompt' is not an axis: cells are compared on the same prompts and images; set it in",
     ),
+    "other splits as axis": (
+        whole(axes="axes: {evaluation.splits: [[evaluation], [seen]]}"),
+        "3:8",
+        "'evaluation.splits' is not an axis: cells are compared on the same prompts and images",
+    ),
     "other prompts as control": (
         whole(more="controls: [{evaluation.prompts_per_split: 10}]"),
         "6:13",

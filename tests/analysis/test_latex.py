@@ -75,7 +75,9 @@ def test_the_highest_mean_is_plain_without_a_mark(tmp_path) -> None:
     assert r"\pm" not in text.split(r"\begin{minipage}")[0]
     assert "with one training seed" in text
     ratio = body(text)[1]
-    assert re.search(r"\$\+[\d.]+\$ \[\+", ratio), "its interval over prompts"
+    assert re.search(r"\$\+[\d.]+\$ \$\[\+", ratio), "its interval over prompts"
+    below = re.search(r"\$-[\d.]+\$ (\S+ \S+) &", body(text)[2])
+    assert re.fullmatch(r"\$\[-[\d.]+, -[\d.]+\]\$", below[1]), "signs that are minus, not hyphens"
 
 
 @pytest.mark.slow
@@ -88,6 +90,7 @@ def test_what_makes_a_table_doubtful_is_below_it(tmp_path) -> None:
     assert "1 images are left out of every cell" in text
     assert r"1 prompt $\times$" in text
     assert r"\pm" not in text, "brackets are explained there, half widths are not"
+    assert re.search(r"\$\+[\d.]+\$ --- &", body(text)[1]), "one prompt has no interval"
 
 
 @pytest.mark.slow

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
 from analysis.data.load import load
+from analysis.data.rows import read_rows, to_json
 from analysis.document.build import build_document
 from analysis.document.model import FigureReference, Notes, Span, Table, marked_up, unstyled
 from analysis.document.verdict import verdict
+from analysis.figures.effects import effects
 from analysis.render.markdown import to_markdown
 from analysis.render.terminal import to_summary, to_terminal
 from analysis.statistics.build_rows import build_rows
@@ -151,6 +154,26 @@ def test_too_few_prompts_for_intervals_are_named_below_the_table_and_on_a_termin
     table = next(number for number, block in enumerate(blocks) if isinstance(block, Table))
     notes = [unstyled(note.text) for block in blocks[table:] if isinstance(block, Notes) for note in block.notes]
     assert any(sentence in note for note in notes) == bool(number)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_one_prompt_prints_no_intervals(tmp_path, seeds):
+    """They had no width, beside the warning that none is to be trusted."""
+    cells = [Cell("metric=product", effect=0.0, seeds=seeds), Cell("metric=ratio", effect=3.0, seeds=seeds)]
+    cells.append(Cell("base model", role="base", seeds=(None,)))
+    results = load(
+        tmp_path, write_sweep(tmp_path, World(cells, "metric=product", prompts={"evaluation": 1}, pictures=False))
+    )
+    rows = build_rows(results)
+    document = build_document(results.sweep, rows)
+    markdown, written = to_markdown(document), to_json(rows)
+    assert re.search(r"[+-][\d.]+ — \|", markdown), "a dash for the interval"
+    assert re.search(r"\d % — \|", markdown), "and that of the wins"
+    assert not re.search(r"\[[+-]\d", markdown)
+    assert not re.search(r"\[[+-]\d", to_terminal(document))
+    (tmp_path / "rows.json").write_text(written)
+    assert read_rows(tmp_path / "rows.json") == rows
+    assert effects(results.sweep, rows) is not None
 
 
 def test_failures_of_one_reason_are_one_line(tmp_path):

@@ -261,7 +261,10 @@ def test_one_prompt_is_no_sign_of_anything():
         row("cell b", "tuned", comparison(0.2, 0.0), conflicts=(SELECTED,), prompts=1, noise_floor=(0, 0)),
     ]
     rows = [
-        replace(each, versus_baseline=each.versus_baseline and replace(each.versus_baseline, estimate=None))
+        replace(
+            each,
+            versus_baseline=each.versus_baseline and replace(each.versus_baseline, estimate=None, these_models=None),
+        )
         for each in rows
     ]
     said = text(rows)

@@ -99,6 +99,15 @@ def test_interval_is_that_of_scipy(prompts, monkeypatch):
         assert high == pytest.approx(expected.high, abs=1e-12)
 
 
+def test_one_prompt_has_no_interval():
+    """Every resample is that prompt: an interval of no width looked like certainty."""
+    cell = Cube((0, 1), np.array([[[3.0, 1.0]], [[2.0, 2.0]]]))
+    result = versus(cell, Cube((None,), np.array([[[2.0, 2.5]]])))
+    assert result.difference == -0.25
+    assert (result.these_models, result.win_rate_these_models) == (None, None)
+    assert result.columns()["these_models_low"] is None
+
+
 scores = hnp.arrays(np.float64, (2, 4, 2), elements=st.sampled_from([-1.5, -0.25, 0.0, 0.25, 3.0]))
 
 
