@@ -8,9 +8,11 @@ import warnings
 from typing import TYPE_CHECKING, Protocol
 
 from qsd.data.lfs import is_pointer
+from qsd.data.pairs import image_uid
 from qsd.errors import UserError, reason
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from PIL import Image
 
     from qsd.data.pairs import Side
@@ -170,22 +172,41 @@ def pair_image_number(source_row: int, side: Side) -> int:
 class PairImages:
     """The images of pairs, by :func:`pair_image_number`. The last one decoded is kept: neighbours often share it.
 
+    Keys know image files beside a list by name and size alone, so each is compared with what the data stage read:
+    another file of the same name and size would be used in the place of the first.
+
     Args:
         source: the data set.
+        pairs: source_row (ascending), winner_uid and loser_uid, as stage data wrote them; None compares nothing.
 
     Attributes:
         decoded: how many images were decoded.
     """
 
-    def __init__(self, source: PairSource) -> None:
+    def __init__(self, source: PairSource, pairs: pa.Table | None = None) -> None:
         self.source = source
         self.decoded = 0
+        self._pairs = pairs
+        self._rows = None if pairs is None else pairs["source_row"].to_numpy()
         self._last: tuple[int, Image.Image] | None = None
 
     def bytes_of(self, number: int) -> bytes:
-        """The image file as it is in the source."""
+        """The image file as it is in the source.
+
+        Raises:
+            UserError: it is gone, or not the one that the data stage read.
+        """
         source_row, is_loser = divmod(number, 2)
-        return self.source.image_bytes(source_row)[is_loser]
+        data = self.source.image_bytes(source_row)[is_loser]
+        if self._pairs is not None and self._rows is not None:
+            side = "loser" if is_loser else "winner"
+            uid = self._pairs[f"{side}_uid"][int(self._rows.searchsorted(source_row))].as_py()
+            if image_uid(data) != uid:
+                raise UserError(
+                    f"source row {source_row}, {side}: not the image file that the data stage read; put that one back, "
+                    "or give the other one a name of its own in the list"
+                )
+        return data
 
     def unreadable(self, number: int, error: ValueError) -> UserError:
         """The error for an image that was readable when the data stage saw it."""
@@ -197,7 +218,7 @@ class PairImages:
         """The image as RGB.
 
         Raises:
-            UserError: it does not decode; the source has changed since the data stage.
+            UserError: it does not decode, or is another one; the source has changed since the data stage.
         """
         if self._last is not None and self._last[0] == number:
             return self._last[1]

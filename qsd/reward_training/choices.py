@@ -23,7 +23,7 @@ from qsd.data.examine import HARMLESS, examine
 from qsd.data.image_files import RefusedImageError
 from qsd.data.images import decode
 from qsd.data.listed import ListedPairs
-from qsd.data.pairs import PreferencePair, SourceRow
+from qsd.data.pairs import PreferencePair, SourceRow, image_uid
 from qsd.data.problems import Problems
 from qsd.data.source import PairSource
 from qsd.data.votes import Judgements
@@ -205,7 +205,7 @@ class ChoicePixels:
         """
         wanted = {choices.uids[place]: place for place in places if not set(choices.uids[place]) <= self._cache.keys()}
         # Only this thread reads the source, since a parquet file is one stream; the pool decodes.
-        files = ((int(choices.rows[place]), self._bytes(choices, place)) for place in wanted.values())
+        files = ((int(choices.rows[place]), uids, self._bytes(choices, place)) for uids, place in wanted.items())
         fresh = self._pool.map(self._pixels, files)
         images = dict(self._cache)
         for uids, pixels in zip(wanted, fresh, strict=True):
@@ -219,8 +219,13 @@ class ChoicePixels:
             del self._cache[next(iter(self._cache))]
         return batch
 
-    def _pixels(self, read: tuple[int, tuple[bytes, bytes]]) -> Tensor:
-        row, files = read
+    def _pixels(self, read: tuple[int, tuple[str, str], tuple[bytes, bytes]]) -> Tensor:
+        row, uids, files = read
+        if (image_uid(files[0]), image_uid(files[1])) != uids:
+            raise UserError(
+                f"source row {row}: not the image files that were listed; the data set has changed, train into a new "
+                "folder"
+            )
         try:
             return self._preprocess.pixels([decode(data) for data in files])
         except ValueError as error:

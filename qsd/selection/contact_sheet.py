@@ -91,8 +91,8 @@ def best_and_worst(
     order = finite[np.lexsort((ids, -values[finite]))]
     best = order[:count]
     worst = order[max(count, len(order) - count) :][::-1]
-    images = PairImages(open_source(config.data))
-    places = read_table(data / "pairs.parquet", ["pair_id", "source_row"])
+    places = read_table(data / "pairs.parquet", ["pair_id", "source_row", "winner_uid", "loser_uid"])
+    images = PairImages(open_source(config.data), places)
     source_rows = places["source_row"].to_numpy().tolist()
     rows: dict[str, int] = dict(zip(texts(places["pair_id"]), source_rows, strict=True))
     # A source is read in ascending order; the sheet is not in that order.

@@ -76,7 +76,7 @@ def _pairs(context: StageContext) -> pa.Table:
 def _encode_images(context: StageContext, contents: Contents, encoder: ImageEncoder) -> tuple[int, ...]:
     """Write the latents' shards; returns the shape (C, h, w) of one latent."""
     config = context.config
-    images = PairImages(open_source(config.data))
+    images = PairImages(open_source(config.data), contents.pairs)
     numbers = list(contents.images.values())
 
     def compute(start: int, stop: int) -> tuple[npt.NDArray[np.float32], ...]:

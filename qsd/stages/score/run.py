@@ -95,7 +95,7 @@ class _Task:
         device = prepare(config.device, config.threads)
         pairs = read_table(inputs["data"] / "pairs.parquet")
         numbered = distinct(pairs)
-        images = PairImages(open_source(config.data))
+        images = PairImages(open_source(config.data), pairs)
         return cls(
             pairs, numbered, ScoringJob(images, requests_of(pairs, numbered), root, device, config.reward.workers)
         )

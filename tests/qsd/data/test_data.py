@@ -11,11 +11,13 @@ import pytest
 
 from qsd.data.describe import describe
 from qsd.data.images import PairImages, decode, pair_image_number
+from qsd.data.opening import open_path
 from qsd.data.pairs import image_uid, pair_id
 from qsd.data.readers.pickapic import open_pickapic
 from qsd.errors import UserError
 from qsd.runtime import silent
 from qsd.stages.data import run as data
+from tests.qsd import tiny_lists as lists
 from tests.qsd.tiny_world import config, context, good_rows, picture, write_rows
 
 if TYPE_CHECKING:
@@ -210,6 +212,23 @@ def test_a_source_that_changed_is_noticed(tmp_path: Path) -> None:
     images = PairImages(open_pickapic(write_rows(tmp_path / "pairs.parquet", rows)))
     with pytest.raises(UserError, match="row 1 is no pair any more"):
         images.image(pair_image_number(1, "winner"))
+
+
+def test_another_image_of_the_same_name_and_size_is_not_taken_for_the_first(tmp_path: Path) -> None:
+    """Keys know images beside a list by name and size, and its scores and latents stood under the first one's id."""
+    path = lists.own_csv(tmp_path, lists.some_pairs(3))
+    data.run(context(config(path, path, data__reader="own_pairs"), tmp_path / "out"))
+    pairs = pq.read_table(tmp_path / "out" / "pairs.parquet")
+    images = PairImages(open_path(path, "own_pairs")[1], pairs)
+    assert images.image(pair_image_number(1, "winner"))
+    (image,) = tmp_path.glob(f"pictures/{pairs['loser_uid'][1]}*")
+    content = bytearray(image.read_bytes())
+    content[-20] ^= 1
+    image.write_bytes(content)
+    changed = PairImages(open_path(path, "own_pairs")[1], pairs)
+    assert changed.image(pair_image_number(2, "winner"))
+    with pytest.raises(UserError, match="source row 1, loser: not the image file that the data stage read; put that"):
+        changed.image(pair_image_number(1, "loser"))
 
 
 def test_alpha_and_palettes_become_rgb() -> None:
