@@ -22,6 +22,8 @@ _CACHED_FILES = 16
 
 MOST_BYTES = 256 * 1024 * 1024
 """Of one image file; photographs have a tenth of it."""
+_LONGEST_NAME = 4096
+"""No system opens longer ones; a text of thousands of slashes would be looked for in as many archives."""
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL}
 
@@ -95,7 +97,7 @@ class ImageFiles:
         Raises:
             RefusedImageError: the path leaves the folder.
         """
-        if not name:
+        if not name or len(name) > _LONGEST_NAME:
             raise RefusedImageError("missing_image")
         spellings = [name] if "\\" not in name else [name, name.replace("\\", "/")]
         return [
@@ -133,10 +135,14 @@ class ImageFiles:
         if name not in self._archives:
             path = self.root / name
             try:
-                if not path.resolve().is_relative_to(self._root):
+                is_there = path.is_file()
+                if is_there and not path.resolve().is_relative_to(self._root):
                     raise RefusedImageError("path_outside_folder")
-                self._archives[name] = _Archive(path) if path.is_file() else None
+                self._archives[name] = _Archive(path) if is_there else None
             except (zipfile.BadZipFile, OSError) as error:
+                if isinstance(error, OSError) and error.errno in _ABSENT:  # such as a name that is too long
+                    self._archives[name] = None
+                    return None
                 hint = pointer_hint(path) or f"not a readable zip archive: {error}; fetch or pack it again"
                 raise UserError(f"{path}: {hint}") from None
             except ValueError:  # NUL in the name

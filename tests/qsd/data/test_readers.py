@@ -168,6 +168,11 @@ def linked(folder: Path, row: dict[str, Any]) -> None:
     row["winner"] = "link.jpg"
 
 
+def archive_circle(folder: Path, row: dict[str, Any]) -> None:
+    (folder / "more.zip").symlink_to("more.zip")
+    row["winner"] = "more/b.jpg"
+
+
 def overwritten(with_: bytes) -> Callable[[Path, dict[str, Any]], None]:
     def damage(folder: Path, row: dict[str, Any]) -> None:
         row["winner"] = lists.put(folder, with_, "damaged.jpg")
@@ -197,6 +202,9 @@ DAMAGE: dict[str, tuple[str, Callable[[Path, dict[str, Any]], None]]] = {
     "no path": ("missing_image", changed(loser="")),
     "zero in the path": ("missing_image", changed(winner="a\0b.jpg")),
     "endless path": ("missing_image", changed(winner="a" * 5000)),
+    "endless folder": ("missing_image", changed(winner="a" * 300 + "/b.jpg")),
+    "thousands of folders": ("missing_image", changed(winner="a/" * 30_000 + "b.jpg")),
+    "an archive linked to itself": ("missing_image", archive_circle),
     "zero bytes": ("missing_image", overwritten(b"")),
     "cut off": ("corrupt_image", overwritten(picture(9, kind="JPEG")[:200])),
     "no image": ("corrupt_image", overwritten(b"<html>404</html>")),
