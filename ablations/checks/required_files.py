@@ -97,6 +97,11 @@ def required_files(values: Mapping[str, Any], varied: Mapping[str, Iterable[Any]
     return list(by_place.values())
 
 
+def loads_libraries(required: RequiredFile) -> bool:
+    """Whether :func:`verify` loads PyTorch and diffusers, which takes seconds, and minutes on a busy machine."""
+    return required.field == _MODEL and (required.on_hub or Path(required.place).is_dir())
+
+
 def verify(required: RequiredFile) -> str:
     """Check that the files exist, without a network: their number and size, or the folder of a download.
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
+from functools import partial
 from pathlib import Path  # noqa: TC003 (typer reads annotations)
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ablations.commands.common import RUNS, AsJson, Experiment, Runs, Seeds, Settings, app, planned, read_with_settings
 from qsd.errors import UserError
+
+if TYPE_CHECKING:
+    from ablations.checks.checkup import PlanningOutcome
 
 
 @app.command()
@@ -34,23 +39,30 @@ def doctor(
     subject = None
     if name is not None:
         sweep = read_with_settings(name, settings)
-        subject = subject_of(sweep, experiment, *_try_plan(name, experiment, runs, settings, cluster))
+        subject = subject_of(sweep, experiment, partial(_try_plan, name, experiment, runs, settings, cluster))
     elif experiment is not None:
         subject = experiment_subject(override(load_flat(find_experiment(experiment)), assignments(settings or [])))
     findings = []
-    for finding in checking.examine(checks(runs, subject, None if cluster == "local" else cluster, torch)):
+    profile = None if cluster == "local" else cluster
+    for finding in checking.examine(checks(runs, subject, profile, torch, _say)):
         findings.append(finding)
         if not as_json:
-            print(checking.line(finding))
+            print(checking.line(finding), flush=True)
     if as_json:
         print(json.dumps([checking.as_json(finding) for finding in findings], indent=1))
     raise typer.Exit(int(any(finding.level == checking.FAIL for finding in findings)))
 
 
+def _say(text: str) -> None:
+    """Show what is about to be done, beside the findings."""
+    print(f"...   {text}", file=sys.stderr, flush=True)
+
+
 def _try_plan(
     name: str, experiment: str | None, runs: Path, settings: list[str] | None, cluster: str
-) -> tuple[float | None, str]:
-    """Bytes that the rest of a sweep will write, None if that is unknown; and why it cannot be planned, if so."""
+) -> PlanningOutcome:
+    """What the rest of a sweep will write, and why it cannot be planned, if so."""
+    from ablations.checks.checkup import PlanningOutcome
     from ablations.cost.estimate import estimate, find_site
     from ablations.cost.report_price import report_price
     from ablations.store.states import states
@@ -58,14 +70,14 @@ def _try_plan(
     try:
         sweep_plan, store = planned(name, experiment, runs, None, settings)
     except UserError as error:
-        return None, str(error)
+        return PlanningOutcome(mistake=str(error))
     try:
         site = find_site(cluster, None, str(sweep_plan.cells[0].values["device"]))
     except UserError:  # a mistake in the profile, which its own check reports
-        return None, ""
+        return PlanningOutcome()
     left = estimate(sweep_plan, store, states(store, sweep_plan.nodes), site)["disk_bytes"]
     after = report_price(sweep_plan, store, site)
-    return float(left + (after["disk_bytes"] if after else 0)), ""
+    return PlanningOutcome(float(left + (after["disk_bytes"] if after else 0)))
 
 
 @app.command()
