@@ -14,6 +14,8 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
+from qsd.config.digest import is_hub_name
+from qsd.config.near_paths import suggest_path
 from qsd.errors import UserError, reason
 from qsd.models.families import Family, family_in
 from qsd.models.folder_checks import CONSTANTS, check_model, check_place
@@ -29,11 +31,13 @@ def origin(path: str) -> tuple[str, dict[str, Any]]:
     """The first argument and the keyword arguments of diffusers' and transformers' ``from_pretrained``.
 
     Raises:
-        UserError: a file.
+        UserError: a file, or a path at which nothing is: the libraries would ask the hub for it.
     """
     check_place(path)
     if Path(path).is_dir():
         return path, {"local_files_only": True}
+    if not is_hub_name(path):
+        raise UserError(f"model.path {path}: no such folder{suggest_path(Path(path))}; put it there, or set model.path")
     name, _, revision = path.partition("@")
     return name, {"revision": revision} if revision else {}
 
