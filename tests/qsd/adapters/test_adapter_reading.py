@@ -27,7 +27,6 @@ from qsd.models.merge import adaptable_layers, load_merged
 from qsd.models.pipeline import load_pipeline
 from tests.qsd import tiny_pipeline
 from tests.qsd.adapters import layouts
-from tests.qsd.models.damages import read_damaged
 from tests.qsd.models.smallest import smallest
 
 if TYPE_CHECKING:
@@ -404,28 +403,6 @@ def test_what_goes_out_reads_back(model: Path, tmp_path: Path, unet: Any) -> Non
     (tmp_path / "kohya" / "kohya.safetensors").write_bytes(content)
     assert_equal(merged(model, tmp_path / "kohya"), merged(model, tmp_path / "both"))
     assert len(load_file(tmp_path / "kohya" / "kohya.safetensors")) % 3 == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100))
-def test_random_damages_are_one_line_or_change_nothing(
-    layers: Layers, tmp_path: Path, halves: layouts.Halves, seed: int
-) -> None:
-    folder = layouts.write(tmp_path / "whole", *layouts.diffusers(halves))
-    if seed % 2:
-        tensors = {name.replace("unet.", "base_model.model.", 1): tensor for name, tensor in _stored(folder).items()}
-        folder = layouts.write(tmp_path / "peft", tensors, name="adapter_model.safetensors")
-        settings = {"peft_type": "LORA", "r": layouts.RANK, "lora_alpha": layouts.ALPHA, "target_modules": ["to_q"]}
-        (folder / "adapter_config.json").write_text(json.dumps(settings))
-    whole = read(layers, folder)
-    damaged, done = read_damaged(folder, seed, lambda: read(layers, folder))
-    if damaged is not None:
-        assert list(damaged) == list(whole), done
-        assert all(torch.equal(damaged[name].delta(), whole[name].delta()) for name in whole), done
-
-
-def _stored(folder: Path) -> dict[str, Tensor]:
-    return load_file(folder / FILE)
 
 
 @pytest.mark.parametrize(
