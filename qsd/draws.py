@@ -2,7 +2,7 @@
 
 | draw | pure function of |
 |---|---|
-| timestep, noise, VAE posterior noise, flip, caption dropout | (pair id, draw index, seed) |
+| timestep, noise, VAE posterior noise, flip, caption dropout, LoRA dropout | (pair id, draw index, seed) |
 | order of the pairs in an epoch | (pair id, seed, epoch): a subset keeps the order of the full set |
 | initial latents of an evaluation image | (prompt id, image index, seed) |
 | noise of a sampler step, and of where a sampling begins | (prompt id, visit, step, candidate, seed) |
@@ -43,6 +43,8 @@ class PairDraws:
     """[B] mirror both images, true half of the time."""
     caption_uniform: npt.NDArray[np.float64]
     """[B] in [0, 1); the caption is dropped when it is below the dropout rate, so a higher rate drops a superset."""
+    dropout_key: npt.NDArray[np.int64]
+    """[B] any 64 bits: which inputs of an adapter are left out (``qsd.models.adapter_dropout``)."""
 
     def timesteps(self, count: int) -> npt.NDArray[np.int64]:
         """[B] uniform over 0 … count-1."""
@@ -70,6 +72,7 @@ def pair_draws(pair_ids: Sequence[str], draw_indices: Sequence[int], seed: int, 
         posterior_noise=posterior_noise,
         flip=_uniform(words[:, 5]) < 0.5,
         caption_uniform=_uniform(words[:, 6]),
+        dropout_key=words[:, 7].view(np.int64),
     )
 
 

@@ -60,8 +60,9 @@ def _use(facts: AdapterFacts) -> Iterator[str]:
     yield f'pipeline = {facts.pipeline}.from_pretrained("{base}"{pinned})'
     yield 'pipeline.load_lora_weights("FOLDER OF THIS FILE")'
     yield "```"
-    yield ""
-    yield f"`{KOHYA_FILE}` is the same adapter for {facts.kohya_readers}."
+    if facts.kohya_readers:
+        yield ""
+        yield f"`{KOHYA_FILE}` is the same adapter for {facts.kohya_readers}."
 
 
 def _training(facts: AdapterFacts) -> Iterator[str]:

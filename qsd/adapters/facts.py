@@ -46,7 +46,7 @@ class AdapterFacts:
         settings: the cell: dotted name -> value.
         seed: of the training.
         training: from the method.
-        kohya_readers: what reads the adapter's second file (``Family.kohya_readers``).
+        kohya_readers: what reads the adapter's second file (``Family.kohya_readers``); empty: there is none.
     """
 
     base_model: str

@@ -8,6 +8,7 @@ diffusers before 0.22        ``unet.….to_q.lora.down.weight``, ``….lora.up.w
                              ``….to_q.lora_linear_layer.down.weight``; or ``….processor.to_q_lora.down.weight``
 PEFT                         ``base_model.model.down_blocks.1.attn1.to_q.lora_A.weight``, and ``adapter_config.json``
 kohya                        ``lora_unet_down_blocks_1_attn1_to_q.lora_down.weight``, ``….lora_up.weight``, ``….alpha``
+DoRA, in the first and PEFT  also ``….to_q.lora_magnitude_vector``, the lengths of the rows of W + scale · B A
 ===========================  ==========================================================================================
 """
 
@@ -16,9 +17,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_DOWN, _UP, _ALPHA = "down", "up", "alpha"
+_DOWN, _UP = "down", "up"
+MAGNITUDE = "lora_magnitude_vector"
 _HALVES = (
     (re.compile(r"(?P<layer>.+)\.lora_(?P<half>A|B)\.weight"), "diffusers"),
+    (re.compile(rf"(?P<layer>.+)\.(?P<half>{MAGNITUDE})(\.weight)?"), "diffusers"),
     (re.compile(r"(?P<layer>.+)\.lora\.(?P<half>down|up)\.weight"), "old diffusers"),
     (re.compile(r"(?P<layer>.+)\.lora_linear_layer\.(?P<half>down|up)\.weight"), "old diffusers"),
     (re.compile(r"(?P<layer>.+)\.lora_(?P<half>down|up)\.weight"), "kohya"),
@@ -28,7 +31,7 @@ _PROCESSOR = re.compile(r"(?P<layer>.+)\.processor\.(?P<target>to_q|to_k|to_v|to
 _PEFT = "base_model.model."
 _REFUSED = (
     (re.compile(r"^(text_encoder(_\d)?\.|lora_te\d?_|te\d?\.)"), "a part for a text encoder"),
-    (re.compile(r"\.(dora_scale|lora_magnitude_vector)"), "DoRA"),
+    (re.compile(r"\.dora_scale"), "DoRA in kohya's layout"),
     (re.compile(r"\.hada_(w|t)\d"), "LoHa"),
     (re.compile(r"\.lokr_(w|t)\d"), "LoKr"),
     (re.compile(r"\.(oft_|boft_|hra_|vera_|ia3_|lora_embedding_)"), "another kind of adapter than LoRA"),
@@ -46,7 +49,7 @@ class Place:
 
     Attributes:
         layer: name of the layer, dotted, or with underscores in kohya's layout; without the prefix of its layout.
-        half: ``down`` (A), ``up`` (B) or ``alpha``.
+        half: ``down`` (A), ``up`` (B), ``alpha`` or ``MAGNITUDE``.
         layout: name of the layout, for messages.
     """
 

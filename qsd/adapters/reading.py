@@ -1,6 +1,7 @@
 """LoRA adapters of any known layout, read completely: a tensor that would not be used is an error.
 
 W ← W + scale · B A        B A of a linear layer; the convolution of the two of a convolution layer
+W ← W m / |W|              after that with DoRA: every row of W gets the length m
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from qsd.adapters.layouts import Place, place_of, refused_kind
+from qsd.adapters.layouts import MAGNITUDE, Place, place_of, refused_kind
 from qsd.adapters.locate import PEFT_CONFIG, AdapterFiles
 from qsd.adapters.scale import PeftSettings, read_metadata, read_peft_config
 from qsd.errors import UserError
@@ -30,14 +31,23 @@ class LoraLayer:
         down: A, fp32, [rank, in], or [rank, in, height, width] of a convolution.
         up: B, fp32, [out, rank], or [out, rank, 1, 1].
         scale: of their product.
+        magnitude: the lengths of the rows of the sum, [out]; None without DoRA.
     """
 
     down: Tensor
     up: Tensor
     scale: float
+    magnitude: Tensor | None = None
+
+    def change(self, weight: Tensor) -> None:
+        """Put the adapter into a layer's weight, fp32, in place."""
+        weight += self.delta()
+        if self.magnitude is not None:
+            lengths = weight.flatten(1).norm(dim=1)
+            weight *= (self.magnitude / lengths).reshape(-1, *(1 for _ in weight.shape[1:]))
 
     def delta(self) -> Tensor:
-        """What is added to the layer's weight, in its shape."""
+        """What is added to the layer's weight, in its shape, before DoRA gives the sum's rows their length."""
         if self.down.ndim == 2:
             return self.up @ self.down * self.scale
         if self.down.shape[2:] == (1, 1):
@@ -95,8 +105,9 @@ def read_adapter(files: AdapterFiles, layers: Layers) -> dict[str, LoraLayer]:
     for name, place in places.items():
         parts[place.layer][place.half] = tensors[name].float()
     _check_alphas(file, parts, header.metadata)
+    _check_magnitudes(file, parts)
     adapted = {name: _layer(file, name, parts[name], layers.shapes[name], known) for name in sorted(parts)}
-    if not any(layer.down.any() and layer.up.any() for layer in adapted.values()):
+    if not any(layer.magnitude is not None or (layer.down.any() and layer.up.any()) for layer in adapted.values()):
         raise UserError(f"{file}: its tensors are zeros: the adapter would change nothing; train or fetch it again")
     return adapted
 
@@ -127,7 +138,7 @@ def _places(file: Path, names: list[str], layers: Layers) -> dict[str, Place]:
     for (layer, half), given in halves.items():
         if len(given) > 1:
             mistakes[f"twice the {half} half of {layer}"] += given
-        other = {"down": "up", "up": "down", "alpha": "down"}[half]
+        other = "up" if half == "down" else "down"
         if layer in layers.shapes and (layer, other) not in halves:
             mistakes[f"without the other half ({other})"] += given
     if mistakes or not places:
@@ -153,6 +164,13 @@ def _check_alphas(file: Path, parts: Mapping[str, Mapping[str, Tensor]], metadat
             raise UserError(f"{file}: its metadata says alpha {stated}, but its tensors alpha are missing")
 
 
+def _check_magnitudes(file: Path, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Refuse a file in which some layers are DoRA's and others are not."""
+    without = [layer for layer, halves in parts.items() if MAGNITUDE not in halves]
+    if without and len(without) < len(parts):
+        raise UserError(f"{file}: {MAGNITUDE} is missing for {len(without)} of {len(parts)} layers ({listed(without)})")
+
+
 def _layer(
     file: Path, name: str, halves: Mapping[str, Tensor], weight: tuple[int, ...], known: list[PeftSettings]
 ) -> LoraLayer:
@@ -176,7 +194,26 @@ def _layer(
     scale = next(iter(scales.values()), 1.0)
     if scale == 0:
         raise UserError(f"{file}: alpha of {name} is 0: the adapter would change nothing")
-    return LoraLayer(down.reshape(shapes[0]), up.reshape(shapes[1]), scale)
+    magnitude = _magnitude(file, name, halves.get(MAGNITUDE), weight[0], known)
+    return LoraLayer(down.reshape(shapes[0]), up.reshape(shapes[1]), scale, magnitude)
+
+
+def _magnitude(file: Path, name: str, magnitude: Tensor | None, rows: int, known: list[PeftSettings]) -> Tensor | None:
+    """The lengths of a layer's rows, if the adapter is DoRA; settings and tensors must say the same of it."""
+    for setting in known:
+        if setting.dora != (magnitude is not None):
+            raise UserError(
+                f"{setting.place}: use_dora is {str(setting.dora).lower()}, but {file} has "
+                f"{'no' if magnitude is None else 'a'} {MAGNITUDE} for {name}; save the adapter again"
+            )
+    if magnitude is None:
+        return None
+    if magnitude.numel() != rows:
+        raise UserError(
+            f"{file}: {MAGNITUDE} of {name} has {magnitude.numel()} numbers, the layer has {rows} rows: an adapter of "
+            "another model"
+        )
+    return magnitude.flatten()
 
 
 def _same(tensor: Tensor, shape: tuple[int, ...]) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 METADATA = "lora_adapter_metadata"
 """diffusers' name in a file's metadata for PEFT's settings of an adapter, as JSON."""
-_LINEAR = frozenset({"r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"})
+_READ = frozenset({"r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora"})
 _HARMLESS = frozenset({
     "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "exclude_modules", "inference_mode",
     "layers_pattern", "layers_to_transform", "lora_dropout", "megatron_core", "peft_type", "peft_version",
@@ -39,6 +39,7 @@ class PeftSettings:
         ranks: pattern of layers' names -> rank.
         alphas: pattern of layers' names -> alpha.
         root: divide by the square root of the rank (rsLoRA).
+        dora: every row of an adapted weight has a length of its own.
     """
 
     place: str
@@ -47,6 +48,7 @@ class PeftSettings:
     ranks: Mapping[str, int] = field(default_factory=dict)
     alphas: Mapping[str, float] = field(default_factory=dict)
     root: bool = False
+    dora: bool = False
 
     def scale(self, layer: str, rank: int) -> float:
         """Alpha / rank, or alpha / √rank, of a layer.
@@ -112,12 +114,12 @@ def _settings(settings: Any, place: str) -> PeftSettings:
             f"{place}: init_lora_weights {settings['init_lora_weights']!r} changes the base model's weights; convert "
             "it to plain LoRA with peft (path_initial_model_for_weight_conversion)"
         )
-    known = _LINEAR | _HARMLESS | {"init_lora_weights"}
+    known = _READ | _HARMLESS | {"init_lora_weights"}
     active = sorted(
         name for name, value in settings.items() if name not in known and value and (name, value) != ("bias", "none")
     )
     if active:
-        raise UserError(f"{place}: not supported: {', '.join(active)}; only plain LoRA is")
+        raise UserError(f"{place}: not supported: {', '.join(active)}; only LoRA, rsLoRA and DoRA are")
     try:
         ranks = {str(name): int(value) for name, value in (settings.get("rank_pattern") or {}).items()}
         alphas = {str(name): _number(value) for name, value in (settings.get("alpha_pattern") or {}).items()}
@@ -126,10 +128,16 @@ def _settings(settings: Any, place: str) -> PeftSettings:
         raise UserError(f"{place}: {error.args[0]} is missing; without it the scale is not known") from None
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{place}: no numbers for rank and alpha ({error})") from None
-    root = settings.get("use_rslora") or False
-    if not isinstance(root, bool):
-        raise UserError(f"{place}: use_rslora is {root!r}; it must be true or false")
-    return PeftSettings(place, rank, alpha, ranks, alphas, root)
+    root, dora = (_choice(settings, name, place) for name in ("use_rslora", "use_dora"))
+    return PeftSettings(place, rank, alpha, ranks, alphas, root, dora)
+
+
+def _choice(settings: Mapping[str, Any], name: str, place: str) -> bool:
+    """A setting that is true or false, or left out."""
+    value = settings.get(name) or False
+    if not isinstance(value, bool):
+        raise UserError(f"{place}: {name} is {value!r}; it must be true or false")
+    return value
 
 
 def _number(value: Any) -> float:

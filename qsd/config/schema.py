@@ -161,6 +161,11 @@ class LoraConfig:
         "equal_step multiplies alpha by sqrt(rank / 16): a step moves the weights equally far at every rank",
         choices=("plain", "equal_step"),
     )
+    rslora: bool = meaning(False, "scale is alpha / sqrt(rank) (rank-stabilised LoRA)")
+    dora: bool = meaning(False, "each adapted weight also gets a trained length of its own for every row (DoRA)")
+    dropout: float = meaning(
+        0.0, "share of the inputs of every A that a training pass leaves out, drawn for each pair", least=0, below=1
+    )
     targets: list[str] = meaning(["to_q", "to_k", "to_v", "to_out.0"], "name endings of the adapted layers")
 
 

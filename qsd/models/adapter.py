@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from peft import LoraConfig as PeftConfig
+from peft.tuners.lora.layer import LoraLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import nn
@@ -19,7 +20,9 @@ from torch import nn
 from qsd.adapters.kohya import kohya_metadata, kohya_tensors
 from qsd.adapters.locate import FILE, KOHYA_FILE
 from qsd.config.schema import EQUAL_STEP_RANK, LoraConfig
+from qsd.errors import UserError
 from qsd.files import atomic
+from qsd.models.adapter_dropout import put_dropout
 from qsd.models.families import Family
 from qsd.models.local_checks import match_targets
 
@@ -29,7 +32,8 @@ NAME = "default"
 def add_adapter(network: ModelMixin, lora: LoraConfig, seed: int, family: Family) -> dict[str, nn.Parameter]:
     """Add a fresh adapter (A normal, B zero: it changes nothing yet) and return its parameters by name, all fp32.
 
-    The scale is alpha / rank (``effective_alpha``). Equal seeds give equal adapters.
+    The scale follows from ``effective_alpha``. Equal seeds give equal adapters. Dropout begins switched off
+    (``dropout_switch``).
 
     Args:
         network: of any family; it is changed in place.
@@ -38,25 +42,65 @@ def add_adapter(network: ModelMixin, lora: LoraConfig, seed: int, family: Family
         family: its usual targets are shown where a target matches nothing.
 
     Raises:
-        UserError: a target that no layer's name ends with. peft would ignore it as long as another one matches.
+        UserError: a target that no layer's name ends with. peft would ignore it as long as another one matches. Or
+            DoRA on a convolution whose weights are bf16.
     """
-    layers = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    match_targets(layers, lora.targets, family)
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
+    match_targets(list(layers), lora.targets, family)
+    half = next(iter(layers.values())).weight.dtype == torch.bfloat16
+    if lora.dora and half:
+        _check_linear(layers, lora.targets)
     adaptable: Any = network  # diffusers gives networks their adapters by a mixin that ``ModelMixin`` does not name
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adaptable.add_adapter(peft_config(lora), adapter_name=NAME)
-    parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-    for parameter in parameters.values():
+    for parameter in network.parameters():
         # peft gives the adapter the base layer's type; a bf16 adapter would round small updates away.
-        parameter.data = parameter.data.float()
-    return parameters
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    adapted: list[Any] = [module for module in network.modules() if isinstance(module, LoraLayer)]
+    for layer in adapted:
+        if lora.dora:
+            _measure_rows(layer)
+        elif half:
+            # Under autocast peft's cast of an input to A's fp32 is undone at once: same bits, two passes over it less.
+            layer.cast_input_dtype_enabled = False
+    if lora.dropout:
+        put_dropout(network, NAME)
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
 def peft_config(lora: LoraConfig) -> PeftConfig:
     """The adapter's settings for peft: A normal with standard deviation 1 / rank, B zero."""
-    settings: dict[str, Any] = {"r": lora.rank, "lora_alpha": effective_alpha(lora)}
+    settings: dict[str, Any] = {
+        "r": lora.rank,
+        "lora_alpha": effective_alpha(lora),
+        "use_rslora": lora.rslora,
+        "use_dora": lora.dora,
+        "lora_dropout": lora.dropout,
+    }
     return PeftConfig(**settings, target_modules=list(lora.targets), init_lora_weights="gaussian")
+
+
+def _measure_rows(layer: Any) -> None:
+    """Measure the norms of a layer's rows, with which DoRA begins, in fp32: peft does in the type of the weights."""
+    layer.lora_magnitude_vector[NAME].update_layer(
+        base_layer=layer.get_base_layer(),
+        lora_A=layer.lora_A[NAME].weight,
+        lora_B=layer.lora_B[NAME].weight,
+        scaling=layer.scaling[NAME],
+    )
+
+
+def _check_linear(layers: Mapping[str, nn.Module], targets: Sequence[str]) -> None:
+    """Refuse DoRA on convolutions in bf16, where peft adds and measures their weights in bf16."""
+    for target in targets:
+        ends = [module for name, module in layers.items() if name == target or name.endswith(f".{target}")]
+        if any(isinstance(module, nn.Conv2d) for module in ends):
+            raise UserError(
+                f"lora.targets: {target} is a convolution, and lora.dora works in bf16 on linear layers only; use "
+                "training.precision: fp32, or leave it out"
+            )
 
 
 @contextmanager
@@ -75,15 +119,22 @@ def save_adapter(
     """Write ``folder/pytorch_lora_weights.safetensors`` for ``load_lora_weights`` of the family's stock pipeline.
 
     Rank, alpha and targets are in the file's metadata, without which a loader would take alpha = rank; ``facts`` are
-    put beside them. The same adapter is written once more as ``kohya.safetensors``, for programs that read no metadata.
-    Each file is put in place in one step; equal adapters with equal facts give equal bytes.
+    put beside them. The same adapter is written once more as ``kohya.safetensors``, for programs that read no metadata;
+    not with DoRA, for which these have no common rule. Each file is put in place in one step; equal adapters with equal
+    facts give equal bytes.
     """
     layers = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(network, adapter_name=NAME).items()}
-    alpha = effective_alpha(lora)
-    metadata = {"r": lora.rank, "lora_alpha": alpha, "target_modules": sorted(lora.targets)}
+    metadata: dict[str, Any] = {"r": lora.rank, "lora_alpha": effective_alpha(lora)}
+    metadata["target_modules"] = sorted(lora.targets)
+    # Dropout is left out: a loader would go on dropping while it draws images.
+    metadata |= {name: True for name, chosen in (("use_rslora", lora.rslora), ("use_dora", lora.dora)) if chosen}
     with atomic(folder / FILE) as temporary:
         family.save_adapter(folder, layers, metadata, temporary.name)
         _complete_metadata(temporary, facts or {})
+    if lora.dora:
+        return folder / FILE
+    # kohya's programs divide by the rank whatever the rule was.
+    alpha = effective_alpha(lora) * (math.sqrt(lora.rank) if lora.rslora else 1)
     with atomic(folder / KOHYA_FILE) as temporary:
         save_file(kohya_tensors(layers, alpha, family.network), temporary, {"format": "pt"})
         _complete_metadata(temporary, {**(facts or {}), **kohya_metadata(lora.rank, alpha)})
@@ -91,7 +142,7 @@ def save_adapter(
 
 
 def effective_alpha(lora: LoraConfig) -> float:
-    """The alpha that the adapter gets; its product B·A is multiplied by alpha / rank.
+    """The alpha that the adapter gets; B·A is multiplied by alpha / rank, with ``lora.rslora`` by alpha / sqrt(rank).
 
     A is drawn with standard deviation 1 / rank, and one step of AdamW moves every element of B by about the learning
     rate, so with alpha = rank it moves an element of B·A in proportion to 1 / sqrt(rank). ``equal_step`` multiplies by

@@ -18,7 +18,7 @@ from qsd.models.source import load_part
 
 
 def load_merged(family: Family, path: str, adapter: Path, precision: str) -> ModelMixin:
-    """The network of a pipeline folder or hub name, W + scale · B A for every adapted weight W.
+    """The network of a pipeline folder or hub name, W + scale · B A for every adapted weight W (``LoraLayer.change``).
 
     The sum is taken in fp32, of the weight as its file has it, and then cast to ``precision``. Layers without an
     adapter are read in ``precision`` at once, so that there is never a whole network in fp32 on the way to one in bf16.
@@ -37,7 +37,7 @@ def load_merged(family: Family, path: str, adapter: Path, precision: str) -> Mod
     network: Any = load_network(family, path, precision, exact=loader_words(added))
     with torch.no_grad():
         for name, layer in added.items():
-            network.get_submodule(name).weight += layer.delta()
+            layer.change(network.get_submodule(name).weight)
     return cast("ModelMixin", network.bfloat16() if precision == "bf16" else network)
 
 

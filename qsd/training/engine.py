@@ -52,7 +52,10 @@ class Recipe:
     @classmethod
     def of_adapter(cls, training: TrainingConfig) -> Recipe:
         """The recipe of an adapter's training."""
-        optimizer = OptimizerSettings(training, training.weight_decay, training.max_grad_norm)
+        # Decay leads A and B back to the base model, and DoRA's lengths of rows away from it.
+        optimizer = OptimizerSettings(
+            training, training.weight_decay, training.max_grad_norm, undecayed="lora_magnitude_vector"
+        )
         return cls(optimizer, training.checkpoint_steps, training.checkpoint_seconds)
 
 

@@ -47,6 +47,7 @@ class OptimizerSettings:
         eps: added to the root of the second moment.
         decay_matrices_only: weight decay leaves out norms, biases, vectors and scalars, which have fewer than two
             dimensions.
+        undecayed: and weights with this in their name; empty: none.
         kind: what a checkpoint calls the weights.
     """
 
@@ -56,6 +57,7 @@ class OptimizerSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     decay_matrices_only: bool = False
+    undecayed: str = ""
     kind: str = "adapter"
 
 
@@ -113,10 +115,15 @@ class Optimizer:
 
     def _groups(self) -> list[dict[str, object]]:
         """Parameters with their weight decay."""
-        decay, parameters = self.settings.weight_decay, list(self._parameters.values())
-        if not self.settings.decay_matrices_only:
-            return [{"params": parameters, "weight_decay": decay}]
-        matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
-        others = [parameter for parameter in parameters if parameter.ndim < 2]
-        groups = ({"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0})
+        decayed, others = list[Tensor](), list[Tensor]()
+        for name, parameter in self._parameters.items():
+            (decayed if self._decays(name, parameter) else others).append(parameter)
+        decay = self.settings.weight_decay
+        groups = ({"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0})
         return [group for group in groups if group["params"]]
+
+    def _decays(self, name: str, parameter: Tensor) -> bool:
+        settings = self.settings
+        if settings.undecayed and settings.undecayed in name:
+            return False
+        return parameter.ndim >= 2 or not settings.decay_matrices_only

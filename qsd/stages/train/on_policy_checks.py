@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 OF_PAIRS = {
+    "lora.dropout": "an on-policy training trains the very policy that drew its samples",
     "loss.beta_schedule": "an on-policy training has method.beta",
     "training.budget": "an on-policy training has training.steps",
     "training.caption_dropout": "an on-policy training samples every prompt with its caption",

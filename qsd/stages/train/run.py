@@ -56,7 +56,7 @@ def run(context: StageContext) -> None:
             settings=settings,
             seed=config.seed,
             training=method.facts(settings, summary),
-            kohya_readers=denoiser.family.kohya_readers,
+            kohya_readers="" if config.lora.dora else denoiser.family.kohya_readers,
         )
         folder = context.output / "adapter"
         with method.averages.result():

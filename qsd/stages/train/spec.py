@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qsd.adapters.choices import check_choices
 from qsd.config.schema import EQUAL_STEP_RANK
 from qsd.errors import UserError
 from qsd.losses import REGISTRY as LOSSES
@@ -35,7 +36,10 @@ def _inputs(values: Values) -> tuple[str, ...]:
 def _reads(values: Values) -> tuple[str, ...]:
     """The method with its loss, the adapter, the training, and what it is trained on."""
     names = ["model.path", "model.resolution", "method.name"]
-    names += [name for name in section("lora") if name != "lora.scaling" or values["lora.rank"] != EQUAL_STEP_RANK]
+    rank, pairs = values["lora.rank"], not method_of(values).on_policy
+    # At these ranks a rule for the scale changes nothing; on samples there is no dropout.
+    read = {"lora.scaling": rank != EQUAL_STEP_RANK, "lora.rslora": rank > 1, "lora.dropout": pairs}
+    names += [name for name in section("lora") if read.get(name, True)]
     return (*names, *_kind(values).reads(values), "seed")
 
 
@@ -47,8 +51,10 @@ def _extra(values: Values) -> dict[str, Any]:
     """The code of the loss, and what the kind of method adds.
 
     Raises:
-        UserError: targets that a model on this machine does not have, or as the kind of method.
+        UserError: targets that a model on this machine does not have, settings of an adapter that exclude one another,
+            or as the kind of method.
     """
+    check_choices(values)
     check_targets(values["model.path"], tuple(values["lora.targets"]))
     method = method_of(values)
     of_loss = member_code("loss", LOSSES, values["loss.name"]) if method.uses_loss else {}
@@ -130,6 +136,8 @@ STAGE = StageSpec(
             "loss.name",
             "lora.rank",
             "lora.targets",
+            "lora.dora",
+            "lora.dropout",
             "training.pairs_per_step",
             "training.micro_batch",
             "training.precision",

@@ -42,6 +42,8 @@ class PairBatch:
     """[2B, ...] by field; the same for both images of a pair."""
     weights: Tensor
     """[B] fp32, mean 1 over all pairs of the training set."""
+    dropout_keys: Tensor
+    """[B] int64: which inputs of the adapter are left out, for both images of a pair."""
 
     @classmethod
     def gather(cls, pairs: Sequence[tuple[PairBatch, int]]) -> PairBatch:
@@ -63,6 +65,7 @@ class PairBatch:
                 field: rows([batch.conditioning[field] for batch in batches]) for field in batches[0].conditioning
             },
             weights=torch.stack([batch.weights[place] for batch, place in pairs]),
+            dropout_keys=torch.stack([batch.dropout_keys[place] for batch, place in pairs]),
         )
 
 
@@ -146,6 +149,7 @@ class PairStream:
             timesteps=twice(self._process.times(noise_levels(draws.timestep_uniform, self._training))),
             conditioning={name: twice(array) for name, array in self._encoded.conditioning(captions).items()},
             weights=torch.from_numpy(self._weights[places]).to(device),
+            dropout_keys=torch.from_numpy(draws.dropout_key.copy()).to(device),
         )
 
     def _places(self, start: int, stop: int) -> tuple[npt.NDArray[np.int64], list[int]]:

@@ -24,6 +24,7 @@ from qsd.encoding.store import EncodedPairs
 from qsd.errors import UserError
 from qsd.losses import REGISTRY, PairErrors
 from qsd.models.adapter import add_adapter
+from qsd.models.adapter_dropout import dropout_switch
 from qsd.models.attention import training_attention
 from qsd.models.denoiser import Denoiser
 from qsd.training.ema import ParameterEma
@@ -92,6 +93,7 @@ class PairsMethod(AdapterMethod):
         if training.channels_last:
             denoiser.use_channels_last()
         self.parameters = add_adapter(denoiser.network, config.lora, config.seed, denoiser.family)
+        self._dropout = dropout_switch(denoiser.network)
         self._loss_decays = self.loss.averages(config.loss) if self.loss.averages else ()
         self.averages = ParameterEma(self.parameters, self._loss_decays, training.ema)
         self.automatic_beta = automatic_beta(self.loss, config.loss, self.device)
@@ -244,13 +246,15 @@ class PairsMethod(AdapterMethod):
 
         With an automatic β the sum of |d| follows, [8].
         """
-        errors = self._errors(item)
-        if self.loss.statistics:
-            if statistics is None:  # the whole step is this micro-batch
-                statistics = self.loss.statistics(_detached(errors), self._loss_settings)
-            errors = replace(errors, statistics=statistics)
-        loss = item.batch.weights * self.loss.function(errors, self._loss_settings)
-        torch.autograd.backward(loss.sum() / self.config.training.pairs_per_step)
+        # The backward pass is inside, too: gradient checkpointing repeats the forward pass in it, dropout included.
+        with self._dropout.on(item.batch.dropout_keys):
+            errors = self._errors(item)
+            if self.loss.statistics:
+                if statistics is None:  # the whole step is this micro-batch
+                    statistics = self.loss.statistics(_detached(errors), self._loss_settings)
+                errors = replace(errors, statistics=statistics)
+            loss = item.batch.weights * self.loss.function(errors, self._loss_settings)
+            torch.autograd.backward(loss.sum() / self.config.training.pairs_per_step)
         sums = pair_sums(loss, errors)
         return sums if self.automatic_beta is None else torch.cat([sums, sum_of_sizes(errors).reshape(1)])
 
@@ -264,7 +268,7 @@ class PairsMethod(AdapterMethod):
 
     def _averaged_errors(self, item: MicroBatch, index: int) -> Errors:
         self.batches.forwarded += item.pairs
-        with torch.no_grad(), self.averages.swapped(index):
+        with torch.no_grad(), self.averages.swapped(index), self._dropout.on(None):
             return model_errors(self.denoiser, item.batch, self.config.training.precision)
 
     def _statistics(self, step: int, micro_batches: list[MicroBatch]) -> Tensor | None:
@@ -280,7 +284,9 @@ class PairsMethod(AdapterMethod):
         table = torch.zeros(2 * (1 + self.loss.needs_reference + len(self._loss_decays)), pairs, device=self.device)
         with torch.no_grad():
             for item in micro_batches:
-                errors = self._errors(item)
+                # With the masks of the pass that follows, as where one micro-batch is the whole step.
+                with self._dropout.on(item.batch.dropout_keys):
+                    errors = self._errors(item)
                 rows = [errors.winner, errors.loser]
                 if errors.ref_winner is not None and errors.ref_loser is not None:
                     item.reference = (errors.ref_winner, errors.ref_loser)  # not computed again with gradients

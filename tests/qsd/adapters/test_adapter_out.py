@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import diffusers
 import numpy as np
@@ -48,6 +48,7 @@ class Base:
     pipeline: str = "StableDiffusionPipeline"
     prediction: str = "epsilon"
     resolution: int = tiny_pipeline.RESOLUTION
+    adapter: dict[str, Any] = field(default_factory=dict)
 
 
 BASES = {
@@ -57,6 +58,11 @@ BASES = {
     "sdxl, v": Base(
         lambda folder: tiny_pipeline.save_xl(folder, "v_prediction"), "StableDiffusionXLPipeline", "v_prediction"
     ),
+    "sd, rslora": Base(tiny_pipeline.save, adapter={"lora__rslora": True, "lora__dropout": 0.2}),
+    "sd, dora": Base(tiny_pipeline.save, adapter={"lora__dora": True, "lora__dropout": 0.2}),
+    "sdxl, dora, rslora": Base(
+        tiny_pipeline.save_xl, "StableDiffusionXLPipeline", adapter={"lora__dora": True, "lora__rslora": True}
+    ),
     "emoji": Base(lambda _folder: ROOT / "experiments" / "emoji" / "assets" / "model", resolution=64),
 }
 
@@ -65,7 +71,7 @@ BASES = {
 def test_a_stock_pipeline_draws_the_same_with_the_adapter(world: TinyStages, tmp_path: Path, name: str) -> None:
     base = BASES[name]
     folder = base.make(tmp_path / "model")
-    settings = {**RECIPE, "model__path": str(folder), "model__resolution": base.resolution}
+    settings = {**RECIPE, **base.adapter, "model__path": str(folder), "model__resolution": base.resolution}
     done = world.with_inputs(encode=world.run(encode, tmp_path / "encode", **settings))
     done = done.with_inputs(train=done.run(train, tmp_path / "train", **settings))
     ours = list(read_images(done.run(generate, tmp_path / "images", **settings)))

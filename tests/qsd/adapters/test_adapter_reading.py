@@ -119,8 +119,8 @@ def test_attention_processors_of_old_diffusers(model: Path, tmp_path: Path, unet
     assert_equal(merged(model, layouts.write(tmp_path, tensors)), layouts.expected(unet, halves, 1.0))
 
 
-@pytest.mark.parametrize("root", [False, True])
-def test_peft_with_patterns_is_what_peft_merges(model: Path, tmp_path: Path, unet: Any, root: bool) -> None:
+@pytest.mark.parametrize(("root", "dora"), [(False, False), (True, False), (False, True)])
+def test_peft_with_patterns_is_what_peft_merges(model: Path, tmp_path: Path, unet: Any, root: bool, dora: bool) -> None:
     config = peft.LoraConfig(
         r=4,
         lora_alpha=6,
@@ -128,6 +128,7 @@ def test_peft_with_patterns_is_what_peft_merges(model: Path, tmp_path: Path, une
         rank_pattern={"attn2.to_q": 2},
         alpha_pattern={"conv1": 3, r"down_blocks\.1\..*\.to_out\.0": 9},
         use_rslora=root,
+        use_dora=dora,
         init_lora_weights=False,
     )
     torch.manual_seed(0)
@@ -139,7 +140,10 @@ def test_peft_with_patterns_is_what_peft_merges(model: Path, tmp_path: Path, une
     ]
     theirs = dict(made.merge_and_unload().state_dict())
     ours = merged(model, tmp_path)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    if dora:
+        assert_equal(ours, theirs)
+    else:
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert not torch.equal(ours["conv_in.weight"], ours["conv_out.weight"])
 
 
@@ -160,7 +164,7 @@ def test_a_peft_file_renamed_without_its_config_is_refused(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"use_dora": True}, "not supported: use_dora"),
+        ({"use_dora": True}, "use_dora is true, but .* has no lora_magnitude_vector for "),
         ({"bias": "lora_only"}, "not supported: bias"),
         ({"lora_bias": True}, "not supported: lora_bias"),
         ({"modules_to_save": ["conv_in"]}, "not supported: modules_to_save"),
@@ -206,6 +210,21 @@ def _with_kohya_text(tensors: dict[str, Tensor]) -> None:
 
 def _with_dora(tensors: dict[str, Tensor]) -> None:
     tensors[f"unet.{Q}.lora_magnitude_vector"] = torch.zeros(32)
+
+
+def _with_lengths_alone(tensors: dict[str, Tensor]) -> None:
+    _with_dora(tensors)
+    for half in "AB":
+        del tensors[f"unet.{Q}.lora_{half}.weight"]
+
+
+def _with_lengths(tensors: dict[str, Tensor]) -> None:
+    for name in [name for name in tensors if ".lora_B." in name]:
+        tensors[name.replace(".lora_B.weight", ".lora_magnitude_vector")] = torch.ones(len(tensors[name]))
+
+
+def _with_kohya_dora(tensors: dict[str, Tensor]) -> None:
+    tensors["lora_unet_mid_block_attentions_0_proj_in.dora_scale"] = torch.ones(32, 1)
 
 
 def _with_loha(tensors: dict[str, Tensor]) -> None:
@@ -256,7 +275,10 @@ def _some_alphas(tensors: dict[str, Tensor]) -> None:
         (_without_one_half, rf"1 of \d+ tensors .*without the other half \(up\): unet\.{Q}\.lora_A\.weight"),
         (_with_text, r"1 of \d+ .*a part for a text encoder, which is not supported: text_encoder\..*like diffusers"),
         (_with_kohya_text, "a part for a text encoder, which is not supported: lora_te1_"),
-        (_with_dora, rf"DoRA, which is not supported: unet\.{Q}\.lora_magnitude_vector"),
+        (_with_dora, r"lora_magnitude_vector is missing for \d+ of \d+ layers .*"),
+        (_with_lengths_alone, rf"without the other half \(down\): unet\.{Q}\.lora_magnitude_vector"),
+        (_with_lengths, "use_dora is false, but .* has a lora_magnitude_vector for "),
+        (_with_kohya_dora, r"DoRA in kohya's layout, which is not supported: lora_unet_"),
         (_with_loha, "LoHa, which is not supported"),
         (_with_lokr, "LoKr, which is not supported"),
         (_with_bias, "a bias, which is not supported"),

@@ -61,6 +61,7 @@ def part(batch: PairBatch, places: list[int]) -> PairBatch:
         batch.timesteps[both],
         {field: tensor[both] for field, tensor in batch.conditioning.items()},
         batch.weights[places],
+        batch.dropout_keys[places],
     )
 
 

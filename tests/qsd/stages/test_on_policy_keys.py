@@ -215,6 +215,7 @@ def test_the_settings_of_a_cell_are_those_that_are_read() -> None:
         ("training.caption_dropout", 0.2),
         ("training.flip", True),
         ("training.validation_pairs", 9),
+        ("lora.dropout", 0.2),
     ],
 )
 def test_a_setting_that_needs_pairs_is_refused_by_name(field: str, value: Any) -> None:
@@ -229,7 +230,7 @@ def test_a_setting_that_needs_pairs_is_refused_by_name(field: str, value: Any) -
 def test_every_field_of_a_training_is_read_or_refused_or_left_to_pairs() -> None:
     """A new field of the section must be put into one of these lists."""
     with_pairs, on_policy = (set(STAGES["train"].reads(flat(method__name=name))) for name in ("pairs", "ddpo"))
-    unread = {name for name in with_pairs - on_policy if name.startswith(("training.", "loss.beta_"))}
+    unread = {name for name in with_pairs - on_policy if name.startswith(("training.", "loss.beta_", "lora."))}
     execution = {
         f"training.{name}"
         for name in (

@@ -289,3 +289,27 @@ def test_at_rank_16_the_scaling_makes_no_other_training(values: Flat) -> None:
     at_16 = {**values, "lora.rank": 16}
     assert changed(at_16, lora__scaling="equal_step") == set()
     assert "train" in changed(values, lora__scaling="equal_step")
+
+
+def test_rules_for_the_scale_are_in_keys_where_they_have_an_effect(values: Flat) -> None:
+    assert "train" in changed(values, lora__rslora=True)
+    assert changed({**values, "lora.rank": 1}, lora__rslora=True) == set()
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (
+            {"lora.rslora": True, "lora.scaling": "equal_step"},
+            r"lora\.rslora is true and lora\.scaling is 'equal_step'",
+        ),
+        ({"lora.dora": True, "training.precision": "bf16_norms"}, r"lora\.dora divides .*bf16_norms would round them"),
+    ],
+)
+def test_settings_of_an_adapter_that_exclude_one_another_are_refused_by_name(
+    values: Flat, assignments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        keys({**values, **assignments})
+    for name, value in assignments.items():
+        keys({**values, name: value})
