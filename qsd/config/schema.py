@@ -135,6 +135,9 @@ class LossConfig(MemberSection):
 SCHEDULES = ("constant", "cosine", "linear")
 """Of a learning rate after its warm-up."""
 
+USUAL_MICRO_BATCH = 16
+"""Pairs per forward pass where memory does not decide."""
+
 EQUAL_STEP_RANK = 16
 """The rank at which ``lora.scaling`` makes no difference."""
 
@@ -193,14 +196,20 @@ class TrainingConfig:
     )
     noise_shift: float = meaning(1.0, "s of s u / (1 + (s - 1) u), applied to that: above 1 more noise", above=0)
     precision: str = meaning(
-        "fp32", "of the forward pass; adapter and errors are always fp32", choices=("fp32", "bf16")
+        "fp32",
+        "of the forward pass; adapter and errors are always fp32. bf16 has its norms in fp32 on a GPU, bf16_norms not",
+        choices=("fp32", "bf16", "bf16_norms"),
     )
     ema: float | None = meaning(
         None, "decay of the moving average of the adapter that is saved; null saves the last step's", above=0, below=1
     )
     validation_pairs: int = meaning(0, "pairs that were not selected, on which accuracy is measured; 0: none", least=0)
     validation_steps: int = meaning(50, "steps between two validations; there is one after the last step", least=1)
-    micro_batch: int = execution(16, "pairs per forward pass; the rest is accumulated", least=1)
+    micro_batch: int = execution(
+        USUAL_MICRO_BATCH,
+        "pairs per forward pass; the rest is accumulated. 0: as many as fit into a GPU, on a CPU 16",
+        least=0,
+    )
     processes: int | None = execution(
         None, "that share each step, on a GPU each; null: one, or one per GPU that a cluster profile gives", least=1
     )
@@ -213,7 +222,11 @@ class TrainingConfig:
         choices=("auto", "math", "flash", "efficient", "cudnn"),
     )
     channels_last: bool = execution(False, "memory format of the denoiser; faster convolutions on most hardware")
-    compile: bool = execution(False, "torch.compile the denoiser: minutes at the start, then fewer and larger kernels")
+    compile: bool = execution(False, "torch.compile the denoiser, its repeated blocks alone where it names some")
+    gradient_checkpointing: bool = execution(
+        False,
+        "keep less of a forward pass and compute it again in the backward pass: less memory, half as much work again",
+    )
     checkpoint_steps: int = execution(50, "steps between checkpoints", least=1)
     checkpoint_seconds: float = execution(60.0, "and at most this long between them", above=0)
 

@@ -10,10 +10,14 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
+from qsd.errors import UserError
 from qsd.models.families import Conditioning, Family
-from qsd.models.precision import torch_type
+from qsd.models.precision import BF16_NORMS, torch_type, use_half_norms
 from qsd.models.process import DiffusionProcess
 from qsd.models.source import family_of, load_part, load_weights
+
+_COMPILED_FORMS = 64
+"""Of one class of blocks: beyond PyTorch's own 8, further forms would silently stay as they are."""
 
 
 @dataclass
@@ -43,14 +47,41 @@ class Denoiser:
         """Lay out the weights of convolutions channel by channel last; values stay, last bits of results may not."""
         cast("Any", self.network).to(memory_format=torch.channels_last)
 
+    def compile(self) -> None:
+        """Compile the blocks that the network repeats, once for all that are equal; the whole network if it has none.
+
+        Each kind of block is compiled for every width and both with and without the adapter.
+        """
+        network: Any = self.network
+        kinds = getattr(network, "_repeated_blocks", None) or ()
+        if not any(type(module).__name__ in kinds for module in network.modules()):
+            network.compile()
+            return
+        dynamo: Any = torch._dynamo.config
+        dynamo.recompile_limit = max(dynamo.recompile_limit, _COMPILED_FORMS)
+        network.compile_repeated_blocks()
+
+    def use_checkpointing(self) -> None:
+        """Keep few intermediate results of a pass with gradients, and compute the others again in the backward pass.
+
+        Raises:
+            UserError: the network has no blocks that can be computed again.
+        """
+        network: Any = self.network
+        if not network._supports_gradient_checkpointing:
+            raise UserError(
+                f"training.gradient_checkpointing: {type(network).__name__} does not support it; leave it out"
+            )
+        network.enable_gradient_checkpointing()
+
 
 def load_denoiser(path: str, device: torch.device, precision: str = "fp32", resolution: int | None = None) -> Denoiser:
-    """The network of a pipeline folder or hub name, frozen, its weights in ``precision`` (fp32 or bf16) on ``device``.
+    """The network of a pipeline folder or hub name, frozen, its weights in ``precision`` on ``device``.
 
     Args:
         path: folder, or hub name with @revision.
         device: where it computes.
-        precision: of its weights.
+        precision: ``fp32``, ``bf16`` or ``bf16_norms``.
         resolution: pixels a side of images that will be sampled; None if none will.
 
     Raises:
@@ -61,6 +92,8 @@ def load_denoiser(path: str, device: torch.device, precision: str = "fp32", reso
     network: Any = load_network(family, path, precision)
     vae_config: dict[str, Any] = dict(load_part(family.vae_class().load_config, path, subfolder="vae"))
     frozen = network.requires_grad_(False).eval().to(device)
+    if precision == BF16_NORMS:
+        use_half_norms(frozen)
     return Denoiser(frozen, process, family, family.pixels_per_latent(vae_config))
 
 

@@ -6,12 +6,14 @@ work. ``qsd.stages.spec`` collects them. A new kind is a new folder; nothing els
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qsd.config.check import schema_fields
 from qsd.config.fields import Kind
+from qsd.config.schema import USUAL_MICRO_BATCH
 
 if TYPE_CHECKING:
     from qsd.registry import Registry
@@ -95,6 +97,11 @@ class Compute:
     decoded_images: float = 0.0
 
 
+def arithmetic_of(precision: str) -> str:
+    """The ``Compute.precision`` of a ``training.precision``: whatever norms compute in is a small part of the work."""
+    return "fp32" if precision == "fp32" else "bf16"
+
+
 def _one_stage(_values: Values, _counts: Counts) -> Work:
     return Work(1, "stages", 1)
 
@@ -159,8 +166,8 @@ class BatchField:
     at_most: str | Callable[[Values], int] | None = None
 
     def effective(self, values: Values) -> int:
-        """How many items the stage takes at a time."""
-        size = int(values[self.name])
+        """How many items the stage takes at a time; at most, where 0 leaves that to the free memory."""
+        size = int(values[self.name]) or (sys.maxsize if self.at_most else USUAL_MICRO_BATCH)
         if self.at_most is None:
             return size
         most = values[self.at_most] if isinstance(self.at_most, str) else self.at_most(values)
@@ -284,6 +291,7 @@ OF_TRAINING = tuple(
         "attention",
         "channels_last",
         "compile",
+        "gradient_checkpointing",
         "checkpoint_steps",
         "checkpoint_seconds",
     )

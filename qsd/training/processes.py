@@ -73,6 +73,14 @@ class Processes:
             return flag
         return bool(self.sum(torch.tensor(float(flag), device=device)) > 0)
 
+    def least(self, number: int, device: torch.device) -> int:
+        """The smallest of the processes' numbers; with several processes all must ask together."""
+        if self.count == 1:
+            return number
+        numbers = torch.zeros(self.count, dtype=torch.int64, device=device)
+        numbers[self.rank] = number
+        return int(self.sum(numbers).min())
+
     def wait(self) -> None:
         """Return when every process has called this."""
         if self.count > 1:

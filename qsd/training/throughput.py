@@ -35,7 +35,7 @@ PEAKS: tuple[tuple[str, float, float], ...] = (
 
 
 def peak(device: torch.device, precision: str) -> float | None:
-    """Peak FLOP/s of the device in ``fp32`` or ``bf16``; None for a CPU and for a GPU that ``PEAKS`` does not list."""
+    """Peak FLOP/s of a device in a ``training.precision``; None for a CPU and for a GPU that is not in ``PEAKS``."""
     return peak_of(torch.cuda.get_device_name(device), precision) if device.type == "cuda" else None
 
 
@@ -43,7 +43,7 @@ def peak_of(name: str, precision: str) -> float | None:
     """The peak of a GPU with this name."""
     for pattern, bf16, fp32 in PEAKS:
         if re.search(pattern, name):
-            return bf16 if precision == "bf16" else fp32
+            return fp32 if precision == "fp32" else bf16
     return None
 
 

@@ -56,9 +56,11 @@ class Ways:
     def engine(self, shared: Path | None) -> Engine[PairsMethod]:
         """The project's; with the folder of shared reference errors, or computing them."""
         denoiser = self._denoiser()
+        if self.config.training.gradient_checkpointing:
+            denoiser.use_checkpointing()
         method = PairsMethod(self.config, self._inputs, denoiser, shared_errors=shared)
         if self.config.training.compile:
-            denoiser.network.compile()
+            denoiser.compile()
         return Engine(method, Recipe.of_adapter(method.config.training))
 
     def fill(self, steps: int) -> None:

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qsd.losses import REGISTRY
-from qsd.stages.stage_spec import OF_TRAINING, BatchField, Compute, Work, section
+from qsd.stages.stage_spec import OF_TRAINING, BatchField, Compute, Work, arithmetic_of, section
 from qsd.training.loss_cost import Passes, passes_of
 from qsd.training.offpolicy.beta_schedule import schedule_fields
 
@@ -65,7 +65,7 @@ def passes_per_pair(values: Values) -> Passes:
     loss = values["loss.name"]
     read = (values[f"loss.{name}"] for name in REGISTRY.get(loss).fields)
     settings = tuple(tuple(value) if isinstance(value, list) else value for value in read)
-    return _passes(loss, settings, values["training.pairs_per_step"] <= values["training.micro_batch"])
+    return _passes(loss, settings, values["training.pairs_per_step"] <= BATCHES[0].effective(values))
 
 
 @cache
@@ -79,5 +79,6 @@ def compute(values: Values, passes: float, processes: int, sizes: ModelSizes) ->
     """What these passes ask of a machine."""
     of_pair, per_step = passes_per_pair(values), values["training.pairs_per_step"]
     steps = passes / (of_pair.forward_passes * per_step)
-    batches = steps * math.ceil(per_step / (values["training.micro_batch"] * processes))
-    return Compute(passes * sizes.denoiser_flop(values), values["training.precision"], of_pair.calls * batches)
+    batches = steps * math.ceil(per_step / (BATCHES[0].effective(values) * processes))
+    flop = passes * sizes.denoiser_flop(values)
+    return Compute(flop, arithmetic_of(values["training.precision"]), of_pair.calls * batches)

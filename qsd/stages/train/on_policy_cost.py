@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qsd.errors import UserError
 from qsd.rewards.scorers import ENSEMBLE
-from qsd.stages.stage_spec import Compute, Work
+from qsd.stages.stage_spec import Compute, Work, arithmetic_of
 from qsd.training.methods import method_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def compute(values: Values, passes: float, processes: int, sizes: ModelSizes) ->
     forward = steps * step.forward_passes + repeated * further.passes(values)
     flop = forward * sizes.denoiser_flop(values) + scored * each + repeated * further.watched * judged
     calls = steps * step.calls / processes + share * further.drawings * values["method.sampler_steps"]
-    return Compute(flop, values["training.precision"], calls)
+    return Compute(flop, arithmetic_of(values["training.precision"]), calls)
 
 
 def passes_of(values: Values) -> MethodPasses:

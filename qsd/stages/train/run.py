@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from qsd.adapters.card import write_card
 from qsd.adapters.facts import AdapterFacts, name_of_base
 from qsd.config.check import schema_fields
 from qsd.config.fields import Kind
-from qsd.config.schema import ExperimentConfig
+from qsd.config.schema import USUAL_MICRO_BATCH, ExperimentConfig
 from qsd.device import prepare
 from qsd.errors import UserError
 from qsd.files import write_json
@@ -42,6 +43,10 @@ def run(context: StageContext) -> None:
     processes, device = join(prepare(config.device, config.threads))
     model, precision = config.model, config.training.precision
     denoiser = load_denoiser(model.path, torch.device(device), precision, model.resolution)
+    if spec.on_policy and not config.training.micro_batch:
+        config = replace(config, training=replace(config.training, micro_batch=USUAL_MICRO_BATCH))
+    if config.training.gradient_checkpointing:
+        denoiser.use_checkpointing()
     module, _, name = spec.entry.partition(":")
     made = getattr(importlib.import_module(module), name)
     method: AdapterMethod = made(config, context.inputs, denoiser, processes, context.reference_errors)

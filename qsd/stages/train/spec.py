@@ -141,6 +141,7 @@ STAGE = StageSpec(
             "training.pairs_per_step",
             "training.micro_batch",
             "training.precision",
+            "training.gradient_checkpointing",
         ),
         enough=_enough,
         settings={"training.budget": "steps"},

@@ -41,11 +41,12 @@ from qsd.training.offpolicy.columns import (
     pair_sums,
     validation_row,
 )
-from qsd.training.offpolicy.denoising_errors import Errors, model_errors, pair_errors, trained_errors
+from qsd.training.offpolicy.denoising_errors import Errors, model_errors, pair_errors
 from qsd.training.offpolicy.detection import Detection
 from qsd.training.offpolicy.detector import detect, detection_stream, has_annotators, score_gaps
 from qsd.training.offpolicy.micro_batches import MicroBatch, MicroBatches
 from qsd.training.offpolicy.summary import beta_convention, facts_of, schedule_line, summary_of
+from qsd.training.offpolicy.trial_pass import TrialPass
 from qsd.training.offpolicy.validation import Validation, open_held_out
 from qsd.training.processes import Processes
 from qsd.training.throughput import Throughput, count_flops, peak
@@ -94,6 +95,14 @@ class PairsMethod(AdapterMethod):
             denoiser.use_channels_last()
         self.parameters = add_adapter(denoiser.network, config.lora, config.seed, denoiser.family)
         self._dropout = dropout_switch(denoiser.network)
+        self._trial = TrialPass(
+            denoiser, self.stream, self.parameters, self._dropout, self.loss.needs_loser, training.precision
+        )
+        if not training.micro_batch:
+            most = -(-training.pairs_per_step // self.processes.count)
+            fitting = self.processes.least(self._trial.micro_batch(most, training.attention), self.device)
+            training = replace(training, micro_batch=fitting)
+            self.config = config = replace(config, training=training)
         self._loss_decays = self.loss.averages(config.loss) if self.loss.averages else ()
         self.averages = ParameterEma(self.parameters, self._loss_decays, training.ema)
         self.automatic_beta = automatic_beta(self.loss, config.loss, self.device)
@@ -153,21 +162,9 @@ class PairsMethod(AdapterMethod):
             UserError: the chosen attention kernels cannot compute this model.
         """
         training = self.config.training
-        start = step * training.pairs_per_step
-        batch = self.stream.batch(start, start + 1, self.device)
-
-        def train() -> None:
-            winner, loser = trained_errors(self.denoiser, batch, self.loss.needs_loser, training.precision)
-            # Not backward(): that would leave gradients in the parameters.
-            torch.autograd.grad(winner.sum() + loser.sum(), list(self.parameters.values()), allow_unused=True)
-
-        def forward() -> None:
-            with torch.no_grad():
-                model_errors(self.denoiser, batch, training.precision)
-
         try:
             with self.kernels():
-                flops = count_flops(train), count_flops(forward)
+                flops = count_flops(lambda: self._trial.train(1)), count_flops(lambda: self._trial.forward(1))
         except RuntimeError as error:
             if not any(words in str(error) for words in ("No available kernel", "No viable backend")):
                 raise
@@ -176,7 +173,7 @@ class PairsMethod(AdapterMethod):
                 f"{training.precision}; use training.attention: auto"
             ) from None
         if training.compile:
-            self.denoiser.network.compile()
+            self.denoiser.compile()
         return Throughput(self.unit, *flops, peak(self.device, training.precision))
 
     def validate(self, done: int) -> dict[str, float] | None:
@@ -225,7 +222,9 @@ class PairsMethod(AdapterMethod):
         return describe_validation(row)
 
     def opening_lines(self) -> Iterator[str]:
-        """What β multiplies, because public codes mean different things by it."""
+        """What β multiplies, because public codes mean different things by it, and the pairs of a pass."""
+        training = self.config.training
+        yield f"{training.pairs_per_step} pairs a step, at most {training.micro_batch} in a forward pass"
         yield beta_convention(self.config)
         if self.automatic_beta is not None:
             yield schedule_line(self.config)

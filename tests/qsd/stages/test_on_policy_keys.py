@@ -235,7 +235,7 @@ def test_every_field_of_a_training_is_read_or_refused_or_left_to_pairs() -> None
         f"training.{name}"
         for name in (
             *("micro_batch", "processes", "reference_errors", "attention", "channels_last", "compile"),
-            *("checkpoint_steps", "checkpoint_seconds"),
+            *("checkpoint_steps", "checkpoint_seconds", "gradient_checkpointing"),
         )
     }
     on_pairs, on_samples = (STAGES["train"].unused(flat(method__name=name)) for name in ("pairs", "ddpo"))
@@ -260,5 +260,8 @@ def test_all_that_takes_memory_is_halved() -> None:
         "reward.batch_size": 48,
     }
     assert sizes(**usual, method__prompts_per_step=1)["reward.batch_size"] == 32
+    # Left to the free memory, the micro-batch was the whole step at most; on samples it is the usual one.
+    assert sizes(**{**usual, "training__micro_batch": 0})["training.micro_batch"] == 16
+    assert sizes(training__micro_batch=0, training__pairs_per_step=48) == {"training.micro_batch": 48}
     assert sizes(**usual, reward__batch_size=3)["reward.batch_size"] == 3
     assert sizes(training__micro_batch=30, training__pairs_per_step=7) == {"training.micro_batch": 7}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -313,3 +314,19 @@ def test_settings_of_an_adapter_that_exclude_one_another_are_refused_by_name(
         keys({**values, **assignments})
     for name, value in assignments.items():
         keys({**values, name: value})
+
+
+def test_planning_knows_what_a_precision_computes_in(values: Flat) -> None:
+    """And a micro-batch that is left to the free memory: the whole step."""
+    sizes: Any = Mock(denoiser_flop=lambda _values: 1.0)
+    cost = spec.STAGES["train"].cost
+    asked = {
+        precision: cost.compute({**values, "training.precision": precision, "training.micro_batch": 0}, 90.0, 1, sizes)
+        for precision in ("fp32", "bf16", "bf16_norms")
+    }
+    assert {precision: compute.precision for precision, compute in asked.items()} == {
+        "fp32": "fp32",
+        "bf16": "bf16",
+        "bf16_norms": "bf16",
+    }
+    assert asked["bf16_norms"] == asked["bf16"]

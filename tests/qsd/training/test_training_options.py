@@ -146,11 +146,14 @@ def test_a_compiled_unet_trains_the_same(world: TinyStages, tmp_path: Path, monk
         traced(module, backend="eager")
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_)
-    settings = {"training__steps": 1, "loss__name": "sft", "lora__targets": ["to_q"]}  # tracing adapters takes long
+    # Tracing adapters takes long. The masks of dropout are other tensors in every pass.
+    settings = {"training__steps": 1, "loss__name": "sft", "lora__targets": ["to_q"], "lora__dropout": 0.2}
     plain = read_metrics(world.run(train, tmp_path / "plain", **settings))
     assert not compiled
     assert read_metrics(world.run(train, tmp_path / "compiled", training__compile=True, **settings)) == plain
-    assert len(compiled) == 1
+    blocks = {type(module).__name__ for module in compiled}
+    assert blocks == {"BasicTransformerBlock"}
+    assert len(compiled) > 1
 
 
 def test_operations_are_those_of_the_matrix_products() -> None:

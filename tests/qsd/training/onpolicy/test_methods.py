@@ -370,3 +370,29 @@ def test_two_real_processes_train_as_one(world: TinyStages, tmp_path: Path) -> N
         }
         assert two["reward"] == pytest.approx(one["reward"], abs=1e-4)
         assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["ddpo", "tailorpo"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lora__dora": True, "lora__rslora": True},
+        {"training__precision": "bf16_norms"},
+        {"training__precision": "bf16", "lora__dora": True},
+    ],
+)
+def test_further_adapters_and_norms_in_bf16_begin_at_ratio_one(
+    world: TinyStages, name: str, settings: dict[str, Any]
+) -> None:
+    engine = engine_for(world, name, **settings)
+    found = columns(engine.method, engine.method.step(0))
+    ratios = ("ratio_distance",) if name == "ddpo" else ("log_ratio_winner", "log_ratio_loser")
+    assert [found[ratio] for ratio in ratios] == [0.0] * len(ratios)
+    assert any(item.grad is not None and item.grad.any() for item in engine.method.parameters.values())
+
+
+def test_checkpointing_and_the_micro_batch_that_is_chosen_keep_the_bytes(world: TinyStages, tmp_path: Path) -> None:
+    settings = settings_for(world, "ddpo", training__steps=1, training__micro_batch=16)
+    plain = state_files(world.run(train, tmp_path / "plain", **settings))
+    less = {**settings, "training__gradient_checkpointing": True, "training__micro_batch": 0}
+    assert state_files(world.run(train, tmp_path / "less", **less)) == plain
