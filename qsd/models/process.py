@@ -191,7 +191,9 @@ class DdpmProcess(DiffusionProcess):
 
     def _alpha(self, times: Tensor, like: Tensor) -> Tensor:
         """ᾱ at times [B], [B, 1, 1, 1] in the type and on the device of the latents."""
-        alphas, times = self.schedule.alphas_cumprod.to(like.device, like.dtype), times.to(like.device)
+        # Kept on the device, as diffusers' own schedule does: a copy in every step would make the device wait.
+        self.schedule.alphas_cumprod = self.schedule.alphas_cumprod.to(like.device)
+        alphas, times = self.schedule.alphas_cumprod.to(like.dtype), times.to(like.device)
         # A negative index would silently read from the end of the table.
         inside = alphas[times.clamp(min=0)]
         alpha = torch.where(times >= 0, inside, torch.full_like(inside, self.final_alpha))

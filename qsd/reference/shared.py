@@ -10,7 +10,9 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from qsd.reference.store import ErrorStore
 
@@ -34,7 +36,7 @@ class SharedErrors(Generic[B]):
 
     Args:
         folder: of the environment (``identity.folder_name``).
-        compute: reference errors (winner, loser), [B, 2], of a batch of any B pairs.
+        compute: reference errors (winner, loser), [B, 2] on any device, of a batch of any B pairs.
         gather: (batch, place in it) of some pairs -> a batch of these pairs.
         lane: processes of one run are in different lanes, as they need different pairs and must not wait for another.
 
@@ -46,7 +48,7 @@ class SharedErrors(Generic[B]):
     def __init__(
         self,
         folder: Path,
-        compute: Callable[[B], npt.NDArray[np.float32]],
+        compute: Callable[[B], Tensor],
         gather: Callable[[Sequence[tuple[B, int]]], B],
         lane: str = "0",
     ) -> None:
@@ -93,13 +95,16 @@ class SharedErrors(Generic[B]):
         batch_of_row = np.repeat(np.arange(len(batches)), sizes)
         place_of_row = np.concatenate([np.arange(size) for size in sizes])
         fingerprints = np.concatenate([item.fingerprints for item in batches])
+        computed: list[tuple[npt.NDArray[np.intp], Tensor]] = []
         for size in sorted(set(sizes)):
             missing = np.flatnonzero(~stored & (np.repeat(sizes, sizes) == size))
             for start in range(0, len(missing), size):
                 rows = missing[start : start + size]
                 repeated = np.resize(rows, size)
                 pairs = [(batches[batch_of_row[row]].batch, int(place_of_row[row])) for row in repeated]
-                errors[rows] = self._compute(self._gather(pairs))[: len(rows)]
+                computed.append((rows, self._compute(self._gather(pairs))[: len(rows)]))
+        # Read back together: in between, the device would wait for the next batch to be gathered.
+        errors[np.concatenate([rows for rows, _ in computed])] = torch.cat([item for _, item in computed]).cpu().numpy()
         self._store.add(fingerprints[~stored], errors[~stored])
 
     @contextmanager

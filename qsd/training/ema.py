@@ -46,8 +46,8 @@ class ParameterEma:
         with torch.no_grad():
             for decay, copy in zip(self.decays, self._copies, strict=True):
                 rate = 1 - decay_at(step, decay)
-                for name, parameter in self._parameters.items():
-                    copy[name].lerp_(parameter, rate)
+                # One call: on a GPU an adapter's hundreds of small tensors would each wait for a launch.
+                torch._foreach_lerp_(list(copy.values()), list(self._parameters.values()), rate)
 
     @contextmanager
     def swapped(self, index: int) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qsd.models.families import Conditioning, CostFigures, TextPart, TextTower
@@ -10,6 +11,14 @@ from qsd.models.families.stable_diffusion import StableDiffusion, clip_output
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@cache
+def _time_ids(height: int, width: int, device: Any, dtype: Any) -> Tensor:
+    """The time ids of images of one size, [6]: copied to a device once, since a pass would wait for every copy."""
+    import torch
+
+    return torch.tensor([height, width, 0, 0, height, width], device=device, dtype=dtype)
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -44,7 +53,7 @@ class StableDiffusionXL(StableDiffusion):
         (H, W, 0, 0, H, W), as in the Diffusion-DPO code and in diffusers' SDXL pipeline without further arguments.
         """
         height, width = (side * pixels_per_latent for side in noisy.shape[-2:])
-        ids = noisy.new_tensor([height, width, 0, 0, height, width]).expand(len(noisy), -1)
+        ids = _time_ids(height, width, noisy.device, noisy.dtype).expand(len(noisy), -1)
         return {"text_embeds": conditioning["pooled"], "time_ids": ids}
 
     def encode_captions(self, towers: Sequence[TextTower], captions: Sequence[str]) -> Conditioning:

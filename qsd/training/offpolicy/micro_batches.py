@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from qsd.config.schema import ExperimentConfig
 from qsd.errors import UserError
@@ -167,7 +168,7 @@ class MicroBatches:
         """Compare stored errors with errors computed now, once per training; where they differ, use no stored ones."""
         first, stored = self._ready[step][0]
         allowed = 0.0 if self._device.type == "cpu" and self._training.precision == "fp32" else TOLERANCE
-        computed = self._compute(first.batch)
+        computed = self._compute(first.batch).cpu().numpy()
         if not np.allclose(stored, computed, rtol=0, atol=allowed, equal_nan=True):
             worst = float(np.nanmax(np.abs(stored - computed), initial=0.0))
             print(
@@ -178,14 +179,17 @@ class MicroBatches:
             self._shared = None
             self._ready.clear()
 
-    def _compute(self, batch: PairBatch) -> npt.NDArray[np.float32]:
-        """Reference errors of a batch on the CPU, [B, 2], with the kernels of the loop."""
+    def _compute(self, batch: PairBatch) -> Tensor:
+        """Reference errors of a batch on the CPU, [B, 2] on the device, with the kernels of the loop."""
         self.forwarded += len(batch.pair_ids)
+        if self._device.type == "cuda":
+            batch = pinned(batch)
         with training_attention(self._device, self._training.attention):
             both = reference_errors(self._denoiser, moved(batch, self._device), self._training.precision)
-        computed: npt.NDArray[np.float32] = torch.stack(both, dim=1).cpu().numpy()
-        return computed
+        return torch.stack(both, dim=1)
 
     def _on_device(self, errors: npt.NDArray[np.float32]) -> Errors:
-        winner, loser = torch.from_numpy(np.ascontiguousarray(errors.T)).to(self._device)
+        """Stored errors, by a copy that does not wait."""
+        both = torch.from_numpy(np.ascontiguousarray(errors.T))
+        winner, loser = (both.pin_memory() if self._device.type == "cuda" else both).to(self._device, non_blocking=True)
         return winner, loser
