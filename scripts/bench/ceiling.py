@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import conv2d
 
+from qsd.models.precision import torch_type
+
 TURNS = 5
 LEAST_SECONDS = 0.2
 """Of one turn."""
@@ -48,10 +50,10 @@ def ceiling(device: torch.device, precision: str, clock: Callable[[], float]) ->
 
     Args:
         device: where.
-        precision: as of a training, ``fp32`` or ``bf16``; TF32 only if PyTorch is configured for it.
+        precision: ``training.precision``; TF32 only if PyTorch is configured for it.
         clock: seconds, read when the device has done what it was given.
     """
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = torch_type(precision)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, device=device).to(dtype)

@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from qsd.models.denoiser import Denoiser
+from qsd.models.precision import torch_type
 
 VAE_ENCODE_BATCH_SIZE = 8
 
@@ -50,7 +51,7 @@ class PublicStep:
         self.unet = denoiser.network
         self.schedule = denoiser.process.schedule
         self.pixels_per_latent = denoiser.pixels_per_latent
-        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.dtype = torch_type(precision)
         self.vae = vae.to(torch.float32 if len(text_models) == 2 else self.dtype)
         self.text_models = [model.to(self.dtype) for model in text_models]
         self.unet.add_adapter(lora)
@@ -61,7 +62,7 @@ class PublicStep:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate)
         self.beta = beta
         device = self.unet.device.type
-        self.autocast: Any = (lambda: torch.autocast(device, self.dtype)) if precision == "bf16" else nullcontext
+        self.autocast: Any = (lambda: torch.autocast(device, self.dtype)) if precision != "fp32" else nullcontext
 
     def __call__(self, pixel_values: torch.Tensor, input_ids: Sequence[torch.Tensor]) -> list[float]:
         """A step on pixels [B, 6, R, R], winner and loser along the channels, and token ids [B, T] per text model.

@@ -1,5 +1,7 @@
 """The training loop on a device: speed and memory by kernels and micro-batch, the contract of step 0, a profile.
 
+Norms in bf16, gradient checkpointing, dropout and DoRA have lines of their own.
+
     .venv/bin/python -m scripts.bench.train_device --random sd15 FOLDER --out benchmarks/train_sd15_device.md
     .venv/bin/python -m scripts.bench.train_device --batches 4,16 --kernels plain,channels_last
 
@@ -17,10 +19,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from qsd.config.schema import ExperimentConfig
+from qsd.models.precision import BF16_NORMS
 from qsd.training.engine import Engine
 from qsd.training.offpolicy.denoising_errors import pair_errors
 from qsd.training.offpolicy.method import PairsMethod
@@ -29,12 +33,22 @@ from scripts.bench.ceiling import ceiling
 from scripts.bench.training_subject import add_arguments, configuration, hardware, subject
 from scripts.bench.training_ways import Ways, prepare_artefacts
 
-KERNELS: dict[str, dict[str, bool]] = {
+KERNELS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "channels_last": {"channels_last": True},
-    "compile": {"compile": True},
-    "channels_last+compile": {"channels_last": True, "compile": True},
+    "channels_last": {"training.channels_last": True},
+    "compile": {"training.compile": True},
+    "channels_last+compile": {"training.channels_last": True, "training.compile": True},
+    "bf16_norms": {"training.precision": BF16_NORMS},
+    "bf16_norms+channels_last+compile": {
+        "training.precision": BF16_NORMS,
+        "training.channels_last": True,
+        "training.compile": True,
+    },
+    "checkpointing": {"training.gradient_checkpointing": True},
+    "dropout": {"lora.dropout": 0.1},
+    "dora": {"lora.dora": True},
 }
+"""Settings by the name of a line. Those with a precision are left out of a bench in fp32 unless asked for."""
 BATCHES = (2, 4, 8, 16, 32)
 FIRST_STEPS = 3
 """Not timed: kernels are chosen and compiled, and AdamW's state is made."""
@@ -96,8 +110,18 @@ def _line(config: ExperimentConfig, folder: Path, kernels: str, steps: int) -> L
 
 
 def _sized(config: ExperimentConfig, kernels: str, pairs: int) -> ExperimentConfig:
-    training = replace(config.training, micro_batch=pairs, pairs_per_step=pairs, **KERNELS[kernels])
-    return replace(config, training=training)
+    given: dict[str, dict[str, Any]] = {"lora": {}, "training": {"micro_batch": pairs, "pairs_per_step": pairs}}
+    for dotted, value in KERNELS[kernels].items():
+        section, _, name = dotted.partition(".")
+        given[section][name] = value
+    return replace(
+        config, lora=replace(config.lora, **given["lora"]), training=replace(config.training, **given["training"])
+    )
+
+
+def usual_kernels(precision: str) -> list[str]:
+    """The lines of a bench that names none."""
+    return [name for name, settings in KERNELS.items() if precision != "fp32" or "training.precision" not in settings]
 
 
 def first_logit(engine: Engine[PairsMethod]) -> float:
@@ -192,17 +216,17 @@ def main() -> None:
     """Print the page, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--kernels", default=",".join(KERNELS), help="by comma")
+    parser.add_argument("--kernels", help=f"by comma, of {', '.join(KERNELS)}")
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)), help="pairs, by comma")
     parser.add_argument("--steps", type=int, default=10, help="timed, of each line")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    kernels = given.kernels.split(",")
-    unknown = sorted(set(kernels) - set(KERNELS))
+    unknown = sorted(set(given.kernels.split(",") if given.kernels else ()) - set(KERNELS))
     if unknown:
         parser.error(f"unknown kernels {', '.join(unknown)}; known: {', '.join(KERNELS)}")
     batches = [int(word) for word in given.batches.split(",")]
     config = configuration(given)
+    kernels = given.kernels.split(",") if given.kernels else usual_kernels(config.training.precision)
     lines = ["# The training loop on a device", "", "Written by `python -m scripts.bench.train_device`.", ""]
     with tempfile.TemporaryDirectory() as folder:
         prepare_artefacts(config, Path(folder))

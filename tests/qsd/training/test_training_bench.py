@@ -18,7 +18,7 @@ from scripts.bench import train_device, training_subject
 from scripts.bench.ceiling import Ceiling, ceiling
 from scripts.bench.public_step import PublicStep
 from scripts.bench.training_ways import WAYS, Ways, prepare_artefacts
-from tests.qsd import tiny_pipeline
+from tests.qsd import tiny_pipeline, tiny_world
 from tests.qsd.models.smallest import RESOLUTION, smallest
 
 pytestmark = pytest.mark.slow
@@ -177,6 +177,20 @@ def test_a_fresh_adapter_alone_has_small_logits(small: Any) -> None:
             if "lora_B" in name:
                 value.add_(0.1)
     assert train_device.first_logit(engine) > 1e-5
+
+
+def test_lines_have_their_settings(tmp_path: Path) -> None:
+    """Precisions are those of a bench in bf16 only: in fp32 they would be compared with other arithmetic."""
+    config = tiny_world.config(tmp_path, tmp_path)
+    lines = {name: train_device._sized(config, name, 2) for name in train_device.KERNELS}
+    assert lines["bf16_norms"].training.precision == "bf16_norms"
+    assert lines["dora"].lora.dora
+    assert lines["dropout"].lora.dropout > 0
+    assert lines["checkpointing"].training.gradient_checkpointing
+    assert lines["plain"].lora == config.lora
+    assert {line.training.micro_batch for line in lines.values()} == {2}
+    left_out = set(train_device.usual_kernels("bf16")) - set(train_device.usual_kernels("fp32"))
+    assert left_out == {"bf16_norms", "bf16_norms+channels_last+compile"}
 
 
 @pytest.mark.parametrize("words", [["--random", "sd3", "somewhere"], ["--kernels", "fast"]])
