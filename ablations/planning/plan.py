@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ablations.grid.expand import BASE, Cell, Grid, expand, fields_of, points
+from ablations.grid.places import with_sweep_place
 from ablations.grid.primary import resolve
 from ablations.grid.settings import changing, variant
 from ablations.planning.look_lines import looks_as_json
@@ -224,12 +225,13 @@ def make_plan(sweep: Sweep, table: StageTable, experiment: str | None = None) ->
 
 
 def _expanded(sweep: Sweep, flat: Flat, table: StageTable, experiment: Path) -> Grid:
-    """:func:`expand`, whose errors about the experiment name its file and line."""
+    """:func:`expand`, whose errors name file and line: of the sweep for what it sets, else of the experiment."""
     try:
         return expand(sweep, flat, table)
     except UserError as error:
         elsewhere = {*sweep.fixed, *sweep.varies, *(name for control in sweep.controls for name in control)}
-        raise with_place(error, experiment, elsewhere) from None
+        placed = with_sweep_place(error, sweep)
+        raise (placed if placed is not error else with_place(error, experiment, elsewhere)) from None
 
 
 def summary(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:

@@ -28,8 +28,7 @@ def with_place(error: UserError, experiment: Path, elsewhere: Container[str]) ->
         experiment: the experiment's file; the files that it extends are searched after it.
         elsewhere: the fields that a sweep or the command line sets: the files' values of these are not used.
     """
-    fields = schema_fields()
-    named = next((word for word in _DOTTED.findall(str(error)) if word in fields), None)
+    named = named_field(error)
     if named is None or named in elsewhere:
         return error
     for _, node in reversed(chain(experiment)):
@@ -37,3 +36,9 @@ def with_place(error: UserError, experiment: Path, elsewhere: Container[str]) ->
         if leaf is not None:
             return leaf.error(str(error))
     return error
+
+
+def named_field(error: UserError) -> str | None:
+    """The first field of an experiment that an error names."""
+    fields = schema_fields()
+    return next((word for word in _DOTTED.findall(str(error)) if word in fields), None)

@@ -264,12 +264,17 @@ def test_what_an_experiment_names_and_is_not_there_is_an_error_with_its_line(
         assert capsys.readouterr().err.startswith(f"error: experiments/tiny.yaml:{message}")
 
 
-def test_the_line_of_a_value_that_the_sweep_replaces_is_not_named(
+def test_of_a_value_that_the_sweep_replaces_its_own_line_is_named(
     assets: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (assets / "sweeps" / "good.yaml").write_text(SWEEP + "overrides: {evaluation.prompts: world/none.csv}\n")
     assert ablate("plan", "good") == 2
-    assert capsys.readouterr().err.startswith("error: evaluation.prompts: world/none.csv: no such file or folder")
+    message = "evaluation.prompts: world/none.csv: no such file or folder"
+    line = SWEEP.count("\n") + 1
+    assert capsys.readouterr().err.startswith(f"error: sweeps/good.yaml:{line}:33: {message}")
+    (assets / "sweeps" / "good.yaml").write_text(SWEEP)
+    assert ablate("plan", "good", "-s", "evaluation.prompts=world/none.csv") == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
 def test_the_prompts_are_read_once_for_all_cells(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
