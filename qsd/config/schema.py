@@ -231,16 +231,31 @@ class TrainingConfig:
     checkpoint_seconds: float = execution(60.0, "and at most this long between them", above=0)
 
 
+SAMPLERS = ("model", "ddim", "euler", "dpmpp_2m", "dpmpp_2m_karras")
+"""How images are drawn; which of them fit a model, its family says (``qsd.models.families.Family.samplers``)."""
+
+
 @dataclass
 class GenerationConfig:
     """Images of a cell for evaluation."""
 
+    sampler: str = meaning(
+        "model",
+        "from noise to image; model: DDIM for Stable Diffusion and SDXL, Euler for SD3 and FLUX",
+        choices=SAMPLERS,
+    )
     steps: int = meaning(50, "denoising steps", least=1, most=1000)
     guidance_scale: float = meaning(7.5, "classifier-free guidance; 1 switches it off", least=1)
     images_per_prompt: int = meaning(1, "initial noises per prompt", least=1)
     seed: int = meaning(0, "of the initial noise, the same for every cell", least=0, most=MOST_SEED)
     precision: str = meaning("fp32", "of the denoiser; the latents are always fp32", choices=("fp32", "bf16"))
+    vae_precision: str | None = meaning(
+        None, "of the VAE that decodes the images; null: model.vae_precision", choices=("fp32", "bf16")
+    )
     batch_size: int = execution(64, "images per pipeline call", least=1)
+    workers: int = execution(2, "threads that compress images while the next ones are drawn", least=1, most=1024)
+    channels_last: bool = execution(False, "memory format of denoiser and VAE; faster convolutions on most hardware")
+    compile: bool = execution(False, "torch.compile the denoiser: minutes at the start, then fewer and larger kernels")
 
 
 @dataclass

@@ -16,7 +16,7 @@ from qsd.files import read_table, write_table
 from qsd.generation.generator import Wanted
 
 SHARD_IMAGES = 64
-"""Images of a shard; fixed, so that an interrupted run ends in the same files. At most so many are made twice."""
+"""Images of a shard; fixed, so that an interrupted run ends in the same files."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"images-{number:05d}.parquet"
 
 
-def write_shard(path: Path, wanted: Sequence[Wanted], images: Sequence[Image.Image]) -> None:
-    """Write one shard in one step."""
+def write_shard(path: Path, wanted: Sequence[Wanted], files: Sequence[bytes]) -> None:
+    """Write one shard in one step; ``files`` are those of its images (:func:`webp`)."""
     columns: dict[str, Any] = {
         "prompt_id": pa.array([item.prompt.prompt_id for item in wanted], pa.string()),
         "split": pa.array([item.prompt.split for item in wanted], pa.string()),
         "caption": pa.array([item.prompt.caption for item in wanted], pa.string()),
         "image_index": pa.array([item.image_index for item in wanted], pa.int32()),
-        "image": pa.array([_webp(image) for image in images], pa.binary()),
+        "image": pa.array(files, pa.binary()),
     }
     write_table(path, pa.table(columns))
 
@@ -100,14 +100,15 @@ class GeneratedImageSource:
         return UserError(f"{path}, image {row}: {error}; generate the images again")
 
 
+def webp(image: Image.Image) -> bytes:
+    """The lossless file of an image; Pillow makes it without holding Python's lock."""
+    stream = io.BytesIO()
+    image.save(stream, format="WEBP", lossless=True, method=1)  # 4 takes four times as long to save 5 % of the bytes
+    return stream.getvalue()
+
+
 def _shards(folder: Path) -> list[Path]:
     paths = sorted(folder.glob("images-*.parquet"))
     if not paths:
         raise UserError(f"{folder}: no images-*.parquet; is the folder an artefact of the generate stage?")
     return paths
-
-
-def _webp(image: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, format="WEBP", lossless=True, method=1)  # 4 takes four times as long to save 5 % of the bytes
-    return stream.getvalue()

@@ -45,6 +45,22 @@ def check_resolution(path: str, resolution: int) -> None:
 
 
 @OncePerProcess
+def sampler_named(path: str, name: str) -> str:
+    """``Family.sampler_named`` of the model; ``name`` itself of one that is not on this machine.
+
+    Of a model on the hub too, once it is checked: keys must not depend on whether it was downloaded before.
+
+    Raises:
+        UserError: a sampler that does not fit the model.
+    """
+    family = _family(path)
+    if family is None:
+        return name
+    known = family.sampler_named(name, path)
+    return name if is_hub_name(path) else known
+
+
+@OncePerProcess
 def check_targets(path: str, targets: tuple[str, ...]) -> None:
     """Check that the network in a folder has layers for all targets of an adapter.
 

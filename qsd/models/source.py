@@ -75,7 +75,7 @@ def load_part(part: Callable[..., T], path: str, **options: Any) -> T:
         settings.disable_progress_bar()
     name, arguments = origin(path)
     try:
-        with _quiet():
+        with quiet():
             return part(name, **arguments, **options)
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
@@ -117,8 +117,8 @@ def load_weights(part: Callable[..., Any], path: str, subfolder: str, **options:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' own reports of tensors that do not fit out of the logs: what they say is an error here."""
+def quiet() -> Iterator[None]:
+    """Keep the libraries' own reports out of the logs; tensors that do not fit are errors here."""
     before = [(settings, settings.get_verbosity()) for settings in (diffusers_logging, transformers_logging)]
     try:
         for settings, _ in before:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 INDEX = "model_index.json"
 """The file of a model's folder that names its pipeline class and its parts."""
 
+MODEL_SAMPLER = "model"
+"""``generation.sampler`` of the sampler that a family draws with unless another one is asked for."""
+
 Conditioning = dict[str, "Tensor"]
 """The conditioning of a network on B captions: tensors [B, ...] by a name that the family chooses, such as
 ``hidden_states`` [B, tokens, width]. The stages store, draw and pass on whatever fields there are."""
@@ -111,6 +114,8 @@ class Family(ABC):
         texts: the text models, in the order in which ``encode_captions`` gets them.
         lora_targets: the name endings that the field usually adapts; shown where a target matches no layer.
         cost: what planning assumes.
+        own_sampler: ``generation.sampler`` by whose name the family's own sampler is known; None: it has no other name.
+        samplers: the others that fit, each made by ``make_sampler``.
         kohya_readers: what reads the adapter's second file (``kohya.safetensors``); for the model card.
     """
 
@@ -119,6 +124,8 @@ class Family(ABC):
     texts: ClassVar[tuple[TextPart, ...]]
     lora_targets: ClassVar[tuple[str, ...]]
     cost: ClassVar[CostFigures]
+    own_sampler: ClassVar[str | None] = None
+    samplers: ClassVar[tuple[str, ...]] = ()
     kohya_readers: ClassVar[str] = "programs of kohya's layout, such as ComfyUI and AUTOMATIC1111"
 
     # ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -238,6 +245,35 @@ class Family(ABC):
             index: the content of its ``model_index.json``.
             parts: the loaded parts by their folders: the network, the VAE, tokenizers and text models.
         """
+
+    def sampler_named(self, name: str, path: str) -> str:
+        """``generation.sampler`` by one name for each way of drawing: the family's own is always ``MODEL_SAMPLER``.
+
+        Args:
+            name: as the configuration has it.
+            path: the model, for the message.
+
+        Raises:
+            UserError: a sampler that does not fit the family.
+        """
+        if name in (MODEL_SAMPLER, self.own_sampler):
+            return MODEL_SAMPLER
+        if name in self.samplers:
+            return name
+        own = f"{MODEL_SAMPLER} (which is {self.own_sampler})" if self.own_sampler else MODEL_SAMPLER
+        raise UserError(
+            f"generation.sampler {name!r} does not fit model.path {path}, a {self.pipeline}; "
+            f"use {', '.join([own, *self.samplers])}"
+        )
+
+    def make_sampler(self, name: str, config: Mapping[str, Any]) -> Any:
+        """One of ``samplers``, by a class of diffusers, for the pipeline to take steps by.
+
+        Args:
+            name: which.
+            config: the settings of the pipeline's own sampler, which are the model's.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no sampler {name}")
 
     @abstractmethod
     def sample(

@@ -62,6 +62,8 @@ class Flux(Family):
         TextPart("tokenizer_2", "text_encoder_2", "T5TokenizerFast", "T5EncoderModel"),
     )
     lora_targets: ClassVar[tuple[str, ...]] = JOINT_ATTENTION
+    own_sampler: ClassVar[str | None] = "euler"
+    samplers: ClassVar[tuple[str, ...]] = ("dpmpp_2m",)
     cost: ClassVar[CostFigures] = CostFigures(
         parameters=11_901_408_320,
         caption_numbers=T5_TOKENS * 4096 + 768,
@@ -171,6 +173,12 @@ class Flux(Family):
         schedule = load_flow_schedule(path, _TIME_SCALE, may_grow=True)
         made: Any = getattr(diffusers, self.pipeline)(**parts, scheduler=schedule)
         return made
+
+    def make_sampler(self, name: str, config: Mapping[str, Any]) -> Any:
+        """With the model's own shift."""
+        from qsd.models.samplers import flow_sampler
+
+        return flow_sampler(name, config)
 
     def sample(
         self,

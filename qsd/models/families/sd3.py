@@ -77,6 +77,8 @@ class StableDiffusion3(Family):
     )
     # SD3.5-medium's second attention of the image alone (attn2) is not among them.
     lora_targets: ClassVar[tuple[str, ...]] = JOINT_ATTENTION
+    own_sampler: ClassVar[str | None] = "euler"
+    samplers: ClassVar[tuple[str, ...]] = ("dpmpp_2m",)
     cost: ClassVar[CostFigures] = CostFigures(
         parameters=2_243_171_520,
         caption_numbers=77 * 2048 + 2048 + T5_TOKENS * 4096,
@@ -188,6 +190,12 @@ class StableDiffusion3(Family):
             **{**absent, **parts}, scheduler=load_flow_schedule(path, TIME_SCALE)
         )
         return made
+
+    def make_sampler(self, name: str, config: Mapping[str, Any]) -> Any:
+        """With the model's own shift."""
+        from qsd.models.samplers import flow_sampler
+
+        return flow_sampler(name, config)
 
     def sample(
         self,

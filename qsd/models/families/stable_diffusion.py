@@ -41,6 +41,8 @@ class StableDiffusion(Family):
     network: ClassVar[str] = "unet"
     texts: ClassVar[tuple[TextPart, ...]] = (TextPart("tokenizer", "text_encoder", "CLIPTokenizer", "CLIPTextModel"),)
     lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
+    own_sampler: ClassVar[str | None] = "ddim"
+    samplers: ClassVar[tuple[str, ...]] = ("euler", "dpmpp_2m", "dpmpp_2m_karras")
     cost: ClassVar[CostFigures] = CostFigures(
         parameters=860_000_000,
         caption_numbers=77 * 768,
@@ -130,6 +132,12 @@ class StableDiffusion(Family):
             **parts, scheduler=self._sampler(path), feature_extractor=None, **options
         )
         return made
+
+    def make_sampler(self, name: str, config: Mapping[str, Any]) -> Any:
+        """On the model's own noise schedule."""
+        from qsd.models.samplers import noise_sampler
+
+        return noise_sampler(name, config)
 
     def pipeline_options(self, index: Mapping[str, Any]) -> dict[str, Any]:
         """What this class's constructor takes beside the parts; ``index`` is the content of ``model_index.json``."""

@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future
+from pathlib import Path
 
 import torch
-from PIL import Image
 
 from qsd.config.schema import ExperimentConfig
 from qsd.data.prompts import read_prompts
 from qsd.device import prepare
 from qsd.generation.generator import Generator, Wanted
-from qsd.generation.images import SHARD_IMAGES, shard_path, write_shard
-from qsd.models.pipeline import load_pipeline
+from qsd.generation.images import SHARD_IMAGES, shard_path
+from qsd.generation.writer import ShardWriter
+from qsd.models.pipeline import compile_network, load_pipeline, use_channels_last
 from qsd.runtime import StageContext
-from qsd.shards import Shard, write_missing
+from qsd.shards import cut
 
 
 def run(context: StageContext) -> None:
     """Write the shards ``images-*.parquet`` that are not there yet; nothing is loaded when all are.
 
     Raises:
-        UserError: a damaged prompts file, or a model or adapter that cannot be loaded.
+        UserError: a damaged prompts file, a model or adapter that cannot be loaded, or a sampler that does not fit.
     """
     config = context.config
     device = torch.device(prepare(config.device, config.threads))
     wanted = all_wanted(config)
+    adapter = context.inputs["train"] if config.adapter == "trained" else None
     generator: Generator | None = None
     started, made = time.monotonic(), 0
-
-    def write(shard: Shard) -> None:
-        nonlocal generator, started, made
-        generator = generator or _open(context, device)
-        started = started if made else time.monotonic()
-        images = _make(generator, wanted[shard.start : shard.stop], config, context, shard.start, len(wanted))
-        write_shard(shard_path(context.output, shard.number), wanted[shard.start : shard.stop], images)
-        made += len(images)
-
-    def is_there(shard: Shard) -> bool:
-        return shard_path(context.output, shard.number).exists()
-
-    for shard in write_missing(len(wanted), SHARD_IMAGES, is_there, write):
-        context.report(shard.stop, len(wanted), "images")
+    with ShardWriter(config.generation.workers) as writer:
+        for shard in cut(len(wanted), SHARD_IMAGES):
+            path = shard_path(context.output, shard.number)
+            if not path.exists():
+                generator = generator or open_generator(config, adapter, device)
+                started = started if made else time.monotonic()
+                items = wanted[shard.start : shard.stop]
+                writer.add(path, items, _make(generator, writer, items, context, shard.start, len(wanted)))
+                made += len(items)
+            context.report(shard.stop, len(wanted), "images")
     if made:
         seconds = time.monotonic() - started
         print(f"{made} images in {seconds:.1f} s: {made / seconds:.2f} images/s", flush=True)
@@ -53,29 +52,49 @@ def all_wanted(config: ExperimentConfig) -> list[Wanted]:
     return [Wanted(prompt, index) for prompt in prompts for index in range(config.generation.images_per_prompt)]
 
 
-def _open(context: StageContext, device: torch.device) -> Generator:
-    config = context.config
-    adapter = context.inputs["train"] if config.adapter == "trained" else None
-    precision = config.generation.precision
-    pipeline = load_pipeline(config.model.path, device, adapter, precision, config.model.vae_precision)
+def open_generator(config: ExperimentConfig, adapter: Path | None, device: torch.device) -> Generator:
+    """What draws the images of a configuration.
+
+    Args:
+        config: of the cell.
+        adapter: folder of stage train, or with an adapter of any known layout; None: the untouched base model.
+        device: where it computes.
+
+    Raises:
+        UserError: a model or adapter that cannot be loaded, or a sampler that does not fit.
+    """
+    settings = config.generation
+    pipeline = load_pipeline(
+        config.model.path,
+        device,
+        adapter,
+        settings.precision,
+        settings.vae_precision or config.model.vae_precision,
+        settings.sampler,
+    )
+    if settings.channels_last:
+        use_channels_last(pipeline)
+    if settings.compile:
+        compile_network(pipeline)
     return Generator(pipeline, config, device)
 
 
 def _make(
-    generator: Generator, shard: list[Wanted], config: ExperimentConfig, context: StageContext, before: int, total: int
-) -> list[Image.Image]:
-    """The images of a shard, batch by batch; batches never cross shards.
+    generator: Generator, writer: ShardWriter, shard: list[Wanted], context: StageContext, before: int, total: int
+) -> list[Future[bytes]]:
+    """The files of a shard's images, batch by batch; batches never cross shards.
 
     A batch can take a minute on a CPU, so its denoising steps are reported too, as a share of its images.
     """
-    images: list[Image.Image] = []
-    for first in range(0, len(shard), config.generation.batch_size):
-        batch = shard[first : first + config.generation.batch_size]
-        reached = before + len(images)
+    files: list[Future[bytes]] = []
+    size = context.config.generation.batch_size
+    for first in range(0, len(shard), size):
+        batch = shard[first : first + size]
+        reached = before + first
 
         def report(share: float, reached: int = reached, size: int = len(batch)) -> None:
             context.report(reached + int(share * size), total, "images")
 
-        images += generator.images(batch, report)
-        context.report(before + len(images), total, "images")
-    return images
+        files += writer.compress(generator.images(batch, report))
+        context.report(before + len(files), total, "images")
+    return files

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsd.data.prompts import check_prompts
 from qsd.models.folder_checks import check_texts
-from qsd.models.local_checks import check_resolution
+from qsd.models.local_checks import check_resolution, sampler_named
 from qsd.stages.stage_spec import BatchField, Compute, Rehearsal, StageCost, StageSpec, Work, section
 
 if TYPE_CHECKING:
@@ -22,6 +22,20 @@ def _inputs(values: Values) -> tuple[str, ...]:
 def _reads(_values: Values) -> tuple[str, ...]:
     prompts = ("evaluation.prompts", "evaluation.splits", "evaluation.prompts_per_split")
     return (*section("model"), "adapter", *section("generation"), *prompts)
+
+
+def _same(values: Values) -> dict[str, Any]:
+    """The sampler under one name, and the precision of decoding as that of the VAE, which does nothing else here.
+
+    Raises:
+        UserError: a sampler that does not fit the model.
+    """
+    own = values["generation.vae_precision"]
+    return {
+        "generation.sampler": sampler_named(values["model.path"], values["generation.sampler"]),
+        "generation.vae_precision": None,
+        "model.vae_precision": values["model.vae_precision"] if own is None else own,
+    }
 
 
 def _extra(values: Values) -> dict[str, Any]:
@@ -73,6 +87,7 @@ STAGE = StageSpec(
     help="Generate images for the evaluation prompts.",
     entry="qsd.stages.generate.run:run",
     reads=_reads,
+    same=_same,
     inputs=("train",),
     chosen_inputs=_inputs,
     extra=_extra,

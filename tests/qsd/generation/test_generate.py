@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from qsd.data import images
 from qsd.data.prompts import read_prompts
 from qsd.errors import UserError
 from qsd.evaluation.embeddings import read_embeddings
 from qsd.files import read_table, write_table
-from qsd.generation.images import read_images
+from qsd.generation import generator, writer
+from qsd.generation.generator import Generator
+from qsd.generation.images import read_images, webp
+from qsd.models.pipeline import decode as decode_latents
 from qsd.rewards.clip import ClipScorer
 from qsd.rewards.opening import open_reward
 from qsd.rewards.revision import revision
+from qsd.runtime import Interrupted
 from qsd.scoring import compute, prefetch
 from qsd.scoring.scorer_runs import EmbedderRun
 from qsd.source import source_digest
@@ -304,3 +310,143 @@ def test_the_steps_of_a_batch_are_reported(world: TinyStages, tmp_path: Path) ->
     assert counts == sorted(counts)
     assert counts[-1] == 9
     assert {3, 6} <= set(counts), "a third of the batch of nine after each of three steps"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The shards of an artefact."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("images-*.parquet"))}
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two images: five for the nine of the tiny world."""
+    monkeypatch.setattr(generate, "SHARD_IMAGES", 2)
+
+
+SMALL = {"generation__steps": 1, **BASE}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_shards")
+def test_images_compressed_by_threads_are_the_same_bytes(world: TinyStages, tmp_path: Path) -> None:
+    """As one after another in the thread that draws; with a batch smaller than a shard, too."""
+    many = files(world.run(generate, tmp_path / "many", generation__workers=4, **SMALL))
+    assert len(many) == 5
+    for number, path in enumerate(sorted((tmp_path / "many").glob("*.parquet"))):
+        for row in read_table(path).to_pylist():
+            assert webp(images.decode(row["image"])) == row["image"]
+        assert path.name == f"images-{number:05d}.parquet"
+    assert files(world.run(generate, tmp_path / "one", generation__workers=1, **SMALL)) == many
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_an_image_is_compressed_while_the_next_is_drawn(
+    world: TinyStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first shard's compression waits until the second one was drawn, which would never end in one thread."""
+    drawn, images = [], Generator.images
+    second = threading.Event()
+
+    def counted(self: Generator, *arguments: Any) -> Any:
+        drawn.append(images(self, *arguments))
+        if len(drawn) == 2:
+            second.set()
+        return drawn[-1]
+
+    def waiting(image: Image.Image) -> bytes:
+        assert second.wait(60)
+        return webp(image)
+
+    monkeypatch.setattr(Generator, "images", counted)
+    monkeypatch.setattr(writer, "webp", waiting)
+    assert len(files(world.run(generate, tmp_path / "out", **SMALL))) == 5
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_what_was_drawn_before_a_stop_is_kept(world: TinyStages, tmp_path: Path) -> None:
+    """All whole shards; the rest is drawn by the next run, which ends in the same bytes."""
+
+    def stop(done: int, *_: Any) -> None:
+        if done == 6:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        world.run(generate, tmp_path / "out", stop, generation__batch_size=2, **SMALL)
+    assert list(files(tmp_path / "out")) == [f"images-{number:05d}.parquet" for number in range(2)]
+    whole = files(world.run(generate, tmp_path / "whole", generation__batch_size=2, **SMALL))
+    assert files(world.run(generate, tmp_path / "out", generation__batch_size=2, **SMALL)) == whole
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_an_error_in_a_thread_is_the_stages(world: TinyStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_image: Image.Image) -> bytes:
+        raise OSError("no space")
+
+    monkeypatch.setattr(writer, "webp", full)
+    with pytest.raises(OSError, match="no space"):
+        world.run(generate, tmp_path / "out", **SMALL)
+    assert files(tmp_path / "out") == {}
+
+
+@pytest.mark.slow
+def test_a_sampler_draws_other_images_and_the_models_own_name_the_same(world: TinyStages, tmp_path: Path) -> None:
+    few = {"evaluation__prompts_per_split": 1, "generation__steps": 4, **BASE}
+    own = world.run(generate, tmp_path / "own", **few)
+    assert files(world.run(generate, tmp_path / "ddim", generation__sampler="ddim", **few)) == files(own)
+    solver = pixels(world.run(generate, tmp_path / "solver", generation__sampler="dpmpp_2m_karras", **few))
+    assert max(np.abs(image - solver[key]).max() for key, image in pixels(own).items()) > 2
+
+
+@pytest.mark.slow
+def test_images_are_decoded_in_the_precision_of_generation(
+    world: TinyStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types: list[torch.dtype] = []
+
+    def noted(pipeline: Any, latents: torch.Tensor) -> list[Image.Image]:
+        types.append(pipeline.vae.dtype)
+        return decode_latents(pipeline, latents)
+
+    monkeypatch.setattr(generator, "decode", noted)
+    few = {"evaluation__prompts_per_split": 1, **BASE}
+    drawn = [
+        pixels(world.run(generate, tmp_path / f"{whole} {own}", model__vae_precision=whole, **chosen, **few))
+        for whole, own in (("fp32", None), ("fp32", "bf16"), ("bf16", None), ("bf16", "fp32"))
+        for chosen in ({"generation__vae_precision": own},)
+    ]
+    assert types == [torch.float32, torch.bfloat16, torch.bfloat16, torch.float32]
+    for key, exact in drawn[0].items():
+        assert np.array_equal(exact, drawn[3][key])
+        assert np.array_equal(drawn[1][key], drawn[2][key])
+        assert 0 < np.abs(exact - drawn[1][key]).mean() < 2
+
+
+@pytest.mark.slow
+def test_memory_format_and_compilation_change_no_image(
+    world: TinyStages, base_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than rounding does; and both reach the network, the memory format also the VAE."""
+    compiled: list[str] = []
+    traced = torch.nn.Module.compile
+
+    def compile_(self: torch.nn.Module) -> None:
+        compiled.append(type(self).__name__)
+        traced(self, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_)
+    formats: list[bool] = []
+    opened = Generator
+
+    def noted(pipeline: Any, *arguments: Any) -> Generator:
+        weights = [pipeline.unet.conv_in.weight, pipeline.vae.decoder.conv_in.weight]
+        formats.append(all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights))
+        return opened(pipeline, *arguments)
+
+    monkeypatch.setattr(generate, "Generator", noted)
+    few = {"evaluation__prompts_per_split": 1, **BASE}
+    settings = [{"generation__channels_last": True}, {"generation__compile": True}]
+    for number, setting in enumerate(settings):
+        for key, image in pixels(world.run(generate, tmp_path / str(number), **setting, **few)).items():
+            assert np.abs(image - pixels(base_images)[key]).max() <= 1, setting
+    assert compiled == ["UNet2DConditionModel"]
+    assert formats == [True, False]

@@ -18,6 +18,8 @@ from qsd.config.fields import Kind
 from qsd.config.load import Flat, defaults
 from qsd.errors import UserError
 from qsd.losses import REGISTRY as LOSSES
+from qsd.models import local_checks
+from qsd.models.families import sd3, stable_diffusion
 from qsd.rewards import revision as revisions
 from qsd.selection.strategies import REGISTRY as STRATEGIES
 from qsd.source import source_digest
@@ -87,6 +89,9 @@ FROM_TRAIN = {"train", "generate", "evaluate"}
         ({"seed": 1}, FROM_TRAIN),
         ({"seed": 1, "selection__strategy": "random"}, FROM_SELECT | {"encode", "score"}),
         ({"generation__steps": 9}, {"generate", "evaluate"}),
+        ({"generation__sampler": "dpmpp_2m"}, {"generate", "evaluate"}),
+        ({"generation__vae_precision": "bf16"}, {"generate", "evaluate"}),
+        ({"generation__vae_precision": "fp32"}, set()),
         ({"evaluation__scorers": ["clip_emoji"]}, {"evaluate"}),
         ({"evaluation__embedder": None}, set()),
         ({"selection__threshold": 3.0}, set()),
@@ -111,6 +116,41 @@ def test_only_the_length_of_the_chosen_budget_matters(values: Flat) -> None:
     by_epochs = {**values, "training.budget": "epochs"}
     assert changed(by_epochs, training__steps=9) == set()
     assert changed(by_epochs, training__epochs=3.0) == FROM_TRAIN
+
+
+def test_how_images_are_decoded_is_one_meaning_wherever_it_is_set(values: Flat) -> None:
+    """The base model's images are the same whether the model's VAE computes in bf16 or only in generation."""
+    base = {**values, "adapter": "none"}
+    assert keys({**base, "model.vae_precision": "bf16"}) == keys({**base, "generation.vae_precision": "bf16"})
+    assert keys({**base, "model.vae_precision": "bf16", "generation.vae_precision": "fp32"}) == keys(base)
+    both = {**values, "model.vae_precision": "bf16"}
+    assert changed(both, generation__vae_precision="fp32") == {"generate", "evaluate"}, "pairs stay encoded in bf16"
+
+
+def test_a_models_own_sampler_has_one_key_under_both_names(values: Flat) -> None:
+    index = Path(values["model.path"]) / "model_index.json"
+    for pipeline, own in (("StableDiffusionPipeline", "ddim"), ("StableDiffusion3Pipeline", "euler")):
+        index.write_text(json.dumps({"_class_name": pipeline}))
+        for remembered in (local_checks.sampler_named, local_checks._family, digests.digest):
+            remembered.cache_clear()
+        base = {**values, "adapter": "none"}
+        assert changed(base, generation__sampler=own) == set()
+        assert changed(base, generation__sampler="dpmpp_2m") == {"generate", "evaluate"}
+    with pytest.raises(UserError, match=r"^generation\.sampler 'ddim' does not fit model\.path"):
+        keys({**base, "generation.sampler": "ddim"})
+
+
+def test_keys_of_a_model_on_the_hub_do_not_depend_on_whether_it_was_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the two names are two keys there; a sampler that does not fit is refused once the model is known."""
+    name = "owner/name@0123"
+    for family in (None, stable_diffusion.FAMILY):
+        local_checks.sampler_named.cache_clear()
+        monkeypatch.setattr(local_checks, "_family", lambda _path, family=family: family)
+        assert local_checks.sampler_named(name, "ddim") == "ddim"
+    monkeypatch.setattr(local_checks, "_family", lambda _path: sd3.FAMILY)
+    local_checks.sampler_named.cache_clear()
+    with pytest.raises(UserError, match="'ddim' does not fit"):
+        local_checks.sampler_named(name, "ddim")
 
 
 def test_encoding_the_data_set_is_shared_by_all_selections(values: Flat) -> None:
