@@ -98,7 +98,7 @@ STAGES: dict[str, StageSpec] = {
     "generate": _like(
         "generate",
         entry=f"{HERE}:digest_inputs",
-        reads=lambda _: ("adapter", "generation.steps", *_IMAGES),
+        reads=lambda _: ("adapter", "generation.sampler", "generation.steps", *_IMAGES),
         inputs=("train",),
         chosen_inputs=lambda values: ("train",) if values["adapter"] == "trained" else (),
     ),
