@@ -13,7 +13,7 @@ NEEDS_NAME = @test -n "$(NAME)" || { echo "error: which sweep? make $@ NAME=$(fi
 SWEEPS = $(basename $(notdir $(wildcard sweeps/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test sweep resume plan dryrun status table show hps-emoji emoji-world bench-train bench-onpolicy bench-device bench-score bench-select lint types lock clean
+.PHONY: help demo check test sweep resume plan dryrun status table show hps-emoji emoji-world bench-train bench-onpolicy bench-device bench-score bench-generate bench-select lint types lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -92,6 +92,10 @@ bench-device: ## training by kernels and micro-batch, the logits of step 0, a pr
 bench-score: ## speed of scoring: from files, of the model alone, of a loop per image; writes benchmarks/score_*.md: [ARGS=]
 	$(SETUP)
 	@$(BIN)/python -m scripts.bench.score --out benchmarks $(ARGS)
+
+bench-generate: ## images of the evaluation per second, as it was and by setting; writes benchmarks/generate_cpu.md: [ARGS=]
+	$(SETUP)
+	@$(BIN)/python -m scripts.bench.generation --out benchmarks/generate_cpu.md $(ARGS)
 
 bench-select: ## time and memory of selecting from a million scored pairs; writes benchmarks/select_cpu.md
 	$(SETUP)
