@@ -157,10 +157,13 @@ def _opened(config: ExperimentConfig) -> tuple[Sampler, LatentReward]:
 
     from qsd.device import prepare
     from qsd.models.denoiser import load_denoiser
+    from qsd.models.local_checks import match_guidance
     from qsd.training.onpolicy.opening import open_sampling
 
     device = torch.device(prepare(config.device, config.threads))
     denoiser = load_denoiser(config.model.path, device, config.training.precision, config.model.resolution)
+    network: Any = denoiser.network
+    match_guidance(denoiser.family, network.config, config.model.path, config.method.guidance_scale)
     return open_sampling(config, config.method, denoiser, device)
 
 

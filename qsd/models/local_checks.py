@@ -20,7 +20,8 @@ from qsd.registry import suggest
 from qsd.regular_files import check_regular, read_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
+    from typing import Any
 
     from qsd.models.families import Family
 
@@ -96,6 +97,44 @@ def match_targets(layers: Collection[str], targets: Iterable[str], family: Famil
                 f"lora.targets: no linear or convolution layer ends with {target!r}{suggest(target, endings)}; "
                 f"usual for {family.pipeline}: {', '.join(family.lora_targets)}"
             )
+
+
+@OncePerProcess
+def check_guidance(path: str, scale: float) -> None:
+    """Check that the network in a folder, or of a hub name that was downloaded before, is sampled with such guidance.
+
+    Raises:
+        UserError: as ``match_guidance``.
+    """
+    family = _family(path)
+    if family is None:
+        return
+    try:
+        folder = _downloaded(path) if is_hub_name(path) else Path(path)
+        config = json.loads(read_regular(folder / family.network / "config.json"))
+    except (OSError, ValueError):
+        return
+    if isinstance(config, dict):
+        match_guidance(family, config, path, scale)
+
+
+def match_guidance(family: Family, network_config: Mapping[str, Any], path: str, scale: float) -> None:
+    """Check that on-policy samples of a network get guidance in one way, not in two.
+
+    Args:
+        family: of the network.
+        network_config: the content of its ``config.json``.
+        path: the model, for the message.
+        scale: ``method.guidance_scale``.
+
+    Raises:
+        UserError: classifier-free guidance of a network that takes its guidance as an input.
+    """
+    if scale > 1 and family.takes_guidance(network_config):
+        raise UserError(
+            f"method.guidance_scale is {scale:g}, but the network of model.path {path} takes its guidance as an input, "
+            "which was distilled from classifier-free guidance; set method.guidance_scale: 1"
+        )
 
 
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:

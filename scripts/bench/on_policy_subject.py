@@ -59,7 +59,7 @@ def configuration(arguments: argparse.Namespace, method: str) -> ExperimentConfi
 def open_method(config: ExperimentConfig) -> CandidatesMethod:
     """The method with an adapter that is no longer fresh, so that policy and reference differ."""
     device = torch.device(prepare(config.device, config.threads))
-    denoiser = load_denoiser(config.model.path, device, config.training.precision)
+    denoiser = load_denoiser(config.model.path, device, config.training.precision, config.model.resolution)
     module, _, name = REGISTRY.get(config.method.name).entry.partition(":")
     method = getattr(importlib.import_module(module), name)(config, {}, denoiser)
     assert isinstance(method, CandidatesMethod), f"method.name {config.method.name} has no candidates"

@@ -184,6 +184,14 @@ class Family(ABC):
         A family whose network takes packed tokens, a scaled time or a flipped sign converts here, both ways.
         """
 
+    def takes_guidance(self, network_config: Mapping[str, Any]) -> bool:
+        """True where guidance is an input of the network, which stands for classifier-free guidance.
+
+        Args:
+            network_config: the content of the network's ``config.json``.
+        """
+        return False
+
     # ── Text ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod

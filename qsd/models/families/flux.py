@@ -136,6 +136,10 @@ class Flux(Family):
         )
         return unpacked(output[0], height, width)
 
+    def takes_guidance(self, network_config: Mapping[str, Any]) -> bool:
+        """True of dev; schnell takes none."""
+        return bool(network_config.get("guidance_embeds"))
+
     # ── Text ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def encode_captions(self, towers: Sequence[TextTower], captions: Sequence[str]) -> Conditioning:

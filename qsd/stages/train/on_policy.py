@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsd.errors import UserError
 from qsd.losses import REGISTRY as LOSSES
+from qsd.models.local_checks import check_guidance
 from qsd.rewards.scorers import ENSEMBLE
 from qsd.rewards.scorers import REGISTRY as SCORERS
 from qsd.stages.stage_spec import OF_TRAINING, BatchField, member_code
@@ -90,7 +91,8 @@ def extra(values: Values) -> dict[str, Any]:
     Raises:
         UserError: training prompts that are also watched or evaluated, watched prompts that are not there, more trained
             or skipped steps than there are, a loss, a reward or a setting of training on pairs that the method cannot
-            use, or a reward model without weights or without scores of new images.
+            use, classifier-free guidance of a network that takes guidance as an input, or a reward model without
+            weights or without scores of new images.
     """
     from qsd.rewards.ensemble import members_of
     from qsd.rewards.revision import revision
@@ -99,6 +101,7 @@ def extra(values: Values) -> dict[str, Any]:
     check_needs_no_pairs(values)
     check_steps(values)
     check_watched(values)
+    check_guidance(values["model.path"], values["method.guidance_scale"])
     check_apart(values)
     passes_of(values)  # refuses an impossible placement of the trained steps
     names = members_of(values["reward.model"], values["reward.members"])

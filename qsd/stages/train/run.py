@@ -18,6 +18,7 @@ from qsd.errors import UserError
 from qsd.files import write_json
 from qsd.models.adapter import save_adapter
 from qsd.models.denoiser import load_denoiser
+from qsd.models.local_checks import match_guidance
 from qsd.runtime import StageContext
 from qsd.stages.spec import STAGES, stage_inputs
 from qsd.training.engine import Engine, Recipe
@@ -43,8 +44,11 @@ def run(context: StageContext) -> None:
     processes, device = join(prepare(config.device, config.threads))
     model, precision = config.model, config.training.precision
     denoiser = load_denoiser(model.path, torch.device(device), precision, model.resolution)
-    if spec.on_policy and not config.training.micro_batch:
-        config = replace(config, training=replace(config.training, micro_batch=USUAL_MICRO_BATCH))
+    if spec.on_policy:
+        # Planning says so too, but only of a model that is on its machine.
+        match_guidance(denoiser.family, denoiser.network.config, model.path, config.method.guidance_scale)
+        if not config.training.micro_batch:
+            config = replace(config, training=replace(config.training, micro_batch=USUAL_MICRO_BATCH))
     if config.training.gradient_checkpointing:
         denoiser.use_checkpointing()
     module, _, name = spec.entry.partition(":")

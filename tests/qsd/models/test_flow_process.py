@@ -89,6 +89,21 @@ def test_a_step_with_noise_is_flow_grpos() -> None:
         torch.testing.assert_close(made.log_prob(outcome, mean, std), density)
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.7, 1.0])
+def test_a_step_is_finite_at_pure_noise_and_at_the_clean_image(eta: float) -> None:
+    """From 1 in many steps and in one, to 0 and at 0; the last leads nowhere and adds nothing."""
+    ends = [(1.0, 0.999), (1.0, 0.0), (1e-6, 0.0), (0.0, 0.0)]
+    begin, end = (torch.tensor(times) for times in zip(*ends, strict=True))
+    prediction, noisy = (tensor[:1].expand(4, -1, -1, -1) for tensor in normal(5))
+    mean, std = process().step(prediction, noisy, begin, end, eta)
+    assert bool(mean.isfinite().all())
+    assert bool(std.isfinite().all())
+    assert bool((std[:3] > 0).all()) == (eta > 0)
+    assert std[3].item() == 0.0
+    assert torch.equal(mean[3], noisy[3])
+    assert bool(process().log_prob(mean, mean, std).isfinite().all())
+
+
 def test_a_step_is_fp32_whatever_it_gets() -> None:
     prediction, noisy = (tensor.bfloat16() for tensor in normal(1))
     mean, std = process().step(prediction, noisy, torch.full((3,), 0.5), torch.full((3,), 0.4), 0.7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,7 +18,7 @@ from qsd.stages.spec import STAGES, stage_meaning
 from qsd.stages.train.on_policy_checks import OF_PAIRS, step_losses
 from qsd.stages.train.run import cell_settings
 from qsd.training.methods import REGISTRY
-from tests.qsd.training.onpolicy.onpolicy_world import METHODS
+from tests.qsd.training.onpolicy.onpolicy_world import METHODS, POLICY_GRADIENTS
 
 
 def flat(**settings: Any) -> dict[str, Any]:
@@ -92,6 +93,25 @@ def test_skipping_all_steps_is_refused_by_its_field() -> None:
     assert meaning(method__name="ddpo", method__skipped_steps=19)
 
 
+@pytest.mark.parametrize("own_guidance", [True, False])
+def test_a_network_with_guidance_of_its_own_has_no_other(tmp_path: Path, own_guidance: bool) -> None:
+    """FLUX.1-dev's, not schnell's; a training on pairs does not read the field."""
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "transformer" / "config.json").write_text(json.dumps({"guidance_embeds": own_guidance}))
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    flux = {"model__path": str(tmp_path), "method__guidance_scale": 5.0}
+    if own_guidance:
+        message = (
+            rf"method\.guidance_scale is 5, but the network of model\.path {tmp_path} takes its guidance as an input"
+        )
+        with pytest.raises(UserError, match=message):
+            meaning(method__name="tailorpo", **flux)
+    else:
+        meaning(method__name="tailorpo", **flux)
+    meaning(method__name="tailorpo", **{**flux, "method__guidance_scale": 1.0})
+    meaning(**flux)
+
+
 def test_planning_and_training_refuse_the_same_losses() -> None:
     from qsd.training.onpolicy.preferences import fits_steps
 
@@ -139,7 +159,7 @@ def test_the_own_default_written_out_is_the_same_as_null(name: str) -> None:
     assert known(method__name=name, **written) == usual
     for setting, value in written.items():
         assert meaning(method__name=name, **{setting: value}) == usual[0], setting
-    expected = "method.trained_steps" if name == "ddpo" else "method.beta"
+    expected = "method.trained_steps" if name in POLICY_GRADIENTS else "method.beta"
     assert expected in usual[1], "the card says what the method's own default is"
 
 
@@ -154,6 +174,8 @@ EQUAL: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("spo", {}, {"trained_steps": 16, "placement": "first"}),
     ("ddpo", {}, {"ddpo_clip": 0.2}),
     ("ddpo", {}, {"advantage_clip": 10.0}),
+    ("ddpo", {}, {"kl_weight": 0.5}),
+    ("flow_grpo", {}, {"ddpo_clip": 0.2}),
     ("d3po", {"watched_prompts": 0}, {"watched_prompts": 0, "watched_split": "seen", "watchers": None}),
     ("d3po", {"watchers": ["judge_emoji"]}, {"watchers": ["clip_emoji", "judge_emoji"]}),
     ("d3po", {"watchers": None}, {"watchers": ["clip_emoji"]}),
@@ -171,6 +193,8 @@ DIFFERENT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("ddpo", {"updates": 2}, {"updates": 2, "ddpo_clip": 0.2}),
     ("ddpo", {}, {"advantage_clip": 1.7}),
     ("ddpo", {"trajectories": 40}, {"trajectories": 40, "advantage_clip": 6.0}),
+    ("flow_grpo", {}, {"kl_weight": 0.0}),
+    ("flow_grpo", {}, {"kl_weight": 0.04}),
     ("d3po", {}, {"watchers": ["judge_emoji"]}),
 ]
 

@@ -18,6 +18,8 @@ from qsd.training.processes import Processes
 from tests.qsd.tiny_stages import TinyStages
 
 METHODS = [name for name in REGISTRY.names() if REGISTRY.get(name).on_policy]
+POLICY_GRADIENTS = ("ddpo", "flow_grpo")
+"""Those that compare with the policy that drew the samples; the others compare with the reference."""
 SETTINGS: dict[str, Any] = {
     "method__prompts_per_step": 3,
     "method__sampler_steps": 4,

@@ -28,6 +28,7 @@ from tests.qsd.tiny_stages import TinyStages
 from tests.qsd.training.by_hand import by_hand
 from tests.qsd.training.onpolicy.onpolicy_world import (
     METHODS,
+    POLICY_GRADIENTS,
     ToyReward,
     columns,
     engine_for,
@@ -40,7 +41,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_there_are_the_methods_of_the_field() -> None:
-    assert METHODS == ["d3po", "ddpo", "spo", "tailorpo", "tailorpo_g"]
+    assert METHODS == ["d3po", "ddpo", "flow_grpo", "spo", "tailorpo", "tailorpo_g"]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -48,8 +49,9 @@ def test_there_are_the_methods_of_the_field() -> None:
 def test_the_first_step_has_ratio_one_and_costs_what_is_planned(world: TinyStages, name: str, guidance: float) -> None:
     engine = engine_for(world, name, method__guidance_scale=guidance)
     logged = columns(engine.method, engine.method.step(0))
-    if name == "ddpo":
+    if name in POLICY_GRADIENTS:
         assert (logged["ratio_distance"], logged["clipped"]) == (0.0, 0.0)
+        assert logged.get("kl", 0.0) == 0.0
     else:
         assert logged["log_ratio_winner"] == logged["log_ratio_loser"] == 0.0
         assert logged["loss"] == pytest.approx(math.log(2), abs=1e-6)
@@ -83,8 +85,10 @@ def test_two_updates_on_a_batch_cost_what_is_planned(world: TinyStages, name: st
     ):
         assert sum(step[column] for step in steps) == 2 * expected
     assert (steps[1]["passes"], steps[1]["scored"]) == (0, 0)
-    if name != "ddpo":
-        assert steps[1]["log_ratio_winner"] != 0.0, "the policy has moved"
+    moved = "ratio_distance" if name in POLICY_GRADIENTS else "log_ratio_winner"
+    assert steps[1][moved] != 0.0, "the policy has moved"
+    if name == "flow_grpo":
+        assert steps[1]["kl"] > 0
 
 
 @pytest.mark.parametrize("steps", [2, 3])
@@ -158,7 +162,7 @@ def test_it_raises_a_reward_whose_optimum_is_known(world: TinyStages, name: str)
     assert after > before + 0.02 * abs(before), (before, after)
 
 
-@pytest.mark.parametrize(("name", "updates"), [("tailorpo", 1), ("ddpo", 3), ("d3po", 3)])
+@pytest.mark.parametrize(("name", "updates"), [("tailorpo", 1), ("ddpo", 3), ("d3po", 3), ("flow_grpo", 3)])
 def test_a_stopped_training_ends_in_the_same_bytes(world: TinyStages, tmp_path: Path, name: str, updates: int) -> None:
     """Stopped after every possible step, the middle of a batch of samples included."""
     watched = {"method__watched_prompts": 2, "method__watched_split": "seen", "evaluation__splits": ["evaluation"]}
@@ -385,9 +389,9 @@ def test_further_adapters_and_norms_in_bf16_begin_at_ratio_one(
     world: TinyStages, name: str, settings: dict[str, Any]
 ) -> None:
     engine = engine_for(world, name, **settings)
-    found = columns(engine.method, engine.method.step(0))
-    ratios = ("ratio_distance",) if name == "ddpo" else ("log_ratio_winner", "log_ratio_loser")
-    assert [found[ratio] for ratio in ratios] == [0.0] * len(ratios)
+    logged = columns(engine.method, engine.method.step(0))
+    ratios = ("ratio_distance",) if name in POLICY_GRADIENTS else ("log_ratio_winner", "log_ratio_loser")
+    assert [logged[ratio] for ratio in ratios] == [0.0] * len(ratios)
     assert any(item.grad is not None and item.grad.any() for item in engine.method.parameters.values())
 
 
