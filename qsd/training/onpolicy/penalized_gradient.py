@@ -46,7 +46,7 @@ class PenalizedPolicyGradient(PolicyGradient):
     The columns are those of the parent, and ``kl``: the divergence of the used steps, no number without a penalty.
     """
 
-    means = (*MEANS, "kl")
+    means = (*MEANS, "kl")  # type: ignore[assignment]  # one more than the parent's, as the engine allows
 
     def collect(self, prompts: Prompts) -> ReferencedSteps:
         """As the parent; the reference is asked when the first update needs it."""
