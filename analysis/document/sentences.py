@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from analysis.data.rows import Row
     from analysis.data.sweep import SweepFolder
+    from analysis.data.training import Trained
 
 MARKED_RULES = (
     (
@@ -130,7 +131,11 @@ BRIEF_MARKED_RULES = (
 )
 FEW_PROMPTS = 10
 """With fewer, neither the spread between prompts nor its distribution is known, and intervals are too short."""
-_BUDGETS = {"steps": "the same number of optimiser steps", "epochs": "the same number of passes over its pairs"}
+_BUDGETS = {
+    "steps": ("the same number of optimiser steps", "different numbers of optimiser steps"),
+    "epochs": ("the same number of passes over its pairs", "different numbers of passes over their pairs"),
+}
+"""``training.budget`` -> what is said where all cells have the same of it, and where not."""
 
 
 def split_title(split: str) -> str:
@@ -223,11 +228,27 @@ def evaluated_seeds(row: Row) -> str:
 
 
 def budget(rows: Sequence[Row]) -> str:
-    """What was equal for all cells; empty where no training reports it."""
-    budgets = sorted({name for row in rows for name in row.trained.budget})
-    if len(budgets) == 1:
-        return f"Every cell was trained for {_BUDGETS.get(budgets[0], budgets[0])}."
-    return "Cells were trained under different budgets." if budgets else ""
+    """What was equal for all cells, or that it was not; empty where no training reports it."""
+    trained = [row.trained for row in rows if row.trained.budget]
+    budgets = {name for each in trained for name in each.budget}
+    if len(budgets) != 1:
+        return "Cells were trained under different budgets." if budgets else ""
+    (name,) = budgets
+    equal, different = _BUDGETS[name]
+    return (
+        f"Every cell was trained for {equal}."
+        if _same_amount(name, trained)
+        else f"Cells were trained for {different}."
+    )
+
+
+def _same_amount(budget: str, trained: Sequence[Trained]) -> bool:
+    """Whether all cells have the same number of steps, or of epochs but for a step that rounding adds or takes."""
+    if budget == "steps":
+        return len({steps for each in trained for steps in each.steps}) <= 1
+    step = {each: 1 / max(1, min(each.steps, default=1)) for each in trained if each.epochs}
+    most = min((min(each.epochs) * (1 + share) for each, share in step.items()), default=0)
+    return all(max(each.epochs) * (1 - share) <= most for each, share in step.items())
 
 
 def conflicts(rows: Sequence[Row]) -> list[str]:
