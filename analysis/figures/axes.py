@@ -51,6 +51,8 @@ _LINES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2)))
 _MARKERS = "os^Dv*"
 _WIDE_RANGE = 10
 """Largest over smallest level from which on the axis is logarithmic."""
+_CLOSEST_TICKS = 0.06
+"""Share of the axis between two ticks from which both have their numbers."""
 _PANELS_PER_LINE = 2
 _LABEL_CHARACTERS = 26
 _MOST_NUMBERED = 12
@@ -219,12 +221,23 @@ class _Lines:
         if min(values) > 0 and max(values) / min(values) >= _WIDE_RANGE:
             axes.set_xscale("log")
         ticks = sorted(set(values))
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks(ticks, _apart(ticks, log=axes.get_xscale() == "log"))
         axes.set_xticks([], minor=True)
         axes.set_xlabel(self.factor.axes[0])
         axes.set_ylabel(f"{structure.unit}, minus baseline")
         if len(self.by_setting) > 1:
             axes.legend(frameon=False, fontsize=8)
+
+
+def _apart(ticks: Sequence[float], log: bool) -> list[str]:
+    """A text per tick, empty where it would touch the one before it."""
+    places = [math.log(tick) if log else tick for tick in ticks]
+    least = _CLOSEST_TICKS * (places[-1] - places[0])
+    texts, last = [], -math.inf
+    for tick, place in zip(ticks, places, strict=True):
+        texts.append(f"{tick:g}" if place - last >= least else "")
+        last = place if texts[-1] else last
+    return texts
 
 
 @dataclass(frozen=True)
@@ -267,17 +280,24 @@ def _panel_of(structure: Structure, number: int) -> _Lines | _Points | None:
 
 
 def _lines(structure: Structure, number: int) -> dict[str, list[tuple[float, Row]]]:
-    """Setting of the other factors -> (level, row) with a difference, by level; settings of one level are no line."""
-    by_setting: dict[Levels, list[tuple[float, Row]]] = {}
+    """Setting of the other factors -> (level, row) with a difference, by level; settings of one level are no line.
+
+    Levels that decide another axis that is no number, as the steps of each method may, are joined within that axis.
+    """
+    factor = structure.grid.factors[number]
+    kinds = dict(zip(factor.levels, factor.kinds, strict=True)) if factor.kinds else {}
+    by_setting: dict[tuple[str, Levels], list[tuple[float, Row]]] = {}
     for place, cell in structure.grid.cells.items():
         row = structure.rows.get(cell)
         if row is not None and (row.is_baseline or row.versus_baseline is not None):
             others = (*place[:number], *place[number + 1 :])
-            by_setting.setdefault(others, []).append((float(json.loads(place[number])), row))
+            by_setting.setdefault((kinds.get(place[number], ""), others), []).append(
+                (float(json.loads(place[number])), row)
+            )
     names = [factor.name for factor in (*structure.grid.factors[:number], *structure.grid.factors[number + 1 :])]
     lines = {}
-    for setting, points in by_setting.items():
+    for (kind, setting), points in by_setting.items():
         if len(points) > 1:
-            parts = (f"{name}={_text(level)}" for name, level in zip(names, setting, strict=True) if level != ABSENT)
-            lines[", ".join(parts)] = sorted(points, key=lambda point: point[0])
+            parts = [f"{name}={_text(level)}" for name, level in zip(names, setting, strict=True) if level != ABSENT]
+            lines[", ".join([kind, *parts] if kind else parts)] = sorted(points, key=lambda point: point[0])
     return lines

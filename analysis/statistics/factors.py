@@ -48,11 +48,14 @@ class Factor:
         axes: dotted settings.
         levels: each as the JSON of the first axis' value (``ABSENT`` where a cell has none), in the order of the sweep.
         baseline: the level of the baseline, or of the first grid cell where the baseline is no grid cell.
+        kinds: for each level, the levels of other axes that it decides and that are no numbers, ``name=spo``; empty
+            where there are none. A line over numbers must not join two of them.
     """
 
     axes: tuple[str, ...]
     levels: tuple[str, ...]
     baseline: str
+    kinds: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -108,11 +111,17 @@ def grid_of(sweep: SweepFolder) -> FactorGrid:
     for axis in axes:
         order = {value: number for number, value in enumerate(dict.fromkeys(level[axis]))}
         together[tuple(order[value] for value in level[axis])].append(axis)
-    together = {signature: group for signature, group in together.items() if not _determined(signature, together)}
+    decided = {signature: group for signature, group in together.items() if _determined(signature, together)}
+    together = {signature: group for signature, group in together.items() if signature not in decided}
     reference = next((number for number, replicate in enumerate(grid) if replicate.is_baseline), 0)
     factors = tuple(
-        Factor(tuple(group), tuple(dict.fromkeys(level[group[0]])), level[group[0]][reference])
-        for group in together.values()
+        Factor(
+            tuple(group),
+            tuple(dict.fromkeys(level[group[0]])),
+            level[group[0]][reference],
+            _kinds(signature, level[group[0]], [(own, level[axes[0]], axes[0]) for own, axes in decided.items()]),
+        )
+        for signature, group in together.items()
         if len(set(level[group[0]])) > 1
     )
     diverged = {each.name for each in sweep.replicates if each.state == "diverged"}
@@ -126,9 +135,44 @@ def grid_of(sweep: SweepFolder) -> FactorGrid:
 
 def _determined(signature: tuple[int, ...], others: Iterable[tuple[int, ...]]) -> bool:
     """Whether some other axis alone says which level a cell has, as the loss does of a beta that belongs to it."""
-    return any(
-        other != signature and len(set(zip(other, signature, strict=True))) == len(set(other)) for other in others
-    )
+    return any(other != signature and _decides(other, signature) for other in others)
+
+
+def _decides(signature: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether the level of an axis says which level another one has."""
+    return len(set(zip(signature, other, strict=True))) == len(set(signature))
+
+
+def _kinds(
+    signature: tuple[int, ...], levels: Sequence[str], decided: Sequence[tuple[tuple[int, ...], Sequence[str], str]]
+) -> tuple[str, ...]:
+    """``Factor.kinds`` for a factor with these levels of the grid's cells.
+
+    Args:
+        signature: of the factor.
+        levels: of the grid's cells, by its first axis.
+        decided: signature, levels and name of every axis that some other one decides.
+    """
+    named = [(own, name, axis) for own, name, axis in decided if _decides(signature, own) and not _are_numbers(name)]
+    # Of two that are decided, the one that the other decides as well adds nothing.
+    finest = [each for each in named if not any(_decides(o, each[0]) and o != each[0] for o, _, _ in named)]
+    texts = {
+        level: ", ".join(
+            f"{axis.rpartition('.')[2]}={_plain(names[number])}" for _, names, axis in finest if names[number] != ABSENT
+        )
+        for number, level in enumerate(levels)
+    }
+    return tuple(texts.values()) if finest else ()
+
+
+def _are_numbers(levels: Sequence[str]) -> bool:
+    values = [json.loads(level) for level in levels if level != ABSENT]
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _plain(level: str) -> str:
+    value = json.loads(level)
+    return value if isinstance(value, str) else level
 
 
 def _level(axes: Mapping[str, Any], axis: str) -> str:

@@ -71,6 +71,21 @@ def test_a_line_over_a_numeric_axis_for_each_setting_of_the_other(tmp_path):
     assert marker.get_xdata() == pytest.approx([np.mean(differences)])
 
 
+def test_lines_join_no_two_methods_whose_steps_differ(tmp_path):
+    """Methods zipped with steps of their own: a line each, and numbers of ticks that would touch are left out."""
+    steps = {"pairs": (120, 252), "spo": (4, 5)}
+    cells = [
+        Cell(f"{name},{count}", effect=0.1 * count / 252, axes={"method.name": name, "training.steps": count})
+        for name, counts in steps.items()
+        for count in counts
+    ]
+    world = World([*cells, Cell("base", role="base", seeds=(None,))], "pairs,120", prompts={"evaluation": 4}, pixels=16)
+    (panel,) = axes.axes_figure(structure_of(tmp_path, world)).image.axes
+    drawn = {line.get_label(): line.get_xdata().tolist() for line in panel.lines if "=" in line.get_label()}
+    assert drawn == {"name=pairs": [120, 252], "name=spo": [4, 5]}
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["4", "", "120", "252"]
+
+
 def test_the_table_of_effects(tmp_path):
     structure = structure_of(tmp_path, two_axes())
     rows = list(csv.DictReader(io.StringIO(axes.axes_csv(structure))))

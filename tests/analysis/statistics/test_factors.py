@@ -119,3 +119,18 @@ def test_numbers(tmp_path):
         "fraction": [1, 5.33, 100],
         "b": None,
     }
+
+
+def test_a_line_joins_no_two_kinds_that_its_numbers_decide(tmp_path):
+    """Each method has steps of its own, and a reward scale: the steps decide both, and the method alone is a kind."""
+    levels = {("pairs", 120, 1): 0.0, ("pairs", 252, 1): 1.0, ("spo", 4, 100): 2.0, ("spo", 17, 100): 3.0}
+    cells = cells_of(levels, "method.name", "training.steps", "method.reward_scale")
+    (factor,) = grid_of(sweep_of(tmp_path, cells)).factors
+    assert factor.axes == ("training.steps",)
+    assert factor.kinds == ("name=pairs", "name=pairs", "name=spo", "name=spo")
+
+
+def test_numbers_that_decide_other_numbers_stay_one_line(tmp_path):
+    levels = {(4, 1): 0.0, (8, 1): 1.0, (16, 2): 2.0}
+    (factor,) = grid_of(sweep_of(tmp_path, cells_of(levels, "lora.rank", "training.epochs"))).factors
+    assert factor.kinds == ()
