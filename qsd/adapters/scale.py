@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from qsd.data.lfs import pointer_hint
 from qsd.errors import UserError
 from qsd.regular_files import read_regular
 
@@ -72,7 +73,7 @@ def read_peft_config(path: Path) -> PeftSettings:
     try:
         settings = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a readable JSON file ({error})") from None
+        raise UserError(f"{path}: {pointer_hint(path) or f'not a readable JSON file ({error})'}") from None
     return _settings(settings, str(path))
 
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qsd.config.digest import is_hub_name
 from qsd.config.once_per_process import OncePerProcess
+from qsd.data.lfs import pointer_hint
 from qsd.errors import UserError, reason
 from qsd.models.families import INDEX, Family, families, family_in
 from qsd.regular_files import read_regular
 from qsd.vocabulary import check_tokenizer_files
 from qsd.weights import check_types, read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _SCHEDULER = "scheduler"
 _WEIGHTS = ".safetensors"
@@ -92,7 +96,9 @@ def check_model(path: str) -> None:
         return
     if not (folder / INDEX).is_file():
         raise UserError(f"{path}: not a diffusers model: {INDEX} is missing; check model.path")
+    check_pointers([folder / INDEX])
     family = family_in(read_object(folder / INDEX), path)
+    check_pointers(file for part in family.folders for file in sorted((folder / part).rglob("*")))
     # A family that requires no settings of a schedule has a process of its own.
     parts = [part for part in family.folders if part != _SCHEDULER or family.required_settings(part)]
     for part in parts:
@@ -107,6 +113,17 @@ def check_model(path: str) -> None:
             raise UserError(f"{folder / part}: has an adapter_config.json, an adapter of its own; merge it first")
     for text in family.texts:
         check_tokenizer_files(folder / text.tokenizer, folder / text.encoder)
+
+
+def check_pointers(files: Iterable[Path]) -> None:
+    """Refuse the lines of text that a clone without git-lfs has in place of a file, whatever the file is for.
+
+    Raises:
+        UserError: with the first such file.
+    """
+    for file in files:
+        if hint := pointer_hint(file):
+            raise UserError(f"{file}: {hint}")
 
 
 def downloaded(name: str) -> Path | None:

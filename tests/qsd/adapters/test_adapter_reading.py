@@ -193,6 +193,20 @@ def test_peft_settings_that_are_not_supported_are_named(
         read(layers, folder)
 
 
+def test_a_pointer_in_place_of_pefts_settings_is_called_one(
+    layers: Layers, tmp_path: Path, halves: layouts.Halves
+) -> None:
+    tensors = {
+        f"base_model.model.{name}.lora_{half}.weight": tensor
+        for name, pair in halves.items()
+        for half, tensor in zip("AB", pair, strict=True)
+    }
+    folder = layouts.write(tmp_path, tensors, name="adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(UserError, match=r"adapter_config\.json: a git-lfs pointer instead of the file"):
+        read(layers, folder)
+
+
 Q = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 
 

@@ -18,7 +18,7 @@ from qsd.models.folder_checks import check_model, check_texts
 from qsd.models.pipeline import load_pipeline
 from tests.conftest import ROOT
 from tests.qsd import tiny_pipeline
-from tests.qsd.models.damages import edit, rewrite
+from tests.qsd.models.damages import LFS, edit, rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -244,3 +244,14 @@ def test_a_checkpoint_in_one_file_is_told_how_to_be_converted(tmp_path: Path, mo
             UserError, match=r"a single-file checkpoint; convert it .*from_single_file\(FILE\).* being Flux"
         ):
             check(str(file))
+
+
+def test_a_pointer_in_place_of_any_settings_is_called_one(whole: Path, tmp_path: Path) -> None:
+    """A clone without git-lfs, where someone tracked JSON files as well."""
+    for number, file in enumerate(sorted(whole.rglob("*.json"))):
+        copy = Path(shutil.copytree(whole, tmp_path / str(number)))
+        damaged = copy / file.relative_to(whole)
+        damaged.write_bytes(LFS)
+        with pytest.raises(UserError, match="git-lfs pointer") as raised:
+            check_model(str(copy))
+        assert str(damaged) in str(raised.value)
