@@ -18,7 +18,7 @@ from qsd.config.digest import hash_of
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ablations.grid.spec import Sweep
     from qsd.config.load import Flat
@@ -124,7 +124,11 @@ def _over_baseline(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
-    """All cells of ``sweep`` over the flat values of its experiment (overrides included)."""
+    """All cells of ``sweep`` over the flat values of its experiment (overrides included).
+
+    Raises:
+        UserError: what a stage refuses, such as more processes than can share its work.
+    """
     grid_points = list(points(sweep))
     varying = {name for point in grid_points for name in point.axes} | {"seed", "adapter"}
     settings = (experiment, *(point.axes for point in grid_points))
@@ -157,10 +161,25 @@ def expand(sweep: Sweep, experiment: Flat, table: StageTable) -> Grid:
         for name, point, (identity, runs) in zip(names, merged, cells.items(), strict=True)
         for seed, values, nodes in runs
     ]
+    _check_processes(made, table)
     notices = [
         _notice(name, group, short) for name, group in zip(names, groups.values(), strict=True) if len(group) > 1
     ]
     return Grid((*made, *_base_cells(list(bases.values()), fields_set, short)), tuple(notices))
+
+
+def _check_processes(cells: Iterable[Cell], table: StageTable) -> None:
+    """Refuse stages whose number of processes is given and too large.
+
+    What follows from the GPUs of a cluster's profile is refused when the cluster is known.
+
+    Raises:
+        UserError: as the stage's ``processes``.
+    """
+    checks = {name: spec.processes for name, spec in table.STAGES.items() if spec.processes is not None}
+    nodes = {node.key: node for cell in cells for node in cell.stages.values() if node.stage in checks}
+    for node in nodes.values():
+        checks[node.stage](node.values, None)
 
 
 def _names_of_lists(values: Mapping[str, Any]) -> Iterator[str]:

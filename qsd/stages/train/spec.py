@@ -84,6 +84,10 @@ def _processes(values: Values, gpus: int | None) -> int:
             f"training.processes is {count}, but the cluster profile gives a training {gpus} GPUs; "
             "make them equal, or leave training.processes out"
         )
+    if asked and count > items:
+        raise UserError(
+            f"training.processes is {count}, but they would share {field}, which is {items}; use at most {items}"
+        )
     if count > items:
         raise UserError(
             f"{field} is {items}, but {count} processes would share it; use at most {items} "

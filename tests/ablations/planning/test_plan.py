@@ -27,6 +27,16 @@ from tests.ablations.command import ablate
 from tests.ablations.conftest import PROMPTS, SWEEP, Planner, write_model
 from tests.conftest import ROOT
 
+ON_POLICY = """\
+question: Does it matter?
+experiment: tiny
+axes: {method.prompts_per_step: [4, 8]}
+baseline: {method.prompts_per_step: 4}
+seeds: [0]
+overrides:
+  method: {name: d3po, prompts: world/training.csv, watched_prompts: 0}
+"""
+
 
 def keys_by_stage(plan: Plan) -> dict[str, set[str]]:
     keys: dict[str, set[str]] = {}
@@ -275,6 +285,23 @@ def test_of_a_value_that_the_sweep_replaces_its_own_line_is_named(
     (assets / "sweeps" / "good.yaml").write_text(SWEEP)
     assert ablate("plan", "good", "-s", "evaluation.prompts=world/none.csv") == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_more_processes_than_share_a_step_are_refused_with_their_line(
+    assets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The experiment has four pairs in a step; on-policy methods share prompts."""
+    (assets / "world" / "training.csv").write_text("prompt_id,caption,split\nd,a dog,training\n")
+    message = "training.processes is 5, but they would share {}, which is 4; use at most 4"
+    line = SWEEP.count("\n") + 1
+    (assets / "sweeps" / "good.yaml").write_text(SWEEP + "overrides: {training.processes: 5}\n")
+    assert ablate("plan", "good") == 2
+    pairs = message.format("training.pairs_per_step")
+    assert capsys.readouterr().err.startswith(f"error: sweeps/good.yaml:{line}:33: {pairs}")
+    (assets / "sweeps" / "good.yaml").write_text(ON_POLICY + "  training.processes: 5\n")
+    assert ablate("plan", "good") == 2
+    prompts = message.format("method.prompts_per_step")
+    assert capsys.readouterr().err.startswith(f"error: sweeps/good.yaml:8:23: {prompts}")
 
 
 def test_the_prompts_are_read_once_for_all_cells(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
