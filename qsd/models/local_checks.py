@@ -137,6 +137,25 @@ def match_guidance(family: Family, network_config: Mapping[str, Any], path: str,
         )
 
 
+@OncePerProcess
+def last_step_brings_noise(path: str, steps: int) -> bool:
+    """``Family.last_step_brings_noise`` of a model; True where its settings are not on this machine.
+
+    Args:
+        path: folder, or hub name with @revision.
+        steps: of the sampler.
+    """
+    family = _family(path)
+    if family is None:
+        return True
+    try:
+        folder = _downloaded(path) if is_hub_name(path) else Path(path)
+        config = json.loads(read_regular(folder / "scheduler" / "scheduler_config.json"))
+    except (OSError, ValueError):
+        return True
+    return not isinstance(config, dict) or family.last_step_brings_noise(config, steps)
+
+
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor of a safetensors file, from its header; empty if it cannot be read."""
     try:

@@ -192,6 +192,15 @@ class Family(ABC):
         """
         return False
 
+    def last_step_brings_noise(self, scheduler_config: Mapping[str, Any], steps: int) -> bool:
+        """Whether the last step of an on-policy method's sampler has more than one outcome.
+
+        Args:
+            scheduler_config: the content of the model's ``scheduler/scheduler_config.json``.
+            steps: of the sampler.
+        """
+        return True
+
     # ── Text ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod

@@ -82,6 +82,19 @@ class StableDiffusion(Family):
         ends_clean = config.get("set_alpha_to_one", True)
         return DdpmProcess(schedule, 1.0 if ends_clean else float(schedule.alphas_cumprod[0]))
 
+    def last_step_brings_noise(self, scheduler_config: Mapping[str, Any], steps: int) -> bool:
+        """DDIM's last step brings noise unless it ends at clean latents, or where it begins (at timestep 0).
+
+        The settings' defaults are those of diffusers' DDIM sampler, as in ``load_process``.
+        """
+        count = int(scheduler_config.get("num_train_timesteps", 1000))
+        spacing = scheduler_config.get("timestep_spacing", "leading")
+        begins = {"leading": int(scheduler_config.get("steps_offset", 0)), "trailing": round(count / steps) - 1}
+        last = begins.get(spacing, 0)
+        if last >= count // steps:  # with so many steps the last one ends at a timestep of the schedule
+            return True
+        return last > 0 and not scheduler_config.get("set_alpha_to_one", True)
+
     def predict(
         self, network: Any, noisy: Tensor, times: Tensor, conditioning: Conditioning, pixels_per_latent: int
     ) -> Tensor:

@@ -10,7 +10,13 @@ from qsd.models.local_checks import check_guidance
 from qsd.rewards.scorers import ENSEMBLE
 from qsd.rewards.scorers import REGISTRY as SCORERS
 from qsd.stages.stage_spec import OF_TRAINING, BatchField, member_code
-from qsd.stages.train.on_policy_checks import check_members_fit, check_needs_no_pairs, check_steps, check_watched
+from qsd.stages.train.on_policy_checks import (
+    check_members_fit,
+    check_needs_no_pairs,
+    check_noise,
+    check_steps,
+    check_watched,
+)
 from qsd.stages.train.on_policy_cost import compute, passes_of, work
 from qsd.training.methods import REGISTRY, method_of, setting
 
@@ -90,9 +96,9 @@ def extra(values: Values) -> dict[str, Any]:
 
     Raises:
         UserError: training prompts that are also watched or evaluated, watched prompts that are not there, more trained
-            or skipped steps than there are, a loss, a reward or a setting of training on pairs that the method cannot
-            use, classifier-free guidance of a network that takes guidance as an input, or a reward model without
-            weights or without scores of new images.
+            or skipped steps than there are, trained steps without noise, a loss, a reward or a setting of training on
+            pairs that the method cannot use, classifier-free guidance of a network that takes guidance as an input, or
+            a reward model without weights or without scores of new images.
     """
     from qsd.rewards.ensemble import members_of
     from qsd.rewards.revision import revision
@@ -103,7 +109,7 @@ def extra(values: Values) -> dict[str, Any]:
     check_watched(values)
     check_guidance(values["model.path"], values["method.guidance_scale"])
     check_apart(values)
-    passes_of(values)  # refuses an impossible placement of the trained steps
+    check_noise(values)
     names = members_of(values["reward.model"], values["reward.members"])
     check_members_fit(values, method_of(values), names)
     watchers = (values["method.watchers"] or []) if values["method.watched_prompts"] else []

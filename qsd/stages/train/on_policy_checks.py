@@ -14,9 +14,11 @@ from qsd.config.once_per_process import OncePerProcess
 from qsd.data.prompts import read_splits
 from qsd.errors import UserError
 from qsd.losses import REGISTRY as LOSSES
+from qsd.models.local_checks import last_step_brings_noise
 from qsd.rewards.scorers import ENSEMBLE
 from qsd.rewards.scorers import REGISTRY as SCORERS
 from qsd.training.methods import setting
+from qsd.training.onpolicy.placement import trained_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +67,29 @@ def check_steps(values: Values) -> None:
             f"method.skipped_steps is {skipped}, which is all of the {steps} sampler steps (method.sampler_steps), so "
             "none is left to train; skip fewer"
         )
+
+
+def check_noise(values: Values) -> None:
+    """Refuse trained steps of which there is one outcome each: the last step alone, of a model without noise there.
+
+    Raises:
+        UserError: there is nothing to train, or more steps are to be trained than there are.
+    """
+    steps, placement = values["method.sampler_steps"], values["method.placement"]
+    count, skipped = setting(values, "trained_steps"), setting(values, "skipped_steps")
+    chosen = trained_steps(steps, count, skipped, placement)
+    if chosen != [steps - 1] or last_step_brings_noise(values["model.path"], steps):
+        return
+    if skipped == steps - 1:
+        cause = f"method.skipped_steps is {skipped} of {steps} steps"
+    elif placement == "last":
+        cause = f"method.placement is {placement} and method.trained_steps {count}"
+    else:
+        cause = f"method.trained_steps is {count} of {steps} steps"
+    raise UserError(
+        f"{cause}, so that the sampler's last step alone is trained, which brings no noise with model.path "
+        f"{values['model.path']}: there is one outcome and none to prefer; train more steps, or earlier ones"
+    )
 
 
 def check_watched(values: Values) -> None:

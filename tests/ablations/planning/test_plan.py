@@ -304,6 +304,23 @@ def test_more_processes_than_share_a_step_are_refused_with_their_line(
     assert capsys.readouterr().err.startswith(f"error: sweeps/good.yaml:8:23: {prompts}")
 
 
+def test_a_placement_that_trains_no_step_with_noise_is_refused_with_its_line(
+    assets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model's settings do not say that its sampling ends before clean latents."""
+    shutil.rmtree(assets / "world" / "model")
+    write_model(assets / "world" / "model")
+    schedule = {"num_train_timesteps": 1000, "steps_offset": 1}
+    (assets / "world" / "model" / "scheduler" / "scheduler_config.json").write_text(json.dumps(schedule))
+    (assets / "world" / "training.csv").write_text("prompt_id,caption,split\nd,a dog,training\n")
+    text = ON_POLICY.replace("method.prompts_per_step: [4, 8]", "method.placement: [uniform, last]")
+    text = text.replace("method.prompts_per_step: 4", "method.placement: uniform")
+    (assets / "sweeps" / "good.yaml").write_text(text + "  method.trained_steps: 1\n")
+    assert ablate("plan", "good") == 2
+    message = "method.placement is last and method.trained_steps 1, so that the sampler's last step alone is trained"
+    assert capsys.readouterr().err.startswith(f"error: sweeps/good.yaml:3:36: {message}")
+
+
 def test_the_prompts_are_read_once_for_all_cells(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     whole = prompts_module.read_splits

@@ -121,6 +121,21 @@ def test_the_family_reads_the_process_of_a_folder(tmp_path: object, kind: str, a
     assert made.final_alpha == (1.0 if alpha else float(schedule.alphas_cumprod[0]))
 
 
+@pytest.mark.parametrize("steps", [2, 7, 20, 400, 501, 625, 700, 1000])
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("clean", [True, False])
+def test_planning_knows_whether_the_last_step_brings_noise(clean: bool, spacing: str, offset: int, steps: int) -> None:
+    """From the settings alone, as from the deviation of the process with these settings."""
+    settings_of_model = {"set_alpha_to_one": clean, "timestep_spacing": spacing, "steps_offset": offset}
+    schedule = DDPMScheduler.from_config({**tiny_pipeline.NOISE, **settings_of_model})
+    made = DdpmProcess(schedule, 1.0 if clean else float(schedule.alphas_cumprod[0]))
+    time, next_time = (torch.tensor([value], dtype=torch.int64) for value in made.sampling_times(steps)[-1])
+    _, std = made.step(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), time, next_time, 1.0)
+    config = {**settings_of_model, "num_train_timesteps": 1000}
+    assert FAMILY.last_step_brings_noise(config, steps) is bool(std.item() > 0)
+
+
 # ── Log-probabilities ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

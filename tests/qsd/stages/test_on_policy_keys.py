@@ -93,6 +93,33 @@ def test_skipping_all_steps_is_refused_by_its_field() -> None:
     assert meaning(method__name="ddpo", method__skipped_steps=19)
 
 
+def model_that_ends(folder: Path, clean: bool) -> str:
+    """A model's folder with as much as planning reads of its schedule."""
+    (folder / "scheduler").mkdir(parents=True)
+    schedule = {"set_alpha_to_one": clean, "steps_offset": 1, "num_train_timesteps": 1000}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(schedule))
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"placement": "last", "trained_steps": 1}, r"method\.placement is last and method\.trained_steps 1, so that"),
+        ({"skipped_steps": 19, "trained_steps": 0}, r"method\.skipped_steps is 19 of 20 steps, so that"),
+        ({"sampler_steps": 2, "trained_steps": 1}, r"method\.trained_steps is 1 of 2 steps, so that"),
+    ],
+)
+def test_planning_refuses_trained_steps_without_noise(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    """The only trained step is the last one, and the model's sampling ends at clean latents."""
+    chosen = {"method__name": "ddpo", **{f"method__{name}": value for name, value in settings.items()}}
+    clean = model_that_ends(tmp_path / "clean", clean=True)
+    with pytest.raises(UserError, match=rf"{message}.*no noise with model\.path {clean}.*or earlier ones"):
+        meaning(**chosen, model__path=clean)
+    meaning(**chosen, model__path=model_that_ends(tmp_path / "noisy", clean=False))
+    meaning(**{**chosen, "method__placement": "first", "method__sampler_steps": 20, "method__skipped_steps": 0})
+
+
 @pytest.mark.parametrize("own_guidance", [True, False])
 def test_a_network_with_guidance_of_its_own_has_no_other(tmp_path: Path, own_guidance: bool) -> None:
     """FLUX.1-dev's, not schnell's; a training on pairs does not read the field."""
