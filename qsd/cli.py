@@ -139,7 +139,7 @@ def show(
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=500, help="Pairs of each kind.")] = 12,
 ) -> None:
     """Draw the pairs with the highest and the lowest Q. A contact sheet with images, caption and scores."""
-    from qsd.selection.show import show_pairs
+    from qsd.stages.show_pairs import show_pairs
 
     print(show_pairs(experiment, settings or [], inputs or [], out, count))
 

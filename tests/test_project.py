@@ -287,3 +287,15 @@ def test_one_name_is_one_class(root: Path) -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path.relative_to(root)))
     assert {name for name, files in places.items() if len(files) > 1} == SHARED_NAMES.keys(), places
+
+
+@pytest.mark.parametrize("package", ["evaluation", "reward_training", "selection"])
+def test_what_stages_use_imports_no_stage_at_the_top(root: Path, package: str) -> None:
+    """Stages import these packages; a reader can follow the imports one way."""
+    for path in (root / "qsd" / package).rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom):
+                modules = {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+            else:
+                modules = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+            assert not any(f"{module}.".startswith("qsd.stages.") for module in modules), path

@@ -24,8 +24,8 @@ from qsd.config.digest import canonical_json, location_digest
 from qsd.errors import UserError
 from qsd.evaluation.step_reward_table import CANDIDATES, NOTES, lines, summarise, truths
 from qsd.files import write_bytes, write_json, write_table
+from qsd.output_folder import claimed
 from qsd.runtime import STATE
-from qsd.stages.output_folder import claimed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,6 +22,7 @@ from qsd.data.readers import REGISTRY as READERS
 from qsd.device import prepare
 from qsd.errors import UserError
 from qsd.files import atomic_folder, write_json
+from qsd.output_folder import claimed
 from qsd.reward_training import choices as choosing
 from qsd.reward_training.choices import ChoicePixels
 from qsd.reward_training.evaluate import ReadRanks, result, scored
@@ -35,7 +36,6 @@ from qsd.rewards.opening import open_reward
 from qsd.rewards.revision import revision
 from qsd.rewards.scorer import Scorer
 from qsd.runtime import STATE, Report
-from qsd.stages.output_folder import claimed
 from qsd.training.engine import Engine
 from qsd.training.processes import Processes, join
 

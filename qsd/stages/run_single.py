@@ -16,10 +16,10 @@ from qsd.config.fields import Kind
 from qsd.config.find import find_experiment
 from qsd.config.load import build, load_flat, override
 from qsd.errors import UserError
+from qsd.output_folder import claimed
 from qsd.registry import suggest
 from qsd.run_store import file_damages, read_record
 from qsd.runtime import Report, StageContext
-from qsd.stages.output_folder import claimed
 from qsd.stages.spec import STAGES, stage_inputs, stage_meaning
 from qsd.training.launcher import launched, rank
 

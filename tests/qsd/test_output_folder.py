@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from qsd.errors import UserError
+from qsd.output_folder import claimed
 from qsd.runtime import STATE
-from qsd.stages.output_folder import claimed
 
 
 def finish(output: Path, meaning: str = "a", overwrite: bool = False) -> None:
