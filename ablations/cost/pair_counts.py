@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.files import read_json
 from qsd.config.once_per_process import OncePerProcess
 from qsd.data.listed import ListedPairs
+from qsd.data.only import used_rows
 from qsd.data.opening import opened
 from qsd.stages.spec import STAGES
 
@@ -25,12 +26,12 @@ BYTES_PER_PIXEL = 0.6
 _MOST_INPUTS = 4
 """Stages between a stage and its data, at most."""
 
-Limited = tuple[str, int | None]
-"""A path, and the number of its first rows that are used; None for all."""
+Limited = tuple[str, int | None, str | None]
+"""A path, the number of its first rows that are used, and the column of ``data.only``; None for all."""
 
 
 @OncePerProcess
-def count_pairs(reader: str, path: str, columns: tuple[tuple[str, str], ...] = ()) -> int:
+def count_pairs(reader: str, path: str, columns: tuple[tuple[str, str], ...] = (), only: str | None = None) -> int:
     """Pairs of a data set as far as its list says; rows where only the data stage can tell pairs from ties.
 
     Counted once per process. Reads lists of paths whole (CSV, JSON, parquet), of parquet files with images the footers.
@@ -39,12 +40,14 @@ def count_pairs(reader: str, path: str, columns: tuple[tuple[str, str], ...] = (
         reader: its layout.
         path: file or folder.
         columns: role and name of each column that ``data.columns`` gives.
+        only: column of ``data.only``; the rows where it is true are then the most that there can be.
 
     Raises:
         UserError: nothing there, or not in the layout of the reader.
     """
     source = opened(reader, Path(path), dict(columns))
-    return source.pairs if isinstance(source, ListedPairs) else len(source)
+    count = source.pairs if isinstance(source, ListedPairs) else len(source)
+    return count if only is None else min(count, sum(used_rows(reader, Path(path), only)))
 
 
 def pairs_by_size(path: Path, resolution: int) -> int:
@@ -66,12 +69,12 @@ def _counting(count: str) -> str:
 def counted_pairs(store: Store, nodes: Iterable[StageNode]) -> dict[Limited, int]:
     """Pairs of the data stages among ``nodes`` that are finished."""
     stage = _counting("pairs")
-    counts = {
-        (str(node.values["data.path"]), node.values["data.max_rows"]): _count(store, stage, node.key, "pairs")
-        for node in nodes
-        if node.stage == stage
-    }
+    counts = {_limited(node.values): _count(store, stage, node.key, "pairs") for node in nodes if node.stage == stage}
     return {limited: count for limited, count in counts.items() if count}
+
+
+def _limited(values: Mapping[str, Any]) -> Limited:
+    return str(values["data.path"]), values["data.max_rows"], values.get("data.only")
 
 
 def true_pairs(store: Store, upstream: Mapping[str, str]) -> int | None:

@@ -29,7 +29,8 @@ class Counts:
     """How many pairs and prompts there are, as well as it can be known without reading images.
 
     Args:
-        counted: (path of a data set, first rows used or None) -> pairs, where a finished data stage has counted them.
+        counted: (path of a data set, first rows used or None, column of ``data.only`` or None) -> pairs, where a
+            finished data stage has counted them.
 
     Attributes:
         remarks: data set -> what was assumed of it, for a person; nothing of those that were counted.
@@ -50,20 +51,20 @@ class Counts:
 
     def pairs(self, values: Mapping[str, Any]) -> int:
         """Pairs of the data set: as its stage counted them, else its rows, else a guess from its size."""
-        path, most = values["data.path"], values["data.max_rows"]
-        known = self._counted.get((path, most))
+        path, most, only = values["data.path"], values["data.max_rows"], values.get("data.only")
+        known = self._counted.get((path, most, only))
         if known is None:
-            of_all_rows = self._counted.get((path, None))
+            of_all_rows = self._counted.get((path, None, only))
             if of_all_rows is None:
-                of_all_rows = self._counted[path, None] = self._pairs_of_all_rows(values)
-            known = self._counted[path, most] = of_all_rows if most is None else min(most, of_all_rows)
+                of_all_rows = self._counted[path, None, only] = self._pairs_of_all_rows(values)
+            known = self._counted[path, most, only] = of_all_rows if most is None else min(most, of_all_rows)
         return known
 
     def _pairs_of_all_rows(self, values: Mapping[str, Any]) -> int:
         """Pairs of all rows of a data set whose stage is not done."""
         path, most = values["data.path"], values["data.max_rows"]
         try:
-            return max(1, count_pairs(values["data.reader"], path, columns_of(values)))
+            return max(1, count_pairs(values["data.reader"], path, columns_of(values), values.get("data.only")))
         except (UserError, OSError, ValueError) as error:
             reason = str(error)
         try:

@@ -39,6 +39,7 @@ class DataConfig:
     labelled_by: list[str] | None = execution(
         None, "reward models that made the labels; tables mark what they judge", registry="qsd.rewards.scorers"
     )
+    only: str | None = meaning(None, "column of true and false of the list: only rows where it is true; null means all")
     max_rows: int | None = meaning(None, "only the first n rows of the source; null means all", least=1)
     accept_missing_shards: bool = meaning(False, "read a folder although some of its split's shards are missing")
     votes: str = meaning(

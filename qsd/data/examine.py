@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qsd.data import text_table, votes
 from qsd.data.images import image_problem
+from qsd.data.only import LEFT_OUT
 from qsd.data.pairs import PreferencePair, SourceRow, image_uid, pair_id
 
 if TYPE_CHECKING:
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 
     from qsd.data.source import PairSource
 
-HARMLESS = ("tie", "no_label", *votes.REASONS)
+HARMLESS = ("tie", "no_label", LEFT_OUT, *votes.REASONS)
 """Reasons that are no damage: they do not count against ``data.max_rejected_fraction``."""
 
 REASONS = {
     "tie": "both images were liked equally: no pair, and no damage",
     "no_label": "no choice was made between the two images (has_label is false): no pair, and no damage",
+    LEFT_OUT: "the column that data.only names is false in this row: not used, and no damage",
     "label_out_of_range": "the label is no choice between two images; see docs/data.md for what the layout allows",
     "uneven_lists": "there are not as many labels as images",
     "single_image": "a ranking of one image makes no pair",

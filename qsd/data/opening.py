@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qsd.config.near_paths import suggest_path
+from qsd.data.only import OnlyRows
 from qsd.data.readers import REGISTRY
 from qsd.errors import UserError
 from qsd.regular_files import check_regular
@@ -43,8 +44,11 @@ def open_source(config: DataConfig) -> PairSource:
     Raises:
         UserError: the path does not exist, or is not in the layout of the reader.
     """
-    check_complete(config.reader, Path(config.path), config.accept_missing_shards)
-    source = opened(config.reader, Path(config.path), given_columns(config.columns))
+    path = Path(config.path)
+    check_complete(config.reader, path, config.accept_missing_shards)
+    source = opened(config.reader, path, given_columns(config.columns))
+    if config.only is not None:
+        source = OnlyRows(source, config.reader, path, config.only)
     return source if config.max_rows is None else FirstRows(source, config.max_rows)
 
 

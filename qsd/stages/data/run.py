@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from qsd.data import votes
 from qsd.data.examine import HARMLESS, examine_rows
+from qsd.data.only import LEFT_OUT
 from qsd.data.opening import open_source
 from qsd.data.pairs import PreferencePair
 from qsd.data.problems import Problems
@@ -49,11 +50,15 @@ def run(context: StageContext) -> None:
             for caption, winner, loser in zip(*columns, strict=True)
         ]
         pairs = pairs.append_column(votes.WEIGHT, pa.array(weights, pa.float64()))
-    problems.check_bound(f"{config.data.path}", len(source), config.data.max_rejected_fraction, HARMLESS)
+    left_out = len(problems.ids.get(LEFT_OUT, []))
+    if left_out == len(source) > 0:
+        raise UserError(f"{config.data.path}: column '{config.data.only}' of data.only is false in all {left_out} rows")
+    problems.check_bound(f"{config.data.path}", len(source) - left_out, config.data.max_rejected_fraction, HARMLESS)
     if pairs.num_rows == 0:
         raise UserError(f"{config.data.path}: no preference pair among {len(source)} rows; {_counts(problems)}")
     problems.write(context.output / "problems.json")
-    write_json(context.output / "summary.json", _summary(pairs, problems, judgements, len(source)))
+    only = {} if config.data.only is None else {"only": config.data.only, "left_out": left_out}
+    write_json(context.output / "summary.json", {**_summary(pairs, problems, judgements, len(source)), **only})
     write_table(context.output / "pairs.parquet", pairs)
 
 

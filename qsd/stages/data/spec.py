@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qsd.config.check import schema_fields
 from qsd.config.once_per_process import OncePerProcess
 from qsd.data.listed import ListedPairs
+from qsd.data.only import check_column
 from qsd.data.opening import check_complete, opened
 from qsd.data.readers import REGISTRY
 from qsd.stages.select.spec import LABEL_CHANGES
@@ -35,12 +36,21 @@ def _extra(values: Values) -> dict[str, Any]:
     """The reader's code, and a digest of image files that its path does not cover.
 
     Raises:
-        UserError: shards are missing, so that the plan stops and not its first stage.
+        UserError: shards are missing, or the column of ``data.only``, so that the plan stops and not its first stage.
     """
     check_complete(values["data.reader"], Path(values["data.path"]), values["data.accept_missing_shards"])
+    if values["data.only"] is not None:
+        _check_only(values["data.reader"], values["data.path"], values["data.only"])
     code = member_code("data.reader", REGISTRY, values["data.reader"])
     images = _images_digest(values["data.reader"], values["data.path"], columns_of(values))
     return {**code, "data.images": images} if images else code
+
+
+@OncePerProcess
+def _check_only(reader: str, path: str, column: str) -> None:
+    """Refuse a column of ``data.only`` that a list on this machine does not have. Read once per process."""
+    if Path(path).exists():
+        check_column(reader, Path(path), column)
 
 
 @OncePerProcess

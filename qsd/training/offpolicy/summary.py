@@ -70,7 +70,7 @@ def facts_of(
         metadata={"data_digest": data_digest, "labels": labels, "selection_digest": selection_digest},
         tags=_tags(summary["loss"], labels),
         results=tuple(_results(summary)),
-        data=_data(summary["pairs"], labels, settings.get("data.flip_fraction", 0)),
+        data=_data(summary["pairs"], labels, settings.get("data.flip_fraction", 0), settings.get("data.only")),
         digests={"all pairs": data_digest, "the selected pairs": selection_digest},
     )
 
@@ -142,7 +142,11 @@ def _final_beta(summary: Mapping[str, Any]) -> str:
     return "" if final is None else f"; beta was automatic and ended at {final:g}"
 
 
-def _data(pairs: int, labels: str, flipped: float) -> str:
-    """The pairs in a paragraph; ``flipped`` is the percent of labels that were flipped on purpose."""
+def _data(pairs: int, labels: str, flipped: float, only: str | None) -> str:
+    """The pairs in a paragraph.
+
+    ``flipped`` is the percent of labels that were flipped on purpose, ``only`` the column of ``data.only``.
+    """
+    used = f" Only rows of the data whose column `{only}` is true were used." if only else ""
     noise = f" {flipped:g} % of the labels were then flipped on purpose." if flipped else ""
-    return f"{pairs} preference pairs. {_LABELS[labels]}{noise}"
+    return f"{pairs} preference pairs. {_LABELS[labels]}{used}{noise}"

@@ -35,7 +35,7 @@ def train_node(plan: Plan) -> StageNode:
 
 def test_work_follows_the_count_and_the_budget() -> None:
     values = FLAT | {"training.steps": 30, "training.pairs_per_step": 4, "selection.fraction": 10.0}
-    counted = Counts({("p", None): 1000})
+    counted = Counts({("p", None, None): 1000})
     by_epochs = values | {"training.budget": "epochs", "training.epochs": 2.5}
     assert work_of("train", by_epochs, counted).amount == 250 * DPO
     assert work_of("train", by_epochs | {"selection.count": 40}, counted).amount == 100 * DPO
@@ -54,7 +54,7 @@ def test_work_counts_what_time_grows_with() -> None:
         "evaluation.scorers": ["clip_emoji", "aesthetic_emoji"],
         "selection.fraction": 10.0,
     }
-    counted = Counts({("p", None): 1000})
+    counted = Counts({("p", None, None): 1000})
     assert work_of("train", values, counted).amount == 120 * DPO
     assert work_of("generate", values, counted).amount == 2 * 10 * 3 * 20 * 2, "with guidance, two passes a step"
     assert work_of("generate", values | {"generation.guidance_scale": 1}, counted).amount == 2 * 10 * 3 * 20
@@ -79,7 +79,7 @@ def test_prompts_and_pairs_are_counted_where_they_can_be(tmp_path: Path) -> None
     assert work_of("generate", values, Counts({})).amount == 9
     assert work_of("generate", values | {"evaluation.prompts_per_split": 4}, Counts({})).amount == 3 + 4
     assert work_of("data", values, Counts({})).amount == 10, "a pair is taken to be two images of 0.6 bytes per pixel"
-    assert work_of("data", values, Counts({(str(data), None): 77})).amount == 77
+    assert work_of("data", values, Counts({(str(data), None, None): 77})).amount == 77
 
 
 def test_records_scale_with_work(plan_of: Planner, store: Store) -> None:

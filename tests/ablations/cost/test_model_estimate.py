@@ -84,7 +84,7 @@ def test_a_loss_costs_what_its_passes_do(case: tuple[str, int], measured: float)
     for name, micro_batch in (case, ("dpo", 16)):
         values = {**SD15, "training.pairs_per_step": 16, "training.micro_batch": micro_batch, "loss.name": name}
         seconds[name] = modelled_seconds(
-            "train", values, work_of("train", values, Counts({("p", None): 10**4})).amount, GPU
+            "train", values, work_of("train", values, Counts({("p", None, None): 10**4})).amount, GPU
         )
     ratio = (seconds[case[0]] - STARTUP_S) / (seconds["dpo"] - STARTUP_S)
     assert 0.7 < measured / ratio < 1.4

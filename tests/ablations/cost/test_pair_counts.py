@@ -72,6 +72,15 @@ def test_a_list_is_counted_once_in_a_process(tmp_path: Path, monkeypatch: pytest
     assert Counts({}).pairs(values) == 3
 
 
+def test_rows_that_a_column_leaves_out_are_not_counted(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("caption,winner,loser,good\n" + "".join(f"a,{n}.png,b.png,{n < 5}\n" for n in range(8)))
+    values = FLAT | {"data.path": str(path), "data.reader": "own_pairs", "data.only": "good"}
+    counts = Counts({(str(path), None, None): 8})
+    assert counts.pairs(values) == 5
+    assert counts.pairs(values | {"data.only": None}) == 8
+
+
 def planned(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
     assert ablate("plan", "good", "--json", *options) == 0
     printed: dict[str, Any] = json.loads(capsys.readouterr().out)

@@ -154,6 +154,12 @@ def test_flips_on_purpose_are_on_the_card(world: TinyStages, tmp_path: Path) -> 
     assert "flipped" not in card_of(world, tmp_path)
 
 
+def test_a_column_that_leaves_rows_out_is_on_the_card(world: TinyStages, tmp_path: Path) -> None:
+    text = "Only rows of the data whose column `follows` is true were used."
+    assert text in card_of(world, tmp_path, data__only="follows")
+    assert text[:20] not in card_of(world, tmp_path)
+
+
 def test_settings_that_a_stage_does_not_read_are_no_part_of_the_cell(world: TinyStages) -> None:
     settings = cell_settings(world.config(loss__name="sft", loss__beta=7.0, selection__threshold=2.0))
     assert settings["loss.name"] == "sft"

@@ -173,7 +173,7 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
     rows = "".join(f"{split},{split} prompt,{split}\n" for split in ("evaluation", "seen", "validation"))
     held_out.write_text(f"prompt_id,caption,split\n{rows}more,a second prompt to watch,validation\n")
     table = tmp_path / "table.csv"
-    table.write_text("caption,winner,loser,another\nan apple,a.png,b.png,me\n")
+    table.write_text("caption,winner,loser,another,good\nan apple,a.png,b.png,me,true\n")
     ensemble = {"reward.model": "ensemble", "reward.members": ["clip_emoji", "aesthetic_emoji"]}
     automatic = {"loss.beta_schedule": "automatic"}
     read_if: dict[str, dict[str, Any]] = {  # field -> what else must be set for it to be read
@@ -184,6 +184,7 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
         "loss.beta_range": automatic,
         "method.ddpo_clip": {"method.updates": 2},
         "method.advantage_clip": {"method.trajectories": 100},
+        "data.only": {"data.reader": "table", "data.path": str(table)},
         **{column: {"data.reader": "table", "data.path": str(table)} for column in section("data.columns")},
     }
     unmoved: dict[str, Any] = {}  # the keys of what several fields start from
@@ -213,6 +214,8 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
 def _other(name: str, value: Any) -> Any:
     if name.startswith("data.columns."):
         return "another"
+    if name == "data.only":
+        return "good"
     if name == "method.watchers":
         return ["judge_emoji"]
     if name == "evaluation.scorers":
