@@ -40,6 +40,9 @@ class DataConfig:
         None, "reward models that made the labels; tables mark what they judge", registry="qsd.rewards.scorers"
     )
     only: str | None = meaning(None, "column of true and false of the list: only rows where it is true; null means all")
+    judge_agrees: str | None = meaning(
+        None, "column of true and false of the list: whether a judge agrees with the label; shown beside detected flips"
+    )
     max_rows: int | None = meaning(None, "only the first n rows of the source; null means all", least=1)
     accept_missing_shards: bool = meaning(False, "read a folder although some of its split's shards are missing")
     votes: str = meaning(
@@ -206,6 +209,15 @@ class TrainingConfig:
     )
     validation_pairs: int = meaning(0, "pairs that were not selected, on which accuracy is measured; 0: none", least=0)
     validation_steps: int = meaning(50, "steps between two validations; there is one after the last step", least=1)
+    held_out_fold: int | None = meaning(
+        None,
+        "fifth of the pairs that is not trained on, and that flipped labels are searched in; null: train on all",
+        least=0,
+        most=4,
+    )
+    detection_draws: int = meaning(
+        1, "of each pair that flipped labels are searched in, draw k in part k of the timesteps", least=1
+    )
     micro_batch: int = execution(
         USUAL_MICRO_BATCH,
         "pairs per forward pass; the rest is accumulated. 0: as many as fit into a GPU, on a CPU 16",

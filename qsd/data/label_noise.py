@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qsd.data.only import CONFIRMED
 from qsd.draws import uniforms
 from qsd.files import texts
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from qsd.config.schema import DataConfig
 
+CONTRADICTED = "contradicted"
+"""The column of a selection that says whether a judge contradicts the label that is trained on."""
 _PURPOSE = "label flip"
 _SEED = 0
 """Fixed: the noise belongs to the data, not to a training."""
@@ -45,8 +48,9 @@ def inject_flips(pairs: pa.Table, scores: pa.Table, fraction: float, relabel: st
     """The pairs with ``fraction`` percent of the labels flipped, and then optionally with the labels of the scores.
 
     Every column ``winner_x`` is exchanged with ``loser_x`` in rows whose label changes. New columns: ``flipped``, true
-    if the label differs from the data set's; and ``score_gap``, the winner's score minus the loser's under the new
-    label, null if the pair has no score.
+    if the label differs from the data set's; ``score_gap``, the winner's score minus the loser's under the new label,
+    null if the pair has no score; and ``contradicted``, where it is known whether a judge agrees with the data set's
+    label: whether it contradicts the new one.
 
     Args:
         pairs: rows with pair_id.
@@ -75,12 +79,15 @@ def inject_flips(pairs: pa.Table, scores: pa.Table, fraction: float, relabel: st
             pairs = _put(pairs, name, pc.if_else(mask, second, first))
             pairs = _put(pairs, other, pc.if_else(mask, first, second))
     pairs = pairs.append_column("score_gap", pa.array(gaps, from_pandas=True))
+    if CONFIRMED in pairs.schema.names:
+        contradicted = pc.xor(pc.invert(pairs[CONFIRMED].combine_chunks()), mask)
+        pairs = pairs.append_column(CONTRADICTED, contradicted)
     return pairs.append_column("flipped", mask)
 
 
 def columns(pairs: pa.Table, rows: NDArray[np.int64]) -> dict[str, Any]:
     """The columns about changed labels that a selection keeps, for its ``rows``; empty if no label was changed."""
-    names = [name for name in ("flipped", "score_gap") if name in pairs.schema.names]
+    names = [name for name in ("flipped", "score_gap", CONTRADICTED) if name in pairs.schema.names]
     return {name: pairs[name].take(rows).combine_chunks() for name in names}
 
 

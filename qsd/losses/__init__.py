@@ -58,8 +58,7 @@ class PairErrors:
         ref_loser: likewise.
         averaged: (winner, loser) of each moving average of the adapter that the loss asks for, without gradients.
         statistics: [S], what ``Loss.statistics`` made of all pairs of the optimiser step; None for other losses.
-        timesteps: [B], the diffusion time at which both images of each pair were noised; None in what
-            ``Loss.statistics`` gets.
+        timesteps: [B], the diffusion time at which both images of each pair were noised; None on-policy.
         scale: [B], multiplies ``margin`` and ``logits``: 1 / (2 σ²) of a sampler step turns squared errors into a
             difference of log-probabilities. None is 1.
     """

@@ -37,8 +37,9 @@ class Settings(Beta):
     )
     adaptive_normalizer: str = meaning(
         "step",
-        "scale of d in adaptive_dpo's metric: over the step, or as published over the micro-batch, or none",
-        choices=("step", "micro_batch", "none"),
+        "scale of d in adaptive_dpo's metric: over the step, by bin of the timestep, as published over the "
+        "micro-batch, or none",
+        choices=("step", "timestep", "micro_batch", "none"),
     )
     adaptive_group: int = meaning(
         16, "pairs of the published micro-batch, whose size acts as a part of rho; micro_batch demands it", least=1
@@ -59,6 +60,11 @@ class Settings(Beta):
     adaptive_margin_weight: float = meaning(1.0, "k of the scaled margin, per unit of the metric squared", least=0)
 
 
+BINS = 8
+"""Equal parts of the diffusion times; under the normalizer ``timestep`` each has a scale of its own."""
+TIMESTEP = "timestep"
+"""The normalizer whose scales the training keeps (``qsd.training.offpolicy.running_scales``)."""
+_TIMESTEPS = 1000
 _TINY = 1e-20
 """Stands for a scale of zero, where every d is zero as well."""
 
@@ -84,22 +90,55 @@ def step_statistics(errors: PairErrors, settings: Settings) -> Tensor:
     return torch.cat([logits[0].mean().reshape(1), logits.square().mean(dim=1).sqrt()]).float()
 
 
-def scales(logits: Tensor, statistics: Tensor | None, settings: Settings) -> Tensor:
-    """scale_k, [K, 1], for ``loss.adaptive_normalizer``.
+def bins(timesteps: Tensor) -> Tensor:
+    """The bin of each diffusion time, [B] int64 in 0 … ``BINS`` - 1; t = 1000 is in the last.
+
+    Integers are timesteps of a DDPM, of 1000. Floating-point numbers are a flow's σ in [0, 1], and t is 1000 σ.
+    """
+    share = timesteps.double() if timesteps.is_floating_point() else timesteps.double() / _TIMESTEPS
+    return (share * BINS).long().clamp(0, BINS - 1)
+
+
+def bin_sums(values: Tensor, timesteps: Tensor | None) -> Tensor:
+    """[1 + K, BINS], fp64: how many pairs are in each bin, then the sums of the squares of K values of B pairs, [K, B].
+
+    Raises:
+        ValueError: without timesteps.
+    """
+    import torch
+
+    if timesteps is None:
+        raise ValueError("scales by timestep need the diffusion times of the pairs in errors.timesteps")
+    inside = torch.nn.functional.one_hot(bins(timesteps), BINS).double()
+    # A product and not a scattered sum, whose order differs from run to run on a GPU.
+    return torch.cat([torch.ones_like(values[:1]).double(), values.double().square()]) @ inside
+
+
+def bin_scales(sums: Tensor) -> Tensor:
+    """Root mean square of each value in each bin, [K, BINS] fp32, of what ``bin_sums`` gave; 0 for an empty bin."""
+    return (sums[1:] / sums[:1].clamp_min(_TINY)).sqrt().float()
+
+
+def scales(logits: Tensor, errors: PairErrors, settings: Settings) -> Tensor:
+    """scale_k, [K, 1] or [K, B], for ``loss.adaptive_normalizer``.
 
     - ``micro_batch``, the published code: the L2 norm of d_k over the micro-batch. At a typical d it is √B · RMS, so
       a larger micro-batch makes every annotator less sure: the metric depends on how the step is cut.
     - ``step``: √G · RMS of d_k over the whole step, G = ``loss.adaptive_group`` = 16, the recipe's micro-batch. The
       same at a micro-batch of G on average, but independent of micro-batches and processes.
+    - ``timestep``: √G · root mean square of d_k in the bin of the pair's timestep, which the statistics have after
+      those of the step. d is up to a hundred times larger near the image than near pure noise, so that with one scale
+      for all timesteps no annotator contradicts a label at the late ones.
     - ``none``: 1.
 
     Raises:
         UserError: ``micro_batch`` with a micro-batch other than ``loss.adaptive_group``; the size is part of the
             result, but ``training.micro_batch`` is no part of a cell's meaning.
-        ValueError: ``step`` without statistics.
+        ValueError: ``step`` or ``timestep`` without their statistics.
     """
     import torch
 
+    statistics, count = errors.statistics, len(logits)
     group = settings.adaptive_group
     if settings.adaptive_normalizer == "none":
         return torch.ones_like(logits[:, :1])
@@ -113,12 +152,25 @@ def scales(logits: Tensor, statistics: Tensor | None, settings: Settings) -> Ten
         norm: Tensor = logits.double().norm(dim=1, keepdim=True)
         return norm.clamp_min(_TINY).to(logits.dtype)
     if statistics is None:
-        raise ValueError("the normalizer 'step' needs the statistics of the step")
-    return math.sqrt(group) * statistics[1:, None].clamp_min(_TINY)
+        raise ValueError(f"the normalizer '{settings.adaptive_normalizer}' needs the statistics of the step")
+    scale = statistics[1 : 1 + count, None]
+    if settings.adaptive_normalizer == TIMESTEP:
+        if errors.timesteps is None or len(statistics) != 1 + count * (1 + BINS):
+            raise ValueError(
+                "the normalizer 'timestep' needs errors.timesteps, and a scale by bin in errors.statistics"
+            )
+        scale = statistics[1 + count :].reshape(count, BINS)[:, bins(errors.timesteps)]
+    return math.sqrt(group) * scale.clamp_min(_TINY)
 
 
 def minority(errors: PairErrors, settings: Settings) -> Tensor:
-    """u, [B], in [0, 1], detached.
+    """u, [B], in [0, 1], detached; raises as ``confidence_and_stability``."""
+    confidence, stability = confidence_and_stability(errors, settings)
+    return confidence * stability
+
+
+def confidence_and_stability(errors: PairErrors, settings: Settings) -> tuple[Tensor, Tensor]:
+    """conf and stab, [B] each, in [0, 1], detached.
 
     Raises:
         UserError: as ``scales``.
@@ -127,9 +179,9 @@ def minority(errors: PairErrors, settings: Settings) -> Tensor:
     import torch
 
     logits = annotators(errors)
-    opinions = settings.adaptive_rho * (logits / scales(logits, errors.statistics, settings))
+    opinions = settings.adaptive_rho * (logits / scales(logits, errors, settings))
     confidence = (torch.sigmoid(opinions).mean(dim=0) - 1).abs()
-    return confidence * opinions.std(dim=0).clamp_max(1)
+    return confidence, opinions.std(dim=0).clamp_max(1)
 
 
 def weight(metric: Tensor, settings: Settings) -> Tensor:

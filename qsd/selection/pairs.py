@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qsd.data.only import CONFIRMED
 from qsd.data.votes import WEIGHT
 from qsd.errors import UserError
 from qsd.files import read_table
@@ -23,7 +24,7 @@ _REPEATED = ["caption", "annotator_id"]
 def read_pairs(data: Path, score: Path | None) -> pa.Table:
     """pair_id, caption, winner_uid, loser_uid, annotator_id; with scores also winner_score, loser_score and scorer.
 
-    ``vote_weight`` is there too where votes weigh (``data.votes``).
+    ``vote_weight`` is there too where votes weigh (``data.votes``), and ``judge_agrees`` where it is known.
     Pairs without a score are left out. ``caption``, ``annotator_id`` and ``scorer`` are dictionaries; every column is
     one chunk.
 
@@ -39,7 +40,7 @@ def read_pairs(data: Path, score: Path | None) -> pa.Table:
     lacking = [name for name in _PAIR if name not in pairs.schema.names]
     if lacking:
         raise UserError(f"{path}: damaged (no column '{lacking[0]}'); delete the artefact and run its stage again")
-    pairs = pairs.select([name for name in (*_PAIR, WEIGHT) if name in pairs.schema.names])
+    pairs = pairs.select([name for name in (*_PAIR, WEIGHT, CONFIRMED) if name in pairs.schema.names])
     if score is not None:
         pairs = _with_scores(pairs, read_table(score / "scores.parquet", _SCORE, dictionaries=["scorer"]))
     return pairs.unify_dictionaries().combine_chunks()

@@ -1,12 +1,14 @@
 """Stage data: every row of the source is examined once; pairs, problems and counts are written.
 
 Output: ``pairs.parquet`` (pair_id, caption, winner_uid, loser_uid, annotator_id, source_row; vote_weight where votes
-weigh) in the order of the source, ``problems.json``, ``summary.json``. Images stay where they are.
+weigh; judge_agrees where ``data.judge_agrees`` names a column) in the order of the source, ``problems.json``,
+``summary.json``. Images stay where they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +16,7 @@ import pyarrow.compute as pc
 
 from qsd.data import votes
 from qsd.data.examine import HARMLESS, examine_rows
-from qsd.data.only import LEFT_OUT
+from qsd.data.only import CONFIRMED, LEFT_OUT, used_rows
 from qsd.data.opening import open_source
 from qsd.data.pairs import PreferencePair
 from qsd.data.problems import Problems
@@ -56,6 +58,10 @@ def run(context: StageContext) -> None:
     problems.check_bound(f"{config.data.path}", len(source) - left_out, config.data.max_rejected_fraction, HARMLESS)
     if pairs.num_rows == 0:
         raise UserError(f"{config.data.path}: no preference pair among {len(source)} rows; {_counts(problems)}")
+    if config.data.judge_agrees is not None:
+        agrees = used_rows(config.data.reader, Path(config.data.path), config.data.judge_agrees, "data.judge_agrees")
+        confirmed = [agrees[row] for row in pairs["source_row"].to_numpy()]
+        pairs = pairs.append_column(CONFIRMED, pa.array(confirmed, pa.bool_()))
     problems.write(context.output / "problems.json")
     only = {} if config.data.only is None else {"only": config.data.only, "left_out": left_out}
     write_json(context.output / "summary.json", {**_summary(pairs, problems, judgements, len(source)), **only})

@@ -36,21 +36,22 @@ def _extra(values: Values) -> dict[str, Any]:
     """The reader's code, and a digest of image files that its path does not cover.
 
     Raises:
-        UserError: shards are missing, or the column of ``data.only``, so that the plan stops and not its first stage.
+        UserError: shards are missing, or a column of true and false, so that the plan stops and not its first stage.
     """
     check_complete(values["data.reader"], Path(values["data.path"]), values["data.accept_missing_shards"])
-    if values["data.only"] is not None:
-        _check_only(values["data.reader"], values["data.path"], values["data.only"])
+    for setting in ("data.only", "data.judge_agrees"):
+        if values[setting] is not None:
+            _check_flags(values["data.reader"], values["data.path"], values[setting], setting)
     code = member_code("data.reader", REGISTRY, values["data.reader"])
     images = _images_digest(values["data.reader"], values["data.path"], columns_of(values))
     return {**code, "data.images": images} if images else code
 
 
 @OncePerProcess
-def _check_only(reader: str, path: str, column: str) -> None:
-    """Refuse a column of ``data.only`` that a list on this machine does not have. Read once per process."""
+def _check_flags(reader: str, path: str, column: str, setting: str) -> None:
+    """Refuse a column of true and false that a list on this machine does not have. Read once per process."""
     if Path(path).exists():
-        check_column(reader, Path(path), column)
+        check_column(reader, Path(path), column, setting)
 
 
 @OncePerProcess

@@ -1,8 +1,8 @@
 """Stage select: Q of every pair, and the pairs that are trained on.
 
 Inputs ``data`` and, when Q needs scores or labels change, ``score``. Output: ``selected.parquet`` (pair_id,
-quality, weight, rank; best first; quality null when the strategy ignores it; with changed labels also flipped and
-score_gap), ``summary.json``, ``problems.json``.
+quality, weight, rank; best first; quality null when the strategy ignores it; with changed labels also flipped,
+score_gap, and contradicted where ``data.judge_agrees`` says what a judge thinks), ``summary.json``, ``problems.json``.
 """
 
 from __future__ import annotations

@@ -7,9 +7,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qsd.losses import REGISTRY
+from qsd.losses._annotators import Settings as AnnotatorSettings
 from qsd.stages.stage_spec import OF_TRAINING, BatchField, Compute, Work, arithmetic_of, section
 from qsd.training.loss_cost import Passes, passes_of
 from qsd.training.offpolicy.beta_schedule import schedule_fields
+from qsd.training.offpolicy.folds import trained_share
 
 if TYPE_CHECKING:
     from qsd.stages.stage_spec import Counts, ModelSizes, Values
@@ -33,9 +35,18 @@ def reads(values: Values) -> tuple[str, ...]:
 
 
 def unused(values: Values) -> dict[str, str]:
-    """The budget that is not in force."""
+    """The budget that is not in force, and the draws of a detection where none follows."""
     budget = values["training.budget"]
-    return {"training.epochs" if budget == "steps" else "training.steps": f"training.budget is {budget}"}
+    fields = {"training.epochs" if budget == "steps" else "training.steps": f"training.budget is {budget}"}
+    if not _detects(values):
+        fields["training.detection_draws"] = "no labels are flipped and the loss has no annotators, or all are replaced"
+    return fields
+
+
+def _detects(values: Values) -> bool:
+    """Whether flipped labels are searched in after the training."""
+    annotated = issubclass(REGISTRY.get(values["loss.name"]).settings, AnnotatorSettings)
+    return values["data.relabel"] == "none" and (values["data.flip_fraction"] > 0 or annotated)
 
 
 def same(_values: Values) -> dict[str, Any]:
@@ -55,7 +66,8 @@ def work(values: Values, counts: Counts) -> Work:
     if values["training.budget"] == "steps":
         pairs = values["training.steps"] * per_step
     else:
-        pairs = max(per_step, values["training.epochs"] * counts.selected(values))
+        trained = counts.selected(values) * trained_share(values["training.held_out_fold"])
+        pairs = max(per_step, values["training.epochs"] * trained)
     passes = pairs * passes_per_pair(values).forward_passes
     return Work(passes, "images x denoiser passes", values["lora.rank"], comparable_key)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -20,10 +21,11 @@ from qsd.config.schema import ExperimentConfig, TrainingConfig
 from qsd.draws import epoch_order, pair_draws
 from qsd.encoding.store import EMPTY_CAPTION_ROW, EncodedPairs
 from qsd.errors import UserError
-from qsd.files import read_table
+from qsd.files import read_table, texts
 from qsd.models.process import DiffusionProcess
 from qsd.selection.curriculum import Epochs
 from qsd.training.offpolicy.budget import steps_of
+from qsd.training.offpolicy.folds import folds_of
 from qsd.training.offpolicy.noise_levels import noise_levels
 
 
@@ -81,6 +83,8 @@ class PairStream:
         seed: of order and draws.
         flipped: the selected pairs whose winner and loser change places; none by default. They keep their draws.
         opens: ascending shares of the training from which on the selected pairs take part; by default all do at once.
+        strata: draw k of a pair has its timestep in part k of so many equal parts of the law of the noise; from draw
+            ``strata`` on in the first one again. One part leaves the draws as they are.
 
     Raises:
         UserError: no pair is left, or a weight is not positive and finite.
@@ -96,6 +100,7 @@ class PairStream:
         seed: int,
         flipped: npt.NDArray[np.bool_] | None = None,
         opens: npt.NDArray[np.float64] | None = None,
+        strata: int = 1,
     ) -> None:
         usable, rows = encoded.find(pair_ids)
         self.flipped: npt.NDArray[np.bool_] = (
@@ -116,6 +121,7 @@ class PairStream:
         self._training = training
         self._process = process
         self._seed = seed
+        self._strata = strata
         self._epochs = Epochs(
             np.zeros(len(self)) if opens is None else opens[usable],
             steps_of(training, len(self)) * training.pairs_per_step,
@@ -135,6 +141,8 @@ class PairStream:
         mean, std = self._encoded.posterior(
             np.concatenate([self._rows.winner[places], self._rows.loser[places]]), np.tile(mirrored, 2)
         )
+        strata = np.array(epochs) % self._strata
+        uniform = (strata + draws.timestep_uniform) / self._strata
         dropped = draws.caption_uniform < self._training.caption_dropout
         captions = np.where(dropped, EMPTY_CAPTION_ROW, self._rows.caption[places])
 
@@ -146,7 +154,7 @@ class PairStream:
             pair_ids=pair_ids,
             latents=torch.from_numpy(mean + std * posterior_noise).to(device),
             noise=twice(draws.noise),
-            timesteps=twice(self._process.times(noise_levels(draws.timestep_uniform, self._training))),
+            timesteps=twice(self._process.times(noise_levels(uniform, self._training))),
             conditioning={name: twice(array) for name, array in self._encoded.conditioning(captions).items()},
             weights=torch.from_numpy(self._weights[places]).to(device),
             dropout_keys=torch.from_numpy(draws.dropout_key.copy()).to(device),
@@ -165,17 +173,30 @@ class PairStream:
 
 
 def open_stream(inputs: Mapping[str, Path], config: ExperimentConfig, process: DiffusionProcess) -> PairStream:
-    """The selected pairs of a training, with their weights.
+    """The selected pairs of a training, with their weights, without those of ``training.held_out_fold``.
 
     Args:
         inputs: folders of the stages select and encode.
         config: section training, and the seed.
         process: the diffusion process of the model.
+
+    Raises:
+        UserError: as ``PairStream``, or all of the selected pairs are in the fold, or none.
     """
-    selected = read_table(inputs["select"] / "selected.parquet")
+    selected = selected_pairs(inputs["select"])
+    fold = config.training.held_out_fold
+    if fold is not None:
+        outside = folds_of(texts(selected["pair_id"])) != fold
+        if outside.all() or not outside.any():
+            which = "none" if outside.all() else "all"
+            raise UserError(
+                f"training.held_out_fold is {fold}, and {which} of the {len(outside)} selected pairs are in this fold; "
+                "raise selection.fraction, or leave it out"
+            )
+        selected = selected.filter(pa.array(outside))
     return PairStream(
         EncodedPairs(inputs["encode"]),
-        [str(pair_id) for pair_id in selected["pair_id"].to_pylist()],
+        texts(selected["pair_id"]),
         selected["weight"].to_numpy(),
         config.training,
         process,
@@ -183,3 +204,8 @@ def open_stream(inputs: Mapping[str, Path], config: ExperimentConfig, process: D
         selected["flipped"].to_numpy() if "flipped" in selected.column_names else None,
         selected["opens"].to_numpy() if "opens" in selected.column_names else None,
     )
+
+
+def selected_pairs(select: Path) -> pa.Table:
+    """``selected.parquet`` of a select stage."""
+    return read_table(select / "selected.parquet")

@@ -30,7 +30,7 @@ from qsd.models.denoiser import Denoiser
 from qsd.training.ema import ParameterEma
 from qsd.training.method import AdapterMethod
 from qsd.training.metrics import read_metrics
-from qsd.training.offpolicy.automatic_beta import automatic_beta, sum_of_sizes
+from qsd.training.offpolicy.automatic_beta import AutomaticBeta, automatic_beta, sum_of_sizes
 from qsd.training.offpolicy.batches import open_stream
 from qsd.training.offpolicy.budget import within_budget
 from qsd.training.offpolicy.columns import (
@@ -43,8 +43,9 @@ from qsd.training.offpolicy.columns import (
 )
 from qsd.training.offpolicy.denoising_errors import Errors, model_errors, pair_errors
 from qsd.training.offpolicy.detection import Detection
-from qsd.training.offpolicy.detector import detect, detection_stream, has_annotators, score_gaps
+from qsd.training.offpolicy.detector import Opinions, detect, detection_stream, has_annotators, judged_pairs
 from qsd.training.offpolicy.micro_batches import MicroBatch, MicroBatches
+from qsd.training.offpolicy.running_scales import RunningScales, running_scales
 from qsd.training.offpolicy.summary import beta_convention, facts_of, schedule_line, summary_of
 from qsd.training.offpolicy.trial_pass import TrialPass
 from qsd.training.offpolicy.validation import Validation, open_held_out
@@ -106,6 +107,7 @@ class PairsMethod(AdapterMethod):
         self._loss_decays = self.loss.averages(config.loss) if self.loss.averages else ()
         self.averages = ParameterEma(self.parameters, self._loss_decays, training.ema)
         self.automatic_beta = automatic_beta(self.loss, config.loss, self.device)
+        self._scales = running_scales(self.loss, config.loss, self.device)
         self._loss_settings: Any = config.loss
         if self.automatic_beta is not None:
             self.columns = (*COLUMNS, "beta")  # of this training alone
@@ -143,13 +145,13 @@ class PairsMethod(AdapterMethod):
         return torch.cat([means[:-1], self._loss_settings.beta.reshape(1)])
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """The running mean of an automatic β."""
-        return self.automatic_beta.tensors() if self.automatic_beta is not None else {}
+        """The running mean of an automatic β, and the running scales of a metric."""
+        return {name: tensor for state in self._states() for name, tensor in state.tensors().items()}
 
     def load_tensors(self, stored: Mapping[str, Tensor]) -> None:
-        """Continue with the automatic β of a checkpoint."""
-        if self.automatic_beta is not None:
-            self.automatic_beta.load_tensors(stored)
+        """Continue with the automatic β and the scales of a checkpoint."""
+        for state in self._states():
+            state.load_tensors(stored)
 
     def kernels(self) -> AbstractContextManager[None]:
         """The attention kernels that the configuration asks for, for every pass through the model."""
@@ -194,10 +196,13 @@ class PairsMethod(AdapterMethod):
         """
         if self.config.data.relabel != "none" or not (self.stream.flipped.any() or has_annotators(self.loss)):
             return None
-        encoded = EncodedPairs(self.inputs["encode"])
-        stream = detection_stream(encoded, self.stream, self.config, self.denoiser.process)
-        print(f"judging {len(stream)} pairs with new noise: are flipped labels found?", flush=True)
-        return detect(self.denoiser, self.averages, stream, self.config, score_gaps(self.inputs["select"]))
+        encoded, select = EncodedPairs(self.inputs["encode"]), self.inputs["select"]
+        fold = self.config.training.held_out_fold
+        judged = judged_pairs(select, self.stream, fold)
+        stream = detection_stream(encoded, judged, self.config, self.denoiser.process)
+        which = "that were trained on" if fold is None else f"of fold {fold}, which was not trained on"
+        print(f"judging {len(stream)} of {len(judged.pair_ids)} pairs {which}: are flipped labels found?", flush=True)
+        return detect(self.denoiser, self.averages, stream, self.config, Opinions.read(select))
 
     def summary(self, output: Path) -> dict[str, Any]:
         """See :class:`AdapterMethod`; writes ``detector.parquet`` where there are flips to find."""
@@ -206,7 +211,13 @@ class PairsMethod(AdapterMethod):
         detection = self.find_flips()
         if detection is not None:
             detection.write(output)
-            content["detector"] = detection.summary()
+            content["detector"] = {
+                **detection.summary(),
+                "draws": self.config.training.detection_draws,
+                "held_out_fold": self.config.training.held_out_fold,
+                "scorer": self.config.reward.model,
+                "judge": self.config.data.judge_agrees,
+            }
         return content
 
     def facts(self, settings: Mapping[str, Any], summary: Mapping[str, Any]) -> TrainingFacts:
@@ -250,7 +261,7 @@ class PairsMethod(AdapterMethod):
             errors = self._errors(item)
             if self.loss.statistics:
                 if statistics is None:  # the whole step is this micro-batch
-                    statistics = self.loss.statistics(_detached(errors), self._loss_settings)
+                    statistics = self._statistics_of(_detached(errors))
                 errors = replace(errors, statistics=statistics)
             loss = item.batch.weights * self.loss.function(errors, self._loss_settings)
             torch.autograd.backward(loss.sum() / self.config.training.pairs_per_step)
@@ -280,25 +291,38 @@ class PairsMethod(AdapterMethod):
             return None
         # Each process fills the columns of its own pairs and leaves zeros elsewhere, so the sum over the processes is
         # the table of the whole step in order of position, whichever process computed what.
-        table = torch.zeros(2 * (1 + self.loss.needs_reference + len(self._loss_decays)), pairs, device=self.device)
+        rows = 2 * (1 + self.loss.needs_reference + len(self._loss_decays))
+        table = torch.zeros(rows + 1, pairs, device=self.device)
         with torch.no_grad():
             for item in micro_batches:
                 # With the masks of the pass that follows, as where one micro-batch is the whole step.
                 with self._dropout.on(item.batch.dropout_keys):
                     errors = self._errors(item)
-                rows = [errors.winner, errors.loser]
+                columns = [errors.winner, errors.loser]
                 if errors.ref_winner is not None and errors.ref_loser is not None:
                     item.reference = (errors.ref_winner, errors.ref_loser)  # not computed again with gradients
-                    rows += item.reference
-                rows += [row for both in errors.averaged for row in both]
+                    columns += item.reference
+                columns += [column for both in errors.averaged for column in both]
                 place = item.start - step * pairs
-                table[:, place : place + item.pairs] = torch.stack(rows)
+                times = item.batch.timesteps[: item.pairs]
+                table[:, place : place + item.pairs] = torch.stack([*columns, times.to(table)])
                 self.batches.forwarded += item.pairs
         total = self.processes.sum(table)
-        (winner, loser), *others = zip(total[::2], total[1::2], strict=True)
+        timesteps = total[-1].to(micro_batches[0].batch.timesteps)  # fp32 holds every timestep and every σ
+        (winner, loser), *others = zip(total[:-1:2], total[1:-1:2], strict=True)
         ref_winner, ref_loser = others.pop(0) if self.loss.needs_reference else (None, None)
-        errors = PairErrors(winner, loser, ref_winner, ref_loser, tuple(others))
-        return self.loss.statistics(errors, self._loss_settings)
+        errors = PairErrors(winner, loser, ref_winner, ref_loser, tuple(others), timesteps=timesteps)
+        return self._statistics_of(errors)
+
+    def _statistics_of(self, errors: PairErrors) -> Tensor:
+        """``Loss.statistics`` of all pairs of a step, detached, followed by the running scales; once for each step."""
+        assert self.loss.statistics is not None
+        statistics = self.loss.statistics(errors, self._loss_settings)
+        return statistics if self._scales is None else torch.cat([statistics, self._scales.update(errors)])
+
+    def _states(self) -> list[AutomaticBeta | RunningScales]:
+        """What a training carries from step to step beside its weights and averages."""
+        return [state for state in (self.automatic_beta, self._scales) if state is not None]
 
 
 def _detached(errors: PairErrors) -> PairErrors:

@@ -73,6 +73,15 @@ def test_flipped_rows_change_places_and_the_others_stay() -> None:
     np.testing.assert_allclose(np.array(noisy["score_gap"]), np.where(mask, -gap, gap))
 
 
+def test_a_judge_that_agreed_contradicts_a_flipped_label() -> None:
+    agrees = np.arange(COUNT) % 3 > 0
+    table = pairs_table().append_column("judge_agrees", pa.array(agrees))
+    noisy = label_noise.inject_flips(table, table.select(["pair_id", "winner_score", "loser_score"]), 25)
+    assert (np.array(noisy["contradicted"]) == (~agrees ^ np.array(noisy["flipped"]))).all()
+    kept = label_noise.columns(noisy, np.array([4, 2]))
+    assert kept["contradicted"].to_pylist() == [noisy["contradicted"][row].as_py() for row in (4, 2)]
+
+
 def test_a_pair_without_score_has_no_gap() -> None:
     table = pairs_table()
     scores = table.select(["pair_id", "winner_score", "loser_score"]).slice(10)

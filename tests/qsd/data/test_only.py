@@ -185,11 +185,24 @@ def test_a_line_that_is_no_row_keeps_its_own_problem(tmp_path: Path) -> None:
     assert (summary["left_out"], summary["refused"]) == (2, 1)
 
 
+@pytest.mark.parametrize("kind", ["pickapic", "table.csv"])
+def test_the_opinion_of_a_judge_goes_with_the_pairs(tmp_path: Path, kind: str) -> None:
+    reader, path = write(tmp_path, kind)
+    stage(reader, path, tmp_path / "out", data__judge_agrees="good")
+    pairs = read_table(tmp_path / "out" / "pairs.parquet")
+    agrees = dict(zip(pairs["source_row"].to_pylist(), pairs["judge_agrees"].to_pylist(), strict=True))
+    assert agrees == dict(enumerate(USED))
+    stage(reader, path, tmp_path / "without")
+    assert "judge_agrees" not in read_table(tmp_path / "without" / "pairs.parquet").column_names
+    with pytest.raises(UserError, match=r"column 'better' of data\.judge_agrees is not there"):
+        stage(reader, path, tmp_path / "wrong", data__judge_agrees="better")
+
+
 def test_all_rows_are_in_no_key_and_a_column_is_in_that_of_the_data_alone(tmp_path: Path) -> None:
     _, path = write(tmp_path, "pickapic")
     values = override(defaults(), {**tiny_world.REQUIRED, "data.path": str(path)})
     assert values["data.only"] is None
-    assert "data.only" not in spec.stage_meaning("data", values)
+    assert not {"data.only", "data.judge_agrees"} & set(spec.stage_meaning("data", values))
     assert spec.stage_meaning("data", {**values, "data.only": "good"})["data.only"] == "good"
 
 

@@ -14,7 +14,17 @@ from torch import nn
 from qsd.config.schema import LossConfig
 from qsd.errors import UserError
 from qsd.losses import REGISTRY, PairErrors
-from qsd.losses._annotators import margin, minority, step_statistics, weight
+from qsd.losses._annotators import (
+    BINS,
+    annotators,
+    bin_scales,
+    bin_sums,
+    bins,
+    margin,
+    minority,
+    step_statistics,
+    weight,
+)
 from qsd.training.ema import ParameterEma, decay_at
 from tests.qsd.losses.loss_cases import errors_of, errors_with_logit, evaluate, rows_of, with_statistics
 
@@ -219,3 +229,81 @@ def test_no_decays_cost_nothing() -> None:
     averages = ParameterEma(weights_of(1.0), [])
     averages.update(0)
     assert averages.tensors() == {}
+
+
+def test_bins_are_equal_parts_of_the_timesteps_and_a_flow_has_those_of_its_sigma() -> None:
+    steps = torch.tensor([0, 124, 125, 499, 500, 999])
+    assert bins(steps).tolist() == [0, 0, 1, 3, 4, 7]
+    assert bins(steps / 1000).tolist() == bins(steps).tolist()
+    assert bins(torch.tensor([0.0, 0.99, 1.0])).tolist() == [0, 7, 7]
+
+
+def test_the_scale_of_a_bin_is_the_root_mean_square_of_its_pairs() -> None:
+    timesteps = torch.tensor([10, 20, 990])
+    sums = bin_sums(torch.tensor([[3.0, 4.0, 0.5], [1.0, 1.0, 2.0]]), timesteps)
+    assert sums[0].tolist() == [2, 0, 0, 0, 0, 0, 0, 1]
+    scales = bin_scales(sums)
+    assert scales[0].tolist() == [pytest.approx(math.sqrt(12.5)), 0, 0, 0, 0, 0, 0, 0.5]
+    assert scales[1].tolist() == [1, 0, 0, 0, 0, 0, 0, 2]
+    with pytest.raises(ValueError, match=r"errors\.timesteps"):
+        bin_sums(torch.ones(1, 2), None)
+
+
+def by_timestep(errors: PairErrors, timesteps: list[int]) -> PairErrors:
+    """The errors with the statistics of the normalizer ``timestep``, made of these pairs alone."""
+    errors = dataclasses.replace(errors, timesteps=torch.tensor(timesteps))
+    scales = bin_scales(bin_sums(annotators(errors), errors.timesteps)).flatten()
+    return dataclasses.replace(errors, statistics=torch.cat([step_statistics(errors, of()), scales]))
+
+
+def test_with_all_pairs_in_one_bin_the_scale_by_timestep_is_that_of_the_step() -> None:
+    errors = by_timestep(random_errors(16), [7] * 16)
+    settings = of(adaptive_normalizer="timestep")
+    step = dataclasses.replace(errors, statistics=step_statistics(errors, of()))
+    torch.testing.assert_close(minority(errors, settings), minority(step, of()))
+
+
+def test_a_late_timestep_has_a_metric_of_its_own_size() -> None:
+    """Of a d a hundred times smaller, one scale makes the metric vanish, and a scale for each bin leaves it."""
+    early = random_errors(8, 0.05)
+    rows = [
+        column.detach()
+        for column in (early.winner, early.loser, early.ref_winner, early.ref_loser)
+        if column is not None
+    ]
+    small = [rows[place] + 0.01 * (rows[place - 2] - rows[place]) for place in (2, 3)]
+    copies = [
+        tuple(torch.cat([copy[side], rows[2 + side] + 0.01 * (copy[side] - rows[2 + side])]) for side in (0, 1))
+        for copy in early.averaged
+    ]
+    both = PairErrors(
+        torch.cat([rows[0], small[0]]),
+        torch.cat([rows[1], small[1]]),
+        torch.cat([rows[2], rows[2]]),
+        torch.cat([rows[3], rows[3]]),
+        tuple((winner, loser) for winner, loser in copies),
+    )
+    settings = of(adaptive_normalizer="timestep")
+    judged = by_timestep(both, [0] * 8 + [900] * 8)
+    metric = minority(judged, settings)
+    torch.testing.assert_close(metric[:8], metric[8:], rtol=0.01, atol=1e-3)
+    assert metric.max() > 0.2
+    one_scale = minority(dataclasses.replace(judged, statistics=step_statistics(judged, of())), of())
+    assert one_scale[8:].max() < 0.05
+
+
+def test_a_fresh_adapter_is_not_suspected_by_timestep_either() -> None:
+    zeros = by_timestep(errors_with_logit(0.0, 0.0), [1, 900])
+    settings = of(adaptive_normalizer="timestep")
+    assert minority(zeros, settings).tolist() == [0.0, 0.0]
+    assert REGISTRY.get("adaptive_dpo").function(zeros, settings).tolist() == pytest.approx([math.log(2)] * 2)
+
+
+@pytest.mark.parametrize("lacking", ["timesteps", "scales"])
+def test_scales_by_timestep_need_timesteps_and_scales(lacking: str) -> None:
+    errors = by_timestep(random_errors(4), [1, 2, 3, 999])
+    assert errors.statistics is not None
+    assert len(errors.statistics) == 1 + 3 * (1 + BINS)
+    without = {"timesteps": {"timesteps": None}, "scales": {"statistics": errors.statistics[:4]}}[lacking]
+    with pytest.raises(ValueError, match=r"needs errors\.timesteps, and a scale by bin"):
+        minority(dataclasses.replace(errors, **without), of(adaptive_normalizer="timestep"))

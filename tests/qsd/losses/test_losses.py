@@ -352,7 +352,7 @@ def test_a_coupled_loss_without_statistics_is_told(name: str) -> None:
         ("alpha_schedule", "sometimes", "known: step_mean, constant"),
         ("adaptive_decays", [0.5, 1.0], "at least 0 and below 1"),
         ("adaptive_decays", [], "must not be empty"),
-        ("adaptive_normalizer", "batch", "known: step, micro_batch, none"),
+        ("adaptive_normalizer", "batch", "known: step, timestep, micro_batch, none"),
         ("adaptive_group", 0, "at least 1"),
         ("adaptive_rho", 0, "above 0"),
         ("adaptive_slope", -1, "at least 0"),

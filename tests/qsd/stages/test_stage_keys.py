@@ -184,8 +184,10 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
         "loss.beta_range": automatic,
         "method.ddpo_clip": {"method.updates": 2},
         "method.advantage_clip": {"method.trajectories": 100},
-        "data.only": {"data.reader": "table", "data.path": str(table)},
-        **{column: {"data.reader": "table", "data.path": str(table)} for column in section("data.columns")},
+        **{
+            column: {"data.reader": "table", "data.path": str(table)}
+            for column in ("data.only", "data.judge_agrees", *section("data.columns"))
+        },
     }
     unmoved: dict[str, Any] = {}  # the keys of what several fields start from
     for name, info in schema_fields().items():
@@ -214,7 +216,7 @@ def test_every_meaning_field_changes_some_key(values: Flat, tmp_path: Path) -> N
 def _other(name: str, value: Any) -> Any:
     if name.startswith("data.columns."):
         return "another"
-    if name == "data.only":
+    if name in ("data.only", "data.judge_agrees"):
         return "good"
     if name == "method.watchers":
         return ["judge_emoji"]

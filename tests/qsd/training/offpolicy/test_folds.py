@@ -1,0 +1,103 @@
+"""Cross-fitting: folds of the pairs, what is trained on without one, and what is judged then."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from qsd.config.load import defaults
+from qsd.errors import UserError
+from qsd.files import read_table, write_table
+from qsd.stages.train import off_policy
+from qsd.stages.train import run as train
+from qsd.training.offpolicy.detection import Detection
+from qsd.training.offpolicy.folds import FOLDS, folds_of, trained_share
+from tests.qsd.tiny_stages import TinyStages, pair_ids, select, trainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IDS = [f"{row * 7919:016x}" for row in range(3000)]
+
+
+def test_folds_are_nearly_equal_and_depend_on_the_id_alone() -> None:
+    folds = folds_of(IDS)
+    counts = np.bincount(folds, minlength=FOLDS)
+    assert len(counts) == FOLDS
+    assert (abs(counts - 600) < 3 * np.sqrt(0.16 * 3000)).all()
+    some = IDS[50:10:-3]
+    assert folds_of(some).tolist() == [int(folds[IDS.index(name)]) for name in some]
+    assert (trained_share(None), trained_share(3)) == (1.0, pytest.approx(0.8))
+
+
+@pytest.fixture
+def noisy(world: TinyStages, tmp_path: Path) -> TinyStages:
+    """The tiny world with every third label flipped."""
+    folder = select(tmp_path / "noisy", pair_ids(world))
+    selected = read_table(folder / "selected.parquet")
+    flips = pa.array([row % 3 == 0 for row in range(selected.num_rows)])
+    write_table(folder / "selected.parquet", selected.append_column("flipped", flips))
+    return world.with_inputs(select=folder)
+
+
+def usable(world: TinyStages) -> list[int]:
+    """The folds that have some of the few pairs."""
+    return sorted(set(folds_of(pair_ids(world)).tolist()))
+
+
+@pytest.mark.slow
+def test_every_pair_is_judged_once_by_a_model_that_was_not_trained_on_it(noisy: TinyStages, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"data__flip_fraction": 30.0, "training__detection_draws": 2, "training__steps": 2}
+    names, judged = pair_ids(noisy), []
+    flips = dict(zip(names, (row % 3 == 0 for row in range(len(names))), strict=True))
+    for fold in usable(noisy):
+        method = trainer(noisy, training__held_out_fold=fold, **settings).method
+        folder = noisy.run(train, tmp_path / str(fold), training__held_out_fold=fold, **settings)
+        detection = Detection.read(folder)
+        assert sorted(detection.pair_ids) == sorted(set(names) - set(method.stream.pair_ids))
+        assert detection.flipped.tolist() == [flips[name] for name in detection.pair_ids]
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["pairs"] == len(names) - len(detection.pair_ids)
+        assert summary["detector"]["held_out_fold"] == fold
+        assert summary["detector"]["draws"] == 2
+        assert (summary["detector"]["scorer"], summary["detector"]["judge"]) == ("clip_emoji", None)
+        judged += detection.pair_ids
+    assert sorted(judged) == sorted(names)
+
+
+def test_a_fold_with_none_or_all_of_the_pairs_is_refused(world: TinyStages, tmp_path: Path) -> None:
+    names = pair_ids(world)
+    folds = folds_of(names)
+    fold = int(folds[0])
+    inside = [name for name, number in zip(names, folds, strict=True) if number == fold]
+    only = world.with_inputs(select=select(tmp_path / "inside", inside))
+    with pytest.raises(UserError, match=f"held_out_fold is {fold}, and all of the {len(inside)} selected pairs are in"):
+        trainer(only, training__held_out_fold=fold)
+    with pytest.raises(UserError, match=f"and none of the {len(inside)} selected pairs are in this fold"):
+        trainer(only, training__held_out_fold=(fold + 1) % FOLDS)
+
+
+def test_draws_of_a_detection_are_read_only_where_there_is_one() -> None:
+    def read(**values: object) -> bool:
+        flat = {**defaults(), **{name.replace("__", "."): value for name, value in values.items()}}
+        return "training.detection_draws" in off_policy.reads(flat)
+
+    assert not read()
+    assert read(data__flip_fraction=20.0)
+    assert read(loss__name="adaptive_dpo")
+    assert not read(data__flip_fraction=20.0, data__relabel="scores")
+
+
+def test_the_price_of_an_epoch_is_that_of_the_pairs_that_are_trained_on() -> None:
+    class Counted:
+        def selected(self, _values: object) -> float:
+            return 1000.0
+
+    values = {**defaults(), "model.path": "m", "training.budget": "epochs", "training.pairs_per_step": 10}
+    counts: Any = Counted()
+    whole = off_policy.work(values, counts).amount
+    assert off_policy.work({**values, "training.held_out_fold": 1}, counts).amount == pytest.approx(0.8 * whole)
