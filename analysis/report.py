@@ -11,7 +11,7 @@ from analysis.data.rows import to_json
 from analysis.data.training import CURVES, curves_json
 from analysis.document.build import build_document
 from analysis.document.model import FigureReference
-from analysis.figures import agreement, axes, compute, detector, effects, gallery, overlap, quality
+from analysis.figures import agreement, areas, axes, compute, detector, effects, gallery, overlap, quality
 from analysis.figures.drawing import FORMATS, PNG, SVG
 from analysis.lock import NAME, inputs, lock_text
 from analysis.render.markdown import to_markdown
@@ -33,7 +33,7 @@ _LEFTOVER_S = 3600
 _DRAWN = (effects.NAME, axes.AXES, axes.HEAT, compute.NAME, agreement.WINS, agreement.JUDGES)
 FIGURE_FORMATS: Mapping[str, tuple[str, ...]] = dict.fromkeys(_DRAWN, (PNG, SVG))
 """Figure -> the formats it is written in; PNG alone for those not named. PDF is there for papers."""
-_FIGURES = (*_DRAWN, gallery.NAME, quality.NAME, overlap.NAME, detector.MINORITY, detector.INTERVALS)
+_FIGURES = (*_DRAWN, gallery.NAME, quality.NAME, overlap.NAME, areas.NAME, detector.MINORITY, detector.INTERVALS)
 _OPTIONAL = {
     *(f"{name}.{form}" for name in _FIGURES for form in FORMATS),
     *(axes.TABLE, overlap.TABLE, detector.TABLE, CURVES),
@@ -121,7 +121,7 @@ def _figures(results: Results, rows: list[Row]) -> tuple[list[Drawing], dict[str
         drawings.append(overlap.overlap_figure(selections))
         tables[overlap.TABLE] = overlap.overlap_csv(selections)
     if detections := detector.read_detections(runs, sweep):
-        drawings += [detector.minority(detections), detector.intervals(detections)]
+        drawings += [areas.areas_figure(detections), detector.minority(detections), detector.intervals(detections)]
         tables[detector.TABLE] = detector.detector_csv(detections)
     return [drawing for drawing in drawings if drawing is not None], tables
 

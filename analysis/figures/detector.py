@@ -1,5 +1,7 @@
 """How well injected label noise is detected: ``detector.csv`` and the figures ``minority`` and ``intervals``.
 
+The figure ``areas`` is in a file of its own.
+
 Read from the ``detector.parquet`` of finished trainings (``qsd.training.offpolicy.detection``); nothing is written for
 a sweep without any. The figures are those of the Adaptive-DPO paper (arXiv 2503.16921), its Fig. 2 and Fig. 3.
 """
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from analysis.data.sweep import SweepFolder
+    from analysis.data.sweep import Replicate, SweepFolder
 
 TABLE = "detector.csv"
 MINORITY, INTERVALS = "minority", "intervals"
@@ -34,42 +38,72 @@ SUSPECTED = (0.1, 0.3, 0.5)
 _INTERVAL_COUNT = 10
 _FEWEST_PAIRS = 10
 """An interval that is worth fewer pairs is not drawn."""
+_FOLD = "training.held_out_fold"
+_FOLD_OF_NAME = re.compile(r"(?:^|,)(?:training\.)?held_out_fold=[^,]*")
+_ONLY_FOLDS = "all folds"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 @dataclass(frozen=True)
 class Detected:
-    """What one finished training reports about its pairs; ``flipped``: percent of flips that its cell asks for."""
+    """What the finished trainings of a cell and seed report about their pairs.
+
+    Attributes:
+        cell: its name, without the fold that a training leaves out.
+        seed: of the trainings.
+        flipped: percent of flips that the cell asks for.
+        detection: of one training; of all finished folds of the cell, where it has such an axis.
+        folds: how many these are; None without the axis.
+    """
 
     cell: str
     seed: int | None
     flipped: float
     detection: Detection
+    folds: int | None = None
 
 
 def read_detections(runs: Path, sweep: SweepFolder) -> list[Detected]:
-    """Every finished training of the sweep with a detector's file, cells in the order of the tables."""
-    detected = []
+    """The finished trainings of the sweep with a detector's file, cells in the order of the tables.
+
+    Trainings that differ only in the fold that they left out are pooled: each pair is judged once, by a model that was
+    not trained on it.
+    """
+    groups: dict[tuple[str, str, int | None], list[tuple[Replicate, Detection]]] = {}
     for name in sweep.cell_names():
         for replicate in sweep.of_cell(name):
             folder = artefact(runs, "train", replicate.stages.get("train"))
             if folder is not None and (folder / DETECTOR_FILE).is_file():
-                detection = Detection.read(folder)
-                share = round(100 * float(detection.flipped.mean())) if len(detection.flipped) else 0
-                flipped = float(replicate.axes.get("data.flip_fraction", share))
-                detected.append(Detected(name, replicate.seed, flipped, detection))
-    return detected
+                others = {axis: value for axis, value in replicate.axes.items() if axis != _FOLD}
+                cell = _FOLD_OF_NAME.sub("", name).strip(",") if _FOLD in replicate.axes else name
+                group = cell or _ONLY_FOLDS, json.dumps(others, sort_keys=True, default=str), replicate.seed
+                groups.setdefault(group, []).append((replicate, Detection.read(folder)))
+    return [_pooled(cell, seed, parts) for (cell, _, seed), parts in groups.items()]
+
+
+def _pooled(cell: str, seed: int | None, parts: list[tuple[Replicate, Detection]]) -> Detected:
+    detection = Detection.pooled([part for _, part in parts])
+    axes = parts[0][0].axes
+    share = round(100 * float(detection.flipped.mean())) if len(detection.flipped) else 0
+    flipped = float(axes.get("data.flip_fraction", share))
+    return Detected(cell, seed, flipped, detection, len(parts) if _FOLD in axes else None)
 
 
 def detector_csv(detected: list[Detected]) -> str:
-    """One line per training: counts, and the area under the ROC curve of each detector, empty where there is none."""
+    """One line per training, or per cell and seed whose folds are pooled.
+
+    Counts, then for each detector the area under the ROC curve and its 95 % interval; empty where there is none.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["cell", "seed", "pairs", "flipped", *(f"auroc_{name}" for name in DETECTORS)])
+    columns = [f"auroc_{name}{end}" for name in DETECTORS for end in ("", "_low", "_high")]
+    writer.writerow(["cell", "seed", "folds", "pairs", "flipped", *columns])
     for item in detected:
-        areas = (item.detection.areas()[name] for name in DETECTORS)
+        areas, intervals = item.detection.areas(), item.detection.intervals()
+        numbers = [each for name in DETECTORS for each in (areas[name], *(intervals[name] or (None, None)))]
         counts = (len(item.detection.pair_ids), int(item.detection.flipped.sum()))
-        writer.writerow([item.cell, item.seed, *counts, *("" if area is None else f"{area:.4f}" for area in areas)])
+        shown = ("" if number is None else f"{number:.4f}" for number in numbers)
+        writer.writerow([item.cell, item.seed, "" if item.folds is None else item.folds, *counts, *shown])
     return stream.getvalue()
 
 

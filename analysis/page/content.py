@@ -30,8 +30,9 @@ FIGURES = {
     "judges": "Whether the judges agree on the order of cells and of images.",
     "quality": "Q and scores of the pairs that each selection kept, and of those left out.",
     "overlap": "How many pairs each two cells selected in common.",
-    "detector_minority": "How well flipped labels are found.",
-    "detector_intervals": "Which pairs the detector points at.",
+    "areas": "How well each detector finds flipped labels.",
+    "minority": "How many pairs the minority metric suspects.",
+    "intervals": "Which pairs the minority metric points at.",
 }
 """Figure -> what it shows; those that the sweep has are on the page, as vectors where they were written so."""
 _TYPES = {"svg": "image/svg+xml", "png": "image/png"}

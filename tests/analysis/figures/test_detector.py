@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from analysis.data.sweep import read_sweep
-from analysis.figures import detector
+from analysis.figures import areas, detector
 from analysis.lock import up_to_date
 from analysis.report import write
 from qsd.training.offpolicy.detection import Detection
 from tests.analysis.synthetic import Cell, World, seal, stage_keys, write_sweep
 
 PAIRS = 400
-FILES = ("detector.csv", "minority.png", "intervals.png")
+FILES = ("detector.csv", "areas.png", "minority.png", "intervals.png")
 
 
 def judge(share, seed, metric=True):
@@ -26,7 +27,8 @@ def judge(share, seed, metric=True):
     flipped = np.arange(PAIRS) < PAIRS * share
     values = rng.uniform(0, 0.5, PAIRS) + 0.25 * flipped if metric else np.full(PAIRS, np.nan)
     gap = np.where(flipped, -1.0, 1.0)
-    return Detection([f"pair {row}" for row in range(PAIRS)], flipped, values, rng.normal(size=PAIRS), gap)
+    noise = rng.normal(size=(4, PAIRS))
+    return Detection([f"pair {row}" for row in range(PAIRS)], flipped, values, noise[0], gap, *noise[1:], 1.0 * flipped)
 
 
 @pytest.fixture
@@ -55,6 +57,78 @@ def test_the_table_has_every_training_that_judged(noisy):
     # uniform on [0.25, 0.75) against uniform on [0, 0.5): 1 - (1/2 · 1/2) / 2 = 0.875
     assert all(abs(float(row["auroc_metric"]) - 0.875) < 0.06 for row in rows[:-1])
     assert all(abs(float(row["auroc_minus_d"]) - 0.5) < 0.1 for row in rows)
+
+
+def test_every_area_has_its_interval(noisy):
+    runs, folder = noisy
+    rows = list(csv.DictReader(io.StringIO(detector.detector_csv(detector.read_detections(runs, read_sweep(folder))))))
+    for row in rows:
+        assert row["folds"] == ""
+        assert float(row["auroc_margin_low"]) < float(row["auroc_margin"]) < float(row["auroc_margin_high"])
+        ends = (row["auroc_contradicts_judge_low"], row["auroc_contradicts_judge_high"])
+        assert ends == ("1.0000", "1.0000")
+    assert (rows[-1]["auroc_metric_low"], rows[-1]["auroc_metric_high"]) == ("", "")
+
+
+def part(detection, fold):
+    """Every second pair of a detection."""
+    return Detection(**{name: value[fold::2] for name, value in vars(detection).items()})
+
+
+@pytest.fixture
+def crossed(tmp_path):
+    """Two losses whose pairs are judged in two folds, of which the second loss has finished one; two seeds."""
+    cells = [
+        Cell(
+            f"loss={loss},held_out_fold={fold}",
+            seeds=(0, 1),
+            axes={"loss.name": loss, "training.held_out_fold": fold, "data.flip_fraction": 20},
+        )
+        for loss in ("dpo", "sft")
+        for fold in (0, 1)
+    ]
+    folder = write_sweep(tmp_path, World(cells, cells[0].name, prompts={"evaluation": 3}))
+    for number, cell in enumerate(cells[:3]):
+        for seed in cell.seeds:
+            key = stage_keys(cell, seed)["train"]
+            part(judge(0.2, seed), number % 2).write(tmp_path / "artefacts" / "train" / key)
+            seal(tmp_path / "artefacts" / "train" / key, "train", key)
+    return tmp_path, folder
+
+
+def test_the_folds_of_a_cell_are_one_detection(crossed):
+    runs, folder = crossed
+    detected = detector.read_detections(runs, read_sweep(folder))
+    assert [(item.cell, item.seed, item.folds, len(item.detection.pair_ids)) for item in detected] == [
+        ("loss=dpo", 0, 2, PAIRS),
+        ("loss=dpo", 1, 2, PAIRS),
+        ("loss=sft", 0, 1, PAIRS // 2),
+        ("loss=sft", 1, 1, PAIRS // 2),
+    ]
+    assert detected[0].detection.areas() == pytest.approx(judge(0.2, 0).areas())
+    assert {item.flipped for item in detected} == {20}
+    rows = list(csv.DictReader(io.StringIO(detector.detector_csv(detected))))
+    assert [(row["cell"], row["folds"], row["pairs"]) for row in rows] == [
+        ("loss=dpo", "2", "400"),
+        ("loss=dpo", "2", "400"),
+        ("loss=sft", "1", "200"),
+        ("loss=sft", "1", "200"),
+    ]
+
+
+def test_areas_by_cell_are_means_over_seeds(noisy):
+    runs, folder = noisy
+    detected = detector.read_detections(runs, read_sweep(folder))
+    (axes,) = areas.areas_figure(detected).image.axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert set(areas.LABELS.values()) < set(lines)
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(dict.fromkeys(item.cell for item in detected))
+    first = [item.detection.areas()["margin"] for item in detected[:2]]
+    assert lines[areas.LABELS["margin"]].get_xdata()[0] == pytest.approx(np.mean(first))
+    assert len(lines[areas.LABELS["metric"]].get_xdata()) == 3, "one cell has no metric"
+    unflipped = np.zeros(PAIRS, dtype=bool)
+    clean = [replace(item, detection=replace(item.detection, flipped=unflipped)) for item in detected]
+    assert areas.areas_figure(clean) is None
 
 
 def lines_of(drawing):
