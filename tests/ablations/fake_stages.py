@@ -36,6 +36,7 @@ _TRAIN = (
     "loss.beta",
     "loss.beta_schedule",
     "loss.beta_decay",
+    "loss.adaptive_normalizer",
     "lora.rank",
     "lora.scaling",
     "lora.alpha",
@@ -43,6 +44,7 @@ _TRAIN = (
     "training.steps",
     "training.budget",
     "training.epochs",
+    "training.held_out_fold",
     *_METHOD,
     "seed",
 )
@@ -50,7 +52,7 @@ _IMAGES = ("evaluation.splits", "evaluation.prompts_per_split", "generation.imag
 
 
 def _select_reads(values: Mapping[str, Any]) -> tuple[str, ...]:
-    labels = ("data.flip_fraction", "data.relabel", "selection.count", "selection.prompt_clusters")
+    labels = ("data.only", "data.flip_fraction", "data.relabel", "selection.count", "selection.prompt_clusters")
     if values["selection.strategy"] == "random":
         return ("selection.strategy", "selection.fraction", "seed", *labels)
     amount = "selection.threshold" if values["selection.strategy"] == "threshold" else "selection.fraction"

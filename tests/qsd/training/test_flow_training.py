@@ -91,6 +91,22 @@ def test_a_fresh_adapter_has_logits_of_zero_and_a_loss_of_log_two(flow: FlowWorl
     assert means[0].item() == LOG_2
 
 
+@pytest.mark.parametrize("micro", [4, 2])
+def test_scales_by_timestep_are_of_bins_of_sigma(flow: FlowWorld, micro: int) -> None:
+    """t = 1000 σ, for a step of one micro-batch and of two; and the detection after a training has them, too."""
+    settings = {"loss__name": "adaptive_dpo", "loss__adaptive_normalizer": "timestep", "training__detection_draws": 2}
+    made = flow.trainer(**settings, training__micro_batch=micro)
+    sigma = made.method.stream.batch(0, 4, made.method.device).timesteps[:4]
+    with made.method.batches:
+        made.step(0)
+    counts = made.method.tensors()["squares_of_d_by_bin"][0]
+    assert counts.tolist() == np.bincount((8 * sigma.numpy()).astype(int), minlength=8).tolist()
+    judged = made.method.find_flips()
+    assert judged is not None
+    assert np.isfinite(judged.metric).all()
+    assert np.isfinite(judged.base_margin).all()
+
+
 def test_errors_are_of_the_velocity_at_levels_of_the_law(flow: FlowWorld) -> None:
     """By hand, from what the batch holds."""
     made = flow.trainer(**LAWS)

@@ -12,11 +12,16 @@ import pytest
 from qsd.config.load import defaults
 from qsd.errors import UserError
 from qsd.files import read_table, write_table
+from qsd.stages.data import run as data
+from qsd.stages.encode import run as encode
+from qsd.stages.score import run as score
+from qsd.stages.select import run as select_stage
 from qsd.stages.train import off_policy
 from qsd.stages.train import run as train
 from qsd.training.offpolicy.detection import Detection
 from qsd.training.offpolicy.folds import FOLDS, folds_of, trained_share
-from tests.qsd.tiny_stages import TinyStages, pair_ids, select, trainer
+from tests.qsd import tiny_world
+from tests.qsd.tiny_stages import PAIRS, TinyStages, pair_ids, select, trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +72,41 @@ def test_every_pair_is_judged_once_by_a_model_that_was_not_trained_on_it(noisy: 
         assert (summary["detector"]["scorer"], summary["detector"]["judge"]) == ("clip_emoji", None)
         judged += detection.pair_ids
     assert sorted(judged) == sorted(names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("only", [None, "follows"])
+@pytest.mark.parametrize("normalizer", ["step", "timestep"])
+def test_the_study_of_sweep_label_noise_detection_in_small(
+    world: TinyStages, tmp_path: Path, normalizer: str, only: str | None
+) -> None:
+    """All stages from the list of pairs to the detector, with the settings of the sweep."""
+    rows = [{**row, "follows": number % 4 > 0} for number, row in enumerate(tiny_world.good_rows(PAIRS))]
+    settings: dict[str, Any] = {
+        "data__path": str(tiny_world.write_rows(tmp_path / "pairs.parquet", rows)),
+        "data__only": only,
+        "data__judge_agrees": "follows",
+        "data__flip_fraction": 40.0,
+        "selection__strategy": "random",
+        "selection__fraction": 100.0,
+        "loss__name": "adaptive_dpo",
+        "loss__adaptive_normalizer": normalizer,
+        "training__detection_draws": 4,
+    }
+    for name, stage in (("data", data), ("score", score), ("select", select_stage), ("encode", encode)):
+        world = world.with_inputs(**{name: world.run(stage, tmp_path / name, **settings)})
+    names = pair_ids(world)
+    assert len(names) == (PAIRS if only is None else 3 * PAIRS // 4)
+    fold = int(np.bincount(folds_of(names)).argmax())
+    detection = Detection.read(world.run(train, tmp_path / "train", training__held_out_fold=fold, **settings))
+    pairs = read_table(tmp_path / "data" / "pairs.parquet")
+    agrees = dict(zip(names, pairs["judge_agrees"].to_pylist(), strict=True))
+    expected = [float(not agrees[name]) for name in detection.pair_ids] != detection.flipped
+    assert (detection.contradicts_judge == expected).all()
+    if only:
+        assert (detection.contradicts_judge == detection.flipped).all(), "the judge finds every flip"
+    for values in detection.suspicions().values():
+        assert np.isfinite(values).all()
 
 
 def test_a_fold_with_none_or_all_of_the_pairs_is_refused(world: TinyStages, tmp_path: Path) -> None:
