@@ -11,7 +11,7 @@ from qsd.losses._annotators import Settings as AnnotatorSettings
 from qsd.stages.stage_spec import OF_TRAINING, BatchField, Compute, Work, arithmetic_of, section
 from qsd.training.loss_cost import Passes, passes_of
 from qsd.training.offpolicy.beta_schedule import schedule_fields
-from qsd.training.offpolicy.folds import trained_share
+from qsd.training.offpolicy.folds import judged_count, trained_share
 
 if TYPE_CHECKING:
     from qsd.stages.stage_spec import Counts, ModelSizes, Values
@@ -60,16 +60,29 @@ def extra(_values: Values) -> dict[str, Any]:
 
 
 def work(values: Values, counts: Counts) -> Work:
-    """Passes of the network over the pairs of all steps."""
+    """Passes of the network over the pairs of all steps, and over those that flipped labels are searched in."""
     comparable_key = (values["model.path"], values["model.resolution"], values["training.precision"])
     per_step = values["training.pairs_per_step"]
     if values["training.budget"] == "steps":
         pairs = values["training.steps"] * per_step
     else:
-        trained = counts.selected(values) * trained_share(values["training.held_out_fold"])
+        trained = counts.selected(values) * trained_share(values.get("training.held_out_fold"))
         pairs = max(per_step, values["training.epochs"] * trained)
-    passes = pairs * passes_per_pair(values).forward_passes
+    passes = pairs * passes_per_pair(values).forward_passes + _judging_passes(values, counts)
     return Work(passes, "images x denoiser passes", values["lora.rank"], comparable_key)
+
+
+def _judging_passes(values: Values, counts: Counts) -> float:
+    """Forward passes of an image by the model, the base model and each annotator beside the current model."""
+    if not _detects(values):
+        return 0.0
+    member = REGISTRY.get(values["loss.name"])
+    annotated = issubclass(member.settings, AnnotatorSettings)
+    models = 2 + (len(values["loss.adaptive_decays"]) if annotated else 0)
+    # Records of earlier trainings lack these fields.
+    pairs = judged_count(counts.selected(values), values.get("training.held_out_fold"))
+    draws: int = values.get("training.detection_draws", 1)
+    return 2 * models * pairs * draws
 
 
 def passes_per_pair(values: Values) -> Passes:

@@ -59,10 +59,8 @@ from qsd.training.ema import ParameterEma
 from qsd.training.offpolicy.batches import PairBatch, PairStream, selected_pairs
 from qsd.training.offpolicy.denoising_errors import model_errors, reference_errors
 from qsd.training.offpolicy.detection import Detection
-from qsd.training.offpolicy.folds import folds_of
+from qsd.training.offpolicy.folds import MOST_PAIRS, folds_of
 
-MOST_PAIRS = 1024
-"""With 10 % of flips among them, the area has a standard error of about 0.03."""
 _SEED = 0
 _PURPOSE = "detector"
 

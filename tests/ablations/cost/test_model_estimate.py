@@ -82,7 +82,8 @@ def test_a_loss_costs_what_its_passes_do(case: tuple[str, int], measured: float)
     """The bounds are wide: a small model spends much of its time beside the operations of its passes."""
     seconds = {}
     for name, micro_batch in (case, ("dpo", 16)):
-        values = {**SD15, "training.pairs_per_step": 16, "training.micro_batch": micro_batch, "loss.name": name}
+        of_case = {"training.pairs_per_step": 16, "training.micro_batch": micro_batch, "loss.name": name}
+        values = {**SD15, **of_case, "data.relabel": "scores"}  # no search for flips: the steps alone were measured
         seconds[name] = modelled_seconds(
             "train", values, work_of("train", values, Counts({("p", None, None): 10**4})).amount, GPU
         )

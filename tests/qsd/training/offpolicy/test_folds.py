@@ -19,7 +19,7 @@ from qsd.stages.select import run as select_stage
 from qsd.stages.train import off_policy
 from qsd.stages.train import run as train
 from qsd.training.offpolicy.detection import Detection
-from qsd.training.offpolicy.folds import FOLDS, folds_of, trained_share
+from qsd.training.offpolicy.folds import FOLDS, MOST_PAIRS, folds_of, trained_share
 from tests.qsd import tiny_world
 from tests.qsd.tiny_stages import PAIRS, TinyStages, pair_ids, select, trainer
 
@@ -141,3 +141,21 @@ def test_the_price_of_an_epoch_is_that_of_the_pairs_that_are_trained_on() -> Non
     counts: Any = Counted()
     whole = off_policy.work(values, counts).amount
     assert off_policy.work({**values, "training.held_out_fold": 1}, counts).amount == pytest.approx(0.8 * whole)
+
+
+def test_the_price_of_a_training_has_that_of_the_search_for_flips() -> None:
+    class Counted:
+        def selected(self, _values: object) -> float:
+            return 2000.0
+
+    def price(**values: object) -> float:
+        flat = {**defaults(), "model.path": "m", "training.steps": 10, "training.pairs_per_step": 10, **values}
+        counts: Any = Counted()
+        return off_policy.work(flat, counts).amount
+
+    flips, folds = {"data.flip_fraction": 20.0}, {"training.held_out_fold": 1, "training.detection_draws": 4}
+    assert price(**flips) - price() == pytest.approx(2 * 2 * MOST_PAIRS)
+    assert price(**flips, **folds) - price() == pytest.approx(2 * 2 * 400 * 4)
+    adaptive = {"loss.name": "adaptive_dpo"}
+    without = price(**adaptive, **{"data.relabel": "scores"})
+    assert price(**adaptive, **folds) - without == pytest.approx(2 * 4 * 400 * 4)
