@@ -33,8 +33,8 @@ class Frames:
         sweep: what the sweep asks, its baseline, its primary scorer and split, and its replicates.
         cells: per cell and training seed, whether finished or not: cell, role, is_baseline, seed (missing for the base
             model), state, reason, cell_id, and a column per varied setting, such as ``loss.beta``.
-        scores: per cell, seed, prompt, image and scorer: role, split, caption, image_index, unit, and score, which is
-            missing where the scorer gave no finite number.
+        scores: per cell, seed, prompt, image and scorer: role, split, caption, category (missing for prompts without
+            one), image_index, unit, and score, which is missing where the scorer gave no finite number.
         comparisons: per cell, split, scorer and reference (``baseline`` or ``base``): difference; low and high, its
             interval for new prompts and training seeds; level, 0.05 for one of 95 %, that of the look on the primary
             scorer of a sweep with looks; p, p_adjusted, marked; these_models_low and these_models_high, for new prompts
@@ -65,6 +65,8 @@ def read(name: str, experiment: str | None = None, runs: str | Path | None = Non
     cells = _cells(results.sweep)
     varied = cells.drop(columns=["role", "is_baseline", "state", "reason", "cell_id", "seed"]).drop_duplicates("cell")
     scores = results.scores.drop(columns=["axes", "cell_id", "evaluate_key", "revision"])
+    category = scores["prompt_id"].astype(str).map(results.categories).astype(object)
+    scores.insert(scores.columns.tolist().index("caption") + 1, "category", category)
     return Frames(
         sweep=results.sweep,
         cells=cells,

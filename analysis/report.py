@@ -10,12 +10,13 @@ from analysis.data.rows import FILE as ROWS
 from analysis.data.rows import to_json
 from analysis.data.training import CURVES, curves_json
 from analysis.document.build import build_document
+from analysis.document.categories import FILE as CATEGORIES
 from analysis.document.model import FigureReference
 from analysis.figures import agreement, areas, axes, compute, detector, effects, gallery, overlap, quality
 from analysis.figures.drawing import FORMATS, PNG, SVG
 from analysis.lock import NAME, inputs, lock_text
 from analysis.render.markdown import to_markdown
-from analysis.render.table_csv import to_csv
+from analysis.render.table_csv import categories_csv, to_csv
 from analysis.statistics.build_rows import build_rows
 from qsd.files import remove_leftovers, write_bytes
 
@@ -36,7 +37,7 @@ FIGURE_FORMATS: Mapping[str, tuple[str, ...]] = dict.fromkeys(_DRAWN, (PNG, SVG)
 _FIGURES = (*_DRAWN, gallery.NAME, quality.NAME, overlap.NAME, areas.NAME, detector.MINORITY, detector.INTERVALS)
 _OPTIONAL = {
     *(f"{name}.{form}" for name in _FIGURES for form in FORMATS),
-    *(axes.TABLE, overlap.TABLE, detector.TABLE, CURVES),
+    *(axes.TABLE, overlap.TABLE, detector.TABLE, CURVES, CATEGORIES),
 }
 """Files that a sweep may have and later lack, such as the overlap of selections that are now the same."""
 
@@ -75,8 +76,8 @@ def outputs(
     """``rows.json``, ``table.csv``, ``table.md``, figures, their tables and ``curves.json``: name -> content.
 
     Without ``gallery.png`` where no cell has images yet, without the overlap with fewer than two different selections,
-    without the detector's files where no training has looked for flipped labels, and without ``curves.json`` where no
-    training has ended. Nothing is written.
+    without the detector's files where no training has looked for flipped labels, without ``categories.csv`` where
+    prompts have no different categories, and without ``curves.json`` where no training has ended. Nothing is written.
 
     Raises:
         UserError: nothing is evaluated yet, or cells cannot be compared (``analysis.data.load`` and ``pairing``).
@@ -91,12 +92,14 @@ def outputs(
     ]
     document = build_document(results.sweep, rows, references)
     curves = curves_json(runs, results.sweep)
+    by_category = categories_csv(rows)
     return {
         ROWS: to_json(rows).encode(),
         "table.csv": to_csv(rows).encode(),
         "table.md": to_markdown(document).encode(),
         **{name: content for saved in files.values() for name, content in saved.items()},
         **{name: text.encode() for name, text in tables.items()},
+        **({CATEGORIES: by_category.encode()} if by_category else {}),
         **({CURVES: curves.encode()} if curves else {}),
     }
 

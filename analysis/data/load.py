@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from analysis.data.distances import Distances
 from analysis.data.sweep import Replicate, SweepFolder, artefact, check_content, read_sweep
 from analysis.data.tuned_apart import check_apart
 from qsd.errors import UserError
+from qsd.evaluation.categories import read_categories
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,12 +36,14 @@ class Results:
             in no file of scores: they are computed here.
         missing: replicates without a finished evaluation; no number stands in for them.
         runs: where the artefacts lie.
+        categories: prompt id -> category, of the prompts that have one.
     """
 
     sweep: SweepFolder
     scores: pd.DataFrame
     missing: tuple[Replicate, ...]
     runs: Path
+    categories: dict[str, str] = field(default_factory=dict)
 
 
 def load(runs: Path, sweep_folder: Path) -> Results:
@@ -52,8 +55,8 @@ def read(runs: Path, sweep: SweepFolder, scorer: str | None = None) -> Results:
     """Read every finished evaluation of ``sweep``, under one scorer or under all.
 
     Raises:
-        UserError: nothing is evaluated yet, a file is damaged or lacks a column, or cells were tuned on what they are
-            measured with (``analysis.data.tuning.check_apart``).
+        UserError: nothing is evaluated yet, a file is damaged or lacks a column, a prompt has two categories, or cells
+            were tuned on what they are measured with (``analysis.data.tuning.check_apart``).
     """
     distances = Distances(runs, sweep)
     sweep = distances.sweep
@@ -61,6 +64,7 @@ def read(runs: Path, sweep: SweepFolder, scorer: str | None = None) -> Results:
     left_out: list[dict[str, Any]] = []
     missing: list[Replicate] = []
     scores_of_key: dict[str, pa.Table] = {}
+    categories: dict[str, str] = {}
     for replicate in sweep.replicates:
         key = replicate.stages.get("evaluate")
         folder = artefact(runs, "evaluate", key)
@@ -70,6 +74,7 @@ def read(runs: Path, sweep: SweepFolder, scorer: str | None = None) -> Results:
         if key not in scores_of_key:  # cells that differ in nothing that evaluation sees share one
             check_content(runs, "evaluate", key)
             scores_of_key[key] = _of_scorer(_read_scores(folder / "scores.parquet"), scorer)
+            _add_categories(categories, folder)
         tables.append(_with_origin(scores_of_key[key], replicate, key))
         if (table := distances.rows(replicate, folder, scores_of_key[key])) is not None:
             tables.append(_with_origin(table, replicate, key))
@@ -85,7 +90,17 @@ def read(runs: Path, sweep: SweepFolder, scorer: str | None = None) -> Results:
         scores = pd.concat([scores, _rows_without_number(left_out, scores)], ignore_index=True)
     scores["seed"] = scores["seed"].astype("Int64")
     check_apart(sweep, _captions_of_trained(scores) if sweep.tuning else {})
-    return Results(sweep, scores, tuple(missing), runs)
+    return Results(sweep, scores, tuple(missing), runs, categories)
+
+
+def _add_categories(known: dict[str, str], folder: Path) -> None:
+    """Add the categories of an evaluation; one of before categories were kept has none, and takes those of others."""
+    for prompt, category in read_categories(folder).items():
+        if known.setdefault(prompt, category) != category:
+            raise UserError(
+                f"{folder}: prompt {prompt!r} has the category {category!r}, in another cell {known[prompt]!r}; "
+                "evaluate all cells with one prompts file"
+            )
 
 
 def _captions_of_trained(scores: pd.DataFrame) -> dict[str, list[str]]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "rows.json"
+FEW_PROMPTS = 10
+"""With fewer, neither the spread between prompts nor its distribution is known, and intervals are too short."""
 TEXTURE = "texture"
 """The scorer whose rise is the symptom of reward hacking that tables name; it is no judge (``qsd.rewards.roles``)."""
 COMPARED = (
@@ -100,6 +102,22 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class CategoryDifference:
+    """A cell minus the baseline on the prompts of one category of a split: exploratory under every scorer.
+
+    Attributes:
+        category: as the prompts file has it; empty for the prompts that have none.
+        prompts: how many of the table's prompts are in it.
+        comparison: over these prompts, its mark by Benjamini-Hochberg over cells and categories; None with fewer than
+            ``FEW_PROMPTS`` prompts, of prompts without a category, and where nothing can be compared.
+    """
+
+    category: str
+    prompts: int
+    comparison: Comparison | None
+
+
+@dataclass(frozen=True)
 class Row:
     """One cell on one split under one scorer: a line of the result table, with the origin of every number.
 
@@ -126,6 +144,8 @@ class Row:
             0 before the first; None without looks, for the baseline and for the base model.
         stopped: why that comparison gets no more seeds (``analysis.data.looks.CellLook``); empty while it is open.
         margin: half width of what such a comparison counts as no difference; None where the sweep states none.
+        categories: the difference to the baseline by category; empty where prompts have no different categories, for
+            the baseline and for the base model.
     """
 
     cell: str
@@ -159,6 +179,7 @@ class Row:
     look: int | None = None
     stopped: str = ""
     margin: float | None = None
+    categories: tuple[CategoryDifference, ...] = ()
 
     @property
     def is_measure(self) -> bool:
@@ -183,7 +204,11 @@ class Row:
 
 def to_json(rows: list[Row]) -> str:
     """All rows in their order, every number with all its digits; raises ValueError for a number that is not finite."""
-    return json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    contents = [asdict(row) for row in rows]
+    for content in contents:
+        if not content["categories"]:  # tables without categories stay as they were before there were any
+            del content["categories"]
+    return json.dumps(contents, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -196,9 +221,14 @@ def _row(content: dict[str, Any]) -> Row:
     objects = {
         "versus_baseline": _comparison(content["versus_baseline"]),
         "versus_base": _comparison(content["versus_base"]),
+        "categories": tuple(_category(each) for each in content.get("categories", ())),
         "trained": Trained(**{name: _tuples(value) for name, value in content["trained"].items()}),
     }
     return Row(**{**content, **tuples, **objects})
+
+
+def _category(content: dict[str, Any]) -> CategoryDifference:
+    return CategoryDifference(**{**content, "comparison": _comparison(content["comparison"])})
 
 
 def _comparison(content: dict[str, Any] | None) -> Comparison | None:

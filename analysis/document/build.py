@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from analysis.data.rows import TEXTURE
+from analysis.document.categories import categories_section
 from analysis.document.formatting import (
     ABSENT,
     cell_marks,
@@ -103,6 +104,7 @@ def build_document(sweep: SweepFolder, rows: Sequence[Row], figures: Sequence[Fi
         status=capitalised("; ".join(filter(None, (partial(rows), *_tuning_status(sweep))))),
         missing=(*missing_results(rows), *missing_distances(sweep, rows)),
         splits=tuple(_split(sweep, of_split) for of_split in splits),
+        categories=categories_section(rows),
         trained=_trained(rows),
         tuning=tuning_section(sweep),
         legend=_legend(sweep, rows),

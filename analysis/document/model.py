@@ -167,6 +167,7 @@ class Document:
         status: that not all cells have their results; empty where they have.
         missing: what is not in the numbers, a line each.
         splits: results, a section per split with a section per scorer in it; the split that decides first.
+        categories: differences by category of prompts; None where prompts have no different categories.
         trained: what every cell was trained on.
         tuning: how the settings of the cells were chosen; None where they were not tuned.
         legend: how to read the tables.
@@ -188,9 +189,11 @@ class Document:
     footnotes: tuple[Note, ...]
     figures: tuple[FigureReference, ...] = ()
     tuning: Section | None = None
+    categories: Section | None = None
 
     @property
     def sections(self) -> tuple[Section, ...]:
         """All sections in reading order."""
         tuning = [self.tuning] if self.tuning else []
-        return (*self.splits, self.trained, *tuning, self.legend, self.sources)
+        categories = [self.categories] if self.categories else []
+        return (*self.splits, *categories, self.trained, *tuning, self.legend, self.sources)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis.data.rows import TEXTURE
+from analysis.data.rows import FEW_PROMPTS, TEXTURE
 from analysis.data.sweep import HELD_OUT_SPLITS, SEEN_SPLIT
 from analysis.document.formatting import (
     ABSENT,
@@ -129,8 +129,6 @@ BRIEF_MARKED_RULES = (
     ("*", "would be there again: Holm over the column, at most 5 % of such columns have a false one"),
     ("°", "exploratory (not the primary scorer): Benjamini-Hochberg, 5 % of these may be false"),
 )
-FEW_PROMPTS = 10
-"""With fewer, neither the spread between prompts nor its distribution is known, and intervals are too short."""
 _BUDGETS = {
     "steps": ("the same number of optimiser steps", "different numbers of optimiser steps"),
     "epochs": ("the same number of passes over its pairs", "different numbers of passes over their pairs"),

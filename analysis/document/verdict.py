@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from analysis.data.rows import FEW_PROMPTS
 from analysis.document.answer import Answer, some
 from analysis.document.formatting import has_estimates
-from analysis.document.sentences import FEW_PROMPTS, hacked_cells
+from analysis.document.sentences import hacked_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _PLAIN = [
     *("cell", "role", "is_baseline", "axes", "split", "scorer", "primary", "revision", "unit", "conflicts", "mean"),
 ]
+_OF_CATEGORY = ("cell", "role", "split", "scorer", "primary", "revision", "unit")
 _COMPARED = [
     *(
         "difference",
@@ -74,6 +75,27 @@ def to_csv(rows: list[Row]) -> str:
             | _comparison_columns("base_", row.versus_base)
             | {f"trained_{name}": _trained_column(row.trained, name) for name in _TRAINED}
         )
+    return stream.getvalue()
+
+
+def categories_csv(rows: list[Row]) -> str:
+    """The differences by category of all scorers and splits as CSV, as :func:`to_csv`; empty where there are none.
+
+    A category without a comparison has its number of prompts alone.
+    """
+    lines = [
+        {name: _text(getattr(row, name)) for name in _OF_CATEGORY}
+        | {"conflicts": "; ".join(row.conflicts), "category": each.category, "prompts": str(each.prompts)}
+        | _comparison_columns("baseline_", each.comparison)
+        for row in rows
+        for each in row.categories
+    ]
+    if not lines:
+        return ""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     return stream.getvalue()
 
 

@@ -16,8 +16,9 @@ from rich.table import Table as RichTable
 from analysis.data.rows import FILE, read_rows
 from analysis.data.sweep import read_sweep
 from analysis.document.build import build_document
+from analysis.document.categories import marked_count
 from analysis.document.formatting import break_lines, pieces
-from analysis.document.model import Table, unstyled
+from analysis.document.model import Notes, Table, unstyled
 from qsd.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _LEAST_WIDTH = 80
 _NAME_WIDTH = 22
 _LEAST_HEADING = 12
 _LEAST_NAME, _MOST_NAME = 10, 44
+_MOST_CATEGORY_LINES = 40
+"""A longer table by category would push the results off the screen: table.md has it."""
 _INDENT = "  "
 _DIFFERENCES = ("versus_baseline", "versus_base")
 _DIFFERENCE_MARKS = ("*", "°")
@@ -93,12 +96,28 @@ def to_terminal(document: Document, width: int = _WIDTH) -> str:
         console.print(f"\n{scorer.brief}")
         for table in _tables(scorer):
             console.print(_table(table, width, _NAME_WIDTH, edges=False), crop=False)
+    if document.categories:
+        _print_categories(console, document.categories, width)
     for trained in _tables(document.trained):
         console.print(_table(trained, width, 2 * _NAME_WIDTH, edges=True), crop=False)
     for tuning in _tables(document.tuning) if document.tuning else ():
         console.print(_table(tuning, width, 2 * _NAME_WIDTH, edges=True), crop=False)
     console.print("\n".join(_footnote(note) for note in document.footnotes))
     return stream.getvalue()
+
+
+def _print_categories(console: Console, section: Section, width: int) -> None:
+    """The table by category with its notes, or how many differences it has where it is long."""
+    tables = _tables(section)
+    console.print(f"\n{section.brief}")
+    if sum(len(table.rows) for table in tables) > _MOST_CATEGORY_LINES:
+        console.print(marked_count(section))
+        return
+    for table in tables:
+        console.print(_table(table, width, _NAME_WIDTH, edges=False), crop=False)
+    console.print(
+        "\n".join(_footnote(note) for block in section.blocks if isinstance(block, Notes) for note in block.notes)
+    )
 
 
 def _document(sweep_folder: Path) -> Document:

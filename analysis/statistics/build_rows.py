@@ -11,6 +11,7 @@ from analysis.data.rows import Row
 from analysis.data.sweep import DIVERGED, FAILED, split_order
 from analysis.data.training import Trained, trained
 from analysis.data.variances import MeanSquares
+from analysis.statistics.categories import with_categories
 from analysis.statistics.differences import Pairs, align, compare, noise_floor
 from analysis.statistics.look_rows import seeds_looked_at, with_base_model, with_baseline
 from analysis.statistics.marks import BENJAMINI_HOCHBERG, HOLM, estimates, marks
@@ -55,7 +56,7 @@ def _panel_rows(results: Results, panel: Panel, trainings: dict[str, Trained]) -
     ]
     family_of_baseline = _family(results, panel, rows, {row.cell: sweep.baseline for row in rows})
     family_of_base = _family(results, panel, rows, {row.cell: sweep.of_cell(row.cell)[0].base for row in rows})
-    return [
+    compared = [
         replace(
             row,
             versus_baseline=family_of_baseline.comparisons.get(row.cell),
@@ -64,6 +65,9 @@ def _panel_rows(results: Results, panel: Panel, trainings: dict[str, Trained]) -
         )
         for row in rows
     ]
+    return with_categories(
+        compared, panel, results.categories, {row.cell: _evaluations(results, row.cell) for row in rows}
+    )
 
 
 def _row(sweep: SweepFolder, panel: Panel, cell: str, floor: tuple[int, int], training: Trained) -> Row:

@@ -2,7 +2,8 @@
 
 Tables are CSV, tab-separated (``.tsv``) or parquet. Prompts alone are a ``.txt`` with one on each line, a table whose
 only column is ``caption``, or PartiPrompts as published (``Prompt``, ``Category``, ``Challenge``, ``Note``): all of
-them are in the split ``evaluation``, and their ids are their places, from 00000.
+them are in the split ``evaluation``, and their ids are their places, from 00000. A column ``category`` beside the
+three, or PartiPrompts' ``Category``, is kept: tables then have differences by category.
 """
 
 from __future__ import annotations
@@ -24,18 +25,20 @@ if TYPE_CHECKING:
     from qsd.config.schema import EvaluationConfig
 
 COLUMNS = ("prompt_id", "caption", "split")
-_PARTI = "Prompt"
+_CATEGORY = "category"
+_PARTI, _PARTI_CATEGORY = "Prompt", "Category"
 _CAPTIONS = ("caption", _PARTI)
 _STREAMED_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt. ``prompt_id`` decides the initial noise of its images."""
+    """One prompt. ``prompt_id`` decides the initial noise of its images; ``category`` is empty if there is none."""
 
     prompt_id: str
     caption: str
     split: str
+    category: str = ""
 
 
 def read_prompts(evaluation: EvaluationConfig) -> list[Prompt]:
@@ -79,7 +82,7 @@ def read_splits(
         cells = {column: row[column].strip() for column in COLUMNS}
         if empty := next((column for column, cell in cells.items() if not cell), None):
             raise UserError(f"{path}:{line}: the {empty} is empty")
-        prompt = Prompt(**cells)
+        prompt = Prompt(**cells, category=" ".join(row.get(_CATEGORY, "").split()))
         if prompt.prompt_id in lines_by_id:
             raise UserError(
                 f"{path}:{line}: prompt_id {prompt.prompt_id!r} occurs twice "
@@ -144,9 +147,12 @@ def _of_parquet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
     file, number = open_parquet(path), 0
     alone = file.schema_arrow.names == ["caption"]
-    columns = ("caption",) if alone else COLUMNS
+    columns: tuple[str, ...] = ("caption",) if alone else COLUMNS
     needed = {name: (is_text, "text") if name == "caption" else (is_label, "text or a number") for name in columns}
     check_columns(path, file.schema_arrow, needed)
+    # Another kind of column may have this name: it was ignored before categories were read.
+    if _CATEGORY in file.schema_arrow.names and is_label(file.schema_arrow.field(_CATEGORY).type):
+        columns = (*columns, _CATEGORY)
     for group in range(file.metadata.num_row_groups):
         for batch in stream(file, path, group, columns, _STREAMED_ROWS, number):
             for row in batch:
@@ -161,7 +167,10 @@ def _of_table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     alone = next((name for name in _CAPTIONS if name in table.header), None)
     if alone and not {"prompt_id", "split"} & set(table.header) and (alone == _PARTI or len(table.header) == 1):
         place = table.header.index(alone)
-        yield from _numbered((line, cells[place]) for line, cells in _good_rows(path, table))
+        of_parti = table.header.index(_PARTI_CATEGORY) if _PARTI_CATEGORY in table.header else None
+        for number, (line, cells) in enumerate(_good_rows(path, table)):
+            category = "" if of_parti is None else cells[of_parti]
+            yield line, {**_alone(number), "caption": cells[place], _CATEGORY: category}
         return
     table.require(COLUMNS)
     for line, cells in _good_rows(path, table):

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qsd import run_store
+from qsd.evaluation.categories import FILE as CATEGORIES
 from qsd.evaluation.embedding_measures import DIVERSITY, UNIT, measures_of
 from qsd.evaluation.embeddings import Embeddings, write_embeddings
 
@@ -68,6 +69,10 @@ class World:
     embedded: bool = False
     scored: bool = False
     """There are scores of the training pairs: those of winners rise with the pair's number, those of losers fall."""
+    categories: tuple[str, ...] = ()
+    """Of the first prompts of the first split; empty: none."""
+    category_effects: dict[str, float] = field(default_factory=dict)
+    """Category -> what prompts of it add to the effect of every trained cell but the baseline."""
 
 
 def key_of(*parts: object) -> str:
@@ -216,10 +221,13 @@ def write_evaluate(runs: Path, key: str, world: World, cell: Cell, seed: int | N
     tables = []
     for scorer, (unit, scale) in world.scorers.items():
         shift = cell.effects.get(scorer, cell.effect) + spread
-        score = scale * (5 + level + shift + own.normal(0, 0.4, shape))
+        score = scale * (5 + level + shift + _of_category(world, cell, len(prompts)) + own.normal(0, 0.4, shape))
         tables.append(_scored(about, scorer, unit, score))
     folder = runs / "artefacts" / "evaluate" / key
     folder.mkdir(parents=True, exist_ok=True)
+    named = {prompt: name for (prompt, _, _), name in zip(prompts, world.categories, strict=False) if name}
+    if named:
+        (folder / CATEGORIES).write_text(json.dumps(named))
     if world.embedded:
         embeddings = Embeddings(about, _vectors(cell, seed, about.num_rows))
         write_embeddings(folder, embeddings)
@@ -227,6 +235,14 @@ def write_evaluate(runs: Path, key: str, world: World, cell: Cell, seed: int | N
     pq.write_table(pa.concat_tables(tables).unify_dictionaries(), folder / "scores.parquet")
     seal(folder, "evaluate", key)
     return folder
+
+
+def _of_category(world: World, cell: Cell, prompts: int) -> NDArray[np.float64]:
+    """What prompts [prompts, 1] add to the effect of a cell by their categories."""
+    effects = np.zeros((prompts, 1))
+    if cell.role != "base" and cell.name != world.baseline:
+        effects[: len(world.categories), 0] = [world.category_effects.get(name, 0.0) for name in world.categories]
+    return effects
 
 
 def _scored(about: pa.Table, scorer: str, unit: str, score: NDArray[Any]) -> pa.Table:

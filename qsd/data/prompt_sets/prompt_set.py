@@ -22,7 +22,7 @@ class SetPrompt:
             the style and the place.
         caption: the text.
         split: as in a table of prompts; the style of a set by styles.
-        category: as the set calls it, or empty; kept in the file, read by nothing yet.
+        category: as the set calls it, or empty; tables have differences by category.
     """
 
     prompt_id: str

@@ -2,7 +2,8 @@
 
 Input ``generate``. Output: ``scores.parquet`` (prompt_id, split, caption, image_index, scorer, revision, unit, score),
 one row per image and scorer, scorers in the order of the configuration; ``problems.json``.
-With ``evaluation.embedder`` also ``embeddings.parquet`` and a last scorer, ``diversity``.
+With ``evaluation.embedder`` also ``embeddings.parquet`` and a last scorer, ``diversity``. Where prompts have
+categories, also ``categories.json``, as stage generate wrote it.
 As in stage score, each image is decoded once for all reward models that fit into memory together, by threads ahead of
 the model (``reward.workers``), and scores are kept shard by shard. The forward pass is in fp32.
 """
@@ -21,6 +22,7 @@ from qsd.config.schema import ExperimentConfig
 from qsd.data.problems import Problems
 from qsd.device import prepare
 from qsd.errors import UserError
+from qsd.evaluation.categories import copy_categories
 from qsd.evaluation.embedding_measures import DIVERSITY, UNIT
 from qsd.evaluation.embeddings import Embeddings, write_embeddings
 from qsd.files import write_table
@@ -60,6 +62,7 @@ def run(context: StageContext) -> None:
         write_embeddings(context.output, embedded)
         measure = (DIVERSITY, measures_revision(embedder, config.reward.weights), UNIT)
         tables.append(_rows(images.about, measure, embedded.diversity()))
+    copy_categories(context.inputs["generate"], context.output)
     problems = Problems()
     for table in tables:
         _check(table, problems)

@@ -11,6 +11,7 @@ import torch
 from qsd.config.schema import ExperimentConfig
 from qsd.data.prompts import read_prompts
 from qsd.device import prepare
+from qsd.evaluation.categories import write_categories
 from qsd.generation.generator import Generator, Wanted
 from qsd.generation.images import SHARD_IMAGES, shard_path
 from qsd.generation.writer import ShardWriter
@@ -22,12 +23,15 @@ from qsd.shards import cut
 def run(context: StageContext) -> None:
     """Write the shards ``images-*.parquet`` that are not there yet; nothing is loaded when all are.
 
+    Beside them is ``categories.json`` if the prompts have categories.
+
     Raises:
         UserError: a damaged prompts file, a model or adapter that cannot be loaded, or a sampler that does not fit.
     """
     config = context.config
     device = torch.device(prepare(config.device, config.threads))
     wanted = all_wanted(config)
+    write_categories(context.output, [item.prompt for item in wanted])
     adapter = context.inputs["train"] if config.adapter == "trained" else None
     generator: Generator | None = None
     started, made = time.monotonic(), 0

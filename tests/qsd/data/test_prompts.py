@@ -35,6 +35,23 @@ def test_layouts(tmp_path: Path, name: str, content: str) -> None:
     assert read(tmp_path / name, content) == [("00000", "a sun, red")]
 
 
+def test_categories_are_kept_where_a_file_has_them(tmp_path: Path) -> None:
+    table = f"{HEADER.strip()},category,note\n1,a sun,evaluation, Sky  things ,x\n2,a moon,evaluation,,y\n"
+    (tmp_path / "a.csv").write_text(table)
+    (tmp_path / "a.tsv").write_text(
+        "Prompt\tCategory\tChallenge\tNote\na sun\tSky things\tBasic\t-\na moon\t\tBasic\t-\n"
+    )
+    columns = {"prompt_id": ["1", "2"], "caption": ["a sun", "a moon"], "split": ["evaluation"] * 2}
+    pq.write_table(pa.table({**columns, "category": ["Sky things", None]}), tmp_path / "a.parquet")
+    for name in ("a.csv", "a.tsv", "a.parquet"):
+        prompts = read_splits(tmp_path / name, ["evaluation"])
+        assert [prompt.category for prompt in prompts] == ["Sky things", ""], name
+    pq.write_table(pa.table({**columns, "category": [7, 8]}), tmp_path / "a.parquet")
+    assert [prompt.category for prompt in read_splits(tmp_path / "a.parquet", ["evaluation"])] == ["7", "8"]
+    pq.write_table(pa.table({**columns, "category": [["a"], ["b"]]}), tmp_path / "a.parquet")
+    assert [prompt.category for prompt in read_splits(tmp_path / "a.parquet", ["evaluation"])] == ["", ""]
+
+
 def test_ids_of_prompts_alone_are_their_places(tmp_path: Path) -> None:
     assert read(tmp_path / "a.txt", "a\n \nb\na\n") == [("00000", "a"), ("00001", "b"), ("00002", "a")]
 
