@@ -19,7 +19,8 @@ from ablations.grid.values import REPLICATE, REPLICATE_SEEDS, axis_field, axis_v
 from qsd.config.check import convert, schema_fields
 from qsd.config.find import find_experiment, find_file
 from qsd.config.load import flatten
-from qsd.config.yaml_nodes import Node, Unclear, load
+from qsd.config.unclear import Unclear
+from qsd.config.yaml_nodes import Node, load
 from qsd.errors import UserError
 from qsd.printable import printable
 from qsd.registry import suggest

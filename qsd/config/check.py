@@ -13,7 +13,7 @@ from typing import Any
 from qsd.config.fields import REQUIRED, FieldInfo, Kind, fields_of, groups_of
 from qsd.config.members import BROKEN
 from qsd.config.schema import ExperimentConfig
-from qsd.config.yaml_nodes import Unclear
+from qsd.config.unclear import Unclear
 from qsd.data.prompt_sets import FIELDS as PROMPT_FIELDS
 from qsd.data.prompt_sets import place_of
 from qsd.evaluation.embedding_measures import MEASURES

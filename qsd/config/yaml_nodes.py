@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from qsd.config.near_paths import suggest_path
+from qsd.config.unclear import Unclear
 from qsd.errors import UserError
 from qsd.regular_files import read_regular
 
@@ -35,30 +36,6 @@ _UNCLEAR = re.compile(
 
 _HIDDEN = re.compile("[\u00a0\u00ad\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u2064\u2066-\u206f\u3000\ufeff]")
 """Spaces that are not the plain one, and characters without a width: YAML takes them for letters."""
-
-
-@dataclass(frozen=True)
-class Unclear:
-    """A scalar such as ``00123``, of which YAML 1.1 makes another number than it shows; no field takes it.
-
-    It is shown in messages as it is written, with what to write instead.
-    """
-
-    text: str
-
-    @property
-    def in_quotes(self) -> str:
-        """What to write where text is wanted: as a number it would lose its zeros or underscores."""
-        return f"{self._written}; put it in quotes: '{self._written}'"
-
-    @property
-    def _written(self) -> str:
-        return self.text if len(self.text) <= 24 else f"{self.text[:21]}..."
-
-    def __repr__(self) -> str:
-        sign, digits = ("-", self.text[1:]) if self.text[0] == "-" else ("", self.text.removeprefix("+"))
-        plain = f"{sign}{int(digits)}" if digits.isdecimal() and len(digits) <= 24 else "a plain number"
-        return f"{self._written} (write {plain}, or put it in quotes where text is meant)"
 
 
 @dataclass(frozen=True)
