@@ -31,8 +31,9 @@ _LABEL_CHARACTERS = 26
 _KEPT, _LEFT_OUT = "#0072B2", "#D55E00"
 _CAPTION = (
     "Pairs that each selection kept (solid) and left out (dashed). Left: Q of the kept pairs and of all, from the 5th "
-    "to the 95th percentile, with quartiles and median. Then: density of the scores of winners and losers. Selections "
-    "that kept the same pairs are shown once, by the first training seed."
+    "to the 95th percentile, with quartiles and median. Then: density of the scores of winners and losers; the "
+    "outermost bins also hold the scores beyond. Selections that kept the same pairs are shown once, by the first "
+    "training seed."
 )
 
 
@@ -131,7 +132,10 @@ def _density(axes: Any, scores: Floats, kept: NDArray[np.bool_]) -> None:
         return
     low, high = np.percentile(scores, [0.5, 99.5])
     edges = np.linspace(low, high, _BINS + 1)
+    # One extreme score must not squeeze all others together. At least two scores lie beyond these percentiles, a
+    # quarter of eight pairs: the outermost bins count them.
+    inside = scores.clip(low, high)
     for chosen, colour, line in ((kept, _KEPT, "-"), (~kept, _LEFT_OUT, "--")):
         if chosen.any() and edges[0] < edges[-1]:
-            density, _ = np.histogram(scores[chosen], bins=edges, density=True)
+            density, _ = np.histogram(inside[chosen], bins=edges, density=True)
             axes.stairs(density, edges, color=colour, linestyle=line, linewidth=1.3)

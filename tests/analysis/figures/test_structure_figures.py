@@ -254,6 +254,13 @@ def test_kept_pairs_and_those_left_out(tmp_path):
     assert kept[3].scorer is None, "the random control reads no scores"
     figure = quality.quality_figure(kept).image
     assert len(figure.axes) == 3 * 3, "a line for each selection that knows Q or scores"
+    for field, scores in zip(figure.axes[4:6], (difference.winners, difference.losers), strict=True):
+        for bars, pairs in zip(field.patches, (difference.kept, ~difference.kept), strict=True):
+            density, edges, _ = bars.get_data()
+            counts = density * (edges[1] - edges[0]) * pairs.sum()
+            inner = ((scores[pairs] >= edges[1]) & (scores[pairs] <= edges[-2])).sum()
+            assert counts[1:-1].sum() == pytest.approx(inner), "every pair is drawn, those with extreme scores too"
+            assert counts[[0, -1]].sum() == pytest.approx(pairs.sum() - inner)
 
 
 @pytest.mark.slow
