@@ -190,10 +190,13 @@
       };
       const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${select.value} by step` });
       for (let tick = 0; tick <= 4; tick += 1) {
-        const yValue = y0 + (y1 - y0) * tick / 4, xValue = x0 + (x1 - x0) * tick / 4;
+        const yValue = y0 + (y1 - y0) * tick / 4;
         svg.append(shape("line", { class: "axis", x1: left, x2: width - right, y1: y(yValue), y2: y(yValue) }));
         svg.append(shape("text", { x: left - 6, y: y(yValue) + 4, "text-anchor": "end" }, String(Number((Math.abs(yValue) < 1e-6 * (y1 - y0) ? 0 : yValue).toPrecision(3)))));
-        svg.append(shape("text", { x: x(xValue), y: height - bottom + 18, "text-anchor": "middle" }, String(Math.round(xValue))));
+      }
+      // Whole steps only, each where it is: of few steps, rounded quarters name one twice.
+      for (const step of new Set([0, 1, 2, 3, 4].map((tick) => Math.round(x0 + (x1 - x0) * tick / 4)))) {
+        svg.append(shape("text", { class: "step", x: x(step), y: height - bottom + 18, "text-anchor": "middle" }, String(step)));
       }
       svg.append(shape("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, "step"));
       for (const line of lines) {

@@ -140,6 +140,11 @@ def test_one_field_filters_tables_pictures_and_curves(usual, browser) -> None:
         assert all("panda" in words for words in shown)
 
 
+def test_the_steps_below_a_curve_are_whole_and_named_once(page_of, browser) -> None:
+    with opened(browser, page_of(usual_world(prompts={"evaluation": 14}, steps=4))) as (page, _):
+        assert page.locator("#plot text.step").all_text_contents() == ["1", "2", "3", "4"]
+
+
 def test_a_picture_opens_by_key_and_arrows_lead_to_its_neighbours(usual, browser) -> None:
     with opened(browser, usual) as (page, _):
         page.locator("#pictures").scroll_into_view_if_needed()
