@@ -119,8 +119,8 @@ PAIRS: dict[str, Any] = {"axes": {"lora.rank": [4]}, "baseline": {"lora.rank": 4
         (ON_POLICY, "method.guide_to", 0.3, "only method.name tailorpo_g reads it"),
         (ON_POLICY, "lora.scaling", "equal_step", "beside the other settings it has no effect"),
         (PAIRS, "method.beta", 9, "only method.name d3po or spo or tailorpo or tailorpo_g reads it"),
-        (PAIRS, "method.watched_prompts", 4, "only method.name d3po or ddpo or spo"),
-        (PAIRS, "method.sampling_batch", 4, "only method.name d3po or ddpo or spo"),
+        (PAIRS, "method.watched_prompts", 4, "only method.name d3po or ddpo or flow_grpo or spo"),
+        (PAIRS, "method.sampling_batch", 4, "only method.name d3po or ddpo or flow_grpo or spo"),
         (PAIRS, "loss.ipo_tau", 4, "only loss.name ipo reads it"),
     ],
 )
