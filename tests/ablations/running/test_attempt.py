@@ -202,7 +202,7 @@ def test_an_adjusted_setting_is_used_and_recorded(plan_of: Planner, store: Store
     [
         ({"training.steps": 5}, "'training.steps' decides results"),
         ({"data.path": "x"}, "'data.path' decides results"),
-        ({"training.micro_batch": 0}, "training.micro_batch must be at least 1, not 0"),
+        ({"training.micro_batch": -1}, "training.micro_batch must be at least 0, not -1"),
         ({"training.micro_bath": 4}, "unknown key 'training.micro_bath' (did you mean 'training.micro_batch'?)"),
     ],
 )
