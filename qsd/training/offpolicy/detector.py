@@ -98,14 +98,14 @@ def has_annotators(loss: Loss[Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedPairs:
     """The pairs to judge: ids, and which of their labels are flipped, [N]."""
 
     pair_ids: list[str]
     flipped: npt.NDArray[np.bool_]
 
 
-def judged_pairs(select: Path, trained: PairStream, held_out: int | None) -> Judged:
+def judged_pairs(select: Path, trained: PairStream, held_out: int | None) -> JudgedPairs:
     """The pairs that were trained on; with a fold those selected pairs that are in it.
 
     Args:
@@ -114,16 +114,16 @@ def judged_pairs(select: Path, trained: PairStream, held_out: int | None) -> Jud
         held_out: ``training.held_out_fold``.
     """
     if held_out is None:
-        return Judged(trained.pair_ids, trained.flipped)
+        return JudgedPairs(trained.pair_ids, trained.flipped)
     selected = selected_pairs(select)
     pair_ids = texts(selected["pair_id"])
     inside = folds_of(pair_ids) == held_out
     flips = selected["flipped"].to_numpy() if "flipped" in selected.column_names else np.zeros(len(inside), dtype=bool)
-    return Judged([pair_id for pair_id, is_in in zip(pair_ids, inside, strict=True) if is_in], flips[inside])
+    return JudgedPairs([pair_id for pair_id, is_in in zip(pair_ids, inside, strict=True) if is_in], flips[inside])
 
 
 def detection_stream(
-    encoded: EncodedPairs, judged: Judged, config: ExperimentConfig, process: DiffusionProcess
+    encoded: EncodedPairs, judged: JudgedPairs, config: ExperimentConfig, process: DiffusionProcess
 ) -> PairStream:
     """The pairs to judge, each once in every epoch, under the labels that were trained on."""
     order = np.argsort(uniforms(judged.pair_ids, _SEED, _PURPOSE), kind="stable")[:MOST_PAIRS]
