@@ -33,6 +33,7 @@ OF_PAIRS = {
     "training.budget": "an on-policy training has training.steps",
     "training.caption_dropout": "an on-policy training samples every prompt with its caption",
     "training.flip": "an on-policy training has no images of pairs",
+    "training.held_out_fold": "an on-policy training has no pairs to hold out",
     "training.noise_law": "an on-policy training visits the times of its sampler",
     "training.noise_shift": "an on-policy training visits the times of its sampler",
     "training.validation_pairs": "an on-policy training watches prompts (method.watched_prompts)",

@@ -46,7 +46,9 @@ MISTAKES = {
     GOOD.replace("partition: gpu", "requeue: maybe"): "1:10: requeue must be true or false, not 'maybe'",
     GOOD.replace("partition: gpu", "max_submit: 1"): "1:13: max_submit must be at least 2 and at most",
     GOOD.replace("partition: gpu", "python: 3"): "1:9: python must be text, not 3",
-    GOOD.replace("partition: gpu", "account: 00123"): "1:10: account must be text, not 00123 (write 123, or put",
+    GOOD.replace(
+        "partition: gpu", "account: 00123"
+    ): "1:10: account must be text, not 00123; put it in quotes: '00123'",
     GOOD.replace("partition: gpu", "account: 123"): "1:10: account must be text, not 123; put it in quotes",
     GOOD.replace("parallel: 4", "parallel: 0"): "2:11: parallel must be at least 1 and at most",
     GOOD.replace('["module load cuda"]', "module load"): "4:8: setup must be a list of shell lines, not module load",
